@@ -1,0 +1,62 @@
+# make demo    send real files through every hand-off of both apps, on an embedded S3 server, and print what became of them
+# make test    every check and test
+# make serve   the S3 server and both apps, until Ctrl-C
+# make lock    pin the dependencies anew (needs uv)
+#
+# Needs Python 3.13 or newer; name one with PYTHON=… if it is not found.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: help demo serve test lint unit contract lock clean
+.SILENT:
+
+help:
+	sed -n 's/^# \(make .*\)/  \1/p' Makefile
+
+demo: $(READY)
+	exec $(BIN)/python -m demo
+
+serve: $(READY)
+	exec $(BIN)/python -m demo.serve
+
+test: lint unit contract
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/pytest tests/unit --cov --cov-fail-under=100
+
+contract: $(READY)
+	$(BIN)/pytest tests/contract
+
+lock:
+	command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
+	uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --no-header --extra test --unsafe-package=handoff pyproject.toml -o requirements.lock
+
+# One environment, made once: again when the pins change.
+$(READY): requirements.lock pyproject.toml
+	python= ; seen= ; \
+	for candidate in $(PYTHON) python3.13 python3 python3.14 python; do \
+	  version=$$($$candidate -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	  seen="$$seen $$candidate=$$version"; \
+	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "handoff needs Python 3.13 or newer; found:$${seen:- none}. Name one: make PYTHON=/path/to/python3.13 …" >&2; exit 1; \
+	fi; \
+	echo "Making the environment in $(VENV) with $$($$python --version), once; this takes a minute."; \
+	rm -rf $(VENV); \
+	$$python -m venv $(VENV) || { echo "$$python cannot make an environment: install its venv module (Debian: python3-venv)" >&2; exit 1; }; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . || \
+	{ echo "the dependencies could not be installed: see above" >&2; exit 1; }; \
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage

@@ -1,0 +1,41 @@
+"""How gunicorn is meant to run this app: `gunicorn -c flask_app/gunicorn.conf.py flask_app.wsgi:app`.
+
+One process with many threads: an upload spends its time waiting for the client and for S3, and every limit of
+`UPLOAD_*` holds for each process. More processes (`--workers`) multiply them all.
+"""
+
+import os
+import sys
+from typing import Any
+
+from flask_app.store import Store
+from handoff.errors import BucketMissing, SettingsError
+from handoff.settings import Settings, misspelt
+
+try:
+    settings = Settings.from_env(os.environ)
+except SettingsError as error:
+    sys.exit(f"flask_app: {error}")
+
+worker_class = "gthread"
+workers = 1
+# A thread serves one connection at a time: those beyond the uploads are for /healthz, /readyz and downloads.
+threads = settings.max_concurrent + 8
+# For gthread this is how long a worker may be silent as a whole, not how long an upload may take.
+timeout = 60
+graceful_timeout = round(settings.drain_seconds)
+keepalive = 5
+
+
+def on_starting(_server: Any) -> None:
+    """Before the first worker: say what is wrong with the start in one line, and end it."""
+    for name, meant in misspelt(os.environ).items():
+        sys.stderr.write(f"flask_app: {name} is no setting; was {meant} meant?\n")
+    store = Store(settings)
+    store.open()
+    try:
+        store.check_bucket()
+    except BucketMissing as error:
+        sys.exit(f"flask_app: {error}")
+    finally:
+        store.close()

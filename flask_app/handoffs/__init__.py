@@ -1,0 +1,21 @@
+"""One short file for each way of handing an upload's bytes over; `diff` any of them with its Quart twin.
+
+Each has one function, `hand_off(file, upload)`: `file` is the request's FileStorage, `upload` whatever puts a readable
+file into S3, such as `lambda body: client.put_object(Bucket=…, Key=…, Body=body)`. None needs anything else of ours.
+"""
+
+from collections.abc import Callable
+from typing import IO
+
+from werkzeug.datastructures import FileStorage
+
+from flask_app.handoffs import file, read_early, temp_file
+
+type Upload = Callable[[IO[bytes]], None]
+type HandOff = Callable[[FileStorage, Upload], None]
+
+HANDOFFS: dict[str, HandOff] = {
+    "file": file.hand_off,
+    "read_early": read_early.hand_off,
+    "temp_file": temp_file.hand_off,
+}

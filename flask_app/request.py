@@ -1,0 +1,136 @@
+"""The request class: our form parser behind Flask's own `request.form` and `request.files`."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, cast, override
+
+import flask
+from werkzeug.datastructures import FileStorage, Headers, MultiDict
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.formparser import FormDataParser as WerkzeugFormDataParser
+
+from handoff.digest import to_content_digest
+from handoff.errors import FormMalformed, RequestTimedOut
+from handoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
+from handoff.http import REQUEST_ID_HEADER, request_id
+from handoff.settings import Settings
+
+#: A file up to this size stays in memory, a larger one rolls over to disk.
+SPOOL_BYTES = 500_000
+READ_BYTES = 64 * 1024
+
+
+class FormFiller:
+    """Collects a form parser's events into fields and ordinary FileStorage objects."""
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[str, str]] = []
+        self.files: list[tuple[str, FileStorage]] = []
+        self._spool: IO[bytes] | None = None
+
+    def take(self, event: Event) -> None:
+        """Take the next event; a file's bytes are written where it goes."""
+        match event:
+            case Field(name, value):
+                self.fields.append((name, value))
+            case FileStart():
+                self._spool = cast("IO[bytes]", SpooledTemporaryFile(SPOOL_BYTES))  # noqa: SIM115 - close() closes it
+                self.files.append((event.name, self._storage(event, self._spool)))
+            case FileChunk(data):
+                assert self._spool is not None
+                self._spool.write(data)
+            case FileEnd():
+                assert self._spool is not None
+                self._spool.seek(0)
+
+    def close(self) -> None:
+        """Close every file: the form will not be used."""
+        for _, file in self.files:
+            file.close()
+
+    @staticmethod
+    def _storage(start: FileStart, stream: IO[bytes]) -> FileStorage:
+        headers = Headers({"Content-Type": start.content_type})
+        if start.promised is not None:
+            headers[DIGEST_HEADER] = to_content_digest(start.promised)
+        return FileStorage(stream, start.filename, start.name, headers=headers)
+
+
+class FormDataParser(WerkzeugFormDataParser):
+    """Werkzeug's seam for a form parser, with ours behind it: strict, with limits, the same as in Quart."""
+
+    def __init__(self, settings: Settings, socket: Any, cls: type[MultiDict[str, Any]]) -> None:
+        super().__init__(cls=cls, silent=False)
+        self._settings = settings
+        self._socket = socket
+
+    @override
+    def parse(
+        self,
+        stream: IO[bytes],
+        mimetype: str,
+        content_length: int | None,
+        options: dict[str, str] | None = None,
+    ) -> tuple[IO[bytes], MultiDict[str, str], MultiDict[str, FileStorage]]:
+        """Read the body to its end; raises the FormError that the client is to be told."""
+        parser = FormParser(mimetype, (options or {}).get("boundary"), content_length, self._settings.limits)
+        form = FormFiller()
+        try:
+            with idle_timeout(self._socket, self._settings.idle_timeout):
+                while chunk := stream.read(READ_BYTES):
+                    for event in parser.receive(chunk):
+                        form.take(event)
+            parser.finish()
+        except BaseException:
+            form.close()
+            raise
+        return stream, self.cls(form.fields), self.cls(form.files)
+
+
+class Request(flask.Request):
+    """A request that knows its id and reads its form by our parser."""
+
+    # Without a Content-Type, Werkzeug would not ask the parser at all, and the answer would be "no files".
+    want_form_data_parsed = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.arrived = time.perf_counter()
+
+    @cached_property
+    def request_id(self) -> str:
+        """The client's `X-Request-Id`, or a new one."""
+        return request_id(self.headers.get(REQUEST_ID_HEADER))
+
+    @override
+    def make_form_data_parser(self) -> FormDataParser:
+        settings: Settings = flask.current_app.extensions["handoff"].settings
+        # gunicorn is the one that lets us at the socket, and with it at a timeout for a body that stops arriving.
+        return FormDataParser(settings, self.environ.get("gunicorn.socket"), self.parameter_storage_class)
+
+
+@contextmanager
+def idle_timeout(socket: Any, seconds: float) -> Iterator[None]:
+    """Let no read from the client's socket last longer, if the server gave us the socket.
+
+    Raises:
+        RequestTimedOut: nothing arrived for so long.
+        FormMalformed: the client went away, or the body ended before its declared length.
+    """
+    before = socket.gettimeout() if socket is not None else None
+    try:
+        if socket is not None:
+            socket.settimeout(seconds)
+        yield
+    except TimeoutError as error:
+        raise RequestTimedOut(f"Nothing of the body arrived for {seconds:g} seconds.") from error
+    except ClientDisconnected as error:
+        if isinstance(error.__context__, TimeoutError):
+            raise RequestTimedOut(f"Nothing of the body arrived for {seconds:g} seconds.") from error
+        raise FormMalformed("The body ended before it was complete.") from error
+    finally:
+        if socket is not None:
+            socket.settimeout(before)

@@ -1,0 +1,163 @@
+"""The files of one form on their way into S3: all of them stored, or none.
+
+S3 has no transaction. So multipart uploads are completed only when every file of the form has been sent, small files
+are put at once, and when anything fails, whatever was begun is undone.
+"""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from io import SEEK_END
+from typing import IO, TYPE_CHECKING, Self
+
+from flask_app.hooks import Hook
+from flask_app.store import Store
+from handoff.digest import Digest
+from handoff.errors import UploadError, file_closed
+from handoff.parts import Part, cut, read_chunks
+from handoff.receipt import Incoming, Stored, Way
+
+if TYPE_CHECKING:
+    from types_boto3_s3.type_defs import CompletedPartTypeDef
+
+logger = logging.getLogger(__name__)
+
+
+class Batch:
+    """The uploads of one form.
+
+    with Batch(store, way, hook) as batch:
+        batch.upload(incoming, body)
+        stored = batch.complete()
+    """
+
+    def __init__(self, store: Store, way: Way, hook: Hook) -> None:
+        self._store = store
+        self._way = way
+        self._hook = hook
+        self._uploads: list[SinglePut | MultipartUpload] = []
+        self._complete = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if not self._complete:
+            for upload in self._uploads:
+                undo(upload, self._way.request_id)
+
+    def upload(self, incoming: Incoming, body: IO[bytes]) -> None:
+        """Send a readable, seekable file, from its first byte; it is read to its end when this returns.
+
+        Raises:
+            FileClosed: somebody closed `body` meanwhile.
+            DigestMismatch: its bytes are not the promised ones.
+            StoreRejected, StoreUnavailable: what S3 said.
+        """
+        size = body.seek(0, SEEK_END)
+        body.seek(0)
+        one_part = size <= self._store.settings.part_bytes
+        upload = SinglePut(self._store, incoming) if one_part else MultipartUpload(self._store, incoming)
+        self._uploads.append(upload)
+        try:
+            upload.send(body, self._hook)
+        except Exception as error:
+            if body.closed:
+                raise file_closed(self._way.handoff, self._way.hook) from error
+            raise
+
+    def complete(self) -> list[Stored]:
+        """Make the files visible in S3, in the order they were sent."""
+        stored = [upload.complete() for upload in self._uploads]
+        self._complete = True
+        return stored
+
+
+class SinglePut:
+    """A file of at most one part: read once to sum it up, once to send it."""
+
+    def __init__(self, store: Store, incoming: Incoming) -> None:
+        self._store = store
+        self._incoming = incoming
+        self._digest = Digest()
+        self._etag = ""
+        self._begun = False
+
+    def send(self, body: IO[bytes], hook: Hook) -> None:
+        """Put the file."""
+        for chunk in read_chunks(body):
+            self._digest.update(chunk)
+        body.seek(0)
+        self._digest.check(self._incoming.promised)
+        self._begun = True
+        self._etag = self._store.put(self._incoming, body, self._digest.crc32, hook)
+
+    def complete(self) -> Stored:
+        """Nothing is left to do: a put is visible at once."""
+        return Stored(self._incoming, self._digest.size, self._digest.sha256, self._etag, parts=1)
+
+    def undo(self) -> None:
+        """Remove the object; also after a put that failed, for its answer alone may have been lost."""
+        if self._begun:
+            self._store.delete(self._incoming.key)
+
+
+class MultipartUpload:
+    """A larger file: its parts are sent by a few threads of its own while the next ones are read."""
+
+    def __init__(self, store: Store, incoming: Incoming) -> None:
+        self._store = store
+        self._incoming = incoming
+        self._digest = Digest()
+        self._upload_id: str | None = None
+        self._parts: list[CompletedPartTypeDef] = []
+        self._completing = False
+
+    def send(self, body: IO[bytes], hook: Hook) -> None:
+        """Begin the upload and send every part."""
+        self._upload_id = self._store.create_multipart(self._incoming, hook)
+        self._send_parts(cut(read_chunks(body), self._store.settings.part_sizes, self._digest), self._upload_id)
+        self._digest.check(self._incoming.promised)
+
+    def _send_parts(self, parts: Iterator[Part], upload_id: str) -> None:
+        in_flight = self._store.settings.parts_in_flight
+        sending: set[Future[CompletedPartTypeDef]] = set()
+        with ThreadPoolExecutor(in_flight, thread_name_prefix=f"parts-{self._incoming.key}") as pool:
+            try:
+                for part in parts:
+                    sending.add(pool.submit(self._store.upload_part, self._incoming.key, upload_id, part))
+                    if len(sending) == in_flight:
+                        sending = self._take_sent(sending)
+                while sending:
+                    sending = self._take_sent(sending)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _take_sent(self, sending: "set[Future[CompletedPartTypeDef]]") -> "set[Future[CompletedPartTypeDef]]":
+        done, still_sending = wait(sending, return_when=FIRST_COMPLETED)
+        self._parts.extend(future.result() for future in done)
+        return still_sending
+
+    def complete(self) -> Stored:
+        """Make one object of the parts."""
+        assert self._upload_id is not None
+        self._completing = True
+        parts = sorted(self._parts, key=lambda part: part["PartNumber"])
+        etag = self._store.complete_multipart(self._incoming.key, self._upload_id, parts)
+        return Stored(self._incoming, self._digest.size, self._digest.sha256, etag, len(parts))
+
+    def undo(self) -> None:
+        """Abort the upload; if it was to be completed, remove the object, for the answer alone may have been lost."""
+        if self._upload_id is not None:
+            self._store.abort_multipart(self._incoming.key, self._upload_id)
+        if self._completing:
+            self._store.delete(self._incoming.key)
+
+
+def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:
+    """Undo one upload; a store that does not answer cannot keep the others from being undone."""
+    try:
+        upload.undo()
+    except UploadError:
+        logger.exception("an upload could not be undone, request %s", request_id)

@@ -1,0 +1,275 @@
+"""Every error a client can be told, each with a stable code and an HTTP status.
+
+    UploadError
+    ├── FormError
+    │   ├── FormMalformed         400 form-malformed
+    │   ├── FileMissing           400 file-missing
+    │   ├── DigestMalformed       400 digest-malformed
+    │   ├── RequestTimedOut       408 request-timeout
+    │   ├── BodyTooLarge          413 body-too-large
+    │   ├── FileTooLarge          413 file-too-large
+    │   ├── TooManyParts          413 too-many-parts
+    │   ├── TooManyFields         413 too-many-fields
+    │   ├── UnsupportedMediaType  415 unsupported-media-type
+    │   └── DigestMismatch        422 digest-mismatch
+    ├── NotFound                  404 not-found
+    │   ├── UnknownHandoff        404 unknown-handoff
+    │   ├── UnknownHook           404 unknown-hook
+    │   └── ObjectMissing         404 object-missing
+    ├── MethodNotAllowed          405 method-not-allowed
+    ├── RangeNotSatisfiable       416 range-not-satisfiable
+    ├── FileClosed                500 file-closed
+    ├── Internal                  500 internal
+    ├── StoreRejected             502 store-rejected
+    └── StoreUnavailable          503 store-unavailable, with Retry-After
+
+Each is rendered as problem details (RFC 9457) by `UploadError.problem`.
+"""
+
+from collections.abc import Mapping
+
+PROBLEM_CONTENT_TYPE = "application/problem+json"
+
+#: Seconds after which a client may try again when the store did not answer.
+RETRY_AFTER_SECONDS = 5
+
+
+class UploadError(Exception):
+    """An error with an answer: `detail` is one sentence for the person who sent the request.
+
+    `headers` are the answer's extra headers, such as `Allow` or `Retry-After`.
+    """
+
+    status: int = 500
+    code: str = "internal"
+    title: str = "Something went wrong on our side"
+
+    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+    def problem(self, request_id: str) -> dict[str, str | int]:
+        """The members of a problem details object (RFC 9457, section 3), with our `code` and `request_id`."""
+        return problem(self.status, self.code, self.title, self.detail, request_id)
+
+
+def problem(status: int, code: str, title: str, detail: str, request_id: str) -> dict[str, str | int]:
+    """A problem details object (RFC 9457) from its values."""
+    return {
+        "type": f"urn:problem-type:handoff:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id,
+    }
+
+
+class FormError(UploadError):
+    """What was sent cannot be taken."""
+
+    status = 400
+
+
+class FormMalformed(FormError):
+    """The body is not the multipart/form-data it says it is (RFC 7578)."""
+
+    code = "form-malformed"
+    title = "The form could not be read"
+
+
+class FileMissing(FormError):
+    """The form holds no file under the name `file`."""
+
+    code = "file-missing"
+    title = "There is no file in the form"
+
+
+class DigestMalformed(FormError):
+    """A promised digest is not one, or belongs to no file."""
+
+    code = "digest-malformed"
+    title = "The promised digest cannot be read"
+
+
+class RequestTimedOut(FormError):
+    """The body stopped arriving."""
+
+    status = 408
+    code = "request-timeout"
+    title = "The upload stopped moving"
+
+
+class BodyTooLarge(FormError):
+    """The body is longer than `UPLOAD_MAX_BODY_BYTES`, declared or counted."""
+
+    status = 413
+    code = "body-too-large"
+    title = "The request is too large"
+
+
+class FileTooLarge(FormError):
+    """One file is longer than `UPLOAD_MAX_FILE_BYTES`."""
+
+    status = 413
+    code = "file-too-large"
+    title = "A file is too large"
+
+
+class TooManyParts(FormError):
+    """The form has more parts than `UPLOAD_MAX_FORM_PARTS`."""
+
+    status = 413
+    code = "too-many-parts"
+    title = "The form has too many parts"
+
+
+class TooManyFields(FormError):
+    """The form's text fields together hold more than `UPLOAD_MAX_FIELD_BYTES`."""
+
+    status = 413
+    code = "too-many-fields"
+    title = "The form's fields hold too much"
+
+
+class UnsupportedMediaType(FormError):
+    """The body is of another type than multipart/form-data."""
+
+    status = 415
+    code = "unsupported-media-type"
+    title = "Only multipart/form-data is taken here"
+
+
+class DigestMismatch(FormError):
+    """The bytes that arrived are not the bytes that were promised; nothing was stored."""
+
+    status = 422
+    code = "digest-mismatch"
+    title = "The file is not the one that was promised"
+
+
+class NotFound(UploadError):
+    """There is nothing at this address."""
+
+    status = 404
+    code = "not-found"
+    title = "There is nothing here"
+
+
+class UnknownHandoff(NotFound):
+    """No hand-off has this name."""
+
+    code = "unknown-handoff"
+    title = "There is no such hand-off"
+
+
+class UnknownHook(NotFound):
+    """No hook has this name."""
+
+    code = "unknown-hook"
+    title = "There is no such hook"
+
+
+class ObjectMissing(NotFound):
+    """No uploaded object has this key."""
+
+    code = "object-missing"
+    title = "There is no such object"
+
+
+class MethodNotAllowed(UploadError):
+    """The address exists, the method does not; the answer's `Allow` names those that do."""
+
+    status = 405
+    code = "method-not-allowed"
+    title = "This method is not allowed here"
+
+
+class RangeNotSatisfiable(UploadError):
+    """The asked range lies outside the object (RFC 9110, section 15.5.17)."""
+
+    status = 416
+    code = "range-not-satisfiable"
+    title = "The range lies outside the object"
+
+
+class FileClosed(UploadError):
+    """The uploaded file was closed while S3 was still to read it (pallets/flask#5399)."""
+
+    code = "file-closed"
+    title = "The file was closed before S3 had read it"
+
+
+class Internal(UploadError):
+    """Our own fault; the log has the traceback under the request's id."""
+
+
+class StoreRejected(UploadError):
+    """S3 answered and said no."""
+
+    status = 502
+    code = "store-rejected"
+    title = "The store refused the upload"
+
+
+class StoreUnavailable(UploadError):
+    """S3 did not answer in time, or said that it is too busy."""
+
+    status = 503
+    code = "store-unavailable"
+    title = "The store cannot be reached"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot work; the message is one line for the person who starts the app."""
+
+
+class BucketMissing(Exception):
+    """The configured bucket does not exist; the message is one line for the person who starts the app."""
+
+
+#: S3's codes for "not now", beside every 5xx status.
+_BUSY_CODES = frozenset({"SlowDown", "RequestTimeout", "ThrottlingException", "TooManyRequests"})
+
+
+def from_store_answer(status: int, code: str, message: str) -> UploadError:
+    """The error for an S3 error answer: busy and broken stores may be tried again, refusals not.
+
+    `status` is the HTTP status, `code` and `message` are from the answer's XML body
+    (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+    """
+    if status >= 500 or code in _BUSY_CODES:  # noqa: PLR2004 - HTTP's own classes
+        return StoreUnavailable(f"S3 answered {status} {code}. Nothing was stored; try again later.")
+    if code in {"NoSuchKey", "404", "NotFound"}:
+        return ObjectMissing("No object has this key.")
+    return StoreRejected(f"S3 answered {status} {code}: {message}")
+
+
+def from_http(status: int, name: str, detail: str, headers: Mapping[str, str]) -> UploadError:
+    """The error for one that a framework raised itself, such as 404 by its router, from its values."""
+    known: dict[int, type[UploadError]] = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
+    if status in known:
+        return known[status](detail, headers=headers)
+    error = UploadError(detail, headers=headers)
+    error.status, error.code, error.title = status, name.lower().replace(" ", "-"), name
+    return error
+
+
+def file_closed(handoff: str, hook: str) -> FileClosed:
+    """The error for an upload whose file was closed under it, in words that say who did it and what to do."""
+    if hook == "copied":
+        return FileClosed(
+            f"The hand-off '{handoff}' gave S3 the request's own file, and the hook 'copied' closed it: a hook "
+            "wrapped in copy_current_request_context pushes a copied request context, and when the hook returns, "
+            "popping that context closes every file of the request it shares (pallets/flask#5399). S3 then read a "
+            "closed file. Nothing was stored. Bind the hook to plain values (hook=bound), or hand over bytes that "
+            "the request does not own (read_early, temp_file)."
+        )
+    return FileClosed(
+        f"The hand-off '{handoff}' with the hook '{hook}' read the request's own file after something had closed it. "
+        "Nothing was stored. Hand over bytes that the request does not own (read_early, temp_file)."
+    )

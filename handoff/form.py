@@ -1,0 +1,250 @@
+"""multipart/form-data bytes in, fields and file chunks out, with limits (RFC 7578): a sans-I/O object.
+
+The library `multipart` finds the parts; this module adds what an upload service has to decide, the same for every
+way the bytes may be split: what is an error and which, what counts against which limit, and which file a promised
+digest belongs to.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
+
+from handoff.digest import from_content_digest, from_hex
+from handoff.errors import (
+    BodyTooLarge,
+    DigestMalformed,
+    FileTooLarge,
+    FormError,
+    FormMalformed,
+    TooManyFields,
+    TooManyParts,
+    UnsupportedMediaType,
+)
+from handoff.settings import Limits
+
+#: RFC 2046, section 5.1.1.
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+#: A media type with parameters, as S3 and every browser take it back (RFC 9110, section 8.3.1).
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:\s*;[\x20-\x7e]{0,200})?", re.ASCII)
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
+
+_MAX_HEADER_BYTES = 4096
+_MAX_HEADERS = 8
+DEFAULT_CONTENT_TYPE = "application/octet-stream"
+
+#: The text field that promises the digest of the next file, and the part header that does so for its own.
+DIGEST_FIELD = "sha256"
+DIGEST_HEADER = "Content-Digest"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A text field, whole."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileStart:
+    """A file begins; `promised` is its SHA-256 in lowercase hex, if the client gave one.
+
+    An empty filename with no bytes is what a browser sends for an empty file input: that is no file, and no event.
+    """
+
+    name: str
+    filename: str
+    content_type: str
+    promised: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileChunk:
+    """The next bytes of the file that began last; never empty."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileEnd:
+    """The file that began last is complete; its size in bytes."""
+
+    size: int
+
+
+type Event = Field | FileStart | FileChunk | FileEnd
+
+
+class FormParser:
+    """Bytes in by `receive` and `finish`, events out; raises the FormError that the client is to be told.
+
+    After an error the parser is done for: the next call raises the same error.
+
+    Args:
+        mimetype: the request's media type in lower case, without parameters.
+        boundary: its `boundary` parameter, None if there is none.
+        content_length: the declared length of the body in bytes, None if it is chunked.
+        limits: what a form may hold.
+    """
+
+    def __init__(self, mimetype: str, boundary: str | None, content_length: int | None, limits: Limits) -> None:
+        if mimetype != "multipart/form-data":
+            raise UnsupportedMediaType(f"The body is {mimetype or 'of no type'}; send multipart/form-data.")
+        if not boundary or not _BOUNDARY.fullmatch(boundary):
+            raise FormMalformed("The Content-Type has no usable boundary parameter (RFC 2046, section 5.1.1).")
+        self._limits = limits
+        if content_length is not None and content_length > limits.body_bytes:
+            self._body_too_large()
+        self._first_delimiter = b"\r\n--" + boundary.encode("ascii")
+        # The library's own limit is on lines with their line end, and it looks before a line is complete.
+        self._parser = PushMultipartParser(
+            boundary, max_header_size=_MAX_HEADER_BYTES + 2, max_header_count=_MAX_HEADERS
+        )
+        self._preamble: bytes | None = b"\r\n"  # None once the first delimiter was found
+        self._received = 0
+        self._parts = 0
+        self._field_bytes = 0
+        self._promised: str | None = None
+        self._file: FileStart | None = None
+        self._file_bytes = 0
+        self._text: bytearray | None = None
+        self._segment: MultipartSegment | None = None
+        self._error: FormError | None = None
+
+    def receive(self, chunk: bytes) -> Iterator[Event]:
+        """Take the next bytes of the body; what they hold comes as events, which must be consumed."""
+        if self._error is not None:
+            raise self._error
+        try:
+            self._received += len(chunk)
+            if self._received > self._limits.body_bytes:
+                self._body_too_large()
+            if chunk := self._skip_preamble(chunk):
+                for item in self._parser.parse(chunk):
+                    yield from self._take(item)
+        except FormError as error:
+            self._error = error
+            raise
+        except MultipartError as error:
+            self._error = FormMalformed(f"The form is broken: {_sentence(error)}")
+            raise self._error from error
+
+    def finish(self) -> None:
+        """Say that the body has ended.
+
+        Raises:
+            FormMalformed: the last boundary is missing: the form was cut short.
+            DigestMalformed: a digest was promised for a file that never came.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            self._parser.close()
+        except MultipartError as error:
+            self._error = FormMalformed("The form ends before its last boundary; it was cut short.")
+            raise self._error from error
+        if self._promised is not None:
+            self._error = DigestMalformed("A field 'sha256' must come before its file, and no file follows this one.")
+            raise self._error
+
+    def _skip_preamble(self, chunk: bytes) -> bytes:
+        # Done here because what the library makes of a preamble depends on how it is split.
+        if self._preamble is None:
+            return chunk
+        seen = self._preamble + chunk
+        index = seen.find(self._first_delimiter)
+        if index < 0:
+            self._preamble = seen[-(len(self._first_delimiter) - 1) :]
+            return b""
+        self._preamble = None
+        return seen[index + 2 :]
+
+    def _take(self, item: MultipartSegment | bytes | None) -> Iterator[Event]:
+        if isinstance(item, MultipartSegment):
+            yield from self._part_starts(item)
+        elif item is not None:
+            yield from self._part_goes_on(item)
+        else:
+            yield from self._part_ends()
+
+    def _part_starts(self, segment: MultipartSegment) -> Iterator[Event]:
+        self._parts += 1
+        if self._parts > self._limits.form_parts:
+            raise TooManyParts(f"The form has more than {self._limits.form_parts} parts.")
+        for name, value in segment.headerlist:
+            if "\n" in value or "\r" in value or len(name) + 2 + len(value.encode()) > _MAX_HEADER_BYTES:
+                raise FormMalformed(f"The header {name} of part {self._parts} is too long or has a bare line end.")
+        if not segment.name:
+            raise FormMalformed(f"Part {self._parts} has no name (RFC 7578, section 4.2).")
+        self._segment = segment
+        if segment.filename is None:
+            self._text = bytearray()
+            return
+        self._file = FileStart(segment.name, segment.filename, _content_type(segment), self._take_promise(segment))
+        self._file_bytes = 0
+        if segment.filename:
+            yield self._file
+
+    def _take_promise(self, segment: MultipartSegment) -> str | None:
+        field, self._promised = self._promised, None
+        headers = [value for name, value in segment.headerlist if name == DIGEST_HEADER]
+        if len(headers) > 1:
+            raise DigestMalformed("A part may have one Content-Digest header.")
+        header = from_content_digest(headers[0]) if headers else None
+        if field is not None and header is not None and field != header:
+            raise DigestMalformed("The field 'sha256' and the Content-Digest promise different digests for one file.")
+        return field if field is not None else header
+
+    def _part_goes_on(self, data: bytes) -> Iterator[Event]:
+        if self._text is not None:
+            self._field_bytes += len(data)
+            if self._field_bytes > self._limits.field_bytes:
+                raise TooManyFields(f"The form's text fields hold more than {self._limits.field_bytes} bytes.")
+            self._text += data
+            return
+        assert self._file is not None
+        self._file_bytes += len(data)
+        if self._file_bytes > self._limits.file_bytes:
+            raise FileTooLarge(f"A file has more than {self._limits.file_bytes} bytes.")
+        if not self._file.filename and self._file_bytes == len(data):
+            yield self._file
+        yield FileChunk(data)
+
+    def _part_ends(self) -> Iterator[Event]:
+        segment = self._segment
+        assert segment is not None
+        if self._text is None:
+            if self._file_bytes or segment.filename:
+                yield FileEnd(self._file_bytes)
+            return
+        text, self._text = self._text, None
+        field = Field(segment.name, _decode(segment, text))
+        if field.name == DIGEST_FIELD:
+            if self._promised is not None:
+                raise DigestMalformed("A field 'sha256' must come before its file, and no file follows this one.")
+            self._promised = from_hex(field.value)
+        yield field
+
+    def _body_too_large(self) -> NoReturn:
+        raise BodyTooLarge(f"The request has more than {self._limits.body_bytes} bytes.")
+
+
+def _content_type(segment: MultipartSegment) -> str:
+    value = (segment.header("Content-Type") or "").strip()
+    return value if _MEDIA_TYPE.fullmatch(value) else DEFAULT_CONTENT_TYPE
+
+
+def _decode(segment: MultipartSegment, text: bytearray) -> str:
+    charset = (segment.charset or "utf-8").lower()
+    try:
+        return text.decode(charset if charset in _CHARSETS else "utf-8")
+    except UnicodeDecodeError:
+        raise FormMalformed(f"The field {segment.name!r} is not text in {charset}.") from None
+
+
+def _sentence(error: MultipartError) -> str:
+    text = str(error.args[0]) if error.args else "unreadable"
+    return f"{text[:1].lower()}{text[1:]}."

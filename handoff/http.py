@@ -1,0 +1,63 @@
+"""What both apps decide alike about a request's headers."""
+
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+
+REQUEST_ID_HEADER = "X-Request-Id"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SINGLE_RANGE = re.compile(r"bytes=(?:\d{1,19}-\d{0,19}|-\d{1,19})", re.IGNORECASE)
+
+
+def request_id(header: str | None) -> str:
+    """The client's `X-Request-Id` if it has a safe shape, otherwise a new one."""
+    return header if header and _REQUEST_ID.fullmatch(header) else uuid.uuid4().hex
+
+
+def single_range(header: str | None) -> str | None:
+    """The `Range` to ask S3 for: one range of bytes; None for no, several or unreadable ranges.
+
+    A server may ignore a Range and send the whole (RFC 9110, section 14.2), and for those we do.
+    """
+    if not header or not _SINGLE_RANGE.fullmatch(header):
+        return None
+    first, _, last = header[len("bytes=") :].partition("-")
+    if first and last and int(first) > int(last):
+        return None  # RFC 9110, section 14.1.1: an invalid range is ignored
+    return f"bytes={first}-{last}"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object as S3's head or get describes it: `length` bytes come, a part of the whole if `content_range`."""
+
+    length: int
+    content_type: str
+    etag: str
+    disposition: str
+    modified: datetime | None = None
+    content_range: str | None = None
+
+    @property
+    def status(self) -> int:
+        """200, or 206 for a part of the object."""
+        return 206 if self.content_range else 200
+
+    def headers(self) -> dict[str, str]:
+        """The answer's headers; a browser never guesses the type and never shows the file as a page of ours."""
+        headers = {
+            "Content-Length": str(self.length),
+            "Content-Type": self.content_type,
+            "ETag": self.etag,
+            "Accept-Ranges": "bytes",
+            "Content-Disposition": self.disposition,
+            "X-Content-Type-Options": "nosniff",
+        }
+        if self.modified is not None:
+            headers["Last-Modified"] = format_datetime(self.modified, usegmt=True)
+        if self.content_range:
+            headers["Content-Range"] = self.content_range
+        return headers

@@ -1,0 +1,163 @@
+"""What can be set, by `UPLOAD_*` environment variables; S3 credentials and region come by the AWS chain."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+
+from handoff.errors import SettingsError
+from handoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PartSizes
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+_UNITS = {"": 1, "B": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB, "TIB": 1024 * GIB}
+_SIZE = re.compile(r"(\d{1,18})\s*(B|[KMGT]iB)?", re.IGNORECASE)
+_SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*s?")
+_COUNT = re.compile(r"\d{1,9}")
+_PREFIX = re.compile(r"(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_URL = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a form may hold; every limit is counted while reading, whether or not a length was declared.
+
+    All in bytes but `form_parts`, a count. `field_bytes` holds for all text fields of one form together, since
+    they are kept in memory together.
+    """
+
+    file_bytes: int = 5 * GIB
+    body_bytes: int = 5 * GIB + MIB
+    form_parts: int = 100
+    field_bytes: int = 64 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One process's settings: sizes in bytes, times in seconds; checked when made.
+
+    Raises:
+        SettingsError: a value cannot work; the message names the variable, the value and what would do.
+    """
+
+    s3_endpoint_url: str | None = None
+    bucket: str = "uploads"
+    key_prefix: str = ""
+    max_file_bytes: int = 5 * GIB
+    max_body_bytes: int = 0  #: 0 stands for the largest file and 1 MiB
+    max_form_parts: int = 100
+    max_field_bytes: int = 64 * KIB
+    part_bytes: int = 8 * MIB
+    parts_in_flight: int = 4
+    max_concurrent: int = 32
+    idle_timeout: float = 30.0
+    drain_seconds: float = 30.0
+    s3_connect_timeout: float = 2.0
+    s3_read_timeout: float = 20.0
+    s3_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.max_body_bytes:
+            object.__setattr__(self, "max_body_bytes", self.max_file_bytes + MIB)
+        self._check_names()
+        self._check_numbers()
+
+    def _check_names(self) -> None:
+        if self.s3_endpoint_url is not None and not _URL.fullmatch(self.s3_endpoint_url):
+            _refuse("s3_endpoint_url", self.s3_endpoint_url, "an http:// or https:// URL")
+        if not _BUCKET.fullmatch(self.bucket):
+            _refuse("bucket", self.bucket, "a bucket name: 3 to 63 of a-z, 0-9, '.' and '-'")
+        segments = self.key_prefix.split("/")
+        if not _PREFIX.fullmatch(self.key_prefix) or {".", ".."} & set(segments) or len(self.key_prefix) > 256:  # noqa: PLR2004 - leaves S3's 1,024 bytes room for the rest of the key
+            _refuse(
+                "key_prefix",
+                self.key_prefix,
+                "at most 256 of A-Z, a-z, 0-9, '.', '_', '-' and '/', no leading '/'",
+            )
+
+    def _check_numbers(self) -> None:
+        for name in (
+            "max_file_bytes",
+            "max_form_parts",
+            "max_field_bytes",
+            "parts_in_flight",
+            "max_concurrent",
+        ):
+            if getattr(self, name) < 1:
+                _refuse(name, getattr(self, name), "at least 1")
+        for name in ("idle_timeout", "drain_seconds", "s3_connect_timeout", "s3_read_timeout"):
+            if getattr(self, name) <= 0:
+                _refuse(name, getattr(self, name), "more than 0 seconds")
+        if not 1 <= self.s3_attempts <= 10:  # noqa: PLR2004 - more would outlast every client
+            _refuse("s3_attempts", self.s3_attempts, "1 to 10")
+        if not MIN_PART_BYTES <= self.part_bytes <= MAX_PART_BYTES:
+            _refuse("part_bytes", self.part_bytes, "5 MiB to 5 GiB, as S3 asks of a part")
+        reach = PartSizes.reach(self.part_bytes)
+        if self.max_file_bytes > reach:
+            _refuse("max_file_bytes", self.max_file_bytes, f"at most {reach}, the largest object S3 takes")
+        if self.max_body_bytes < self.max_file_bytes:
+            _refuse("max_body_bytes", self.max_body_bytes, f"at least the largest file's {self.max_file_bytes}")
+
+    @property
+    def limits(self) -> Limits:
+        """The form parser's share of the settings."""
+        return Limits(self.max_file_bytes, self.max_body_bytes, self.max_form_parts, self.max_field_bytes)
+
+    @property
+    def part_sizes(self) -> PartSizes:
+        """How large each part of a multipart upload is."""
+        return PartSizes(self.part_bytes, self.max_file_bytes)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """The settings of an environment; sizes take a unit (`8 MiB`), seconds an `s`, an empty value is the default.
+
+        Raises:
+            SettingsError: a value cannot be read or cannot work; one line.
+        """
+        values: dict[str, object] = {}
+        for field in fields(cls):
+            text = environ.get(variable(field.name), "").strip()
+            if text:
+                values[field.name] = _read(field.name, text)
+        return cls(**values)  # type: ignore[arg-type] # _read gives each field its own type
+
+
+def variable(name: str) -> str:
+    """The environment variable of a field: `part_bytes` is `UPLOAD_PART_BYTES`."""
+    return f"UPLOAD_{name.upper()}"
+
+
+def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like a setting and are none, each with the setting it looks like."""
+    known = {variable(field.name) for field in fields(Settings)}
+    near = {
+        name: difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        for name in environ
+        if name.startswith("UPLOAD_") and name not in known
+    }
+    return {name: match[0] for name, match in sorted(near.items()) if match}
+
+
+def _read(name: str, text: str) -> object:
+    if name.endswith("_bytes"):
+        if match := _SIZE.fullmatch(text):
+            return int(match[1]) * _UNITS[(match[2] or "").upper()]
+        _refuse(name, text, "a size in bytes, such as 8388608 or '8 MiB'")
+    if name.endswith(("_timeout", "_seconds")):
+        if match := _SECONDS.fullmatch(text):
+            return float(match[1])
+        _refuse(name, text, "a number of seconds, such as 30 or 0.5")
+    if name in {"max_form_parts", "parts_in_flight", "max_concurrent", "s3_attempts"}:
+        if _COUNT.fullmatch(text):
+            return int(text)
+        _refuse(name, text, "a whole number")
+    return text
+
+
+def _refuse(name: str, value: object, wanted: str) -> None:
+    raise SettingsError(f"{variable(name)} is {str(value)!r}; it must be {wanted}")

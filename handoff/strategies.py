@@ -1,0 +1,145 @@
+"""The grid: every hand-off with every hook, and what becomes of a file in each, as data.
+
+This is the one table. Both apps serve it at `/strategies`, the contract suite holds both to it, the demo checks it,
+and the README's grid is made from it. A cell that starts to work, or stops, must fail the suite.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+type Verdict = Literal["stored", "lost"]
+
+STORED: Verdict = "stored"
+LOST: Verdict = "lost"
+
+FRAMEWORKS = ("flask", "quart")
+
+#: The code of the error that a lost file is answered with.
+LOST_CODE = "file-closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Handoff:
+    """One way of handing the bytes over: what it costs, in memory and on disk, and one sentence on it."""
+
+    name: str
+    memory: str
+    disk: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One way for a boto event hook to get at the request's values."""
+
+    name: str
+    sentence: str
+
+
+HANDOFFS = {
+    handoff.name: handoff
+    for handoff in (
+        Handoff(
+            "file",
+            memory="up to 500,000 bytes, then parts in flight",
+            disk="the whole file above 500,000 bytes",
+            sentence="S3 reads the request's own file: the shortest way, lost as soon as anything closes it.",
+        ),
+        Handoff(
+            "read_early",
+            memory="the whole file",
+            disk="the whole file above 500,000 bytes",
+            sentence="Every byte is read before S3 is called: safe from any closing, for files that fit in memory.",
+        ),
+        Handoff(
+            "temp_file",
+            memory="up to 500,000 bytes, then parts in flight",
+            disk="the whole file, and again above 500,000 bytes",
+            sentence="S3 reads a temporary file of our own: safe for any size, for the price of a second copy on disk.",
+        ),
+    )
+}
+
+HOOKS = {
+    hook.name: hook
+    for hook in (
+        Hook(
+            "copied",
+            "copy_current_request_context: has the whole request, and closes its files when it returns.",
+        ),
+        Hook("bound", "functools.partial over plain values: cannot close anything, cannot be wrong."),
+        Hook("snapshot", "a copy of the context variables for each call: has the request, pops nothing."),
+    )
+}
+
+#: What `POST /uploads` uses: the safest pair there is.
+DEFAULT_HANDOFF = "temp_file"
+DEFAULT_HOOK = "bound"
+
+
+@dataclass(frozen=True, slots=True)
+class SizeClass:
+    """A size at which hand-offs behave differently: in memory, rolled over to disk, or several parts."""
+
+    name: str
+    sentence: str
+
+    def size(self, part_bytes: int) -> int:
+        """The file size in bytes that stands for this class where parts have `part_bytes`."""
+        return {"memory": 100, "rolled": 500_001, "parts": 2 * part_bytes + 1}[self.name]
+
+
+SIZE_CLASSES = {
+    size.name: size
+    for size in (
+        SizeClass("memory", "100 bytes: the form parser keeps it in memory, one put"),
+        SizeClass("rolled", "500,001 bytes: the form parser rolled it over to disk, one put"),
+        SizeClass("parts", "two parts and a byte: a multipart upload of three parts"),
+    )
+}
+
+#: The cells in which the file is lost, for both frameworks and every size class, each with the reason.
+KNOWN_FAILURES = {
+    (
+        framework,
+        "file",
+        "copied",
+        size,
+    ): "pallets/flask#5399: the hook's copied context closes the request's file"
+    for framework in FRAMEWORKS
+    for size in SIZE_CLASSES
+}
+
+
+def verdict(framework: str, handoff: str, hook: str, size_class: str) -> Verdict:
+    """What becomes of a file of this size class in this cell."""
+    return LOST if (framework, handoff, hook, size_class) in KNOWN_FAILURES else STORED
+
+
+def reason(framework: str, handoff: str, hook: str, size_class: str) -> str | None:
+    """Why a file is lost in this cell, None where it is stored."""
+    return KNOWN_FAILURES.get((framework, handoff, hook, size_class))
+
+
+def describe(framework: str, part_bytes: int) -> dict[str, object]:
+    """The answer of `/strategies`: every pair with its verdict by size class, its costs and a sentence."""
+    return {
+        "framework": framework,
+        "default": {"handoff": DEFAULT_HANDOFF, "hook": DEFAULT_HOOK},
+        "size_classes": [
+            {"name": size.name, "bytes": size.size(part_bytes), "sentence": size.sentence}
+            for size in SIZE_CLASSES.values()
+        ],
+        "strategies": [
+            {
+                "handoff": handoff.name,
+                "hook": hook.name,
+                "verdicts": {size: verdict(framework, handoff.name, hook.name, size) for size in SIZE_CLASSES},
+                "memory": handoff.memory,
+                "disk": handoff.disk,
+                "sentence": f"{handoff.sentence} {hook.name}: {hook.sentence}",
+            }
+            for handoff in HANDOFFS.values()
+            for hook in HOOKS.values()
+        ],
+    }

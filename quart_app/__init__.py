@@ -1,0 +1,47 @@
+"""The async shell: Quart, aioboto3, tasks; runs under hypercorn."""
+
+import os
+import sys
+
+from quart import Quart
+
+from handoff.errors import BucketMissing
+from handoff.settings import Settings
+from quart_app.request import Connection, Request
+from quart_app.store import Store
+from quart_app.views import routes
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings | None = None) -> Quart:
+    """The upload service; settings come from the environment unless given.
+
+    Raises:
+        SettingsError: a setting cannot work.
+    """
+    app = Quart(__name__, static_folder=None)
+    app.request_class = Request
+    app.asgi_http_class = Connection
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    # Ours is an idle timeout: these two would cut an upload or a download that is slow but moving.
+    app.config.update(BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
+    store = Store(settings or Settings.from_env(os.environ))
+    app.extensions["handoff"] = store
+    app.register_blueprint(routes)
+
+    @app.before_serving
+    async def open_store() -> None:
+        await store.open()
+        try:
+            await store.check_bucket()
+        except BucketMissing as error:
+            await store.close()
+            sys.exit(f"quart_app: {error}")
+
+    @app.after_serving
+    async def close_store() -> None:
+        await store.close()
+
+    return app

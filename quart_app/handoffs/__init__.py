@@ -1,0 +1,22 @@
+"""One short file for each way of handing an upload's bytes over; `diff` any of them with its Flask twin.
+
+Each has one function, `hand_off(file, upload)`: `file` is the request's FileStorage, `upload` whatever puts a readable
+file into S3, such as `lambda body: client.put_object(Bucket=…, Key=…, Body=body)` with a client of aioboto3. None needs
+anything else of ours.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import IO
+
+from quart.datastructures import FileStorage
+
+from quart_app.handoffs import file, read_early, temp_file
+
+type Upload = Callable[[IO[bytes]], Awaitable[None]]
+type HandOff = Callable[[FileStorage, Upload], Awaitable[None]]
+
+HANDOFFS: dict[str, HandOff] = {
+    "file": file.hand_off,
+    "read_early": read_early.hand_off,
+    "temp_file": temp_file.hand_off,
+}

@@ -1,0 +1,215 @@
+"""The request class: our form parser behind Quart's own `request.form` and `request.files`, and a bounded body."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Generator
+from functools import cached_property
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, cast, override
+
+import quart
+from hypercorn.typing import ASGISendCallable
+from quart.asgi import ASGIHTTPConnection
+from quart.datastructures import FileStorage
+from quart.formparser import FormDataParser as QuartFormDataParser
+from quart.wrappers.base import ClientDisconnectedError
+from quart.wrappers.request import Body as QuartBody
+from werkzeug.datastructures import Headers, MultiDict, iter_multi_items
+
+from handoff.digest import to_content_digest
+from handoff.errors import FormMalformed, RequestTimedOut
+from handoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
+from handoff.http import REQUEST_ID_HEADER, request_id
+from handoff.settings import Settings
+
+#: A file up to this size stays in memory, a larger one rolls over to disk.
+SPOOL_BYTES = 500_000
+#: What is written to disk at once, in a thread: fewer and larger writes than the 64 KiB messages of a body.
+WRITE_BYTES = 512 * 1024
+#: How many messages of a body, of 64 KiB each, may wait to be read before the client has to.
+BODY_MESSAGES = 16
+
+
+class FormFiller:
+    """Collects a form parser's events into fields and ordinary FileStorage objects."""
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[str, str]] = []
+        self.files: list[tuple[str, FileStorage]] = []
+        self._spool: IO[bytes] | None = None
+        self._size = 0
+        self._waiting: list[bytes] = []
+
+    async def take(self, event: Event) -> None:
+        """Take the next event; a file's bytes are written where it goes, by a thread once that is the disk."""
+        match event:
+            case Field(name, value):
+                self.fields.append((name, value))
+            case FileStart():
+                self._spool = cast("IO[bytes]", SpooledTemporaryFile(SPOOL_BYTES))  # noqa: SIM115 - close() closes it
+                self._size = 0
+                self.files.append((event.name, self._storage(event, self._spool)))
+            case FileChunk(data):
+                self._size += len(data)
+                self._waiting.append(data)
+                if sum(len(chunk) for chunk in self._waiting) >= WRITE_BYTES:
+                    await self._write()
+            case FileEnd():
+                await self._write()
+
+    async def _write(self) -> None:
+        chunks, self._waiting = self._waiting, []
+        if self._size <= SPOOL_BYTES:
+            self._write_chunks(chunks)
+        else:
+            await asyncio.to_thread(self._write_chunks, chunks)
+
+    def _write_chunks(self, chunks: list[bytes]) -> None:
+        assert self._spool is not None
+        self._spool.seek(0, 2)
+        self._spool.writelines(chunks)
+        self._spool.seek(0)
+
+    async def close(self) -> None:
+        """Close every file: the form will not be used."""
+        await close_files([file for _, file in self.files])
+
+    @staticmethod
+    def _storage(start: FileStart, stream: IO[bytes]) -> FileStorage:
+        headers = Headers({"Content-Type": start.content_type})
+        if start.promised is not None:
+            headers[DIGEST_HEADER] = to_content_digest(start.promised)
+        return FileStorage(stream, start.filename, start.name, headers=headers)
+
+
+class Body(QuartBody):
+    """A body of which only so much waits in memory; the rest waits in the client (pallets/quart#152).
+
+    Quart's own queue is unbounded: a handler that pauses finds the whole upload in memory. A bounded one needs two
+    things more, or connections outlive their requests: whoever ends a request must `discard` what is still to come,
+    and whoever awaits the whole body must empty the queue meanwhile.
+    """
+
+    def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
+        super().__init__(expected_content_length, max_content_length)
+        self._queue = asyncio.Queue(BODY_MESSAGES)
+        self._discarding = False
+
+    @override
+    async def put(self, data: bytes) -> None:
+        if data and not self._discarding:
+            await self._queue.put(data)
+
+    def discard(self) -> None:
+        """Throw away what has come and what comes: nobody will read it."""
+        self._discarding = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
+
+    @override
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._whole().__await__()
+
+    async def _whole(self) -> bytes:
+        if self._data is None:
+            self._data = b"".join([chunk async for chunk in self])
+        return self._data
+
+
+class Connection(ASGIHTTPConnection):
+    """One request and its answer; when the answer is sent, what is left of the request's body is discarded."""
+
+    @override
+    async def handle_request(self, request: quart.Request, send: ASGISendCallable) -> None:
+        try:
+            await super().handle_request(request, send)
+        finally:
+            # Not in Request.close: every copied context calls that, in the middle of the request.
+            cast("Body", request.body).discard()
+
+
+class FormDataParser(QuartFormDataParser):
+    """Quart's seam for a form parser, with ours behind it: strict, with limits, the same as in Flask."""
+
+    def __init__(self, settings: Settings, cls: type[MultiDict[str, Any]]) -> None:
+        super().__init__(cls=cls, silent=False)
+        self._settings = settings
+
+    @override
+    async def parse(
+        self,
+        body: QuartBody,
+        mimetype: str,
+        content_length: int | None,
+        options: dict[str, str] | None = None,
+    ) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+        """Read the body to its end; raises the FormError that the client is to be told."""
+        parser = FormParser(mimetype, (options or {}).get("boundary"), content_length, self._settings.limits)
+        form = FormFiller()
+        try:
+            async for chunk in read_body(body, self._settings.idle_timeout):
+                for event in parser.receive(chunk):
+                    await form.take(event)
+            parser.finish()
+        except BaseException:
+            await form.close()
+            raise
+        assert self.cls is not None
+        return self.cls(form.fields), self.cls(form.files)
+
+
+class Request(quart.Request):
+    """A request that knows its id, reads its form by our parser, and has a bounded body."""
+
+    body_class = Body
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.arrived = time.perf_counter()
+
+    @cached_property
+    def request_id(self) -> str:
+        """The client's `X-Request-Id`, or a new one."""
+        return request_id(self.headers.get(REQUEST_ID_HEADER))
+
+    @override
+    def make_form_data_parser(self) -> FormDataParser:
+        settings: Settings = quart.current_app.extensions["handoff"].settings
+        return FormDataParser(settings, self.parameter_storage_class)
+
+    @override
+    async def close(self) -> None:
+        """Close the files, which may be large ones on disk, off the event loop."""
+        await close_files([file for _, file in iter_multi_items(self._files or MultiDict())])
+
+
+async def read_body(body: QuartBody, idle_seconds: float) -> AsyncIterator[bytes]:
+    """The body's chunks as they arrive, none of them empty.
+
+    Raises:
+        RequestTimedOut: nothing arrived for so long.
+        FormMalformed: the client went away.
+    """
+    try:
+        while True:
+            async with asyncio.timeout(idle_seconds):
+                chunk = await anext(body, None)
+            if chunk is None:
+                return
+            if chunk:
+                yield chunk
+    except TimeoutError as error:
+        raise RequestTimedOut(f"Nothing of the body arrived for {idle_seconds:g} seconds.") from error
+    except ClientDisconnectedError as error:
+        raise FormMalformed("The body ended before it was complete.") from error
+
+
+async def close_files(files: list[FileStorage]) -> None:
+    """Close files in a thread, to the end even if this task is cancelled."""
+    if files:
+        await asyncio.shield(asyncio.to_thread(_close_all, files))
+
+
+def _close_all(files: list[FileStorage]) -> None:
+    for file in files:
+        file.close()

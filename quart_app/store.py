@@ -1,0 +1,254 @@
+"""The S3 client: put, the calls of a multipart upload, head, get, delete; owns the client's life.
+
+What S3 says no to becomes one of our errors here and nowhere else.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from contextvars import ContextVar
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import aioboto3
+from aiobotocore.config import AioConfig
+from aiobotocore.response import StreamingBody
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from handoff.digest import crc32_header
+from handoff.errors import BucketMissing, ObjectMissing, RangeNotSatisfiable, StoreUnavailable, from_store_answer
+from handoff.http import ObjectInfo
+from handoff.keys import content_disposition, decode_name
+from handoff.parts import FileReader, Part
+from handoff.receipt import FILENAME_METADATA, Incoming
+from handoff.settings import Settings
+from quart_app.hooks import Hook
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+logger = logging.getLogger(__name__)
+
+#: /readyz answers within a second.
+PROBE_TIMEOUT = 0.9
+READ_BYTES = 256 * 1024
+
+_hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
+
+
+class Store:
+    """One bucket, by one client for the whole process; safe to use from many tasks."""
+
+    _client: "S3Client"
+    _probe: "S3Client"
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._exits = AsyncExitStack()
+
+    async def open(self) -> None:
+        """Make the clients; registers the one permanent handler that calls each upload's own hook."""
+        settings = self.settings
+        self._client = await self._exits.enter_async_context(
+            _client(settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts)
+        )
+        self._probe = await self._exits.enter_async_context(_client(settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1))
+        for operation in ("PutObject", "CreateMultipartUpload"):
+            self._client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)  # type: ignore[arg-type] # the stubs do not know that aiobotocore awaits
+
+    async def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
+        """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
+        with store_errors(), calling(hook):
+            answer = await self._client.put_object(
+                Bucket=self.settings.bucket,
+                Key=incoming.key,
+                Body=cast("IO[bytes]", FileReader(body)),
+                ContentType=incoming.content_type,
+                Metadata=incoming.metadata(),
+                ChecksumCRC32=crc32_header(crc32),
+            )
+        return answer["ETag"].strip('"')
+
+    async def create_multipart(self, incoming: Incoming, hook: Hook) -> str:
+        """Begin a multipart upload and answer its id."""
+        with store_errors(), calling(hook):
+            answer = await self._client.create_multipart_upload(
+                Bucket=self.settings.bucket,
+                Key=incoming.key,
+                ContentType=incoming.content_type,
+                Metadata=incoming.metadata(),
+                ChecksumAlgorithm="CRC32",
+            )
+        return answer["UploadId"]
+
+    async def upload_part(self, key: str, upload_id: str, part: Part) -> "CompletedPartTypeDef":
+        """Send one part, straight from the chunks it came in."""
+        checksum = crc32_header(await asyncio.to_thread(part.crc32))
+        with store_errors():
+            answer = await self._client.upload_part(
+                Bucket=self.settings.bucket,
+                Key=key,
+                UploadId=upload_id,
+                PartNumber=part.number,
+                Body=part.open(),
+                ContentLength=part.size,
+                ChecksumCRC32=checksum,
+            )
+        return {"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
+
+    async def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> str:
+        """Make one object of the parts, given in order, and answer its ETag."""
+        with store_errors():
+            answer = await self._client.complete_multipart_upload(
+                Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
+            )
+        return answer["ETag"].strip('"')
+
+    async def abort_multipart(self, key: str, upload_id: str) -> None:
+        """End a multipart upload without an object; one that is gone already is as good."""
+        with store_errors():
+            try:
+                await self._client.abort_multipart_upload(Bucket=self.settings.bucket, Key=key, UploadId=upload_id)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "NoSuchUpload":
+                    raise
+
+    async def head(self, key: str) -> ObjectInfo:
+        """What is known of an object.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+        with store_errors():
+            return _info(key, await self._client.head_object(Bucket=self.settings.bucket, Key=key))
+
+    async def get(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
+        """An object, or one range of it, with its bytes still to be read: whoever gets them closes them.
+
+        Raises:
+            ObjectMissing: there is none.
+            RangeNotSatisfiable: the range begins after its end.
+        """
+        wanted = {"Range": byte_range} if byte_range else {}
+        with store_errors():
+            try:
+                answer = await self._client.get_object(Bucket=self.settings.bucket, Key=key, **wanted)  # type: ignore[arg-type] # a dict of one optional keyword
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != RangeNotSatisfiable.status:
+                    raise
+                length = (await self.head(key)).length
+                raise RangeNotSatisfiable(
+                    f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
+                ) from error
+        return _info(key, answer), answer["Body"]
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; one that is gone already is as good."""
+        with store_errors():
+            await self._client.delete_object(Bucket=self.settings.bucket, Key=key)
+
+    async def ready(self) -> None:
+        """Ask S3 for the bucket, within a second.
+
+        Raises:
+            StoreUnavailable: it does not answer, or not for this bucket.
+        """
+        with store_errors():
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT):
+                    await self._probe.head_bucket(Bucket=self.settings.bucket)
+            except TimeoutError as error:
+                raise StoreUnavailable("S3 did not answer within a second.") from error
+            except ClientError as error:
+                raise StoreUnavailable(f"S3 does not give us the bucket '{self.settings.bucket}'.") from error
+
+    async def check_bucket(self) -> None:
+        """Look for the bucket before the first request.
+
+        Raises:
+            BucketMissing: S3 says that there is none. An S3 that says nothing may still come up: that is only logged.
+        """
+        try:
+            await self._probe.head_bucket(Bucket=self.settings.bucket)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
+                raise BucketMissing(
+                    f"there is no bucket '{self.settings.bucket}'; create it or set UPLOAD_BUCKET"
+                ) from None
+            logger.warning("S3 answers, but not for bucket '%s': %s", self.settings.bucket, error)
+        except BotoCoreError as error:
+            logger.warning("S3 does not answer yet: %s", error)
+
+    async def close(self) -> None:
+        """Close the connections to S3."""
+        await self._exits.aclose()
+
+
+async def read_body(body: StreamingBody) -> AsyncIterator[bytes]:
+    """An object's bytes in chunks; closes the answer at its end, or where the reader stops."""
+    try:
+        async for chunk in body.iter_chunks(READ_BYTES):
+            yield chunk
+    finally:
+        body.close()
+
+
+@contextmanager
+def calling(hook: Hook) -> Iterator[None]:
+    """Let the client's one permanent handler call this hook, in this task only.
+
+    A handler registered for each request would be called for other requests as well: they share the client.
+    """
+    token = _hook.set(hook)
+    try:
+        yield
+    finally:
+        _hook.reset(token)
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn what boto raises into our errors."""
+    try:
+        yield
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        answer = error.response["Error"]
+        raise from_store_answer(status, answer.get("Code", ""), answer.get("Message", "")) from error
+    except ParamValidationError:
+        raise  # ours to mend: no store was asked
+    except BotoCoreError as error:
+        raise StoreUnavailable("S3 did not answer. Nothing was stored; try again later.") from error
+
+
+async def _run_hook(**event: Any) -> None:
+    hook = _hook.get()
+    if hook is not None:
+        await hook(**event)
+
+
+def _client(settings: Settings, connect_timeout: float, read_timeout: float, attempts: int) -> Any:
+    config = AioConfig(
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=settings.max_concurrent * settings.parts_in_flight,
+        # We give a CRC-32 with every body, so boto need not read it once more to sign it, on the event loop at that.
+        s3={"payload_signing_enabled": False},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return aioboto3.Session().client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
+
+
+def _info(key: str, answer: Any) -> ObjectInfo:
+    metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
+    return ObjectInfo(
+        length=answer["ContentLength"],
+        content_type=answer["ContentType"],
+        etag=answer["ETag"],
+        disposition=content_disposition(decode_name(metadata.get(FILENAME_METADATA, "")), key),
+        modified=answer.get("LastModified"),
+        content_range=answer.get("ContentRange"),
+    )

@@ -1,0 +1,197 @@
+"""The files of one form on their way into S3: all of them stored, or none.
+
+S3 has no transaction. So multipart uploads are completed only when every file of the form has been sent, small files
+are put at once, and when anything fails, or the task is cancelled, whatever was begun is undone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from io import SEEK_END
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from handoff.digest import Digest
+from handoff.errors import UploadError, file_closed
+from handoff.parts import Part, cut, read_chunks
+from handoff.receipt import Incoming, Stored, Way
+from quart_app.hooks import Hook
+from quart_app.store import Store
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+logger = logging.getLogger(__name__)
+
+#: How long undoing may take, in seconds, whatever S3 does.
+UNDO_SECONDS = 15.0
+
+
+class Batch:
+    """The uploads of one form.
+
+    async with Batch(store, way, hook) as batch:
+        await batch.upload(incoming, body)
+        stored = await batch.complete()
+    """
+
+    def __init__(self, store: Store, way: Way, hook: Hook) -> None:
+        self._store = store
+        self._way = way
+        self._hook = hook
+        self._uploads: list[SinglePut | MultipartUpload] = []
+        self._complete = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        if not self._complete:
+            await to_the_end(self._undo())
+
+    async def upload(self, incoming: Incoming, body: IO[bytes]) -> None:
+        """Send a readable, seekable file, from its first byte; it is read to its end when this returns.
+
+        Raises:
+            FileClosed: somebody closed `body` meanwhile.
+            DigestMismatch: its bytes are not the promised ones.
+            StoreRejected, StoreUnavailable: what S3 said.
+        """
+        size = await asyncio.to_thread(body.seek, 0, SEEK_END)
+        body.seek(0)
+        one_part = size <= self._store.settings.part_bytes
+        upload = SinglePut(self._store, incoming) if one_part else MultipartUpload(self._store, incoming)
+        self._uploads.append(upload)
+        try:
+            await upload.send(body, self._hook)
+        except Exception as error:
+            if body.closed:
+                raise file_closed(self._way.handoff, self._way.hook) from error
+            raise
+
+    async def complete(self) -> list[Stored]:
+        """Make the files visible in S3, in the order they were sent."""
+        stored = [await upload.complete() for upload in self._uploads]
+        self._complete = True
+        return stored
+
+    async def _undo(self) -> None:
+        try:
+            async with asyncio.timeout(UNDO_SECONDS):
+                await asyncio.gather(*(undo(upload, self._way.request_id) for upload in self._uploads))
+        except TimeoutError:
+            logger.exception("an upload could not be undone in time, request %s", self._way.request_id)
+
+
+class SinglePut:
+    """A file of at most one part: read once to sum it up, once to send it."""
+
+    def __init__(self, store: Store, incoming: Incoming) -> None:
+        self._store = store
+        self._incoming = incoming
+        self._digest = Digest()
+        self._etag = ""
+        self._begun = False
+
+    async def send(self, body: IO[bytes], hook: Hook) -> None:
+        """Put the file."""
+        await asyncio.to_thread(self._sum_up, body)
+        self._digest.check(self._incoming.promised)
+        self._begun = True
+        # A put that is cut off may be stored all the same, and after it was undone at that: so it is never cut off.
+        self._etag = await to_the_end(self._store.put(self._incoming, body, self._digest.crc32, hook))
+
+    def _sum_up(self, body: IO[bytes]) -> None:
+        for chunk in read_chunks(body):
+            self._digest.update(chunk)
+        body.seek(0)
+
+    async def complete(self) -> Stored:
+        """Nothing is left to do: a put is visible at once."""
+        return Stored(self._incoming, self._digest.size, self._digest.sha256, self._etag, parts=1)
+
+    async def undo(self) -> None:
+        """Remove the object; also after a put that failed, for its answer alone may have been lost."""
+        if self._begun:
+            await self._store.delete(self._incoming.key)
+
+
+class MultipartUpload:
+    """A larger file: its parts are sent by a few tasks while the next ones are read, in a thread."""
+
+    def __init__(self, store: Store, incoming: Incoming) -> None:
+        self._store = store
+        self._incoming = incoming
+        self._digest = Digest()
+        self._upload_id: str | None = None
+        self._parts: list[CompletedPartTypeDef] = []
+        self._completing = False
+
+    async def send(self, body: IO[bytes], hook: Hook) -> None:
+        """Begin the upload and send every part."""
+        upload_id = await to_the_end(self._begin(hook))
+        await self._send_parts(cut(read_chunks(body), self._store.settings.part_sizes, self._digest), upload_id)
+        self._digest.check(self._incoming.promised)
+
+    async def _begin(self, hook: Hook) -> str:
+        self._upload_id = await self._store.create_multipart(self._incoming, hook)
+        return self._upload_id
+
+    async def _send_parts(self, parts: Iterator[Part], upload_id: str) -> None:
+        in_flight = self._store.settings.parts_in_flight
+        sending: set[asyncio.Task[CompletedPartTypeDef]] = set()
+        try:
+            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+                sending.add(asyncio.create_task(self._store.upload_part(self._incoming.key, upload_id, part)))
+                if len(sending) == in_flight:
+                    sending = await self._take_sent(sending)
+            while sending:
+                sending = await self._take_sent(sending)
+        finally:
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+
+    async def _take_sent(
+        self, sending: "set[asyncio.Task[CompletedPartTypeDef]]"
+    ) -> "set[asyncio.Task[CompletedPartTypeDef]]":
+        done, still_sending = await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+        self._parts.extend(task.result() for task in done)
+        return still_sending
+
+    async def complete(self) -> Stored:
+        """Make one object of the parts."""
+        assert self._upload_id is not None
+        self._completing = True
+        parts = sorted(self._parts, key=lambda part: part["PartNumber"])
+        etag = await to_the_end(self._store.complete_multipart(self._incoming.key, self._upload_id, parts))
+        return Stored(self._incoming, self._digest.size, self._digest.sha256, etag, len(parts))
+
+    async def undo(self) -> None:
+        """Abort the upload; if it was to be completed, remove the object, for the answer alone may have been lost."""
+        if self._upload_id is not None:
+            await self._store.abort_multipart(self._incoming.key, self._upload_id)
+        if self._completing:
+            await self._store.delete(self._incoming.key)
+
+
+async def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:
+    """Undo one upload; a store that does not answer cannot keep the others from being undone."""
+    try:
+        await upload.undo()
+    except UploadError:
+        logger.exception("an upload could not be undone, request %s", request_id)
+
+
+async def to_the_end[T](work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end even if this task is cancelled meanwhile; the cancellation is raised after it.
+
+    What S3 began while we looked away could not be undone. `work` must be bounded in time, as S3 calls are.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # it is the cancellation that counts now
+        raise

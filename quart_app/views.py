@@ -1,0 +1,155 @@
+"""Routes: thin, they choose a hand-off and answer."""
+
+import logging
+import time
+from functools import partial
+from typing import Any, cast
+
+import quart
+from quart import Blueprint, Response, current_app, jsonify
+from quart.datastructures import FileStorage
+from werkzeug.exceptions import HTTPException
+
+from handoff import strategies
+from handoff.digest import from_content_digest
+from handoff.errors import (
+    PROBLEM_CONTENT_TYPE,
+    FileMissing,
+    Internal,
+    ObjectMissing,
+    UnknownHandoff,
+    UnknownHook,
+    UploadError,
+    from_http,
+)
+from handoff.form import DIGEST_HEADER
+from handoff.http import REQUEST_ID_HEADER, single_range
+from handoff.keys import is_key, new_key
+from handoff.receipt import Incoming, Way
+from quart_app.handoffs import HANDOFFS
+from quart_app.hooks import HOOKS
+from quart_app.request import Request
+from quart_app.store import Store, read_body
+from quart_app.uploads import Batch
+
+FRAMEWORK = "quart"
+
+logger = logging.getLogger(__name__)
+routes = Blueprint("uploads", __name__)
+request = cast("Request", quart.request)
+
+
+@routes.post("/uploads")
+@routes.post("/uploads/<handoff>")
+async def upload(handoff: str = strategies.DEFAULT_HANDOFF) -> tuple[Response, int, dict[str, str]]:
+    """Store the files of the form by this hand-off, with the hook that the query names."""
+    hook = request.args.get("hook", strategies.DEFAULT_HOOK)
+    hand_off = HANDOFFS.get(handoff)
+    if hand_off is None:
+        raise UnknownHandoff(f"There is no hand-off '{handoff}'; there are {', '.join(HANDOFFS)}.")
+    if hook not in HOOKS:
+        raise UnknownHook(f"There is no hook '{hook}'; there are {', '.join(HOOKS)}.")
+    files = (await request.files).getlist("file")
+    if not files:
+        raise FileMissing("Send the file in a form field named 'file', with a filename.")
+    way = Way(FRAMEWORK, handoff, hook, request.request_id)
+    async with Batch(store(), way, HOOKS[hook]()) as batch:
+        for file in files:
+            await hand_off(file, partial(batch.upload, incoming(file)))
+        stored = await batch.complete()
+    elapsed = time.perf_counter() - request.arrived
+    receipts = [way.receipt(one, elapsed).as_json() for one in stored]
+    return jsonify(receipts=receipts), 201, {"Location": f"/objects/{stored[0].incoming.key}"}
+
+
+@routes.get("/objects/<path:key>")
+async def get_object(key: str) -> Response:
+    """The object's bytes, streamed, or one range of them; to HEAD, what is known of it."""
+    check_key(key)
+    if request.method == "HEAD":
+        return Response("", headers=(await store().head(key)).headers())
+    info, body = await store().get(key, single_range(request.headers.get("Range")))
+    return Response(read_body(body), info.status, info.headers())
+
+
+@routes.delete("/objects/<path:key>")
+async def delete_object(key: str) -> tuple[str, int]:
+    """Remove the object."""
+    check_key(key)
+    await store().head(key)
+    await store().delete(key)
+    return "", 204
+
+
+@routes.get("/strategies")
+async def get_strategies() -> Response:
+    """Every pair of hand-off and hook, and what becomes of a file in it."""
+    return jsonify(strategies.describe(FRAMEWORK, store().settings.part_bytes))
+
+
+@routes.get("/healthz")
+async def healthz() -> Response:
+    """The process answers."""
+    return jsonify(status="ok")
+
+
+@routes.get("/readyz")
+async def readyz() -> Response:
+    """S3 answers for our bucket, within a second."""
+    await store().ready()
+    return jsonify(status="ready")
+
+
+@routes.after_app_request
+async def add_request_id(response: Response) -> Response:
+    """Put the request's id on every answer."""
+    response.headers[REQUEST_ID_HEADER] = request.request_id
+    return response
+
+
+@routes.app_errorhandler(UploadError)
+async def answer_error(error: UploadError) -> tuple[Response, int, dict[str, str]]:
+    """An error of ours as problem details."""
+    if error.status >= Internal.status:
+        logger.warning("request %s: %s", request.request_id, error.code, exc_info=error)
+    response = jsonify(error.problem(request.request_id))
+    response.content_type = PROBLEM_CONTENT_TYPE
+    return response, error.status, error.headers
+
+
+@routes.app_errorhandler(HTTPException)
+async def answer_http_error(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
+    """An error of Quart's own, such as its router's 404, as problem details."""
+    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    return await answer_error(from_http(error.code or Internal.status, error.name, error.description or "", headers))
+
+
+@routes.app_errorhandler(Exception)
+async def answer_fault(error: Exception) -> tuple[Response, int, dict[str, str]]:
+    """Anything else is our fault: the log has it, the client gets its request's id."""
+    fault = Internal("The log has more under this request's id.")
+    fault.__cause__ = error
+    return await answer_error(fault)
+
+
+def store() -> Store:
+    """The app's store."""
+    return cast("Store", current_app.extensions["handoff"])
+
+
+def check_key(key: str) -> None:
+    """Let no request reach an object that is not an upload of ours."""
+    if not is_key(store().settings.key_prefix, key):
+        raise ObjectMissing("No object has this key.")
+
+
+def incoming(file: FileStorage) -> Incoming:
+    """What the form says of a file, with a new key for it."""
+    filename = file.filename or ""
+    promise: Any = file.headers.get(DIGEST_HEADER)
+    return Incoming(
+        key=new_key(store().settings.key_prefix, filename),
+        filename=filename,
+        content_type=file.headers["Content-Type"],
+        promised=from_content_digest(promise) if promise else None,
+    )
