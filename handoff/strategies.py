@@ -105,7 +105,7 @@ KNOWN_FAILURES = {
         "file",
         "copied",
         size,
-    ): "pallets/flask#5399: the hook's copied context closes the request's file"
+    ): "pallets/flask#5399: leaving the hook's copied context closes the file"
     for framework in FRAMEWORKS
     for size in SIZE_CLASSES
 }

@@ -1,0 +1,194 @@
+"""`make demo`: real files through every hand-off and hook of both apps, read back from S3, and one table."""
+
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from demo.processes import StartError
+from demo.samples import Sample, samples
+from demo.stack import Stack, running
+from handoff.receipt import REQUEST_ID_METADATA
+from handoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, LOST, LOST_CODE, STORED, reason, verdict
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+TIMEOUT_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file in one cell; `surprise` says how that differs from what is known of the cell."""
+
+    framework: str
+    handoff: str
+    hook: str
+    sample: str
+    seen: str
+    milliseconds: float
+    why: str | None
+    surprise: str | None
+
+
+def main() -> None:
+    """Run the demo; exit status 0 only if every cell did what it is known to do and nothing was left behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console(highlight=False)
+    try:
+        with tempfile.TemporaryDirectory(prefix="handoff-demo-") as folder:
+            surprises = _demo(console, Path(folder) / "servers.log")
+    except StartError as error:
+        sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:
+        sys.exit("demo: interrupted; every server it started has ended")
+    sys.exit(1 if surprises else 0)
+
+
+def _demo(console: Console, log_path: Path) -> list[str]:
+    console.print("Starting an S3 server, Flask on gunicorn and Quart on hypercorn …")
+    with running({}, log_path=log_path) as stack, httpx.Client(timeout=TIMEOUT_SECONDS) as http:
+        files = samples()
+        console.print(_what_is_sent(stack, files))
+        s3 = stack.store.client()
+        total = len(FRAMEWORKS) * len(HANDOFFS) * len(HOOKS) * len(files)
+        columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
+            task = bar.add_task("", total=total)
+            outcomes = []
+            for framework, handoff, hook, sample in _cells(files):
+                bar.update(task, description=f"{framework}  {handoff} × {hook}")
+                outcomes.append(_send(stack, http, s3, (framework, handoff, hook), sample))
+                bar.advance(task)
+        left = _left_behind(stack, s3)
+    surprises = [_sentence(outcome) for outcome in outcomes if outcome.surprise] + left
+    console.print(_table(outcomes, files))
+    _say_result(console, outcomes, surprises)
+    return surprises
+
+
+def _cells(files: list[Sample]) -> Iterator[tuple[str, str, str, Sample]]:
+    for framework in FRAMEWORKS:
+        for handoff in HANDOFFS:
+            for hook in HOOKS:
+                for sample in files:
+                    yield framework, handoff, hook, sample
+
+
+def _send(stack: Stack, http: httpx.Client, s3: "S3Client", way: tuple[str, str, str], sample: Sample) -> Outcome:
+    framework, handoff, hook = way
+    size_class = sample.size_class(stack.settings.part_bytes)
+    expected = verdict(framework, handoff, hook, size_class)
+    request_id = f"demo-{uuid.uuid4().hex}"
+    began = time.perf_counter()
+    answer = http.post(
+        f"{stack.apps[framework].url}/uploads/{handoff}",
+        params={"hook": hook},
+        files={"file": (sample.filename, sample.data, sample.content_type)},
+        headers={"X-Request-Id": request_id},
+    )
+    milliseconds = (time.perf_counter() - began) * 1000
+    if answer.status_code == httpx.codes.CREATED:
+        wrong = _read_back(stack, s3, answer.json()["receipts"][0]["key"], sample, request_id)
+        seen, why = STORED, None
+        surprise = wrong or (None if expected == STORED else "stored, but known to be lost")
+    else:
+        code = answer.json().get("code", answer.status_code)
+        seen, why = LOST, reason(framework, handoff, hook, size_class) or code
+        as_known = expected == LOST and code == LOST_CODE
+        surprise = None if as_known else f"answered {answer.status_code} {code}, expected {expected}"
+    return Outcome(framework, handoff, hook, sample.label, seen, milliseconds, why, surprise)
+
+
+def _read_back(stack: Stack, s3: "S3Client", key: str, sample: Sample, request_id: str) -> str | None:
+    """What is wrong with the stored object, None if nothing is; removes it."""
+    stored = s3.get_object(Bucket=stack.settings.bucket, Key=key)
+    digest = hashlib.sha256()
+    for chunk in stored["Body"].iter_chunks(1024 * 1024):
+        digest.update(chunk)
+    s3.delete_object(Bucket=stack.settings.bucket, Key=key)
+    if digest.hexdigest() != sample.sha256:
+        return "the object in S3 is not the file that was sent"
+    metadata = {name.lower(): value for name, value in stored["Metadata"].items()}
+    if metadata.get(REQUEST_ID_METADATA) != request_id:
+        return "the object in S3 carries another request's id: the hook did not do its job"
+    return None
+
+
+def _left_behind(stack: Stack, s3: "S3Client") -> list[str]:
+    """Objects and unfinished uploads that the lost files left in an embedded store: there must be none."""
+    if stack.store.server is None:
+        return []
+    objects = s3.list_objects_v2(Bucket=stack.settings.bucket).get("KeyCount", 0)
+    unfinished = len(s3.list_multipart_uploads(Bucket=stack.settings.bucket).get("Uploads", []))
+    if objects or unfinished:
+        return [f"left behind in S3: {objects} objects, {unfinished} unfinished multipart uploads"]
+    return []
+
+
+def _table(outcomes: list[Outcome], files: list[Sample]) -> Table:
+    """One row a cell of the grid, and under the table the reasons by the numbers in it."""
+    table = Table(title="What became of each file, in milliseconds", title_justify="left", caption_justify="left")
+    table.box, table.caption_style = box.SIMPLE_HEAD, ""
+    for name in ("app", "hand-off", "hook"):
+        table.add_column(name, no_wrap=True)
+    for sample in files:
+        table.add_column(sample.label, justify="right", no_wrap=True)
+    reasons = list(dict.fromkeys(outcome.why for outcome in outcomes if outcome.why))
+    rows = [outcomes[start : start + len(files)] for start in range(0, len(outcomes), len(files))]
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        first = row[0]
+        last_of_handoff = following is None or following[0].handoff != first.handoff
+        cells = [_cell(outcome, reasons) for outcome in row]
+        table.add_row(first.framework, first.handoff, first.hook, *cells, end_section=last_of_handoff)
+    table.caption = "\n".join(f"({number}) {why}" for number, why in enumerate(reasons, 1))
+    return table
+
+
+def _cell(outcome: Outcome, reasons: list[str]) -> str:
+    style = "bold red" if outcome.surprise else "green" if outcome.seen == STORED else "yellow"
+    note = f" ({reasons.index(outcome.why) + 1})" if outcome.why else ""
+    return f"[{style}]{outcome.seen}{note}[/] {outcome.milliseconds:5.0f}"
+
+
+def _say_result(console: Console, outcomes: list[Outcome], surprises: list[str]) -> None:
+    stored = sum(outcome.seen == STORED for outcome in outcomes)
+    console.print(
+        f"\n{stored} files stored, each read back from S3 and compared by SHA-256 and request id; "
+        f"{len(outcomes) - stored} lost."
+    )
+    if surprises:
+        console.print("[bold red]Not as known:[/]")
+        for surprise in surprises:
+            console.print(f"  {surprise}")
+    else:
+        console.print("Every cell did what it is known to do, and nothing was left behind in S3.")
+
+
+def _sentence(outcome: Outcome) -> str:
+    return f"{outcome.framework} {outcome.handoff} × {outcome.hook}, {outcome.sample}: {outcome.surprise}"
+
+
+def _what_is_sent(stack: Stack, files: list[Sample]) -> str:
+    sizes = ", ".join(f"{sample.label} ({len(sample.data):,} bytes)" for sample in files)
+    return (
+        f"Sending {sizes} through {len(HANDOFFS)} hand-offs × {len(HOOKS)} hooks × {len(FRAMEWORKS)} apps; "
+        f"S3 is {os.environ.get('UPLOAD_S3') or 'moto'}, parts have {stack.settings.part_bytes:,} bytes."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Server processes that this one starts, and ends whatever happens."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: How long a server may take to end after SIGTERM beyond its own drain time, in seconds, before it is killed.
+GRACE_SECONDS = 5.0
+
+
+class StartError(Exception):
+    """Something could not be started; the message is one line for the person at the terminal."""
+
+
+class Server:
+    """One child process in a process group of its own, listening on a socket that it inherits.
+
+    The socket is bound before the process starts, so that its port is known, surely free, and nobody else's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        listener: socket.socket,
+        environ: Mapping[str, str],
+        *,
+        log: IO[bytes] | None,
+        drain_seconds: float,
+    ) -> None:
+        self.name = name
+        self.url = "http://{}:{}".format(*listener.getsockname())
+        self._drain_seconds = drain_seconds
+        with listener:
+            self._process = subprocess.Popen(  # noqa: S603 - our own commands
+                [part.format(fd=listener.fileno()) for part in command],
+                cwd=ROOT,
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process's id, which is its group's as well."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended, None while it runs."""
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self.returncode is None:
+            self._process.terminate()
+
+    def wait(self) -> None:
+        """Wait until it has ended; kill what is left of its group if that takes too long."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._drain_seconds + GRACE_SECONDS)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def listen(name: str, variable: str, port: int) -> socket.socket:
+    """A listening socket on loopback; port 0 is any free one.
+
+    Raises:
+        StartError: the port is in use.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise StartError(
+            f"port {port} for {name} cannot be had ({os.strerror(error.errno or 0)}); set {variable} to another"
+        ) from None
+    return listener
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module in this environment."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+@contextmanager
+def ending(servers: Sequence[Server]) -> Iterator[None]:
+    """End all servers at the end of the block, the last started first, and leave none behind."""
+    try:
+        yield
+    finally:
+        for server in reversed(servers):
+            server.terminate()
+        for server in reversed(servers):
+            server.wait()

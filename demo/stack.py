@@ -1,0 +1,115 @@
+"""The store and both apps together, started, waited for, and ended."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from demo import stores
+from demo.processes import Server, StartError, ending, listen, python
+from handoff.errors import SettingsError
+from handoff.settings import Settings
+
+START_SECONDS = 60.0
+
+#: How each app is started, on the socket it inherits: the command of its README section, but for the address.
+COMMANDS = {
+    "flask": python("gunicorn", "-c", "flask_app/gunicorn.conf.py", "-b", "fd://{fd}", "flask_app.wsgi:app"),
+    "quart": python("hypercorn", "-c", "quart_app/hypercorn.toml", "-b", "fd://{fd}", "quart_app.asgi:app"),
+}
+
+
+@dataclass
+class Stack:
+    """What runs: the store and, by framework, the apps."""
+
+    store: stores.Store
+    settings: Settings
+    servers: list[Server] = field(default_factory=list)
+    apps: dict[str, Server] = field(default_factory=dict)
+
+    def dead(self) -> Server | None:
+        """A server that has ended without being asked to."""
+        return next((server for server in self.servers if server.returncode is not None), None)
+
+
+@contextmanager
+def running(
+    environ: Mapping[str, str], *, ports: Mapping[str, int] | None = None, log_path: Path | None = None
+) -> Iterator[Stack]:
+    """Start the store that `UPLOAD_S3` chooses and both apps with the settings in `environ`; end them all.
+
+    Args:
+        environ: `UPLOAD_*` and the like, on top of this process's own environment.
+        ports: by framework, the port to listen on; any free one by default.
+        log_path: the file for what the servers print; by default they print to the terminal.
+
+    Raises:
+        StartError: something did not start; one line.
+    """
+    environ = {**os.environ, **environ}
+    try:
+        settings = Settings.from_env(environ)
+    except SettingsError as error:
+        raise StartError(str(error)) from None
+    listeners = {name: listen(name, f"{name.upper()}_PORT", (ports or {}).get(name, 0)) for name in COMMANDS}
+    servers: list[Server] = []
+    with tempfile.TemporaryFile() if log_path is None else log_path.open("w+b") as file, ending(servers):
+        log = None if log_path is None else file
+        store = stores.start(environ.get("UPLOAD_S3") or "moto", environ, log)
+        stack = Stack(store, settings, servers)
+        if store.server is not None:
+            servers.append(store.server)
+            create_bucket(stack, log)
+        environ |= {**store.environ, "UPLOAD_S3_ENDPOINT_URL": store.endpoint_url}
+        for name, command in COMMANDS.items():
+            listener = listeners.pop(name)
+            app = Server(name, command, listener, environ, log=log, drain_seconds=settings.drain_seconds)
+            stack.apps[name] = app
+            servers.append(app)
+        for app in stack.apps.values():
+            wait_until_ready(stack, app.url + "/readyz", log)
+        yield stack
+    for listener in listeners.values():
+        listener.close()
+
+
+def create_bucket(stack: Stack, log: IO[bytes] | None) -> None:
+    """Wait for the embedded store and give it our bucket; a store that is not ours has its own."""
+    wait_until_ready(stack, stack.store.endpoint_url, log)
+    client = stack.store.client()
+    client.create_bucket(Bucket=stack.settings.bucket)
+    client.close()
+
+
+def wait_until_ready(stack: Stack, url: str, log: IO[bytes] | None) -> None:
+    """Wait until a server answers with success.
+
+    Raises:
+        StartError: a server ended instead, or it takes too long.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if dead := stack.dead():
+            raise StartError(f"{dead.name} ended with {dead.returncode} instead of starting{tail(log)}")
+        try:
+            if httpx.get(url, timeout=2).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.05)
+    raise StartError(f"{url} was not ready within {START_SECONDS:g} seconds{tail(log)}")
+
+
+def tail(log: IO[bytes] | None) -> str:
+    """The last lines that the servers printed, if they did not print to the terminal."""
+    if log is None:
+        return "; see above"
+    log.seek(0)
+    return ":\n" + b"\n".join(log.read().splitlines()[-20:]).decode(errors="replace")
