@@ -142,7 +142,7 @@ def _left_behind(stack: Stack, s3: "S3Client") -> list[str]:
 def _table(outcomes: list[Outcome], files: list[Sample]) -> Table:
     """One row a cell of the grid, and under the table the reasons by the numbers in it."""
     table = Table(title="What became of each file, in milliseconds", title_justify="left", caption_justify="left")
-    table.box, table.caption_style = box.SIMPLE_HEAD, ""
+    table.box, table.caption_style, table.padding, table.show_edge = box.SIMPLE_HEAD, "", (0, 1), False
     for name in ("app", "hand-off", "hook"):
         table.add_column(name, no_wrap=True)
     for sample in files:
@@ -154,13 +154,13 @@ def _table(outcomes: list[Outcome], files: list[Sample]) -> Table:
         last_of_handoff = following is None or following[0].handoff != first.handoff
         cells = [_cell(outcome, reasons) for outcome in row]
         table.add_row(first.framework, first.handoff, first.hook, *cells, end_section=last_of_handoff)
-    table.caption = "\n".join(f"({number}) {why}" for number, why in enumerate(reasons, 1))
+    table.caption = "\n".join(f"{number} {why}" for number, why in zip("¹²³⁴⁵⁶⁷⁸⁹", reasons, strict=False))
     return table
 
 
 def _cell(outcome: Outcome, reasons: list[str]) -> str:
     style = "bold red" if outcome.surprise else "green" if outcome.seen == STORED else "yellow"
-    note = f" ({reasons.index(outcome.why) + 1})" if outcome.why else ""
+    note = "¹²³⁴⁵⁶⁷⁸⁹"[reasons.index(outcome.why)] if outcome.why else ""
     return f"[{style}]{outcome.seen}{note}[/] {outcome.milliseconds:5.0f}"
 
 

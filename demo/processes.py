@@ -1,5 +1,6 @@
 """Server processes that this one starts, and ends whatever happens."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -49,6 +50,7 @@ class Server:
                 stderr=log,
                 pass_fds=[listener.fileno()],
                 start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - it takes no lock
             )
 
     @property
@@ -73,6 +75,15 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """In the child: have the kernel end it when this process is killed too hard to do so itself."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def listen(name: str, variable: str, port: int) -> socket.socket:

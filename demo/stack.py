@@ -31,6 +31,7 @@ class Stack:
 
     store: stores.Store
     settings: Settings
+    environ: Mapping[str, str]
     servers: list[Server] = field(default_factory=list)
     apps: dict[str, Server] = field(default_factory=dict)
 
@@ -63,7 +64,7 @@ def running(
     with tempfile.TemporaryFile() if log_path is None else log_path.open("w+b") as file, ending(servers):
         log = None if log_path is None else file
         store = stores.start(environ.get("UPLOAD_S3") or "moto", environ, log)
-        stack = Stack(store, settings, servers)
+        stack = Stack(store, settings, environ, servers)
         if store.server is not None:
             servers.append(store.server)
             create_bucket(stack, log)

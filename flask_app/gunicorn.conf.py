@@ -25,6 +25,8 @@ threads = settings.max_concurrent + 8
 timeout = 60
 graceful_timeout = round(settings.drain_seconds)
 keepalive = 5
+# Its place is one for all gunicorns of a user, and nobody here uses it.
+control_socket_disable = True
 
 
 def on_starting(_server: Any) -> None:

@@ -67,7 +67,9 @@ def get_object(key: str) -> Response:
     """The object's bytes, streamed, or one range of them; to HEAD, what is known of it."""
     check_key(key)
     if request.method == "HEAD":
-        return Response(headers=store().head(key).headers())
+        response = Response("")
+        response.headers.update(store().head(key).headers())
+        return response
     info, body = store().get(key, single_range(request.headers.get("Range")))
     return Response(read_body(body), info.status, info.headers())
 
@@ -84,7 +86,7 @@ def delete_object(key: str) -> tuple[str, int]:
 @routes.get("/strategies")
 def get_strategies() -> Response:
     """Every pair of hand-off and hook, and what becomes of a file in it."""
-    return jsonify(strategies.describe(FRAMEWORK, store().settings.part_bytes))
+    return jsonify(strategies.describe(FRAMEWORK, store().settings))
 
 
 @routes.get("/healthz")

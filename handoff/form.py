@@ -8,9 +8,9 @@ digest belongs to.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, override
 
-from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
 from handoff.digest import from_content_digest, from_hex
 from handoff.errors import (
@@ -28,7 +28,7 @@ from handoff.settings import Limits
 #: RFC 2046, section 5.1.1.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 #: A media type with parameters, as S3 and every browser take it back (RFC 9110, section 8.3.1).
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:\s*;[\x20-\x7e]{0,200})?", re.ASCII)
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:[ \t]*;[\x20-\x7e]{0,200})?", re.ASCII)
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
 
 _MAX_HEADER_BYTES = 4096
@@ -78,6 +78,19 @@ class FileEnd:
 type Event = Field | FileStart | FileChunk | FileEnd
 
 
+class _Parser(PushMultipartParser):  # type: ignore[misc] # the library ships no types
+    """The library's parser, stricter where what it makes of a header line depends on how the line is split."""
+
+    @override
+    def _on_segment_headerline(self, line: bytes) -> None:
+        # A bare LF is an error there only in a line that is not complete yet, and white space around a name is lost.
+        if b"\n" in line or b"\r" in line:
+            raise ParserError("Bare line end in a header")
+        if len(line) > _MAX_HEADER_BYTES:
+            raise ParserError("Header line too long")
+        super()._on_segment_headerline(line)
+
+
 class FormParser:
     """Bytes in by `receive` and `finish`, events out; raises the FormError that the client is to be told.
 
@@ -99,16 +112,18 @@ class FormParser:
         if content_length is not None and content_length > limits.body_bytes:
             self._body_too_large()
         self._first_delimiter = b"\r\n--" + boundary.encode("ascii")
-        # The library's own limit is on lines with their line end, and it looks before a line is complete.
-        self._parser = PushMultipartParser(
-            boundary, max_header_size=_MAX_HEADER_BYTES + 2, max_header_count=_MAX_HEADERS
+        self._parser = _Parser(
+            boundary,
+            max_header_size=_MAX_HEADER_BYTES + 1,  # it counts the CR of a line whose LF has not come yet
+            max_header_count=_MAX_HEADERS,
+            max_segment_count=limits.form_parts,
         )
         self._preamble: bytes | None = b"\r\n"  # None once the first delimiter was found
         self._received = 0
         self._parts = 0
         self._field_bytes = 0
         self._promised: str | None = None
-        self._file: FileStart | None = None
+        self._waiting: FileStart | None = None  # a file without a name, which is none until it has a byte
         self._file_bytes = 0
         self._text: bytearray | None = None
         self._segment: MultipartSegment | None = None
@@ -119,17 +134,19 @@ class FormParser:
         if self._error is not None:
             raise self._error
         try:
+            room = self._limits.body_bytes - self._received
             self._received += len(chunk)
-            if self._received > self._limits.body_bytes:
-                self._body_too_large()
-            if chunk := self._skip_preamble(chunk):
-                for item in self._parser.parse(chunk):
+            # What fits is read first: an error in it counts, however the bytes were split.
+            if within := self._skip_preamble(chunk[:room]):
+                for item in self._parser.parse(within):
                     yield from self._take(item)
+            if len(chunk) > room:
+                self._body_too_large()
         except FormError as error:
             self._error = error
             raise
         except MultipartError as error:
-            self._error = FormMalformed(f"The form is broken: {_sentence(error)}")
+            self._error = self._from_library(error)
             raise self._error from error
 
     def finish(self) -> None:
@@ -172,61 +189,70 @@ class FormParser:
 
     def _part_starts(self, segment: MultipartSegment) -> Iterator[Event]:
         self._parts += 1
-        if self._parts > self._limits.form_parts:
-            raise TooManyParts(f"The form has more than {self._limits.form_parts} parts.")
-        for name, value in segment.headerlist:
-            if "\n" in value or "\r" in value or len(name) + 2 + len(value.encode()) > _MAX_HEADER_BYTES:
-                raise FormMalformed(f"The header {name} of part {self._parts} is too long or has a bare line end.")
         if not segment.name:
             raise FormMalformed(f"Part {self._parts} has no name (RFC 7578, section 4.2).")
         self._segment = segment
-        if segment.filename is None:
-            self._text = bytearray()
-            return
-        self._file = FileStart(segment.name, segment.filename, _content_type(segment), self._take_promise(segment))
+        self._text = bytearray() if segment.filename is None else None
         self._file_bytes = 0
+        # The library holds a part to its own Content-Length, but how much of it we see then depends on the split.
+        self._check_room(int(segment.header("Content-Length", "0")))
+        if segment.filename is None:
+            return
+        promised = self._promise_for(segment)
+        self._waiting = FileStart(segment.name, segment.filename, _content_type(segment), promised)
         if segment.filename:
-            yield self._file
+            yield from self._file_starts()
 
-    def _take_promise(self, segment: MultipartSegment) -> str | None:
-        field, self._promised = self._promised, None
+    def _promise_for(self, segment: MultipartSegment) -> str | None:
         headers = [value for name, value in segment.headerlist if name == DIGEST_HEADER]
         if len(headers) > 1:
             raise DigestMalformed("A part may have one Content-Digest header.")
         header = from_content_digest(headers[0]) if headers else None
-        if field is not None and header is not None and field != header:
+        if self._promised is not None and header is not None and self._promised != header:
             raise DigestMalformed("The field 'sha256' and the Content-Digest promise different digests for one file.")
-        return field if field is not None else header
+        return self._promised if self._promised is not None else header
+
+    def _file_starts(self) -> Iterator[Event]:
+        if (start := self._waiting) is not None:
+            self._waiting = self._promised = None
+            yield start
 
     def _part_goes_on(self, data: bytes) -> Iterator[Event]:
+        self._check_room(len(data))
         if self._text is not None:
             self._field_bytes += len(data)
-            if self._field_bytes > self._limits.field_bytes:
-                raise TooManyFields(f"The form's text fields hold more than {self._limits.field_bytes} bytes.")
             self._text += data
             return
-        assert self._file is not None
         self._file_bytes += len(data)
-        if self._file_bytes > self._limits.file_bytes:
-            raise FileTooLarge(f"A file has more than {self._limits.file_bytes} bytes.")
-        if not self._file.filename and self._file_bytes == len(data):
-            yield self._file
+        yield from self._file_starts()
         yield FileChunk(data)
+
+    def _check_room(self, more: int) -> None:
+        if self._text is not None and self._field_bytes + more > self._limits.field_bytes:
+            raise TooManyFields(f"The form's text fields hold more than {self._limits.field_bytes} bytes.")
+        if self._text is None and self._file_bytes + more > self._limits.file_bytes:
+            raise FileTooLarge(f"A file has more than {self._limits.file_bytes} bytes.")
 
     def _part_ends(self) -> Iterator[Event]:
         segment = self._segment
         assert segment is not None
         if self._text is None:
-            if self._file_bytes or segment.filename:
+            if self._waiting is None:
                 yield FileEnd(self._file_bytes)
             return
-        text, self._text = self._text, None
-        field = Field(segment.name, _decode(segment, text))
+        field = Field(segment.name, _decode(segment, self._text))
         if field.name == DIGEST_FIELD:
             if self._promised is not None:
                 raise DigestMalformed("A field 'sha256' must come before its file, and no file follows this one.")
             self._promised = from_hex(field.value)
         yield field
+
+    def _from_library(self, error: MultipartError) -> FormError:
+        # Once the last part allowed has begun, the only limit of the library's that is left is the one on parts.
+        if isinstance(error, ParserLimitReached) and self._parts == self._limits.form_parts:
+            return TooManyParts(f"The form has more than {self._limits.form_parts} parts.")
+        text = str(error.args[0])
+        return FormMalformed(f"The form is broken: {text[:1].lower()}{text[1:]}.")
 
     def _body_too_large(self) -> NoReturn:
         raise BodyTooLarge(f"The request has more than {self._limits.body_bytes} bytes.")
@@ -243,8 +269,3 @@ def _decode(segment: MultipartSegment, text: bytearray) -> str:
         return text.decode(charset if charset in _CHARSETS else "utf-8")
     except UnicodeDecodeError:
         raise FormMalformed(f"The field {segment.name!r} is not text in {charset}.") from None
-
-
-def _sentence(error: MultipartError) -> str:
-    text = str(error.args[0]) if error.args else "unreadable"
-    return f"{text[:1].lower()}{text[1:]}."

@@ -3,13 +3,13 @@
 import re
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 
 REQUEST_ID_HEADER = "X-Request-Id"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SINGLE_RANGE = re.compile(r"bytes=(?:\d{1,19}-\d{0,19}|-\d{1,19})", re.IGNORECASE)
+_SINGLE_RANGE = re.compile(r"bytes=(?:\d{1,19}-\d{0,19}|-\d{1,19})", re.IGNORECASE | re.ASCII)
 
 
 def request_id(header: str | None) -> str:
@@ -57,7 +57,8 @@ class ObjectInfo:
             "X-Content-Type-Options": "nosniff",
         }
         if self.modified is not None:
-            headers["Last-Modified"] = format_datetime(self.modified, usegmt=True)
+            # botocore's dates are in UTC by dateutil, which is not the UTC that format_datetime knows.
+            headers["Last-Modified"] = format_datetime(self.modified.astimezone(UTC), usegmt=True)
         if self.content_range:
             headers["Content-Range"] = self.content_range
         return headers

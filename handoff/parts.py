@@ -51,7 +51,7 @@ class PartSizes:
             number += every
             size = _size(self.first, every, number)
             left -= every * size
-            if left <= 0 or number >= MAX_PARTS:
+            if left <= 0:
                 return size
 
     def __iter__(self) -> Iterator[int]:
@@ -181,7 +181,9 @@ class PartReader(io.RawIOBase):
 
     @override
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}.get(whence)
+        if base is None or (whence == io.SEEK_SET and offset < 0):
+            raise ValueError(f"cannot seek to {offset} by whence {whence}")
         self._position = skip = max(0, base + offset)
         self._ahead = deque(self._chunks)
         while self._ahead and skip >= len(self._ahead[0]):

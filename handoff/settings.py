@@ -14,12 +14,14 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 _UNITS = {"": 1, "B": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB, "TIB": 1024 * GIB}
-_SIZE = re.compile(r"(\d{1,18})\s*(B|[KMGT]iB)?", re.IGNORECASE)
-_SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*s?")
-_COUNT = re.compile(r"\d{1,9}")
+_SIZE = re.compile(r"(\d{1,18})\s*(B|[KMGT]iB)?", re.IGNORECASE | re.ASCII)
+_SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*s?", re.ASCII)
+_COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _PREFIX = re.compile(r"(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_URL = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#]*)?")
+#: What botocore takes for a host, which it says only when the client is made, and not in one line.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_URL = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::\d{{1,5}})?(?:/[^\s?#]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ This is the one table. Both apps serve it at `/strategies`, the contract suite h
 and the README's grid is made from it. A cell that starts to work, or stops, must fail the suite.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
+
+from handoff.settings import Settings
 
 type Verdict = Literal["stored", "lost"]
 
@@ -121,10 +123,12 @@ def reason(framework: str, handoff: str, hook: str, size_class: str) -> str | No
     return KNOWN_FAILURES.get((framework, handoff, hook, size_class))
 
 
-def describe(framework: str, part_bytes: int) -> dict[str, object]:
-    """The answer of `/strategies`: every pair with its verdict by size class, its costs and a sentence."""
+def describe(framework: str, settings: Settings) -> dict[str, object]:
+    """The answer of `/strategies`: every pair with its verdict by size class, its costs and a sentence; the limits."""
+    part_bytes = settings.part_bytes
     return {
         "framework": framework,
+        "limits": asdict(settings.limits) | {"part_bytes": part_bytes, "parts_in_flight": settings.parts_in_flight},
         "default": {"handoff": DEFAULT_HANDOFF, "hook": DEFAULT_HOOK},
         "size_classes": [
             {"name": size.name, "bytes": size.size(part_bytes), "sentence": size.sentence}

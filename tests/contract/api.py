@@ -1,0 +1,117 @@
+"""An app as a client sees it: over HTTP only, with every stored key remembered."""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import httpx
+
+BOUNDARY = "a-boundary-of-27-characters"
+CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+CHUNK_BYTES = 64 * 1024
+
+#: The members of every receipt.
+RECEIPT_MEMBERS = {
+    *("key", "filename", "content_type", "size", "sha256", "etag", "parts"),
+    *("framework", "handoff", "hook", "request_id", "elapsed_ms"),
+}
+PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "request_id"}
+
+
+def part(name: str | None, data: bytes, filename: str | None = None, **headers: str) -> bytes:
+    """One part of a form, raw: nothing is escaped, and no name is no name."""
+    disposition = "Content-Disposition: form-data"
+    if name is not None:
+        disposition += f'; name="{name}"'
+    if filename is not None:
+        disposition += f'; filename="{filename}"'
+    lines = [disposition, *(f"{header.replace('_', '-')}: {value}" for header, value in headers.items())]
+    head = "\r\n".join(lines).encode()
+    return b"--" + BOUNDARY.encode() + b"\r\n" + head + b"\r\n\r\n" + data + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    """A whole form of raw parts."""
+    return b"".join(parts) + b"--" + BOUNDARY.encode() + b"--\r\n"
+
+
+def chunked(body: bytes) -> Iterator[bytes]:
+    """A body without a declared length: httpx sends an iterator as chunked."""
+    return (body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES))
+
+
+class Api:
+    """One app by its base URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.stored: set[str] = set()
+        self._http = httpx.Client(base_url=url, timeout=120)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    @cached_property
+    def strategies(self) -> dict[str, Any]:
+        """What the app says of itself."""
+        return dict(self._http.get("/strategies").json())
+
+    @property
+    def framework(self) -> str:
+        """What the app is made with, as it says itself."""
+        return str(self.strategies["framework"])
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The app's limits, in bytes and counts."""
+        return dict(self.strategies["limits"])
+
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Any request; a 201's keys are remembered, a deleted one is forgotten."""
+        answer = self._http.request(method, path, **options)
+        self.remember(answer)
+        if method == "DELETE" and answer.status_code == httpx.codes.NO_CONTENT:
+            self.stored.discard(path.removeprefix("/objects/"))
+        return answer
+
+    def remember(self, answer: httpx.Response) -> None:
+        """Note the keys that a 201 named."""
+        if answer.status_code == httpx.codes.CREATED:
+            self.stored |= {receipt["key"] for receipt in answer.json()["receipts"]}
+
+    def upload(
+        self,
+        body: bytes | Iterable[bytes],
+        path: str = "/uploads/read_early",
+        headers: Mapping[str, str] | None = None,
+        **params: str,
+    ) -> httpx.Response:
+        """POST a raw form."""
+        return self.send(
+            "POST", path, content=body, params=params, headers={"Content-Type": CONTENT_TYPE, **(headers or {})}
+        )
+
+    def upload_file(self, data: bytes, handoff: str = "read_early", hook: str = "bound") -> httpx.Response:
+        """POST a form of one file, by one cell of the grid, under a request id of its own."""
+        return self.upload(
+            form(part("file", data, "a file.bin", Content_Type="application/x-test")),
+            f"/uploads/{handoff}",
+            {"X-Request-Id": f"contract-{uuid.uuid4().hex}"},
+            hook=hook,
+        )
+
+
+def check_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Assert that an answer is this problem, whole and well-formed (RFC 9457)."""
+    assert answer.headers["Content-Type"] == "application/problem+json", answer.text[:300]
+    problem: dict[str, Any] = answer.json()
+    assert (answer.status_code, problem["code"]) == (status, code), problem
+    assert set(problem) == PROBLEM_MEMBERS
+    assert problem["status"] == status
+    assert problem["type"].endswith(code)
+    assert problem["request_id"] == answer.headers["X-Request-Id"]
+    assert problem["title"]
+    assert problem["detail"].endswith(".")
+    return problem

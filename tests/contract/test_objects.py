@@ -1,0 +1,132 @@
+"""Objects by key: GET, HEAD, Range, DELETE, and the keys that are none of ours."""
+
+import os
+from email.utils import parsedate_to_datetime
+
+import pytest
+from contract.api import Api, check_problem, form, part
+from contract.bucket import Bucket
+
+SIZE = 700_000
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    """The object's bytes."""
+    return os.urandom(SIZE)
+
+
+@pytest.fixture
+def receipt(app: Api, data: bytes) -> dict[str, str]:
+    """A stored object."""
+    answer = app.upload(form(part("file", data, "Übung 1.bin", Content_Type="application/x-test")))
+    return dict(answer.json()["receipts"][0])
+
+
+def test_get_gives_the_bytes_and_says_what_they_are(app: Api, receipt: dict[str, str], data: bytes) -> None:
+    """The bytes come with length, type, ETag and date, as a download under the original name, never sniffed."""
+    answer = app.send("GET", f"/objects/{receipt['key']}")
+    assert (answer.status_code, answer.content) == (200, data)
+    assert answer.headers["Content-Length"] == str(SIZE)
+    assert answer.headers["Content-Type"] == "application/x-test"
+    assert answer.headers["ETag"] == f'"{receipt["etag"]}"'
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    assert parsedate_to_datetime(answer.headers["Last-Modified"]).tzinfo is not None
+    disposition = answer.headers["Content-Disposition"]
+    assert disposition == "attachment; filename=\"_bung_1.bin\"; filename*=UTF-8''%C3%9Cbung%201.bin"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_head_says_the_same_without_the_bytes(app: Api, receipt: dict[str, str]) -> None:
+    """HEAD has GET's headers and no body."""
+    get = app.send("GET", f"/objects/{receipt['key']}")
+    head = app.send("HEAD", f"/objects/{receipt['key']}")
+    assert (head.status_code, head.content) == (200, b"")
+    volatile = {"date", "x-request-id", "connection", "server"}
+    assert {name: value for name, value in head.headers.items() if name not in volatile} == {
+        name: value for name, value in get.headers.items() if name not in volatile
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "last"),
+    [
+        pytest.param("bytes=0-0", 0, 0, id="the first byte"),
+        pytest.param("bytes=10-19", 10, 19, id="ten bytes"),
+        pytest.param("bytes=600000-", 600_000, SIZE - 1, id="from an offset"),
+        pytest.param("bytes=-5", SIZE - 5, SIZE - 1, id="a suffix"),
+        pytest.param(f"bytes=5-{SIZE * 2}", 5, SIZE - 1, id="beyond the end"),
+        pytest.param(f"bytes=-{SIZE * 2}", 0, SIZE - 1, id="a suffix longer than the object"),
+    ],
+)
+def test_a_range_gives_that_part(
+    app: Api, receipt: dict[str, str], data: bytes, header: str, first: int, last: int
+) -> None:
+    """One range of bytes is answered with 206 and exactly those bytes."""
+    answer = app.send("GET", f"/objects/{receipt['key']}", headers={"Range": header})
+    assert (answer.status_code, answer.content) == (206, data[first : last + 1])
+    assert answer.headers["Content-Range"] == f"bytes {first}-{last}/{SIZE}"
+    assert answer.headers["Content-Length"] == str(last - first + 1)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param("bytes=0-1,5-6", id="several ranges"),
+        pytest.param("bytes=9-3", id="backwards"),
+        pytest.param("lines=1-2", id="another unit"),
+        pytest.param("bytes=a-b", id="no numbers"),
+        pytest.param("bytes=-", id="nothing"),
+    ],
+)
+def test_a_range_we_do_not_serve_is_ignored(app: Api, receipt: dict[str, str], data: bytes, header: str) -> None:
+    """A server may ignore a Range (RFC 9110, section 14.2): the whole object comes with 200."""
+    answer = app.send("GET", f"/objects/{receipt['key']}", headers={"Range": header})
+    assert (answer.status_code, answer.content) == (200, data)
+    assert "Content-Range" not in answer.headers
+
+
+@pytest.mark.parametrize("header", [pytest.param(f"bytes={SIZE}-", id="at the end"), pytest.param("bytes=-0", id="-0")])
+def test_a_range_outside_the_object_is_an_error(app: Api, receipt: dict[str, str], header: str) -> None:
+    """A range that holds no byte is 416, and Content-Range says how long the object is."""
+    answer = app.send("GET", f"/objects/{receipt['key']}", headers={"Range": header})
+    check_problem(answer, 416, "range-not-satisfiable")
+    assert answer.headers["Content-Range"] == f"bytes */{SIZE}"
+
+
+def test_delete_removes_the_object(app: Api, bucket: Bucket, receipt: dict[str, str]) -> None:
+    """204 without a body, the object is gone from S3, and asking again finds none."""
+    path = f"/objects/{receipt['key']}"
+    answer = app.send("DELETE", path)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert receipt["key"] not in bucket.stored_keys()
+    check_problem(app.send("GET", path), 404, "object-missing")
+    check_problem(app.send("DELETE", path), 404, "object-missing")
+    assert app.send("HEAD", path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param("secret.txt", id="beside our prefix"),
+        pytest.param("some/prefix/secret.txt", id="under our prefix, of another form"),
+        pytest.param("some/prefix/2026/01/01/0190a8c0-0000-7000-8000-000000000000/..", id="dots for a name"),
+    ],
+)
+def test_no_route_reaches_another_object_of_the_bucket(app: Api, bucket: Bucket, key: str) -> None:
+    """An object that is no upload of ours is neither shown nor deleted."""
+    bucket.put(key, b"not yours")
+    try:
+        for method in ("GET", "DELETE"):
+            # httpx would resolve the dots itself
+            path = key.replace("..", "%2E%2E")
+            check_problem(app.send(method, f"/objects/{path}"), 404, "object-missing")
+        assert key in bucket.stored_keys()
+    finally:
+        bucket.delete(key)
+
+
+def test_health_and_readiness_answer(app: Api) -> None:
+    """/healthz says that the process lives, /readyz that S3 gives it the bucket."""
+    assert app.send("GET", "/healthz").json() == {"status": "ok"}
+    assert app.send("GET", "/readyz").json() == {"status": "ready"}

@@ -1,0 +1,160 @@
+"""Forms that are taken: sizes, names, types, several files, promised digests, declared and chunked."""
+
+import base64
+import hashlib
+import os
+import re
+
+import pytest
+from contract.api import Api, check_problem, chunked, form, part
+from contract.bucket import Bucket
+
+from handoff.strategies import HANDOFFS
+
+MIB = 1024**2
+PART = 5 * MIB
+
+SIZES = [
+    pytest.param(0, id="empty"),
+    pytest.param(1, id="one byte"),
+    pytest.param(100, id="100 bytes"),
+    pytest.param(500_000, id="the most that stays in memory"),
+    pytest.param(500_001, id="one more"),
+    pytest.param(PART, id="one part"),
+    pytest.param(PART + 1, id="one byte over a part"),
+    pytest.param(64 * MIB, id="64 MiB, the largest allowed"),
+]
+NAMES = [
+    pytest.param("plain.txt", "plain.txt", id="plain"),
+    pytest.param("with spaces and (brackets).txt", "with_spaces_and_brackets_.txt", id="spaces"),
+    pytest.param("Übung — 日本語.pdf", "_bung_.pdf", id="unicode"),
+    pytest.param("say %22hi%22.txt", "say_hi_.txt", id="quotes, as browsers send them"),
+    pytest.param("../../etc/passwd", "passwd", id="climbing"),
+    pytest.param("C:\\dir\\a.txt", "a.txt", id="a Windows path"),
+    pytest.param("..", "file", id="dots alone"),
+    pytest.param("", "file", id="empty"),
+    pytest.param("x" * 296 + ".bin", "x" * 96 + ".bin", id="300 bytes"),
+    pytest.param("nul\x00byte.txt", "nul_byte.txt", id="NUL"),
+    pytest.param("é" * 900, "_", id="far too long for S3's metadata"),
+]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("handoff", HANDOFFS)
+def test_every_size_is_stored_whole(app: Api, bucket: Bucket, handoff: str, size: int) -> None:
+    """A file of any allowed size is in S3 byte for byte, in as many parts as it needs."""
+    data = os.urandom(size)
+    (receipt,) = app.upload_file(data, handoff).json()["receipts"]
+    assert receipt["parts"] == max(1, -(-size // PART))
+    bucket.check_receipt(receipt, data)
+
+
+@pytest.mark.parametrize("handoff", HANDOFFS)
+def test_a_body_without_a_declared_length_is_stored_whole(app: Api, bucket: Bucket, handoff: str) -> None:
+    """A chunked body goes the same way as one with a Content-Length."""
+    data = os.urandom(PART + 1)
+    answer = app.upload(chunked(form(part("file", data, "name"))), f"/uploads/{handoff}")
+    (receipt,) = answer.json()["receipts"]
+    bucket.check_receipt(receipt, data)
+
+
+@pytest.mark.parametrize(("filename", "safe"), NAMES)
+def test_a_filename_never_steers_the_key(app: Api, filename: str, safe: str) -> None:
+    """The key ends in a safe form of the name; the receipt has the name as it was sent."""
+    (receipt,) = app.upload(form(part("file", b"data", filename))).json()["receipts"]
+    key = re.fullmatch(r"some/prefix/\d{4}/\d\d/\d\d/[0-9a-f-]{36}/([A-Za-z0-9._-]{1,100})", receipt["key"])
+    assert key is not None, receipt["key"]
+    assert key[1].lstrip("_") in {safe.lstrip("_"), "file"}
+    assert receipt["filename"].split("\\")[-1] == filename.replace("%22", '"').split("\\")[-1]
+    assert app.send("GET", f"/objects/{receipt['key']}").content == b"data"
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        pytest.param("image/png", "image/png", id="a plain type"),
+        pytest.param("text/plain; charset=utf-8", "text/plain; charset=utf-8", id="with a parameter"),
+        pytest.param("nonsense", "application/octet-stream", id="no type"),
+        pytest.param("text/plän", "application/octet-stream", id="not ASCII"),
+        pytest.param(None, "application/octet-stream", id="none"),
+    ],
+)
+def test_the_content_type_is_kept_if_it_is_one(app: Api, sent: str | None, kept: str) -> None:
+    """A part's media type goes to S3 and comes back with the object; anything else is octets."""
+    headers = {"Content_Type": sent} if sent else {}
+    (receipt,) = app.upload(form(part("file", b"data", "name", **headers))).json()["receipts"]
+    assert receipt["content_type"] == kept
+    assert app.send("GET", f"/objects/{receipt['key']}").headers["Content-Type"] == kept
+
+
+@pytest.mark.parametrize("handoff", HANDOFFS)
+def test_several_files_are_stored_in_order(app: Api, bucket: Bucket, handoff: str) -> None:
+    """Each file under `file` gets a receipt, in the form's order; other fields and files are passed over."""
+    files = [os.urandom(size) for size in (10, PART + 1, 0, 600_000)]
+    parts = [part("file", data, f"{number}.bin") for number, data in enumerate(files)]
+    body = form(part("before", b"a field"), part("other", b"not stored", "other.bin"), *parts, part("after", b"x"))
+    answer = app.upload(body, f"/uploads/{handoff}")
+    receipts = answer.json()["receipts"]
+    assert [receipt["filename"] for receipt in receipts] == ["0.bin", "1.bin", "2.bin", "3.bin"]
+    assert answer.headers["Location"] == f"/objects/{receipts[0]['key']}"
+    for receipt, data in zip(receipts, files, strict=True):
+        bucket.check_receipt(receipt, data)
+
+
+def digest_field(data: bytes) -> bytes:
+    """The field that promises the next file to be this."""
+    return part("sha256", hashlib.sha256(data).hexdigest().encode())
+
+
+def digest_header(data: bytes) -> str:
+    """The part header that promises its file to be this (RFC 9530)."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
+
+
+@pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(PART + 1, id="multipart")])
+@pytest.mark.parametrize("handoff", HANDOFFS)
+def test_a_kept_promise_is_stored(app: Api, bucket: Bucket, handoff: str, size: int) -> None:
+    """A file whose digest was promised, by the field or by its own header, is stored if it is that file."""
+    first, second = os.urandom(size), os.urandom(size)
+    body = form(
+        digest_field(first), part("file", first, "a"), part("file", second, "b", Content_Digest=digest_header(second))
+    )
+    receipts = app.upload(body, f"/uploads/{handoff}").json()["receipts"]
+    bucket.check_receipt(receipts[0], first)
+    bucket.check_receipt(receipts[1], second)
+
+
+@pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(PART + 1, id="multipart")])
+@pytest.mark.parametrize("handoff", HANDOFFS)
+def test_a_broken_promise_leaves_nothing(app: Api, handoff: str, size: int) -> None:
+    """A file that is not the promised one is refused, and the files before it in the form are removed again."""
+    data = os.urandom(size)
+    body = form(
+        part("file", b"small, stored at once", "a"),
+        part("file", os.urandom(PART + 1), "b"),
+        digest_field(data),
+        part("file", data[:-1] + b"?", "c"),
+        part("file", b"after it", "d"),
+    )
+    problem = check_problem(app.upload(body, f"/uploads/{handoff}"), 422, "digest-mismatch")
+    assert hashlib.sha256(data).hexdigest() in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        pytest.param("a-Client.id_1", True, id="a safe one"),
+        pytest.param("x" * 64, True, id="64 characters"),
+        pytest.param("x" * 65, False, id="65 characters"),
+        pytest.param("two words", False, id="a space"),
+        pytest.param("", False, id="empty"),
+        pytest.param(None, False, id="none"),
+    ],
+)
+def test_a_safe_request_id_is_kept(app: Api, bucket: Bucket, sent: str | None, kept: bool) -> None:  # noqa: FBT001 - a parameter of the case
+    """The client's request id is on the answer, in the receipt and on the object; an unsafe one is replaced."""
+    answer = app.upload(form(part("file", b"data", "name")), headers={"X-Request-Id": sent} if sent is not None else {})
+    (receipt,) = answer.json()["receipts"]
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", receipt["request_id"])
+    assert (receipt["request_id"] == sent) is kept
+    assert answer.headers["X-Request-Id"] == receipt["request_id"] == bucket.request_id(receipt["key"])

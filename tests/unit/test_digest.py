@@ -1,0 +1,134 @@
+"""Digests: the running sums, and what a client may promise."""
+
+import base64
+import hashlib
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handoff.digest import Digest, crc32_header, from_content_digest, from_hex, to_content_digest
+from handoff.errors import DigestMalformed, DigestMismatch
+
+EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+IN_BASE64 = base64.b64encode(bytes.fromhex(EMPTY)).decode()
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_the_sums_of_the_chunks_are_those_of_the_whole(chunks: list[bytes]) -> None:
+    """SHA-256, CRC-32 and size do not depend on how the bytes came, nor on whether they came as a view."""
+    whole = b"".join(chunks)
+    by_bytes, by_views = Digest(), Digest()
+    for chunk in chunks:
+        by_bytes.update(chunk)
+        by_views.update(memoryview(chunk))
+    expected = (hashlib.sha256(whole).hexdigest(), zlib.crc32(whole), len(whole))
+    assert (by_bytes.sha256, by_bytes.crc32, by_bytes.size) == expected
+    assert (by_views.sha256, by_views.crc32, by_views.size) == expected
+
+
+@pytest.mark.parametrize("promised", [pytest.param(None, id="none"), pytest.param(EMPTY, id="the right one")])
+def test_a_kept_promise_passes(promised: str | None) -> None:
+    """No promise and a kept one raise nothing."""
+    Digest().check(promised)
+
+
+def test_a_broken_promise_names_both_digests() -> None:
+    """The error for other bytes than promised says which came, which were promised, and that nothing was stored."""
+    digest = Digest()
+    digest.update(b"abc")
+    with pytest.raises(DigestMismatch) as caught:
+        digest.check(EMPTY)
+    assert digest.sha256 in caught.value.detail
+    assert EMPTY in caught.value.detail
+    assert "3 bytes" in caught.value.detail
+    assert "Nothing was stored" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(zlib.crc32(b"123456789"), "y/Q5Jg==", id="the check value of the CRC catalogue, 0xCBF43926"),
+        pytest.param(0, "AAAAAA==", id="nothing"),
+        pytest.param(0xFFFFFFFF, "/////w==", id="the largest"),
+    ],
+)
+def test_a_crc_header_is_four_bytes_big_endian(value: int, expected: str) -> None:
+    """S3 wants a CRC-32 as four bytes, big endian, in base64."""
+    assert crc32_header(value) == expected
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_content_digest_is_read_as_it_is_written(raw: bytes) -> None:
+    """Hex to header to hex is the identity."""
+    assert from_content_digest(to_content_digest(raw.hex())) == raw.hex()
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        pytest.param(f"sha-256=:{IN_BASE64}:", EMPTY, id="alone"),
+        pytest.param(f" sha-256=:{IN_BASE64}: ", EMPTY, id="white space around"),
+        pytest.param(f"sha-512=:AAAA:,sha-256=:{IN_BASE64}:", EMPTY, id="after another algorithm"),
+        pytest.param(f"sha-256=:{IN_BASE64}:, sha-512=:AAAA:", EMPTY, id="before another algorithm"),
+        pytest.param(f"sha-256=:{IN_BASE64}:;a=1", EMPTY, id="with a parameter"),
+        pytest.param(f"sha-256=:AAAA{'A' * 38}A=:,sha-256=:{IN_BASE64}:", EMPTY, id="twice: the last one counts"),
+        pytest.param("sha-512=:AAAA:", None, id="only another algorithm"),
+        pytest.param("md5=::", None, id="another algorithm without bytes"),
+    ],
+)
+def test_the_sha256_of_a_content_digest_is_found(header: str, expected: str | None) -> None:
+    """A Content-Digest is a dictionary of byte sequences, of which the member `sha-256` counts (RFC 9530)."""
+    assert from_content_digest(header) == expected
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(EMPTY, id="bare hex"),
+        pytest.param(IN_BASE64, id="bare base64"),
+        pytest.param(f"sha-256={IN_BASE64}", id="no colons"),
+        pytest.param(f"sha-256=:{EMPTY}:", id="hex between the colons"),
+        pytest.param(f"sha-256=:{IN_BASE64[:-4]}:", id="too short"),
+        pytest.param(f"sha-256=:{IN_BASE64[:-1]}AAAA=:", id="too long"),
+        pytest.param(f"sha-256=:{IN_BASE64[:-1]}:", id="no padding"),
+        pytest.param(f"SHA-256=:{IN_BASE64}:", id="an upper case key"),
+        pytest.param(f"sha-256=:{IN_BASE64}:,", id="a comma at the end"),
+        pytest.param(f"sha-512=x, sha-256=:{IN_BASE64}:", id="another member is no byte sequence"),
+        pytest.param(f"sha-256=:AAAA:, sha-256=:{IN_BASE64}:", id="twice, the first one broken"),
+    ],
+)
+def test_a_broken_content_digest_is_refused(header: str) -> None:
+    """A Content-Digest that cannot be read is an error, never no promise."""
+    with pytest.raises(DigestMalformed, match="RFC 9530"):
+        from_content_digest(header)
+
+
+@given(st.text() | st.text("sha-256=:,;/+ ABab01") | st.from_regex(r"sha-256=:[A-Za-z0-9+/]{40,44}={0,2}:"))
+def test_any_header_is_a_digest_or_an_error(header: str) -> None:
+    """Whatever a header says, the answer is 64 hex digits, nothing, or that it is malformed."""
+    try:
+        found = from_content_digest(header)
+    except DigestMalformed:
+        return
+    assert found is None or from_hex(found) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(EMPTY[:-1], id="one digit short"),
+        pytest.param(EMPTY + "0", id="one digit long"),
+        pytest.param(EMPTY.upper(), id="upper case"),
+        pytest.param(EMPTY[:-1] + "g", id="no hex digit"),
+        pytest.param(EMPTY + "\n", id="a line end behind it"),
+        pytest.param(" " + EMPTY, id="a space before it"),
+    ],
+)
+def test_a_field_must_hold_64_hex_digits(text: str) -> None:
+    """A form field `sha256` of any other shape is refused, in words that say the shape."""
+    with pytest.raises(DigestMalformed, match="64 lowercase hex digits"):
+        from_hex(text)

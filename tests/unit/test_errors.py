@@ -1,0 +1,247 @@
+"""Errors: the tree, what each one answers, and which one stands for what S3 or a framework said."""
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from handoff import errors
+from handoff.errors import (
+    BodyTooLarge,
+    BucketMissing,
+    DigestMalformed,
+    DigestMismatch,
+    FileClosed,
+    FileMissing,
+    FileTooLarge,
+    FormError,
+    FormMalformed,
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    ObjectMissing,
+    RangeNotSatisfiable,
+    RequestTimedOut,
+    SettingsError,
+    StoreRejected,
+    StoreUnavailable,
+    TooManyFields,
+    TooManyParts,
+    UnknownHandoff,
+    UnknownHook,
+    UnsupportedMediaType,
+    UploadError,
+    file_closed,
+    from_http,
+    from_store_answer,
+)
+
+LINE = re.compile(r"    (?P<branches>[├└│─ ]*)(?P<name>\w+)(?: +(?P<status>\d{3}) (?P<code>[a-z-]+))?(?:, with .*)?")
+
+
+def tree_in_words() -> list[tuple[str, str | None, int | None, str | None]]:
+    """Name, parent, status and code of each line of the tree in the module's docstring."""
+    found: list[tuple[str, str | None, int | None, str | None]] = []
+    parents: dict[int, str] = {}
+    assert errors.__doc__ is not None
+    for text in errors.__doc__.splitlines():
+        if not text.startswith("    "):
+            continue
+        line = LINE.fullmatch(text)
+        assert line, f"no line of a tree: {text!r}"
+        depth = len(line["branches"]) // 4
+        parents[depth] = line["name"]
+        found.append((line["name"], parents.get(depth - 1), int(line["status"] or 0) or None, line["code"]))
+    return found
+
+
+def tree_of(error: type[UploadError]) -> Iterator[type[UploadError]]:
+    """An error and all that derive from it."""
+    yield error
+    for child in error.__subclasses__():
+        yield from tree_of(child)
+
+
+def test_the_tree_in_words_is_the_tree() -> None:
+    """The docstring names each error once, under its parent, with its status and code, and no other."""
+    in_words = tree_in_words()
+    in_code = {error.__name__: error for error in tree_of(UploadError)}
+    assert sorted(name for name, *_ in in_words) == sorted(in_code)
+    for name, parent, status, code in in_words:
+        error = in_code[name]
+        if error in {UploadError, FormError}:
+            assert (status, code) == (None, None)  # a branch, never raised itself
+        else:
+            assert (status, code) == (error.status, error.code)
+        if parent is not None:
+            assert error.__base__ is in_code[parent]
+
+
+def test_every_error_of_the_module_is_in_the_tree() -> None:
+    """Only what stops the start, and is told to no client, stands outside of the tree."""
+    classes = {value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, Exception)}
+    assert classes - set(tree_of(UploadError)) == {SettingsError, BucketMissing}
+
+
+def test_codes_and_titles_tell_errors_apart() -> None:
+    """No two errors that a client can be told have the same code or the same title."""
+    told = [error for error in tree_of(UploadError) if error not in {UploadError, FormError}]
+    assert len({error.code for error in told}) == len(told)
+    assert len({error.title for error in told}) == len(told)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        pytest.param(error, status, code, id=code)
+        for error, status, code in [
+            (FormMalformed, 400, "form-malformed"),
+            (FileMissing, 400, "file-missing"),
+            (DigestMalformed, 400, "digest-malformed"),
+            (RequestTimedOut, 408, "request-timeout"),
+            (BodyTooLarge, 413, "body-too-large"),
+            (FileTooLarge, 413, "file-too-large"),
+            (TooManyParts, 413, "too-many-parts"),
+            (TooManyFields, 413, "too-many-fields"),
+            (UnsupportedMediaType, 415, "unsupported-media-type"),
+            (DigestMismatch, 422, "digest-mismatch"),
+            (NotFound, 404, "not-found"),
+            (UnknownHandoff, 404, "unknown-handoff"),
+            (UnknownHook, 404, "unknown-hook"),
+            (ObjectMissing, 404, "object-missing"),
+            (MethodNotAllowed, 405, "method-not-allowed"),
+            (RangeNotSatisfiable, 416, "range-not-satisfiable"),
+            (FileClosed, 500, "file-closed"),
+            (Internal, 500, "internal"),
+            (StoreRejected, 502, "store-rejected"),
+            (StoreUnavailable, 503, "store-unavailable"),
+        ]
+    ],
+)
+def test_status_and_code_are_a_promise(error: type[UploadError], status: int, code: str) -> None:
+    """Clients rely on these pairs: they may grow in number, but none may change."""
+    assert (error.status, error.code) == (status, code)
+
+
+def test_an_error_is_problem_details() -> None:
+    """An error's members are those of RFC 9457, its code and the request's id, as plain JSON."""
+    members = FileMissing("Send a file.").problem("the-request")
+    assert json.loads(json.dumps(members)) == {
+        "type": "urn:problem-type:handoff:file-missing",
+        "title": "There is no file in the form",
+        "status": 400,
+        "detail": "Send a file.",
+        "code": "file-missing",
+        "request_id": "the-request",
+    }
+    assert errors.PROBLEM_CONTENT_TYPE == "application/problem+json"
+
+
+def test_an_error_says_its_detail_where_it_is_logged() -> None:
+    """The text of an error in a traceback is its detail."""
+    assert str(FileMissing("Send a file.")) == "Send a file."
+
+
+def test_an_error_keeps_its_own_headers() -> None:
+    """Extra headers are copied: none without being given, and none changed from outside."""
+    given = {"Allow": "GET"}
+    error = MethodNotAllowed("Use GET.", headers=given)
+    given["Allow"] = "POST"
+    assert error.headers == {"Allow": "GET"}
+    assert FileMissing("Send a file.").headers == {}
+
+
+def test_an_unavailable_store_says_when_to_try_again() -> None:
+    """A 503 has Retry-After, in seconds."""
+    assert StoreUnavailable("S3 is away.").headers == {"Retry-After": "5"}
+
+
+def test_a_wrong_setting_is_a_wrong_value() -> None:
+    """A SettingsError is a ValueError, and no error that a client is told."""
+    assert issubclass(SettingsError, ValueError)
+    assert not issubclass(SettingsError, UploadError)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        pytest.param(500, "InternalError", StoreUnavailable, id="the store's own fault"),
+        pytest.param(503, "SlowDown", StoreUnavailable, id="a busy store"),
+        pytest.param(400, "RequestTimeout", StoreUnavailable, id="a store that lost patience"),
+        pytest.param(400, "ThrottlingException", StoreUnavailable, id="a store that throttles"),
+        pytest.param(429, "TooManyRequests", StoreUnavailable, id="too many requests"),
+        pytest.param(404, "NoSuchKey", ObjectMissing, id="no such key"),
+        pytest.param(404, "404", ObjectMissing, id="no such key, to HEAD"),
+        pytest.param(404, "NotFound", ObjectMissing, id="no such key, to HEAD elsewhere"),
+        pytest.param(404, "NoSuchBucket", StoreRejected, id="no such bucket"),
+        pytest.param(403, "AccessDenied", StoreRejected, id="no access"),
+        pytest.param(499, "Whatever", StoreRejected, id="the last of the refusals"),
+    ],
+)
+def test_what_s3_says_has_its_error(status: int, code: str, expected: type[UploadError]) -> None:
+    """A store that is busy or broken may be asked again, a missing object is missing, anything else is a refusal."""
+    assert type(from_store_answer(status, code, "why")) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "detail"),
+    [
+        pytest.param(503, "SlowDown", "S3 answered 503 SlowDown. Nothing was stored; try again later.", id="busy"),
+        pytest.param(403, "AccessDenied", "S3 answered 403 AccessDenied: why", id="refused"),
+        pytest.param(404, "NoSuchKey", "No object has this key.", id="missing"),
+    ],
+)
+def test_what_s3_says_is_passed_on(status: int, code: str, detail: str) -> None:
+    """The detail has S3's status and code, and its reason where it refused."""
+    assert from_store_answer(status, code, "why").detail == detail
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param(404, NotFound, id="no such address"),
+        pytest.param(405, MethodNotAllowed, id="no such method"),
+        pytest.param(413, BodyTooLarge, id="too large"),
+    ],
+)
+def test_a_frameworks_error_becomes_ours(status: int, expected: type[UploadError]) -> None:
+    """An error that the framework raised is the one of ours with this status, with its detail and headers."""
+    error = from_http(status, "Whatever", "why", {"Allow": "GET"})
+    assert type(error) is expected
+    assert (error.detail, error.headers) == ("why", {"Allow": "GET"})
+
+
+def test_any_other_error_of_a_framework_keeps_its_name() -> None:
+    """A status without an error of ours makes one of its own, and leaves the others as they are."""
+    error = from_http(418, "I'm A Teapot", "why", {"A": "b"})
+    assert error.problem("the-request") == {
+        "type": "urn:problem-type:handoff:i'm-a-teapot",
+        "title": "I'm A Teapot",
+        "status": 418,
+        "detail": "why",
+        "code": "i'm-a-teapot",
+        "request_id": "the-request",
+    }
+    assert error.headers == {"A": "b"}
+    assert (UploadError.status, UploadError.code) == (500, "internal")
+
+
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        pytest.param(
+            "copied",
+            ["'file'", "'copied'", "pallets/flask#5399", "copy_current_request_context", "hook=bound", "read_early"],
+            id="a copied context: it is named",
+        ),
+        pytest.param("bound", ["'file'", "'bound'", "something had closed it", "read_early"], id="something else"),
+    ],
+)
+def test_a_closed_file_is_explained(hook: str, words: list[str]) -> None:
+    """The error for a file closed under its upload names the pair, says that nothing was stored, and what to do."""
+    error = file_closed("file", hook)
+    assert type(error) is FileClosed
+    assert [word for word in [*words, "Nothing was stored"] if word not in error.detail] == []
+    assert ("flask#5399" in error.detail) == (hook == "copied")

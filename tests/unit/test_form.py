@@ -1,0 +1,754 @@
+"""The form parser: what it reads, what it refuses, and that the way the bytes are split changes neither."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
+from werkzeug.sansio.multipart import Field as TheirField
+
+from handoff.digest import to_content_digest
+from handoff.errors import BodyTooLarge, DigestMalformed, FormError, FormMalformed
+from handoff.form import DEFAULT_CONTENT_TYPE, Field, FileChunk, FileEnd, FileStart, FormParser
+from handoff.settings import Limits
+
+BOUNDARY = "XbX"
+DELIMITER = b"\r\n--XbX"
+OPEN = b"--XbX\r\n"
+NEXT = b"\r\n--XbX\r\n"
+CLOSE = b"\r\n--XbX--"
+TEXT = b'Content-Disposition: form-data; name="t"\r\n\r\n'
+FILE = b'Content-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+NO_FILE = b'Content-Disposition: form-data; name="file"; filename=""\r\n\r\n'
+DIGEST = b'Content-Disposition: form-data; name="sha256"\r\n\r\n'
+HEX = "0123456789abcdef" * 4
+OTHER_HEX = "f" * 64
+LIMITS = Limits()
+
+#: More examples for the property that everything else rests on.
+MANY = 4 * settings().max_examples
+FEW = settings().max_examples // 2
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A complete file as it came out of the parser."""
+
+    start: FileStart
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a body: all that was complete before its end or its first error, and the error's code."""
+
+    items: list[Field | Upload]
+    code: str | None
+
+
+def collect(parser: FormParser, chunks: Iterable[bytes]) -> Outcome:
+    """Run a parser over a body's chunks; holds it to the order of events that it promises."""
+    items: list[Field | Upload] = []
+    start, data = None, b""
+    try:
+        for chunk in chunks:
+            for event in parser.receive(chunk):
+                match event:
+                    case Field():
+                        assert start is None
+                        items.append(event)
+                    case FileStart():
+                        assert start is None
+                        start, data = event, b""
+                    case FileChunk():
+                        assert start is not None
+                        assert event.data
+                        data += event.data
+                    case FileEnd():
+                        assert start is not None
+                        assert event.size == len(data)
+                        items.append(Upload(start, data))
+                        start = None
+        parser.finish()
+    except FormError as error:
+        return Outcome(items, error.code)
+    assert start is None
+    return Outcome(items, None)
+
+
+def parse(chunks: Iterable[bytes], limits: Limits = LIMITS, boundary: str = BOUNDARY) -> Outcome:
+    """Run a new parser over a body's chunks."""
+    return collect(FormParser("multipart/form-data", boundary, None, limits), chunks)
+
+
+def cut(body: bytes, places: Iterable[int]) -> list[bytes]:
+    """A body cut at these places; some chunks may be empty."""
+    return [body[begin:end] for begin, end in pairwise([0, *sorted(places), len(body)])]
+
+
+def bytewise(body: bytes) -> Iterator[bytes]:
+    """A body byte by byte."""
+    return (body[index : index + 1] for index in range(len(body)))
+
+
+def splits(body: bytes) -> st.SearchStrategy[list[bytes]]:
+    """Ways to split a body: anywhere, or evenly into tiny chunks."""
+    anywhere = st.lists(st.integers(0, len(body)), max_size=12)
+    evenly = st.integers(1, 9).map(lambda size: range(0, len(body), size))
+    return st.one_of(anywhere, evenly).map(lambda places: cut(body, places))
+
+
+# What a well-formed form is made of, and what a parser must make of it.
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a form: a text field if `filename` is None, an empty file input if both it and `data` are empty."""
+
+    name: str
+    data: bytes
+    filename: str | None = None
+    content_type: str | None = None
+    digest_header: bool = False
+    digest_field: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """The digest that a client would promise for it."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def rendered(self) -> Iterator[bytes]:
+        """The parts of the form that it takes: headers, an empty line and the data."""
+        if self.digest_field:
+            yield DIGEST + self.sha256.encode()
+        head = f'Content-Disposition: form-data; name="{escaped(self.name)}"'
+        if self.filename is not None:
+            head += f'; filename="{escaped(self.filename)}"'
+        if self.content_type is not None:
+            head += f"\r\nContent-Type: {self.content_type}"
+        if self.digest_header:
+            head += f"\r\nContent-Digest: {to_content_digest(self.sha256)}"
+        yield head.encode() + b"\r\n\r\n" + self.data
+
+    def expected(self) -> Iterator[Field | Upload]:
+        """What the parser is to say of it."""
+        if self.digest_field:
+            yield Field("sha256", self.sha256)
+        if self.filename is None:
+            yield Field(self.name, self.data.decode())
+        elif self.filename or self.data:
+            promised = self.sha256 if self.digest_field or self.digest_header else None
+            start = FileStart(self.name, self.filename, self.content_type or DEFAULT_CONTENT_TYPE, promised)
+            yield Upload(start, self.data)
+
+
+def escaped(value: str) -> str:
+    """A name as browsers write it (the HTML standard's multipart/form-data encoding algorithm)."""
+    return value.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
+
+
+def render(inputs: Iterable[Input], preamble: bytes = b"", epilogue: bytes = b"") -> bytes:
+    """The body of a form."""
+    parts = [part for one in inputs for part in one.rendered()]
+    if not parts:
+        return preamble + b"--XbX--" + epilogue
+    return preamble + OPEN + NEXT.join(parts) + CLOSE + epilogue
+
+
+#: What may be mistaken for a boundary, whole or at the end of a chunk.
+NEAR_BOUNDARIES = [
+    *(DELIMITER[:length] for length in range(1, len(DELIMITER))),
+    b"\n--XbX--",
+    b"\r--XbX\r\n",
+    b"\r\n-XbX--",
+    b"\r\n--Xb\r\n--X",
+    b"\r\r\n",
+    b"\n",
+    b"\r\n\r\n",
+    b"XbX--\r\n",
+    b"--XbX--",
+]
+file_data = (
+    st.lists(st.sampled_from(NEAR_BOUNDARIES) | st.binary(max_size=9), max_size=9)
+    .map(b"".join)
+    .filter(lambda data: DELIMITER not in data)
+)
+text_data = (
+    st.lists(st.sampled_from([fragment.decode() for fragment in NEAR_BOUNDARIES]) | st.text(max_size=9), max_size=5)
+    .map("".join)
+    .filter(lambda text: DELIMITER.decode() not in text)
+    .map(str.encode)
+)
+#: Without '%' and '\', which old and new browsers escape each in its own way.
+names = st.text(st.characters(codec="utf-8", exclude_characters="%\\"), min_size=1, max_size=12).filter(
+    lambda name: name != "sha256"
+)
+media_types = st.sampled_from(["text/plain", "image/svg+xml", "text/plain; charset=utf-8", 'a/b; c="d;e"'])
+text_inputs = st.builds(Input, name=names, data=text_data)
+file_inputs = st.builds(
+    Input,
+    name=names,
+    data=file_data,
+    filename=names,
+    content_type=st.none() | media_types,
+    digest_header=st.booleans(),
+    digest_field=st.booleans(),
+)
+nameless_files = st.builds(Input, name=names, data=file_data.filter(bool), filename=st.just(""))
+empty_inputs = st.builds(Input, name=names, data=st.just(b""), filename=st.just(""))
+forms = st.lists(text_inputs | file_inputs | nameless_files | empty_inputs, max_size=5)
+preambles = st.just(b"") | st.lists(
+    st.sampled_from([*NEAR_BOUNDARIES, b"This is a message in MIME format."]), max_size=4
+).map(b"".join).filter(lambda text: DELIMITER not in b"\r\n" + text).map(lambda text: text + b"\r\n")
+epilogues = st.just(b"") | st.lists(st.sampled_from([*NEAR_BOUNDARIES, DELIMITER, NEXT + FILE]), max_size=4).map(
+    lambda fragments: b"\r\n" + b"".join(fragments)
+)
+
+
+# What it reads.
+
+
+@settings(max_examples=MANY)
+@given(st.data(), forms, preambles, epilogues)
+def test_a_form_is_read_as_it_was_written_in_any_split(
+    data: st.DataObject, inputs: list[Input], preamble: bytes, epilogue: bytes
+) -> None:
+    """Fields, files, bytes and promises come out as they went in, however the body is split."""
+    body = render(inputs, preamble, epilogue)
+    expected = Outcome([item for one in inputs for item in one.expected()], None)
+    assert parse([body]) == expected
+    assert parse(bytewise(body)) == expected
+    assert parse(data.draw(splits(body))) == expected
+
+
+# Werkzeug knows no %-escapes, and takes any line end before a boundary.
+plain_names = st.text(st.sampled_from("abc é'.-_ 漢"), min_size=1, max_size=9).filter(lambda name: name == name.strip())
+plain_data = file_data.filter(lambda data: b"--XbX" not in data)
+plain_forms = st.lists(
+    st.builds(Input, name=plain_names, data=text_data.filter(lambda data: b"--XbX" not in data))
+    | st.builds(Input, name=plain_names, data=plain_data, filename=st.just("") | plain_names),
+    min_size=1,
+    max_size=5,
+)
+plain_preambles = preambles.filter(lambda preamble: b"--XbX" not in preamble)
+
+
+def werkzeug_reads(body: bytes) -> list[tuple[str, str | None, bytes]]:
+    """The name, filename and bytes of each part by Werkzeug's decoder."""
+    decoder = MultipartDecoder(BOUNDARY.encode())
+    decoder.receive_data(body)
+    decoder.receive_data(None)
+    parts: list[tuple[str, str | None, bytes]] = []
+    while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
+        match event:
+            case TheirField():
+                parts.append((event.name, None, b""))
+            case File():
+                parts.append((event.name, event.filename, b""))
+            case Data():
+                name, filename, before = parts[-1]
+                parts[-1] = (name, filename, before + event.data)
+    return parts
+
+
+@given(plain_forms, plain_preambles, epilogues)
+def test_an_independent_parser_reads_the_same(inputs: list[Input], preamble: bytes, epilogue: bytes) -> None:
+    """Werkzeug's decoder finds the same names, filenames and bytes in a well-formed form."""
+    body = render(inputs, preamble, epilogue)
+    ours: list[tuple[str, str | None, bytes]] = [
+        (item.name, None, item.value.encode())
+        if isinstance(item, Field)
+        else (item.start.name, item.start.filename, item.data)
+        for item in parse([body]).items
+    ]
+    theirs = [part for part in werkzeug_reads(body) if part[1:] != ("", b"")]  # to us, an empty file input is no file
+    assert theirs == ours
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        pytest.param("b", id="one character"),
+        pytest.param("----WebKitFormBoundary7MA4YWxkTrZu0gW", id="a browser's"),
+        pytest.param("x" * 70, id="seventy characters"),
+        pytest.param("a b'()+_,-./:=?", id="every kind of character"),
+        pytest.param("--", id="hyphens only"),
+    ],
+)
+def test_every_boundary_of_rfc_2046_works(boundary: str) -> None:
+    """A boundary of 1 to 70 characters of RFC 2046 separates the parts, in any split."""
+    line = b"--" + boundary.encode()
+    body = line + b"\r\n" + FILE + b"one" + b"\r\n" + line + b"\r\n" + TEXT + b"two\r\n" + line + b"--"
+    start = FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None)
+    expected = Outcome([Upload(start, b"one"), Field("t", "two")], None)
+    assert parse([body], boundary=boundary) == expected
+    assert parse(bytewise(body), boundary=boundary) == expected
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        pytest.param(None, id="none"),
+        pytest.param("", id="empty"),
+        pytest.param("x" * 71, id="one character too many"),
+        pytest.param("a ", id="a space at its end"),
+        pytest.param("a\nb", id="a line end"),
+        pytest.param("ä", id="not ASCII"),
+        pytest.param("a;b", id="a character that RFC 2046 does not give"),
+    ],
+)
+def test_a_boundary_that_cannot_be_is_refused(boundary: str | None) -> None:
+    """A form without a boundary of RFC 2046 is malformed, rather than empty."""
+    with pytest.raises(FormMalformed, match="boundary"):
+        FormParser("multipart/form-data", boundary, None, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("mimetype", "named"),
+    [
+        pytest.param("application/x-www-form-urlencoded", "application/x-www-form-urlencoded", id="the other form"),
+        pytest.param("multipart/mixed", "multipart/mixed", id="another multipart type"),
+        pytest.param("", "of no type", id="no type"),
+    ],
+)
+def test_another_media_type_is_refused(mimetype: str, named: str) -> None:
+    """A body of another type is answered with what it is and what to send."""
+    with pytest.raises(FormError, match=named) as caught:
+        FormParser(mimetype, BOUNDARY, None, LIMITS)
+    assert caught.value.code == "unsupported-media-type"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        pytest.param("text/plain", "text/plain", id="plain"),
+        pytest.param("text/plain; charset=utf-8", "text/plain; charset=utf-8", id="with a parameter"),
+        pytest.param("text/plain \t; charset=utf-8", "text/plain \t; charset=utf-8", id="white space"),
+        pytest.param(" text/plain ", "text/plain", id="white space around it"),
+        pytest.param("", DEFAULT_CONTENT_TYPE, id="empty"),
+        pytest.param("text", DEFAULT_CONTENT_TYPE, id="no subtype"),
+        pytest.param("text/plain\x0b; a=b", DEFAULT_CONTENT_TYPE, id="a vertical tab, which no header may hold"),
+        pytest.param("text/plain; a=\x00", DEFAULT_CONTENT_TYPE, id="a NUL"),
+        pytest.param("text/plain; a=ä", DEFAULT_CONTENT_TYPE, id="not ASCII"),
+        pytest.param(f"text/{'x' * 128}", DEFAULT_CONTENT_TYPE, id="a subtype one character too long"),
+    ],
+)
+def test_a_content_type_is_kept_only_if_it_is_one(header: str, expected: str) -> None:
+    """A file's media type is passed on only where S3 and a browser will take it back."""
+    part = FILE.replace(b"\r\n\r\n", f"\r\nContent-Type: {header}\r\n\r\n".encode())
+    (upload,) = parse([OPEN + part + CLOSE]).items
+    assert isinstance(upload, Upload)
+    assert upload.start.content_type == expected
+
+
+@pytest.mark.parametrize(
+    ("charset", "data", "expected"),
+    [
+        pytest.param(None, "é".encode(), "é", id="none is UTF-8"),
+        pytest.param("utf-8", "é".encode(), "é", id="UTF-8"),
+        pytest.param("ISO-8859-1", b"\xe9", "é", id="Latin-1, in any case"),
+        pytest.param("us-ascii", b"e", "e", id="ASCII"),
+        pytest.param("utf-16", "é".encode(), "é", id="an unusual one is taken for UTF-8"),
+        pytest.param("rot13", b"e", "e", id="a codec that is no charset is taken for UTF-8"),
+    ],
+)
+def test_a_text_field_is_decoded_by_its_charset(charset: str | None, data: bytes, expected: str) -> None:
+    """A text field's charset counts where it is a usual one."""
+    kind = b"" if charset is None else f"Content-Type: text/plain; charset={charset}\r\n".encode()
+    assert parse([OPEN + kind + TEXT + data + CLOSE]) == Outcome([Field("t", expected)], None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"--XbX--", id="no part"),
+        pytest.param(b"--XbX--\r\n", id="no part and a line end"),
+        pytest.param(b"preamble\r\n--XbX--", id="a preamble and no part"),
+        pytest.param(b"x--XbX\r\n" + FILE + CLOSE, id="a first boundary that begins no line, so that all is preamble"),
+        pytest.param(OPEN + NO_FILE + CLOSE, id="one empty file input"),
+    ],
+)
+def test_an_empty_form_has_no_events(body: bytes) -> None:
+    """A form without parts, or with nothing but an empty file input, is read and holds nothing."""
+    assert parse([body]) == Outcome([], None)
+    assert parse(bytewise(body)) == Outcome([], None)
+
+
+# What it refuses.
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param(b"", "form-malformed", id="nothing"),
+        pytest.param(b"--XbX", "form-malformed", id="half a boundary"),
+        pytest.param(b"only a preamble\r\n", "form-malformed", id="only a preamble"),
+        pytest.param(b"--XbX\n" + TEXT + CLOSE, "form-malformed", id="a bare LF after the first boundary"),
+        pytest.param(b"--XbXX\r\n" + TEXT + CLOSE, "form-malformed", id="a longer boundary first"),
+        pytest.param(OPEN + TEXT + b"a" + DELIMITER + b"X\r\n", "form-malformed", id="a longer boundary later"),
+        pytest.param(OPEN + TEXT + b"a", "form-malformed", id="cut short in a field"),
+        pytest.param(OPEN + FILE + b"a" + DELIMITER + b"-", "form-malformed", id="cut short in the last boundary"),
+        pytest.param(OPEN + TEXT + b"a" + NEXT, "form-malformed", id="cut short before a part"),
+        pytest.param(OPEN + b"\r\n" + CLOSE, "form-malformed", id="a part without headers"),
+        pytest.param(OPEN + TEXT.replace(b'; name="t"', b"") + CLOSE, "form-malformed", id="a part without a name"),
+        pytest.param(OPEN + TEXT.replace(b'"t"', b'""') + CLOSE, "form-malformed", id="an empty name"),
+        pytest.param(
+            OPEN + TEXT.replace(b"form-data", b"attachment") + CLOSE, "form-malformed", id="another disposition"
+        ),
+        pytest.param(OPEN + b"no colon\r\n" + TEXT + CLOSE, "form-malformed", id="a header without a colon"),
+        pytest.param(OPEN + b"A: \xff\r\n" + TEXT + CLOSE, "form-malformed", id="a header that is not UTF-8"),
+        pytest.param(OPEN + b"A: a\nB: b\r\n" + TEXT + CLOSE, "form-malformed", id="a bare LF in a value"),
+        pytest.param(OPEN + b"\nA: a\r\n" + TEXT + CLOSE, "form-malformed", id="a bare LF before a name"),
+        pytest.param(OPEN + b"A\n: a\r\n" + TEXT + CLOSE, "form-malformed", id="a bare LF after a name"),
+        pytest.param(OPEN + b"A: a\rb\r\n" + TEXT + CLOSE, "form-malformed", id="a bare CR in a value"),
+        pytest.param(OPEN + b"\rA: a\r\n" + TEXT + CLOSE, "form-malformed", id="a bare CR before a name"),
+        pytest.param(OPEN + b"A: a\r\n" * 8 + TEXT + CLOSE, "form-malformed", id="one header too many"),
+        pytest.param(OPEN + TEXT + b"\xff" + CLOSE, "form-malformed", id="a field that is not UTF-8"),
+        pytest.param(
+            OPEN + b"Content-Type: text/plain; charset=ascii\r\n" + TEXT + b"\xff" + CLOSE,
+            "form-malformed",
+            id="a field that is not the ASCII it says it is",
+        ),
+        pytest.param(OPEN + b"Content-Length: 2\r\n" + FILE + b"a" + CLOSE, "form-malformed", id="too few bytes"),
+        pytest.param(OPEN + b"Content-Length: 0\r\n" + FILE + b"a" + CLOSE, "form-malformed", id="too many bytes"),
+        pytest.param(OPEN + DIGEST + b"abc" + NEXT + FILE + CLOSE, "digest-malformed", id="a field that is no digest"),
+        pytest.param(
+            OPEN + DIGEST + HEX.upper().encode() + NEXT + FILE + CLOSE, "digest-malformed", id="upper case hex"
+        ),
+        pytest.param(OPEN + DIGEST + HEX.encode() + CLOSE, "digest-malformed", id="a promise and no file"),
+        pytest.param(
+            OPEN + DIGEST + HEX.encode() + NEXT + NO_FILE + CLOSE,
+            "digest-malformed",
+            id="a promise and only an empty file input",
+        ),
+        pytest.param(
+            OPEN + DIGEST + HEX.encode() + NEXT + DIGEST + HEX.encode() + NEXT + FILE + CLOSE,
+            "digest-malformed",
+            id="two promises for one file",
+        ),
+        pytest.param(
+            OPEN + FILE + NEXT + DIGEST + HEX.encode() + CLOSE, "digest-malformed", id="a promise after its file"
+        ),
+        pytest.param(OPEN + b"Content-Digest: abc\r\n" + FILE + CLOSE, "digest-malformed", id="a header that is none"),
+        pytest.param(
+            OPEN + f"Content-Digest: {to_content_digest(HEX)}\r\n".encode() * 2 + FILE + CLOSE,
+            "digest-malformed",
+            id="two digest headers",
+        ),
+        pytest.param(
+            OPEN
+            + DIGEST
+            + OTHER_HEX.encode()
+            + NEXT
+            + f"Content-Digest: {to_content_digest(HEX)}\r\n".encode()
+            + FILE
+            + CLOSE,
+            "digest-malformed",
+            id="a field and a header that promise different digests",
+        ),
+    ],
+)
+def test_what_is_no_form_has_its_code(body: bytes, code: str) -> None:
+    """A broken form is answered with the same code whether it comes at once or byte by byte."""
+    assert parse([body]).code == code
+    assert parse(bytewise(body)).code == code
+
+
+def test_a_field_in_the_wrong_charset_names_it() -> None:
+    """A field that cannot be decoded is named in the error, with its charset."""
+    parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS)
+    with pytest.raises(FormMalformed, match=r"The field 't' is not text in utf-8\."):
+        list(parser.receive(OPEN + TEXT + b"\xff" + CLOSE))
+
+
+def test_an_error_of_the_library_is_told_in_one_sentence() -> None:
+    """What the library says about a broken form is passed on as the end of our own sentence."""
+    parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS)
+    with pytest.raises(FormMalformed) as caught:
+        list(parser.receive(OPEN + b"no colon\r\n"))
+    assert caught.value.detail == "The form is broken: malformed segment header."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(OPEN + b"no colon\r\n", id="found by the library"),
+        pytest.param(OPEN + TEXT.replace(b'"t"', b'""'), id="found by us"),
+    ],
+)
+def test_after_an_error_the_same_error_is_raised(body: bytes) -> None:
+    """A parser that has failed stays failed, for more bytes as for the end."""
+    parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS)
+    with pytest.raises(FormMalformed) as first:
+        list(parser.receive(body))
+    with pytest.raises(FormMalformed) as second:
+        list(parser.receive(TEXT))
+    with pytest.raises(FormMalformed) as third:
+        parser.finish()
+    assert first.value is second.value is third.value
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        pytest.param(OPEN + TEXT, FormMalformed, id="cut short"),
+        pytest.param(OPEN + DIGEST + HEX.encode() + CLOSE, DigestMalformed, id="a promise and no file"),
+    ],
+)
+def test_after_a_failed_end_the_same_error_is_raised(body: bytes, error: type[FormError]) -> None:
+    """A form that ended badly cannot be ended well by trying again."""
+    parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS)
+    list(parser.receive(body))
+    with pytest.raises(error) as first:
+        parser.finish()
+    with pytest.raises(error) as second:
+        parser.finish()
+    assert first.value is second.value
+
+
+# Promises.
+
+
+def header(sha256: str) -> bytes:
+    """A part header that promises this digest."""
+    return f"Content-Digest: {to_content_digest(sha256)}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("parts", "promises"),
+    [
+        pytest.param([FILE], [None], id="none"),
+        pytest.param([DIGEST + HEX.encode(), FILE], [HEX], id="a field"),
+        pytest.param([header(HEX) + FILE], [HEX], id="a header"),
+        pytest.param([DIGEST + HEX.encode(), header(HEX) + FILE], [HEX], id="both alike"),
+        pytest.param([DIGEST + HEX.encode(), FILE, FILE], [HEX, None], id="a field counts for one file only"),
+        pytest.param([FILE, DIGEST + HEX.encode(), FILE], [None, HEX], id="a field counts for the next file"),
+        pytest.param([DIGEST + HEX.encode(), TEXT, FILE], [HEX], id="another field may stand between"),
+        pytest.param([DIGEST + HEX.encode(), NO_FILE, FILE], [HEX], id="an empty file input is no file"),
+        pytest.param([DIGEST + HEX.encode(), NO_FILE + b"x"], [HEX], id="a file without a name is one"),
+        pytest.param([header(HEX) + NO_FILE + b"x"], [HEX], id="a header of a file without a name"),
+        pytest.param([b"Content-Digest: sha-512=:AAAA:\r\n" + FILE], [None], id="another algorithm promises nothing"),
+        pytest.param([header(HEX) + TEXT, FILE], [None], id="a text field's header is ignored"),
+    ],
+)
+def test_a_promise_goes_to_its_file(parts: list[bytes], promises: list[str | None]) -> None:
+    """A field `sha256` promises for the next file, a part header for its own, and no promise is lost."""
+    body = OPEN + NEXT.join(parts) + CLOSE
+    for chunks in ([body], bytewise(body)):
+        outcome = parse(chunks)
+        assert outcome.code is None
+        assert [item.start.promised for item in outcome.items if isinstance(item, Upload)] == promises
+
+
+# Limits.
+
+
+@pytest.mark.parametrize(
+    ("header_line", "code"),
+    [
+        pytest.param(b"A: " + b"x" * 4093, None, id="a line of 4,096 bytes"),
+        pytest.param(b"A: " + b"x" * 4094, "form-malformed", id="one byte more"),
+        pytest.param(b"A: " + b" " * 4093, None, id="a line of 4,096 bytes, mostly white space"),
+        pytest.param(b"A: " + b" " * 4094, "form-malformed", id="one space more"),
+        pytest.param(b"A: " + b" " * 4095, "form-malformed", id="two spaces more"),
+        pytest.param(b"A: " + b" " * 4096, "form-malformed", id="three spaces more"),
+        pytest.param(b" " * 4092 + b"A: x", "form-malformed", id="a fold of no line"),
+        pytest.param(b"A: x\r\n " + b"x" * 4090, None, id="a folded line"),
+        pytest.param(b"A: x\r\n " + b"x" * 5000, "form-malformed", id="a folded line that is too long"),
+    ],
+)
+def test_a_header_line_may_have_4096_bytes(header_line: bytes, code: str | None) -> None:
+    """The limit on a header line counts the bytes as they came, wherever they are split."""
+    body = OPEN + header_line + b"\r\n" + FILE + CLOSE
+    end = len(OPEN) + len(header_line)
+    for chunks in ([body], bytewise(body), *(cut(body, [end + ahead]) for ahead in range(-3, 4))):
+        assert parse(chunks).code == code
+
+
+@settings(max_examples=FEW)
+@given(st.data(), forms.filter(bool), epilogues)
+def test_each_limit_holds_to_the_byte(data: st.DataObject, inputs: list[Input], epilogue: bytes) -> None:
+    """A form exactly at every limit is taken, and one unit over any of them has that limit's code, in any split."""
+    body = render(inputs, epilogue=epilogue)
+    whole = parse([body])
+    texts = sum(len(one.data) for one in inputs if one.filename is None)
+    texts += sum(len(one.sha256) for one in inputs if one.digest_field)
+    largest = max((len(one.data) for one in inputs if one.filename is not None), default=0)
+    parts = sum(len(list(one.rendered())) for one in inputs)
+    exact = Limits(file_bytes=largest, body_bytes=len(body), form_parts=parts, field_bytes=texts)
+    over = {
+        "body-too-large": replace(exact, body_bytes=len(body) - 1),
+        "too-many-parts": replace(exact, form_parts=parts - 1),
+    }
+    if largest:
+        over["file-too-large"] = replace(exact, file_bytes=largest - 1)
+    if texts:
+        over["too-many-fields"] = replace(exact, field_bytes=texts - 1)
+    for chunks in ([body], data.draw(splits(body)), list(bytewise(body))):
+        assert parse(chunks, exact) == whole
+        assert {code: parse(chunks, limits).code for code, limits in over.items()} == {code: code for code in over}
+
+
+@pytest.mark.parametrize(
+    ("declared", "refused"),
+    [
+        pytest.param(None, False, id="a chunked body"),
+        pytest.param(100, False, id="the limit"),
+        pytest.param(101, True, id="one byte over"),
+    ],
+)
+def test_a_declared_length_over_the_limit_is_refused_at_once(*, declared: int | None, refused: bool) -> None:
+    """A Content-Length over the limit is answered before a byte is read."""
+    with pytest.raises(BodyTooLarge) if refused else nullcontext():
+        FormParser("multipart/form-data", BOUNDARY, declared, Limits(body_bytes=100))
+
+
+@pytest.mark.parametrize(
+    ("part", "limits", "code"),
+    [
+        pytest.param(b"Content-Length: 3\r\n" + FILE + b"abc", Limits(file_bytes=3), None, id="a file at the limit"),
+        pytest.param(
+            b"Content-Length: 4\r\n" + FILE + b"abcde", Limits(file_bytes=3), "file-too-large", id="a file over it"
+        ),
+        pytest.param(
+            b"Content-Length: 3\r\n" + FILE + b"abcde",
+            Limits(file_bytes=3),
+            "form-malformed",
+            id="a file at the limit with more bytes than it said",
+        ),
+        pytest.param(b"Content-Length: 3\r\n" + TEXT + b"abc", Limits(field_bytes=3), None, id="a field at the limit"),
+        pytest.param(
+            b"Content-Length: 4\r\n" + TEXT + b"abcde", Limits(field_bytes=3), "too-many-fields", id="a field over it"
+        ),
+        pytest.param(
+            TEXT + b"a" + NEXT + b"Content-Length: 3\r\n" + TEXT + b"abc",
+            Limits(field_bytes=3),
+            "too-many-fields",
+            id="two fields over it together",
+        ),
+    ],
+)
+def test_a_part_that_declares_its_length_is_held_to_it(part: bytes, limits: Limits, code: str | None) -> None:
+    """A part's own Content-Length counts against the limits before its bytes do, in any split."""
+    body = OPEN + part + CLOSE
+    assert parse([body], limits).code == code
+    assert parse(bytewise(body), limits).code == code
+
+
+def test_the_part_over_the_limit_is_not_read() -> None:
+    """One part too many is answered as such, though its headers be broken."""
+    body = OPEN + TEXT + NEXT + b"A: a\nb\r\n" + TEXT + CLOSE
+    assert parse([body], Limits(form_parts=1)).code == "too-many-parts"
+    assert parse(bytewise(body), Limits(form_parts=1)).code == "too-many-parts"
+
+
+# Any bytes at all.
+
+#: What forms are made of, and what breaks them.
+FRAGMENTS = [
+    *NEAR_BOUNDARIES,
+    OPEN,
+    NEXT,
+    NEXT,
+    CLOSE,
+    DELIMITER,
+    TEXT,
+    TEXT,
+    FILE,
+    FILE,
+    NO_FILE,
+    TEXT.removesuffix(b"\r\n"),
+    FILE.removesuffix(b"\r\n"),
+    DIGEST + HEX.encode(),
+    DIGEST + OTHER_HEX.encode() + NEXT,
+    DIGEST,
+    header(HEX),
+    b"Content-Digest: x\r\n",
+    b"Content-Length: 3\r\n",
+    b"Content-Length: 12\r\n",
+    b"Content-Type: text/plain; charset=ascii\r\n",
+    b"A: a\r\n",
+    b"A",
+    b":",
+    b" ",
+    b"\t",
+    b"\r",
+    b'"',
+    b"\xc3\xa9",
+    b"\xff",
+    b"\x00",
+]
+tiny_limits = st.builds(
+    Limits,
+    file_bytes=st.integers(1, 20),
+    body_bytes=st.integers(1, 500),
+    form_parts=st.integers(1, 4),
+    field_bytes=st.integers(1, 100),
+)
+any_limits = st.just(LIMITS) | tiny_limits
+hostile = st.builds(
+    lambda begin, fragments: begin + b"".join(fragments),
+    st.sampled_from([b"", OPEN, OPEN, OPEN + TEXT, OPEN + FILE]),
+    st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=5), max_size=20),
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A form that was well-formed before a few of its bytes were lost, doubled, replaced or put in."""
+    body = render(draw(forms), draw(preambles), draw(epilogues))
+    for _ in range(draw(st.integers(1, 3))):
+        begin = draw(st.integers(0, len(body)))
+        end = min(len(body), begin + draw(st.integers(0, 9)))
+        put_in = draw(st.sampled_from([b"", body[begin:end] * 2, *FRAGMENTS]))
+        body = body[:begin] + put_in + body[end:]
+    return body
+
+
+@settings(max_examples=MANY)
+@given(st.data(), hostile | mutated() | st.binary(max_size=200), any_limits)
+def test_any_bytes_have_one_outcome_in_any_split(data: st.DataObject, body: bytes, limits: Limits) -> None:
+    """Any body gives the same fields, files and error code in every split, and never another exception."""
+    whole = parse([body], limits)
+    assert parse(bytewise(body), limits) == whole
+    assert parse(data.draw(splits(body)), limits) == whole
+
+
+@st.composite
+def long_headers(draw: st.DrawFn) -> bytes:
+    """A form with one header line near the size limit, written in ways that the limit may count differently."""
+    length = draw(st.integers(4094, 4101))
+    begin = draw(st.sampled_from([b"A:", b"A: ", b" A:", b"A :", b"A: a\r\n ", b"A: a\r\n\t", b"", b"\n"]))
+    filler = draw(st.sampled_from([b"x", b" ", "é".encode(), b"\t", b'"', b";"]))
+    end = draw(st.sampled_from([b"", b"x", b"\r", b"\n", b" ", b"\nA: a"]))
+    line = begin + filler * ((length - len(begin) - len(end)) // len(filler)) + end
+    place = draw(st.sampled_from([OPEN, OPEN + TEXT + NEXT]))
+    after = draw(st.sampled_from([b"\r\n", b"\r\n", b"\n", b""]))
+    return place + line + after + FILE + b"data" + CLOSE
+
+
+@settings(max_examples=FEW)
+@given(st.data(), long_headers())
+def test_a_long_header_has_one_outcome_in_any_split(data: st.DataObject, body: bytes) -> None:
+    """A header line near the size limit is taken or refused alike in every split."""
+    limits = Limits(
+        body_bytes=data.draw(st.sampled_from([4090, 4100, 4110, 10_000])),
+        form_parts=data.draw(st.sampled_from([1, 9])),
+    )
+    whole = parse([body], limits)
+    near = st.lists(st.integers(4080, len(body)), max_size=6)
+    assert parse(cut(body, data.draw(near)), limits) == whole
+    assert parse(bytewise(body), limits) == whole
+
+
+@given(st.data(), forms)
+def test_a_chunk_may_be_empty(data: st.DataObject, inputs: list[Input]) -> None:
+    """An empty chunk means nothing, least of all the end."""
+    body = render(inputs)
+    chunks = data.draw(splits(body))
+    assert parse([chunk for one in chunks for chunk in (b"", one, b"")]) == parse([body])

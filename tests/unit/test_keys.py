@@ -1,0 +1,202 @@
+"""Object keys and filenames: nothing that a client calls its file can steer where it goes."""
+
+import re
+import time
+from datetime import UTC, datetime
+from urllib.parse import unquote
+from uuid import RFC_4122, UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handoff.keys import content_disposition, decode_name, encode_name, is_key, new_key, safe_name, uuid7
+
+SAFE = re.compile(r"[A-Za-z0-9._-]{1,100}")
+UUID7 = "0198c5a0-1234-7abc-8def-0123456789ab"
+KEY = f"2026/01/31/{UUID7}/a.txt"
+
+#: What a filename may hold that means something to a file system, a URL or a terminal.
+STEERING = ["/", "\\", "..", ".", "//", "\x00", "\r\n", "%2e%2e%2f", "?", "#", "~", " ", "é", "a", "_", "-", "\u202e"]
+filenames = st.text(max_size=40) | st.lists(st.sampled_from(STEERING), max_size=300).map("".join)
+prefixes = st.sampled_from(["", "uploads/", "a/b/", "a-"])
+
+
+def test_a_uuid7_is_that_of_the_rfc() -> None:
+    """Time and entropy of RFC 9562's example (appendix A.6) make its UUID."""
+    made = uuid7(0x017F22E279B0, bytes.fromhex("0cc318c4dc0c0c07398f"))
+    assert made == UUID("017f22e2-79b0-7cc3-98c4-dc0c0c07398f")
+
+
+@given(st.integers(0, (1 << 50) - 1), st.binary(min_size=10, max_size=12))
+def test_a_uuid7_keeps_its_time_version_and_variant(milliseconds: int, entropy: bytes) -> None:
+    """Any entropy leaves the 48 bits of time, the version and the variant as they must be, and is kept otherwise."""
+    made = uuid7(milliseconds, entropy)
+    assert (made.version, made.variant) == (7, RFC_4122)
+    assert made.int >> 80 == milliseconds % (1 << 48)
+    random = int.from_bytes(entropy[:10], "big")
+    assert made.int >> 64 & 0xFFF == random >> 64 & 0xFFF
+    assert made.int & (1 << 62) - 1 == random & (1 << 62) - 1
+
+
+@pytest.mark.parametrize(
+    ("filename", "expected"),
+    [
+        pytest.param("a.txt", "a.txt", id="a plain name"),
+        pytest.param("", "file", id="no name"),
+        pytest.param("..", "file", id="two dots"),
+        pytest.param("../../etc/passwd", "passwd", id="up and away"),
+        pytest.param("C:\\dir\\a.txt", "a.txt", id="a Windows path"),
+        pytest.param("dir/", "file", id="a folder"),
+        pytest.param("a\x00.txt", "a_.txt", id="a NUL"),
+        pytest.param("Übung 1.pdf", "_bung_1.pdf", id="a word and a space"),
+        pytest.param("漢字", "file", id="nothing safe in it"),
+        pytest.param("漢字.png", "_.png", id="nothing safe but the extension"),
+        pytest.param(".bashrc", ".bashrc", id="a hidden file"),
+        pytest.param("x" * 97 + ".txt", "x" * 96 + ".txt", id="one byte too long: the extension stays"),
+        pytest.param("_" * 300, "file", id="300 underscores"),
+    ],
+)
+def test_a_safe_name_keeps_what_it_can(filename: str, expected: str) -> None:
+    """The last segment of a filename is kept as far as it is safe, its end before its beginning."""
+    assert safe_name(filename) == expected
+
+
+@given(filenames)
+def test_a_safe_name_is_safe(filename: str) -> None:
+    """A safe name has 1 to 100 safe characters, says something, and is its own safe name."""
+    name = safe_name(filename)
+    assert SAFE.fullmatch(name)
+    assert name.strip("._")
+    assert safe_name(name) == name
+
+
+@given(prefixes, filenames)
+def test_no_filename_leaves_the_prefix(prefix: str, filename: str) -> None:
+    """A new key is prefix, day, UUID and safe name, whatever the filename; and it is taken for a key."""
+    before = time.time_ns() // 1_000_000
+    key = new_key(prefix, filename)
+    after = time.time_ns() // 1_000_000
+    assert key.startswith(prefix)
+    year, month, day, unique, name = key.removeprefix(prefix).split("/")
+    milliseconds = UUID(unique).int >> 80
+    assert before <= milliseconds <= after
+    assert f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y %m %d}" == f"{year} {month} {day}"
+    assert name == safe_name(filename)
+    assert is_key(prefix, key)
+
+
+def test_a_key_is_new_each_time() -> None:
+    """A thousand keys for one filename are a thousand keys."""
+    assert len({new_key("", "a.txt") for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("a.txt", id="a name alone"),
+        pytest.param(KEY + "/b", id="a segment more"),
+        pytest.param("/" + KEY, id="a slash before it"),
+        pytest.param(KEY + "\n", id="a line end behind it"),
+        pytest.param(f"2026/01/31/{UUID7}/", id="no name"),
+        pytest.param(f"2026/01/31/{UUID7}/..", id="dots alone"),
+        pytest.param(f"2026/01/31/{UUID7}/_._", id="dots and underscores alone"),
+        pytest.param(f"2026/01/31/{UUID7}/a b", id="a space in the name"),
+        pytest.param(f"2026/01/31/{UUID7}/{'x' * 101}", id="a name of 101 bytes"),
+        pytest.param(f"2026/01/31/{UUID7.upper()}/a", id="an upper case UUID"),
+        pytest.param(f"2026/01/31/{UUID7.replace('-7', '-4', 1)}/a", id="a random UUID"),
+        pytest.param(f"2026/01/31/{UUID7.replace('-8', '-c', 1)}/a", id="another variant"),
+        pytest.param(f"2026/1/31/{UUID7}/a", id="a month of one digit"),
+        pytest.param(f"\u0662\u0660\u0662\u0666/01/31/{UUID7}/a", id="digits of another script"),
+        pytest.param(f"2026/01/31/../{UUID7}/a", id="a way up"),
+    ],
+)
+def test_what_is_no_key_is_refused(key: str) -> None:
+    """Nothing but what `new_key` makes is taken for a key."""
+    assert is_key("", KEY)
+    assert not is_key("", key)
+
+
+@given(st.text("Ab9._-", min_size=1, max_size=4) | st.text("Ab9._-", min_size=99, max_size=102))
+def test_a_key_ends_in_a_safe_name(name: str) -> None:
+    """A key is taken exactly if its name is one that `safe_name` gives."""
+    assert is_key("", f"2026/01/31/{UUID7}/{name}") == (safe_name(name) == name)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key"),
+    [
+        pytest.param("uploads/", KEY, id="no prefix"),
+        pytest.param("uploads/", "other/" + KEY, id="another prefix"),
+        pytest.param("", "uploads/" + KEY, id="a prefix where there is none"),
+        pytest.param("a.b/", "axb/" + KEY, id="a dot is a dot"),
+    ],
+)
+def test_another_prefix_is_refused(prefix: str, key: str) -> None:
+    """What lies elsewhere in the bucket cannot be reached."""
+    assert is_key(prefix, prefix + KEY)
+    assert not is_key(prefix, key)
+
+
+@given(st.text(min_size=1, max_size=126))
+def test_a_short_name_survives_the_metadata(filename: str) -> None:
+    """A name of 126 characters, 12 bytes each once encoded, always fits and comes back whole."""
+    assert decode_name(encode_name(filename)) == filename
+
+
+@given(st.text(max_size=2000) | st.text(st.characters(min_codepoint=0x10000), min_size=120, max_size=300))
+def test_an_encoded_name_fits_the_metadata(filename: str) -> None:
+    """An encoded name is ASCII, takes at most 1,536 bytes, and is cut only where the next character would not fit."""
+    encoded = encode_name(filename)
+    assert re.fullmatch(r"UTF-8''(?:[A-Za-z0-9!#$&+.^_`|~-]|%[0-9A-F]{2})*", encoded)
+    assert len(encoded) <= 1536
+    kept = unquote(encoded.removeprefix("UTF-8''"), errors="strict")
+    assert filename.startswith(kept)
+    if kept != filename:
+        longer = encode_name(filename[len(kept)]).removeprefix("UTF-8''")
+        assert len(encoded) + len(longer) > 1536
+
+
+def test_a_lone_surrogate_is_replaced() -> None:
+    """A character that UTF-8 cannot hold is stored as a question mark rather than not at all."""
+    assert encode_name("a\ud800b") == "UTF-8''a%3Fb"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param("UTF-8''a%20b", "a b", id="ours"),
+        pytest.param("utf-8''%C3%A9", "é", id="the charset in lower case"),
+        pytest.param("", None, id="none"),
+        pytest.param("UTF-8''", None, id="empty"),
+        pytest.param("a.txt", None, id="a plain name"),
+        pytest.param("ISO-8859-1''%E9", None, id="another charset"),
+        pytest.param("UTF-8'en'a", None, id="a language"),
+    ],
+)
+def test_only_our_own_names_are_decoded(value: str, expected: str | None) -> None:
+    """Metadata that is no extended value in UTF-8 without a language holds no filename of ours."""
+    assert decode_name(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("filename", "expected"),
+    [
+        pytest.param(None, 'attachment; filename="a.txt"', id="no name"),
+        pytest.param("", 'attachment; filename="a.txt"', id="an empty name"),
+        pytest.param("é.txt", "attachment; filename=\"a.txt\"; filename*=UTF-8''%C3%A9.txt", id="a name"),
+    ],
+)
+def test_a_download_is_an_attachment(filename: str | None, expected: str) -> None:
+    """A download has the key's plain name and, where there is one, the original name (RFC 6266)."""
+    assert content_disposition(filename, KEY) == expected
+
+
+@given(filenames)
+def test_no_filename_breaks_out_of_its_header(filename: str) -> None:
+    """No filename can end a header line or a quoted string."""
+    value = content_disposition(filename, new_key("", filename))
+    assert value.isascii()
+    assert value.isprintable()
+    assert value.count('"') == 2

@@ -1,0 +1,152 @@
+"""The two shells are each other's mirror: same modules, same public names, but for what async changes."""
+
+import ast
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import handoff
+from handoff import strategies
+
+ROOT = Path(handoff.__file__).parent.parent
+SHELLS = ("flask_app", "quart_app")
+
+#: Files that only one shell has, each with its reason.
+FILES_OF_ONE = {
+    "flask_app/wsgi.py": "what a WSGI server loads",
+    "quart_app/asgi.py": "what an ASGI server loads",
+    "flask_app/gunicorn.conf.py": "how gunicorn runs it, in Python",
+    "quart_app/hypercorn.toml": "how hypercorn runs it, in TOML",
+}
+
+#: Public names that only one shell's module has, each with its reason.
+NAMES_OF_ONE = {
+    ("flask_app", "request.py", "READ_BYTES"): "Flask asks the server for so much, Quart is given messages",
+    ("flask_app", "request.py", "idle_timeout"): "a thread waits on a socket, which needs a timeout of its own",
+    ("quart_app", "request.py", "read_body"): "the same for a task, which waits on a queue",
+    ("quart_app", "request.py", "WRITE_BYTES"): "a write to disk would block the loop: it goes to a thread, in bulk",
+    ("quart_app", "request.py", "close_files"): "so does closing what is on disk",
+    ("quart_app", "request.py", "BODY_MESSAGES"): "Quart has no back-pressure (pallets/quart#152), WSGI has",
+    ("quart_app", "request.py", "Body"): "likewise: a body of which only so much waits in memory",
+    ("quart_app", "request.py", "Connection"): "likewise: the rest of a bounded body must be discarded",
+    ("quart_app", "uploads.py", "to_the_end"): "a task can be cancelled in the middle of a call, a thread cannot",
+    ("quart_app", "uploads.py", "UNDO_SECONDS"): "likewise: how long undoing may hold up a cancellation",
+}
+
+
+def files(shell: str) -> set[str]:
+    """A shell's files, relative to it."""
+    folder = ROOT / shell
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def of_one(shell: str) -> set[str]:
+    """The files that only this shell is to have, relative to it."""
+    return {path.removeprefix(f"{shell}/") for path in FILES_OF_ONE if path.startswith(f"{shell}/")}
+
+
+SHARED = sorted(path for path in files("flask_app") - of_one("flask_app") if path.endswith(".py"))
+
+
+def tree(shell: str, module: str) -> ast.Module:
+    """A module's syntax tree."""
+    return ast.parse((ROOT / shell / module).read_text("utf-8"))
+
+
+def public_names(shell: str, module: str) -> set[str]:
+    """The public names that a module itself makes at its top level."""
+    names: set[str] = set()
+    for node in tree(shell, module).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+            case ast.TypeAlias(name=ast.Name(id=name)) | ast.AnnAssign(target=ast.Name(id=name)):
+                names.add(name)
+            case ast.Assign(targets=targets):
+                names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_the_shells_have_the_same_files() -> None:
+    """Each file has its twin, but for those that only one server needs."""
+    ours, theirs = (files(shell) - of_one(shell) for shell in SHELLS)
+    assert ours == theirs
+    assert [path for path in FILES_OF_ONE if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.parametrize("module", SHARED)
+def test_a_module_and_its_twin_have_the_same_public_names(module: str) -> None:
+    """Each public name of a module is in its twin, but for what async changes."""
+    flask, quart = (public_names(shell, module) for shell in SHELLS)
+    differing = {("flask_app", module, name) for name in flask - quart}
+    differing |= {("quart_app", module, name) for name in quart - flask}
+    assert differing == {difference for difference in NAMES_OF_ONE if difference[1] == module}
+
+
+def test_every_difference_has_a_module() -> None:
+    """No difference is excused in a module that is not there."""
+    assert {module for _, module, _ in NAMES_OF_ONE} <= set(SHARED)
+
+
+@pytest.mark.parametrize(("shell", "other"), [SHELLS, SHELLS[::-1]])
+def test_a_shell_never_imports_the_other(shell: str, other: str) -> None:
+    """A shell knows the core, never its twin, nor its twin's framework."""
+    frameworks = {
+        "flask_app": {"flask", "boto3", "gunicorn"},
+        "quart_app": {"quart", "aioboto3", "aiobotocore", "hypercorn"},
+    }
+    imported: set[str] = set()
+    for module in sorted(path for path in files(shell) if path.endswith(".py")):
+        for node in ast.walk(tree(shell, module)):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+    assert imported & (frameworks[other] | {other}) == set()
+    assert shell in imported
+    assert "handoff" in imported
+
+
+def loaded(shell: str, module: str) -> ModuleType:
+    """A shell's module, imported."""
+    return import_module(f"{shell}.{module}")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_has_every_hand_off_of_the_grid(shell: str) -> None:
+    """HANDOFFS has the grid's names in its order, each the `hand_off` of the file of that name, and no file is left."""
+    handoffs = loaded(shell, "handoffs").HANDOFFS
+    assert list(handoffs) == list(strategies.HANDOFFS)
+    assert {name: function.__module__ for name, function in handoffs.items()} == {
+        name: f"{shell}.handoffs.{name}" for name in handoffs
+    }
+    assert {path.stem for path in (ROOT / shell / "handoffs").glob("*.py")} == {"__init__", *handoffs}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_has_every_hook_of_the_grid(shell: str) -> None:
+    """HOOKS has the grid's names in its order, each the function of that name."""
+    hooks = loaded(shell, "hooks").HOOKS
+    assert list(hooks) == list(strategies.HOOKS)
+    assert [function.__name__ for function in hooks.values()] == list(hooks)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_is_one_of_the_grids_frameworks(shell: str) -> None:
+    """The name that a shell gives itself in a receipt is one that the grid knows."""
+    assert loaded(shell, "views").FRAMEWORK == shell.removesuffix("_app")
+    assert loaded(shell, "views").FRAMEWORK in strategies.FRAMEWORKS
+
+
+def test_the_shells_are_imported_from_here() -> None:
+    """What was imported above is what was read above."""
+    for shell in SHELLS:
+        loaded(shell, "hooks")
+        assert Path(sys.modules[shell].__file__ or "").parent == ROOT / shell

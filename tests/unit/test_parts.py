@@ -1,0 +1,361 @@
+"""Parts: where one ends, how large it is, and that the readers are files like any other."""
+
+import io
+import zlib
+from collections.abc import Iterable
+from itertools import accumulate, chain, islice
+from tempfile import SpooledTemporaryFile
+from typing import IO, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from handoff.digest import Digest
+from handoff.parts import (
+    CHUNK_BYTES,
+    MAX_PART_BYTES,
+    MAX_PARTS,
+    MIN_PART_BYTES,
+    FileReader,
+    Part,
+    PartCutter,
+    PartReader,
+    PartSizes,
+    cut,
+    read_chunks,
+)
+
+MIB = 1024**2
+GIB = 1024**3
+TIB = 1024**4
+#: After how many parts the size may double, late ones first.
+DOUBLINGS = (10_000, 2000, 1000, 500, 250, 125, 60, 30, 10, 1)
+
+
+# How large a part is.
+
+
+def sizes_by_hand(first: int, every: int) -> list[int]:
+    """The sizes of all 10,000 parts, one after the other."""
+    sizes: list[int] = []
+    size = first
+    for number in range(MAX_PARTS):
+        if number and number % every == 0:
+            size = min(size * 2, MAX_PART_BYTES)
+        sizes.append(size)
+    return sizes
+
+
+def double_every_by_hand(first: int, largest_file: int) -> int:
+    """The latest doubling by which 10,000 parts hold the file."""
+    return next(every for every in DOUBLINGS if sum(sizes_by_hand(first, every)) >= largest_file)
+
+
+firsts = st.sampled_from([1, MIN_PART_BYTES, 8 * MIB, 64 * MIB, GIB, MAX_PART_BYTES]) | st.integers(1, MAX_PART_BYTES)
+
+
+@given(st.data(), firsts)
+def test_part_sizes_agree_with_a_sum_by_hand(data: st.DataObject, first: int) -> None:
+    """Sizes, doubling, largest part and reach are those found by writing all 10,000 parts down."""
+    reaches = [sum(sizes_by_hand(first, every)) for every in DOUBLINGS]
+    reach = PartSizes.reach(first)
+    assert reach == max(reaches)
+    edges = [edge for each in reaches for edge in (each, each + 1) if edge <= reach]
+    largest_file = data.draw(st.sampled_from(edges) | st.integers(1, reach))
+    sizes = PartSizes(first, largest_file)
+    every = double_every_by_hand(first, largest_file)
+    assert sizes.double_every == every
+    by_hand = sizes_by_hand(first, every)
+    assert list(sizes) == by_hand
+    needed = next(number for number, total in enumerate(accumulate(by_hand)) if total >= largest_file)
+    assert sizes.largest == by_hand[needed]
+
+
+@pytest.mark.parametrize(
+    ("largest_file", "largest"),
+    [
+        pytest.param(1, 8 * MIB, id="one byte"),
+        pytest.param(5 * GIB, 8 * MIB, id="the default largest file"),
+        pytest.param(78 * GIB, 8 * MIB, id="78 GiB"),
+        pytest.param(10_000 * 8 * MIB, 8 * MIB, id="10,000 parts exactly"),
+        pytest.param(10_000 * 8 * MIB + 1, 32 * MIB, id="one byte more"),
+        pytest.param(5 * TIB, 4 * GIB, id="5 TiB"),
+        pytest.param(PartSizes.reach(8 * MIB), MAX_PART_BYTES, id="the largest object there is"),
+    ],
+)
+def test_parts_grow_only_for_files_that_need_it(largest_file: int, largest: int) -> None:
+    """The default first part of 8 MiB never grows for files up to 78 GiB, and no further than a larger one asks."""
+    assert PartSizes(8 * MIB, largest_file).largest == largest
+
+
+@pytest.mark.parametrize(
+    ("first", "reach"),
+    [
+        # 2^k × the first for each part until 5 GiB, then 5 GiB.
+        pytest.param(MIN_PART_BYTES, 53_638_767_575_040, id="parts from 5 MiB: 48.78 TiB"),
+        pytest.param(8 * MIB, 53_641_985_654_784, id="parts from 8 MiB: 48.79 TiB"),
+        pytest.param(MAX_PART_BYTES, 10_000 * MAX_PART_BYTES, id="parts of 5 GiB: 48.83 TiB, S3's own limit"),
+    ],
+)
+def test_the_reach_of_each_first_part_is_beyond_5_tib(first: int, reach: int) -> None:
+    """Whatever size the first part has, the largest object of S3's old limit fits, and nearly that of the new one."""
+    assert PartSizes.reach(first) == reach
+    assert 5 * TIB <= reach <= 10_000 * 5 * GIB
+
+
+# Where a part ends.
+
+
+@st.composite
+def chunked(draw: st.DrawFn) -> tuple[list[bytes], PartSizes]:
+    """The chunks of a small file and part sizes that it fits."""
+    chunks = draw(st.lists(st.binary(max_size=12), max_size=12))
+    total = sum(len(chunk) for chunk in chunks)
+    return chunks, PartSizes(draw(st.integers(1, 9)), max(1, total + draw(st.integers(0, 100))))
+
+
+def joined(part: Part) -> bytes:
+    """A part's bytes."""
+    return b"".join(part.chunks)
+
+
+@given(file=chunked(), as_views=st.booleans())
+def test_parts_hold_the_file_in_any_chunking(file: tuple[list[bytes], PartSizes], *, as_views: bool) -> None:
+    """The parts of a file do not depend on its chunks: all have their exact size but the last, which has 1 to it."""
+    chunks, sizes = file
+    whole = b"".join(chunks)
+    cutter = PartCutter(sizes)
+    views: Iterable[bytes | memoryview] = map(memoryview, chunks) if as_views else chunks
+    parts = [part for chunk in views for part in cutter.receive(chunk)]
+    parts.append(cutter.finish())
+    assert [part.number for part in parts] == list(range(1, len(parts) + 1))
+    assert b"".join(map(joined, parts)) == whole
+    wanted = list(islice(sizes, len(parts)))
+    assert [part.size for part in parts[:-1]] == wanted[:-1]
+    assert parts[-1].size <= wanted[-1]
+    assert parts[-1].size > 0 or not whole
+    at_once = PartCutter(sizes)
+    assert [*map(joined, at_once.receive(whole)), joined(at_once.finish())] == list(map(joined, parts))
+
+
+def test_parts_grow_while_they_are_cut() -> None:
+    """A file beyond 10,000 parts of the first size is cut into parts that double, to its last byte."""
+    sizes = PartSizes(1, 20_001)
+    data = bytes(20_001)
+    cutter = PartCutter(sizes)
+    parts = [*cutter.receive(data), cutter.finish()]
+    assert sizes.double_every == 2000
+    assert [part.size for part in parts[:6001:2000]] == [1, 2, 4, 8]
+    assert sum(part.size for part in parts) == len(data)
+    assert len(parts) <= MAX_PARTS
+
+
+@pytest.mark.parametrize(
+    ("size", "parts"),
+    [
+        pytest.param(0, [0], id="an empty file"),
+        pytest.param(9, [9], id="one byte under a part"),
+        pytest.param(10, [10], id="one part exactly"),
+        pytest.param(11, [10, 1], id="one byte over a part"),
+        pytest.param(20, [10, 10], id="two parts exactly"),
+        pytest.param(21, [10, 10, 1], id="two parts and a byte"),
+    ],
+)
+def test_the_last_part_is_never_empty_but_in_an_empty_file(size: int, parts: list[int]) -> None:
+    """A file of whole parts ends with a whole part, and one of at most one part comes from `finish` alone."""
+    cutter = PartCutter(PartSizes(10, 1000))
+    before = [part.size for part in cutter.receive(bytes(size))]
+    assert [*before, cutter.finish().size] == parts
+
+
+def test_a_chunk_that_fits_is_not_copied() -> None:
+    """A part holds the very chunks it was given, and slices of those that it shares."""
+    chunks = [b"abc", b"def"]
+    cutter = PartCutter(PartSizes(5, 100))
+    (part,) = [part for chunk in chunks for part in cutter.receive(chunk)]
+    assert part.chunks[0] is chunks[0]
+    shared = [part.chunks[1], *cutter.finish().chunks]
+    assert [bytes(view) for view in shared] == [b"de", b"f"]
+    assert all(isinstance(view, memoryview) and view.obj is chunks[1] for view in shared)
+
+
+@given(st.lists(st.binary(max_size=9)))
+def test_a_part_knows_its_size_and_sum(chunks: list[bytes]) -> None:
+    """A part's size and CRC-32 are those of its chunks, joined."""
+    part = Part(1, tuple(chunks))
+    whole = b"".join(chunks)
+    assert part.size == len(whole)
+    assert part.crc32() == zlib.crc32(whole)
+
+
+def test_a_part_opens_anew_each_time() -> None:
+    """Each opening of a part starts at its first byte, so that it can be sent again."""
+    part = Part(1, (b"ab", memoryview(b"c")))
+    assert [part.open().read(), part.open().read()] == [b"abc", b"abc"]
+
+
+@given(chunked())
+def test_a_part_is_counted_before_it_is_given_out(file: tuple[list[bytes], PartSizes]) -> None:
+    """While parts are sent, the digest is ahead of them; after the last one it is that of the file."""
+    chunks, sizes = file
+    digest, sent = Digest(), 0
+    for part in cut(chunks, sizes, digest):
+        sent += part.size
+        assert digest.size >= sent
+    whole = Digest()
+    whole.update(b"".join(chunks))
+    assert (digest.size, digest.sha256, digest.crc32) == (whole.size, whole.sha256, whole.crc32)
+    assert sent == whole.size
+
+
+@pytest.mark.parametrize(
+    ("size", "chunks"),
+    [
+        pytest.param(0, [], id="an empty file"),
+        pytest.param(1, [1], id="one byte"),
+        pytest.param(CHUNK_BYTES, [CHUNK_BYTES], id="one chunk exactly"),
+        pytest.param(CHUNK_BYTES + 1, [CHUNK_BYTES, 1], id="one byte over a chunk"),
+    ],
+)
+def test_a_file_is_read_in_chunks(size: int, chunks: list[int]) -> None:
+    """A file is read from where it stands, at most 1 MiB at once, to its end."""
+    file = io.BytesIO(b"before" + bytes(size))
+    file.seek(6)
+    assert [len(chunk) for chunk in read_chunks(file)] == chunks
+
+
+# The readers.
+
+
+class Twins(RuleBasedStateMachine):
+    """A reader of ours and a BytesIO over the same bytes: what one does, the other does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ours: IO[bytes] = io.BytesIO()
+        self.theirs: IO[bytes] = io.BytesIO()
+
+    @rule(size=st.integers(-1, 12))
+    def read(self, size: int) -> None:
+        """Both read the same bytes."""
+        assert self.ours.read(size) == self.theirs.read(size)
+
+    @rule(size=st.integers(0, 12))
+    def read_into(self, size: int) -> None:
+        """Both fill a buffer alike and leave the rest of it alone."""
+        mine, yours = bytearray(b"." * size), bytearray(b"." * size)
+        read = cast("io.RawIOBase", self.ours).readinto(mine)
+        assert read == cast("io.BytesIO", self.theirs).readinto(yours)
+        assert mine == yours
+
+    @rule()
+    def read_a_line(self) -> None:
+        """Both read the same line."""
+        assert self.ours.readline() == self.theirs.readline()
+
+    @rule(offset=st.integers(-12, 60), whence=st.sampled_from([io.SEEK_SET, io.SEEK_CUR, io.SEEK_END, 3, -1]))
+    def seek(self, offset: int, whence: int) -> None:
+        """Both go to the same place, or neither does."""
+        try:
+            place = self.theirs.seek(offset, whence)
+        except ValueError:
+            with pytest.raises(ValueError, match=r"whence|seek"):
+                self.ours.seek(offset, whence)
+        else:
+            assert self.ours.seek(offset, whence) == place
+
+    @rule()
+    def tell(self) -> None:
+        """Both are at the same place."""
+        assert self.ours.tell() == self.theirs.tell()
+
+    def teardown(self) -> None:
+        """What is left to read is the same."""
+        assert self.ours.read() == self.theirs.read()
+
+
+class PartTwins(Twins):
+    """A PartReader and a BytesIO."""
+
+    @initialize(chunks=st.lists(st.binary(max_size=7), max_size=7), as_views=st.booleans())
+    def begin(self, chunks: list[bytes], *, as_views: bool) -> None:
+        """Open a part of these chunks."""
+        self.ours = Part(1, tuple(map(memoryview, chunks) if as_views else chunks)).open()
+        self.theirs = io.BytesIO(b"".join(chunks))
+
+
+class FileTwins(Twins):
+    """A FileReader over a temporary file, in memory or on disk, and a BytesIO."""
+
+    @initialize(data=st.binary(max_size=50), in_memory=st.integers(1, 50))
+    def begin(self, data: bytes, in_memory: int) -> None:
+        """Open a file of these bytes."""
+        self.file = SpooledTemporaryFile(in_memory)  # noqa: SIM115 - teardown closes it
+        self.file.write(data)
+        self.file.seek(0)
+        self.ours = cast("IO[bytes]", FileReader(cast("IO[bytes]", self.file)))
+        self.theirs = io.BytesIO(data)
+
+    def teardown(self) -> None:
+        """What is left to read is the same."""
+        super().teardown()
+        self.file.close()
+
+
+@pytest.mark.parametrize("twins", [pytest.param(PartTwins, id="a part"), pytest.param(FileTwins, id="an open file")])
+def test_a_reader_behaves_like_any_file(twins: type[Twins]) -> None:
+    """No sequence of reads and seeks tells a reader of ours from a BytesIO."""
+    run_state_machine_as_test(twins)
+
+
+def readers() -> list[IO[bytes]]:
+    """One reader of each kind, over the same bytes."""
+    return [Part(1, (b"ab", b"c")).open(), cast("IO[bytes]", FileReader(io.BytesIO(b"abc")))]
+
+
+@pytest.mark.parametrize("reader", [pytest.param(reader, id=type(reader).__name__) for reader in readers()])
+def test_a_reader_says_what_it_can(reader: IO[bytes]) -> None:
+    """A reader reads and seeks, does not write, and has no descriptor that would make a spooled file roll over."""
+    assert (reader.readable(), reader.seekable(), reader.writable()) == (True, True, False)
+    with pytest.raises(io.UnsupportedOperation):
+        reader.fileno()
+
+
+def test_a_part_is_read_without_a_copy_of_the_whole() -> None:
+    """A part's reader needs its chunks and nothing else: they can be larger than any buffer and of any kind."""
+    reader = PartReader(chain([b"abc"], [memoryview(b"defg")]))
+    buffer = bytearray(5)
+    assert reader.readinto(memoryview(buffer)) == 5
+    assert bytes(buffer) == b"abcde"
+
+
+def test_a_spooled_file_stays_in_memory() -> None:
+    """Whoever asks a FileReader for a descriptor does not make the file below it roll over to disk."""
+    with SpooledTemporaryFile(100) as file:
+        file.write(b"abc")
+        reader = FileReader(cast("IO[bytes]", file))
+        with pytest.raises(io.UnsupportedOperation):
+            reader.fileno()
+        assert not file._rolled  # type: ignore[attr-defined] # noqa: SLF001 - nothing public tells
+
+
+@pytest.mark.parametrize("in_memory", [pytest.param(100, id="in memory"), pytest.param(1, id="on disk")])
+def test_a_closed_file_cannot_be_read(in_memory: int) -> None:
+    """When the file below is closed, every use of its reader says so: never 0 bytes, which S3 would store."""
+    with SpooledTemporaryFile(in_memory) as file:
+        file.write(b"abc")
+        reader = FileReader(cast("IO[bytes]", file))
+    for use in (reader.read, reader.readall, lambda: reader.seek(0), reader.tell):
+        with pytest.raises(ValueError, match="closed file"):
+            use()
+
+
+def test_closing_the_reader_leaves_the_file_open() -> None:
+    """An SDK may close what it was given; the file below stays open, at its place."""
+    file = io.BytesIO(b"abc")
+    with FileReader(file) as reader:
+        reader.read(1)
+    assert reader.closed
+    assert file.read() == b"bc"

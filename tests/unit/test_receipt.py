@@ -1,0 +1,55 @@
+"""What is known of a file before it is stored, and what a client is told afterwards."""
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from handoff.receipt import Incoming, Receipt, Stored, Way
+
+INCOMING = Incoming(key="2026/01/31/x/a.txt", filename="é.txt", content_type="text/plain")
+STORED = Stored(INCOMING, size=3, sha256="0" * 64, etag="abc", parts=1)
+WAY = Way("flask", "temp_file", "bound", "the-request")
+
+
+def test_the_metadata_holds_the_original_name() -> None:
+    """The object keeps the file's own name, encoded; the request's id is left to the hook."""
+    assert INCOMING.metadata() == {"filename": "UTF-8''%C3%A9.txt"}
+
+
+def test_nothing_is_promised_unless_it_is() -> None:
+    """A file comes without a promised digest by default."""
+    assert INCOMING.promised is None
+
+
+def test_a_receipt_says_what_was_stored_and_how() -> None:
+    """A receipt holds the file's values and those of its way, and is plain JSON."""
+    members = WAY.receipt(STORED, 0.25).as_json()
+    assert json.loads(json.dumps(members)) == {
+        "key": "2026/01/31/x/a.txt",
+        "filename": "é.txt",
+        "content_type": "text/plain",
+        "size": 3,
+        "sha256": "0" * 64,
+        "etag": "abc",
+        "parts": 1,
+        "framework": "flask",
+        "handoff": "temp_file",
+        "hook": "bound",
+        "request_id": "the-request",
+        "elapsed_ms": 250.0,
+    }
+    assert list(members) == [field.name for field in fields(Receipt)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"),
+    [
+        pytest.param(0.0, 0.0, id="no time"),
+        pytest.param(0.00126, 1.3, id="rounded to a tenth"),
+        pytest.param(12.0, 12_000.0, id="seconds"),
+    ],
+)
+def test_elapsed_time_is_in_milliseconds(seconds: float, milliseconds: float) -> None:
+    """Seconds become milliseconds with one decimal."""
+    assert WAY.receipt(STORED, seconds).elapsed_ms == milliseconds

@@ -1,0 +1,242 @@
+"""Settings: how each is read, what each may be, and that a wrong one is told in one line."""
+
+import re
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handoff.errors import SettingsError
+from handoff.parts import PartSizes
+from handoff.settings import GIB, KIB, MIB, Limits, Settings, misspelt, variable
+
+VARIABLES = [variable(field.name) for field in fields(Settings)]
+DEFAULTS = Settings()
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    """An empty environment gives the defaults, which are these."""
+    assert Settings.from_env({}) == DEFAULTS
+    assert {field.name: getattr(DEFAULTS, field.name) for field in fields(Settings)} == {
+        "s3_endpoint_url": None,
+        "bucket": "uploads",
+        "key_prefix": "",
+        "max_file_bytes": 5 * GIB,
+        "max_body_bytes": 5 * GIB + MIB,
+        "max_form_parts": 100,
+        "max_field_bytes": 64 * KIB,
+        "part_bytes": 8 * MIB,
+        "parts_in_flight": 4,
+        "max_concurrent": 32,
+        "idle_timeout": 30.0,
+        "drain_seconds": 30.0,
+        "s3_connect_timeout": 2.0,
+        "s3_read_timeout": 20.0,
+        "s3_attempts": 3,
+    }
+
+
+def test_the_units_are_binary() -> None:
+    """A KiB is 1,024 bytes, and each larger unit 1,024 of the one before."""
+    assert (KIB, MIB, GIB) == (2**10, 2**20, 2**30)
+
+
+def test_a_setting_is_named_after_its_field() -> None:
+    """The variable of a field is its name in upper case behind UPLOAD_."""
+    assert variable("part_bytes") == "UPLOAD_PART_BYTES"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        pytest.param("part_bytes", "8388608", 8 * MIB, id="bytes"),
+        pytest.param("part_bytes", "8388608B", 8 * MIB, id="bytes with a unit"),
+        pytest.param("part_bytes", "8192 KiB", 8 * MIB, id="KiB"),
+        pytest.param("part_bytes", "8 MiB", 8 * MIB, id="MiB"),
+        pytest.param("part_bytes", "8mib", 8 * MIB, id="a unit in any case, without a space"),
+        pytest.param("part_bytes", "  8 MiB\n", 8 * MIB, id="white space around it"),
+        pytest.param("part_bytes", "", 8 * MIB, id="empty is the default"),
+        pytest.param("part_bytes", " ", 8 * MIB, id="blank is the default"),
+        pytest.param("part_bytes", "5 MiB", 5 * MIB, id="the smallest part"),
+        pytest.param("part_bytes", "5 GiB", 5 * GIB, id="the largest part"),
+        pytest.param("max_file_bytes", "1", 1, id="the smallest largest file"),
+        pytest.param("max_file_bytes", "5 TiB", 5 * 1024 * GIB, id="TiB"),
+        pytest.param(
+            "max_file_bytes", str(PartSizes.reach(8 * MIB)), PartSizes.reach(8 * MIB), id="the largest object"
+        ),
+        pytest.param("max_body_bytes", "5 GiB", 5 * GIB, id="a body no larger than its file"),
+        pytest.param("max_body_bytes", "0", 5 * GIB + MIB, id="0 is the default body"),
+        pytest.param("max_field_bytes", "1", 1, id="one byte of fields"),
+        pytest.param("max_form_parts", "1", 1, id="one part"),
+        pytest.param("parts_in_flight", "1", 1, id="one part in flight"),
+        pytest.param("max_concurrent", "1000", 1000, id="a count"),
+        pytest.param("s3_attempts", "1", 1, id="the fewest attempts"),
+        pytest.param("s3_attempts", "10", 10, id="the most attempts"),
+        pytest.param("idle_timeout", "0.5", 0.5, id="half a second"),
+        pytest.param("drain_seconds", "10 s", 10.0, id="seconds with a unit"),
+        pytest.param("s3_connect_timeout", "1s", 1.0, id="a unit without a space"),
+        pytest.param("s3_read_timeout", "60", 60.0, id="seconds"),
+        pytest.param("bucket", "abc", "abc", id="the shortest bucket"),
+        pytest.param("bucket", "a.b-c" * 12 + "abc", "a.b-c" * 12 + "abc", id="the longest bucket"),
+        pytest.param("key_prefix", "a/b.c/_-/", "a/b.c/_-/", id="a prefix of folders"),
+        pytest.param("key_prefix", "a...", "a...", id="dots among others"),
+        pytest.param("key_prefix", "x" * 256, "x" * 256, id="the longest prefix"),
+        pytest.param("s3_endpoint_url", "http://localhost:9000", "http://localhost:9000", id="a URL with a port"),
+        pytest.param("s3_endpoint_url", "https://s3.example.com", "https://s3.example.com", id="a URL"),
+        pytest.param("s3_endpoint_url", "http://127.0.0.1:1/s3", "http://127.0.0.1:1/s3", id="a URL with a path"),
+        pytest.param("s3_endpoint_url", "http://[::1]:9000", "http://[::1]:9000", id="a URL by IPv6"),
+    ],
+)
+def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: object) -> None:
+    """Sizes take a unit, seconds an `s`, and each value has its field's own type."""
+    settings = Settings.from_env({variable(name): text})
+    assert getattr(settings, name) == expected
+    assert type(getattr(settings, name)) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("part_bytes", "8 MB", id="a decimal unit"),
+        pytest.param("part_bytes", "8.5 MiB", id="a broken size"),
+        pytest.param("part_bytes", "-1", id="a size below nothing"),
+        pytest.param("part_bytes", "MiB", id="a unit alone"),
+        pytest.param("part_bytes", "8 \u212aiB", id="a Kelvin sign for a K"),
+        pytest.param("part_bytes", "8 M\u0130B", id="a dotted capital I for an i"),
+        pytest.param("part_bytes", "\u0668 MiB", id="a digit of another script"),
+        pytest.param("part_bytes", str(5 * MIB - 1), id="a byte under S3's smallest part"),
+        pytest.param("part_bytes", str(5 * GIB + 1), id="a byte over S3's largest part"),
+        pytest.param("max_file_bytes", "0", id="no file at all"),
+        pytest.param("max_file_bytes", str(PartSizes.reach(8 * MIB) + 1), id="a byte over S3's largest object"),
+        pytest.param("max_file_bytes", "9" * 18 + " TiB", id="more than there is"),
+        pytest.param("max_body_bytes", str(5 * GIB - 1), id="a body smaller than its file"),
+        pytest.param("max_field_bytes", "0", id="no bytes of fields"),
+        pytest.param("max_form_parts", "0", id="no parts"),
+        pytest.param("max_form_parts", "1.5", id="a broken count"),
+        pytest.param("max_form_parts", "many", id="a word for a count"),
+        pytest.param("parts_in_flight", "0", id="no parts in flight"),
+        pytest.param("max_concurrent", "0", id="no uploads at once"),
+        pytest.param("max_concurrent", "1" * 10, id="ten digits of uploads at once"),
+        pytest.param("s3_attempts", "0", id="no attempt"),
+        pytest.param("s3_attempts", "11", id="one attempt too many"),
+        pytest.param("idle_timeout", "0", id="no time at all"),
+        pytest.param("idle_timeout", "nan", id="not a number"),
+        pytest.param("idle_timeout", "-1", id="time before it began"),
+        pytest.param("drain_seconds", "0", id="no time to drain"),
+        pytest.param("drain_seconds", "1 min", id="minutes"),
+        pytest.param("s3_connect_timeout", "0.0", id="no time to connect"),
+        pytest.param("s3_read_timeout", "0 s", id="no time to read"),
+        pytest.param("bucket", "ab", id="a bucket of two characters"),
+        pytest.param("bucket", "x" * 64, id="a bucket of 64 characters"),
+        pytest.param("bucket", "Uploads", id="an upper case bucket"),
+        pytest.param("bucket", "-ab", id="a bucket that begins with a hyphen"),
+        pytest.param("bucket", "a/b", id="a bucket with a slash"),
+        pytest.param("key_prefix", "/a", id="a prefix that begins with a slash"),
+        pytest.param("key_prefix", "a//b", id="an empty folder"),
+        pytest.param("key_prefix", "a/../b", id="a way up"),
+        pytest.param("key_prefix", "./a", id="here"),
+        pytest.param("key_prefix", "a b", id="a space"),
+        pytest.param("key_prefix", "a\nb", id="a line end"),
+        pytest.param("key_prefix", "é", id="not ASCII"),
+        pytest.param("key_prefix", "x" * 257, id="a prefix one byte too long"),
+        pytest.param("s3_endpoint_url", "localhost:9000", id="a URL without a scheme"),
+        pytest.param("s3_endpoint_url", "ftp://localhost", id="another scheme"),
+        pytest.param("s3_endpoint_url", "http://", id="no host"),
+        pytest.param("s3_endpoint_url", "http://a b", id="a space in a URL"),
+        pytest.param("s3_endpoint_url", "http://a?b", id="a query in a URL"),
+        pytest.param("s3_endpoint_url", "http://a:port", id="a port that is no number"),
+        pytest.param("s3_endpoint_url", "http://a:", id="a colon and no port"),
+        pytest.param("s3_endpoint_url", "http://a_b:9000", id="a host that botocore refuses"),
+        pytest.param("s3_endpoint_url", "http://-a", id="a host that begins with a hyphen"),
+        pytest.param("s3_endpoint_url", "http://[::1", id="half an IPv6 address"),
+        pytest.param("s3_endpoint_url", "http://a\nb", id="a line end in a URL"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_line(name: str, text: str) -> None:
+    """A value that cannot work is named with its variable, as it was read, and with what would do."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({variable(name): text})
+    (line,) = str(caught.value).splitlines()
+    assert re.fullmatch(rf"{variable(name)} is .+; it must be .+", line)
+
+
+@given(
+    st.sampled_from(VARIABLES),
+    st.text(max_size=30)
+    | st.text("0123456789", max_size=20)
+    | st.from_regex(r"(?i)\d{1,3} ?[kmgt]?i?b?s?")
+    | st.from_regex(r"https?://[a-z0-9.:\[\]/-]*", fullmatch=True),
+)
+def test_any_text_is_a_setting_or_one_line(name: str, text: str) -> None:
+    """Whatever a variable holds, the settings work or the error names the variable in one line."""
+    told = ""
+    try:
+        Settings.from_env({name: text})
+    except SettingsError as error:
+        told = str(error)
+    assert not told or (told.startswith(f"{name} is ") and len(told.splitlines()) == 1)
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        pytest.param({"UPLOAD_MAX_FILE_BYTES": "2 MiB", "UPLOAD_MAX_BODY_BYTES": "1 MiB"}, "MAX_BODY", id="the body"),
+        pytest.param({"UPLOAD_PART_BYTES": "5 MiB", "UPLOAD_MAX_FILE_BYTES": "48.8"}, "MAX_FILE", id="the file"),
+        pytest.param(
+            {"UPLOAD_PART_BYTES": "5 MiB", "UPLOAD_MAX_FILE_BYTES": str(PartSizes.reach(8 * MIB))},
+            "MAX_FILE",
+            id="a file beyond the reach of smaller parts",
+        ),
+    ],
+)
+def test_settings_are_checked_together(environ: dict[str, str], named: str) -> None:
+    """A value that only another one makes wrong is found as well."""
+    with pytest.raises(SettingsError, match=f"UPLOAD_{named}_BYTES is "):
+        Settings.from_env(environ)
+
+
+def test_settings_are_checked_however_they_are_made() -> None:
+    """Settings made in code are held to the same rules."""
+    with pytest.raises(SettingsError, match="UPLOAD_MAX_BODY_BYTES is '-1'"):
+        Settings(max_body_bytes=-1)
+
+
+def test_the_body_has_room_for_the_largest_file() -> None:
+    """Unless it is set, the largest body is the largest file and 1 MiB for the form around it."""
+    assert Settings(max_file_bytes=7).max_body_bytes == 7 + MIB
+    assert Settings(max_file_bytes=7, max_body_bytes=9).max_body_bytes == 9
+
+
+def test_the_form_parser_gets_its_limits() -> None:
+    """Each limit of a form comes from the setting of its name, and the defaults of both agree."""
+    settings = Settings(max_file_bytes=1, max_body_bytes=2, max_form_parts=3, max_field_bytes=4)
+    assert settings.limits == Limits(file_bytes=1, body_bytes=2, form_parts=3, field_bytes=4)
+    assert DEFAULTS.limits == Limits()
+
+
+def test_the_parts_get_their_sizes() -> None:
+    """Parts begin at the size set and are laid out for the largest file."""
+    assert Settings(part_bytes=5 * MIB, max_file_bytes=6 * MIB).part_sizes == PartSizes(5 * MIB, 6 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        pytest.param({}, {}, id="nothing"),
+        pytest.param({"UPLOAD_PART_BYTES": "1"}, {}, id="a setting"),
+        pytest.param({"UPLOAD_PART_BYTE": "1"}, {"UPLOAD_PART_BYTE": "UPLOAD_PART_BYTES"}, id="a letter lost"),
+        pytest.param({"UPLOAD_BUKCET": "1"}, {"UPLOAD_BUKCET": "UPLOAD_BUCKET"}, id="two letters swapped"),
+        pytest.param({"UPLOAD_S3": "moto"}, {}, id="a variable of the Makefile"),
+        pytest.param({"UPLOAD_SOMETHING_ELSE": "1"}, {}, id="something else"),
+        pytest.param({"PART_BYTES": "1"}, {}, id="no UPLOAD_ before it"),
+        pytest.param(
+            {"UPLOAD_PARTBYTES": "1", "UPLOAD_BUCKETS": "1"},
+            {"UPLOAD_BUCKETS": "UPLOAD_BUCKET", "UPLOAD_PARTBYTES": "UPLOAD_PART_BYTES"},
+            id="two",
+        ),
+    ],
+)
+def test_a_misspelt_setting_is_found(environ: dict[str, str], expected: dict[str, str]) -> None:
+    """A variable that nearly is a setting is named with the one that was meant, in alphabetical order."""
+    assert list(misspelt(environ).items()) == list(expected.items())

@@ -1,0 +1,96 @@
+"""The grid: each cell has a verdict, each loss a reason, and the default loses nothing."""
+
+import json
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from handoff import strategies
+from handoff.errors import FileClosed
+from handoff.settings import MIB, Settings
+from handoff.strategies import (
+    DEFAULT_HANDOFF,
+    DEFAULT_HOOK,
+    FRAMEWORKS,
+    HANDOFFS,
+    HOOKS,
+    KNOWN_FAILURES,
+    SIZE_CLASSES,
+    describe,
+    reason,
+    verdict,
+)
+
+CELLS = list(product(FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES))
+
+
+def test_a_file_is_lost_for_a_reason_and_only_then() -> None:
+    """A cell is lost exactly if the table of known failures gives a reason for it."""
+    assert {cell: reason(*cell) for cell in CELLS if verdict(*cell) == "lost"} == KNOWN_FAILURES
+    assert {verdict(*cell) for cell in CELLS if reason(*cell) is None} == {"stored"}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("size_class", SIZE_CLASSES)
+def test_the_issue_is_in_the_grid(framework: str, size_class: str) -> None:
+    """The request's own file with a copied context is pallets/flask#5399, in both frameworks at every size."""
+    assert "pallets/flask#5399" in (reason(framework, "file", "copied", size_class) or "")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("size_class", SIZE_CLASSES)
+def test_the_default_loses_nothing(framework: str, size_class: str) -> None:
+    """What an upload gets that asks for nothing is stored, in both frameworks at every size."""
+    assert verdict(framework, DEFAULT_HANDOFF, DEFAULT_HOOK, size_class) == "stored"
+
+
+def test_a_lost_file_has_the_code_of_a_closed_one() -> None:
+    """The code that the table gives for a lost file is the one that the app answers with."""
+    assert FileClosed.code == strategies.LOST_CODE
+
+
+@pytest.mark.parametrize(
+    ("size_class", "size"),
+    [
+        pytest.param("memory", 100, id="in memory"),
+        pytest.param("rolled", 500_001, id="a byte over what is kept in memory"),
+        pytest.param("parts", 16 * MIB + 1, id="a byte over two parts"),
+    ],
+)
+def test_each_size_class_stands_for_a_size(size_class: str, size: int) -> None:
+    """A size class is a size in bytes, by the size of a part where that matters."""
+    assert SIZE_CLASSES[size_class].size(8 * MIB) == size
+
+
+def test_size_classes_differ_with_the_smallest_parts() -> None:
+    """With parts of 5 MiB, the classes are still in memory, on disk in one part, and in several."""
+    memory, rolled, parts = (size.size(5 * MIB) for size in SIZE_CLASSES.values())
+    assert memory < 500_000 < rolled < 5 * MIB < parts
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_description_is_the_whole_grid(framework: str) -> None:
+    """What an app serves at /strategies has each pair once, with the verdict of each size class, as plain JSON."""
+    served = json.loads(json.dumps(describe(framework, Settings())))
+    assert served["framework"] == framework
+    assert served["default"] == {"handoff": DEFAULT_HANDOFF, "hook": DEFAULT_HOOK}
+    assert [(pair["handoff"], pair["hook"]) for pair in served["strategies"]] == list(product(HANDOFFS, HOOKS))
+    for pair in served["strategies"]:
+        handoff, hook = HANDOFFS[pair["handoff"]], HOOKS[pair["hook"]]
+        cells = {size: verdict(framework, handoff.name, hook.name, size) for size in SIZE_CLASSES}
+        assert pair["verdicts"] == cells
+        assert (pair["memory"], pair["disk"]) == (handoff.memory, handoff.disk)
+        assert handoff.sentence in pair["sentence"]
+        assert hook.sentence in pair["sentence"]
+
+
+def test_the_description_has_the_sizes_of_these_settings() -> None:
+    """Size classes and limits are those of the settings that the app runs with."""
+    settings = replace(Settings(), part_bytes=5 * MIB, parts_in_flight=2, max_form_parts=3)
+    served = json.loads(json.dumps(describe("flask", settings)))
+    assert [size["bytes"] for size in served["size_classes"]] == [100, 500_001, 10 * MIB + 1]
+    assert [size["name"] for size in served["size_classes"]] == list(SIZE_CLASSES)
+    assert served["limits"]["part_bytes"] == 5 * MIB
+    assert served["limits"]["parts_in_flight"] == 2
+    assert served["limits"]["form_parts"] == 3
