@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help demo serve test lint unit contract lock clean
+.PHONY: help demo serve test lint unit processes contract faults lock clean
 .SILENT:
 
 help:
@@ -21,7 +21,7 @@ demo: $(READY)
 serve: $(READY)
 	exec $(BIN)/python -m demo.serve
 
-test: lint unit contract
+test: lint unit processes contract faults
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -33,6 +33,12 @@ unit: $(READY)
 
 contract: $(READY)
 	$(BIN)/pytest tests/contract
+
+processes: $(READY)
+	$(BIN)/pytest tests/processes
+
+faults: $(READY)
+	$(BIN)/pytest tests/faults
 
 lock:
 	command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }

@@ -90,21 +90,24 @@ def create_bucket(stack: Stack, log: IO[bytes] | None) -> None:
 
 
 def wait_until_ready(stack: Stack, url: str, log: IO[bytes] | None) -> None:
-    """Wait until a server answers with success.
+    """Wait until a server answers, and not that it cannot serve yet.
 
     Raises:
         StartError: a server ended instead, or it takes too long.
     """
     deadline = time.monotonic() + START_SECONDS
+    pause = 0.02
     while time.monotonic() < deadline:
         if dead := stack.dead():
             raise StartError(f"{dead.name} ended with {dead.returncode} instead of starting{tail(log)}")
         try:
-            if httpx.get(url, timeout=2).is_success:
+            # rclone answers 400 to whoever does not sign; an app that is not ready answers 503
+            if not httpx.get(url, timeout=2).is_server_error:
                 return
         except httpx.HTTPError:
             pass
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 1)
     raise StartError(f"{url} was not ready within {START_SECONDS:g} seconds{tail(log)}")
 
 

@@ -2,18 +2,18 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast, override
 
 import flask
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.formparser import FormDataParser as WerkzeugFormDataParser
 
 from handoff.digest import to_content_digest
-from handoff.errors import FormMalformed, RequestTimedOut
+from handoff.errors import FormMalformed, RequestTimedOut, UploadError
 from handoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
 from handoff.http import REQUEST_ID_HEADER, request_id
 from handoff.settings import Settings
@@ -21,6 +21,9 @@ from handoff.settings import Settings
 #: A file up to this size stays in memory, a larger one rolls over to disk.
 SPOOL_BYTES = 500_000
 READ_BYTES = 64 * 1024
+#: How much of a body that nobody wants is still read after the answer, and for how long.
+DISCARD_BYTES = 64 * 1024 * 1024
+DISCARD_SECONDS = 2.0
 
 
 class FormFiller:
@@ -105,11 +108,29 @@ class Request(flask.Request):
         """The client's `X-Request-Id`, or a new one."""
         return request_id(self.headers.get(REQUEST_ID_HEADER))
 
+    def discard(self) -> None:
+        """Read and throw away what is left of the body, within bounds, after the answer was sent.
+
+        Many clients read an early answer only when they have sent all; a connection that is closed before that is
+        reset, and the answer may be lost with it.
+        """
+        deadline, discarded = time.monotonic() + DISCARD_SECONDS, 0
+        with suppress(OSError, HTTPException, UploadError), idle_timeout(self._socket, DISCARD_SECONDS):
+            while discarded < DISCARD_BYTES and time.monotonic() < deadline:
+                chunk = self.stream.read(READ_BYTES)
+                if not chunk:
+                    return
+                discarded += len(chunk)
+
+    @property
+    def _socket(self) -> Any:
+        # gunicorn is the one that lets us at the socket, and with it at a timeout for a body that stops arriving.
+        return self.environ.get("gunicorn.socket")
+
     @override
     def make_form_data_parser(self) -> FormDataParser:
         settings: Settings = flask.current_app.extensions["handoff"].settings
-        # gunicorn is the one that lets us at the socket, and with it at a timeout for a body that stops arriving.
-        return FormDataParser(settings, self.environ.get("gunicorn.socket"), self.parameter_storage_class)
+        return FormDataParser(settings, self._socket, self.parameter_storage_class)
 
 
 @contextmanager

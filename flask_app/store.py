@@ -168,7 +168,7 @@ class Store:
                 ) from None
             logger.warning("S3 answers, but not for bucket '%s': %s", self.settings.bucket, error)
         except BotoCoreError as error:
-            logger.warning("S3 does not answer yet: %s", error)
+            logger.warning("the bucket could not be looked for yet: %s", error)
 
     def close(self) -> None:
         """Close the connections to S3."""

@@ -159,5 +159,5 @@ def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:
     """Undo one upload; a store that does not answer cannot keep the others from being undone."""
     try:
         upload.undo()
-    except UploadError:
-        logger.exception("an upload could not be undone, request %s", request_id)
+    except UploadError as error:
+        logger.error("request %s: an upload could not be undone: %s", request_id, error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request

@@ -8,7 +8,9 @@ import zlib
 
 from handoff.errors import DigestMalformed, DigestMismatch
 
-_HEX = re.compile(r"[0-9a-f]{64}")
+#: A SHA-256 in JSON and in forms.
+SHA256_PATTERN = r"[0-9a-f]{64}"
+_HEX = re.compile(SHA256_PATTERN)
 #: One member of a structured-field dictionary whose value is a byte sequence (RFC 8941, sections 3.2 and 3.3.5).
 _MEMBER = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):(?:;[^,]*)?\s*")
 _SHA256_BYTES = 32

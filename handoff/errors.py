@@ -227,6 +227,11 @@ class StoreUnavailable(UploadError):
 class SettingsError(ValueError):
     """A setting has a value that cannot work; the message is one line for the person who starts the app."""
 
+    def __init__(self, variable: str, value: object, wanted: str) -> None:
+        super().__init__(f"{variable} is {str(value)!r}; it must be {wanted}")
+        self.variable = variable
+        self.wanted = wanted
+
 
 class BucketMissing(Exception):
     """The configured bucket does not exist; the message is one line for the person who starts the app."""

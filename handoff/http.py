@@ -8,7 +8,9 @@ from email.utils import format_datetime
 
 REQUEST_ID_HEADER = "X-Request-Id"
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: The request ids that are kept.
+REQUEST_ID_PATTERN = r"[A-Za-z0-9._-]{1,64}"
+_REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 _SINGLE_RANGE = re.compile(r"bytes=(?:\d{1,19}-\d{0,19}|-\d{1,19})", re.IGNORECASE | re.ASCII)
 
 

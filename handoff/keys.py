@@ -10,7 +10,9 @@ from uuid import UUID
 _MAX_NAME_BYTES = 100
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _UUID7 = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-_KEY = re.compile(rf"\d{{4}}/\d{{2}}/\d{{2}}/{_UUID7}/(?![._]+$)[A-Za-z0-9._-]{{1,100}}", re.ASCII)
+#: A key without its prefix.
+KEY_PATTERN = rf"\d{{4}}/\d{{2}}/\d{{2}}/{_UUID7}/(?![._]+$)[A-Za-z0-9._-]{{1,100}}"
+_KEY = re.compile(KEY_PATTERN, re.ASCII)
 
 #: What needs no percent sign in an extended value (`attr-char` of RFC 8187, section 3.2.1).
 _ATTR_CHARS = "!#$&+-.^_`|~"

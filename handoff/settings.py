@@ -126,7 +126,13 @@ class Settings:
             text = environ.get(variable(field.name), "").strip()
             if text:
                 values[field.name] = _read(field.name, text)
-        return cls(**values)  # type: ignore[arg-type] # _read gives each field its own type
+        try:
+            return cls(**values)  # type: ignore[arg-type] # _read gives each field its own type
+        except SettingsError as error:
+            given = environ.get(error.variable, "").strip()
+            if not given:
+                raise
+            raise SettingsError(error.variable, given, error.wanted) from None
 
 
 def variable(name: str) -> str:
@@ -162,4 +168,4 @@ def _read(name: str, text: str) -> object:
 
 
 def _refuse(name: str, value: object, wanted: str) -> None:
-    raise SettingsError(f"{variable(name)} is {str(value)!r}; it must be {wanted}")
+    raise SettingsError(variable(name), value, wanted)

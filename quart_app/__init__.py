@@ -1,11 +1,9 @@
 """The async shell: Quart, aioboto3, tasks; runs under hypercorn."""
 
 import os
-import sys
 
 from quart import Quart
 
-from handoff.errors import BucketMissing
 from handoff.settings import Settings
 from quart_app.request import Connection, Request
 from quart_app.store import Store
@@ -34,11 +32,6 @@ def create_app(settings: Settings | None = None) -> Quart:
     @app.before_serving
     async def open_store() -> None:
         await store.open()
-        try:
-            await store.check_bucket()
-        except BucketMissing as error:
-            await store.close()
-            sys.exit(f"quart_app: {error}")
 
     @app.after_serving
     async def close_store() -> None:

@@ -1,15 +1,33 @@
-"""What an ASGI server loads: `quart_app.asgi:app`. A setting that cannot work ends the start with one line."""
+"""What an ASGI server loads: `quart_app.asgi:app`. What cannot work ends the start with one line."""
 
+import asyncio
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
-from handoff.errors import SettingsError
-from handoff.settings import misspelt
+from handoff.errors import BucketMissing, SettingsError
+from handoff.settings import Settings, misspelt
 from quart_app import create_app
+from quart_app.store import Store
+
+
+async def check_bucket(settings: Settings) -> None:
+    """Look for the bucket, by a client for this alone."""
+    store = Store(settings)
+    await store.open()
+    try:
+        await store.check_bucket()
+    finally:
+        await store.close()
+
 
 for name, meant in misspelt(os.environ).items():
     sys.stderr.write(f"quart_app: {name} is no setting; was {meant} meant?\n")
 try:
-    app = create_app()
-except SettingsError as error:
+    settings = Settings.from_env(os.environ)
+    # In a thread with a loop of its own, for some servers load the app when theirs is running already.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, check_bucket(settings)).result()
+except (SettingsError, BucketMissing) as error:
     sys.exit(f"quart_app: {error}")
+app = create_app(settings)

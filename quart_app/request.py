@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Generator
+from contextlib import suppress
 from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast, override
 
 import quart
-from hypercorn.typing import ASGISendCallable
+from hypercorn.typing import ASGISendCallable, ASGISendEvent
 from quart.asgi import ASGIHTTPConnection
 from quart.datastructures import FileStorage
 from quart.formparser import FormDataParser as QuartFormDataParser
@@ -26,6 +27,9 @@ from handoff.settings import Settings
 SPOOL_BYTES = 500_000
 #: What is written to disk at once, in a thread: fewer and larger writes than the 64 KiB messages of a body.
 WRITE_BYTES = 512 * 1024
+#: How much of a body that nobody wants is still read after the answer, and for how long.
+DISCARD_BYTES = 64 * 1024 * 1024
+DISCARD_SECONDS = 2.0
 #: How many messages of a body, of 64 KiB each, may wait to be read before the client has to.
 BODY_MESSAGES = 16
 
@@ -94,10 +98,15 @@ class Body(QuartBody):
         super().__init__(expected_content_length, max_content_length)
         self._queue = asyncio.Queue(BODY_MESSAGES)
         self._discarding = False
+        self._discarded = 0
 
     @override
     async def put(self, data: bytes) -> None:
-        if data and not self._discarding:
+        if self._discarding:
+            self._discarded += len(data)
+            if self._discarded > DISCARD_BYTES:
+                self._complete.set()
+        elif data:
             await self._queue.put(data)
 
     def discard(self) -> None:
@@ -105,6 +114,13 @@ class Body(QuartBody):
         self._discarding = True
         while not self._queue.empty():
             self._queue.get_nowait()
+
+    async def discard_to_the_end(self) -> None:
+        """Wait, within bounds, until all of the body has come and was thrown away."""
+        self.discard()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_SECONDS):
+                await self._complete.wait()
 
     @override
     def __await__(self) -> Generator[Any, None, Any]:
@@ -117,15 +133,26 @@ class Body(QuartBody):
 
 
 class Connection(ASGIHTTPConnection):
-    """One request and its answer; when the answer is sent, what is left of the request's body is discarded."""
+    """One request and its answer; when the answer is sent, what is left of the request's body is discarded.
+
+    Many clients read an early answer only when they have sent all. hypercorn closes the connection when the answer
+    ends before the request has; that resets it, and the answer may be lost. So the answer's end waits, within bounds.
+    """
 
     @override
     async def handle_request(self, request: quart.Request, send: ASGISendCallable) -> None:
+        body = cast("Body", request.body)
+
+        async def send_and_discard(message: ASGISendEvent) -> None:
+            if message["type"] == "http.response.body" and not message["more_body"]:
+                await body.discard_to_the_end()
+            await send(message)
+
         try:
-            await super().handle_request(request, send)
+            await super().handle_request(request, send_and_discard)
         finally:
             # Not in Request.close: every copied context calls that, in the middle of the request.
-            cast("Body", request.body).discard()
+            body.discard()
 
 
 class FormDataParser(QuartFormDataParser):

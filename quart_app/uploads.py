@@ -79,7 +79,7 @@ class Batch:
             async with asyncio.timeout(UNDO_SECONDS):
                 await asyncio.gather(*(undo(upload, self._way.request_id) for upload in self._uploads))
         except TimeoutError:
-            logger.exception("an upload could not be undone in time, request %s", self._way.request_id)
+            logger.error("request %s: an upload could not be undone in time", self._way.request_id)  # noqa: TRY400 - likewise
 
 
 class SinglePut:
@@ -178,8 +178,8 @@ async def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:
     """Undo one upload; a store that does not answer cannot keep the others from being undone."""
     try:
         await upload.undo()
-    except UploadError:
-        logger.exception("an upload could not be undone, request %s", request_id)
+    except UploadError as error:
+        logger.error("request %s: an upload could not be undone: %s", request_id, error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
 
 
 async def to_the_end[T](work: Coroutine[Any, Any, T]) -> T:

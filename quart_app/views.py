@@ -113,7 +113,13 @@ async def add_request_id(response: Response) -> Response:
 async def answer_error(error: UploadError) -> tuple[Response, int, dict[str, str]]:
     """An error of ours as problem details."""
     if error.status >= Internal.status:
-        logger.warning("request %s: %s", request.request_id, error.code, exc_info=error)
+        logger.error(
+            "request %s: %s: %s",
+            request.request_id,
+            error.code,
+            error.__cause__ or error.detail,
+            exc_info=error.__cause__ if isinstance(error, Internal) else None,
+        )
     response = jsonify(error.problem(request.request_id))
     response.content_type = PROBLEM_CONTENT_TYPE
     return response, error.status, error.headers

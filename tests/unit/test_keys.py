@@ -158,6 +158,20 @@ def test_an_encoded_name_fits_the_metadata(filename: str) -> None:
         assert len(encoded) + len(longer) > 1536
 
 
+@pytest.mark.parametrize(
+    ("filename", "kept"),
+    [
+        pytest.param("a" * 1529, "a" * 1529, id="1,536 bytes once encoded"),
+        pytest.param("a" * 1530, "a" * 1529, id="one byte more"),
+        pytest.param("a" * 1523 + "é", "a" * 1523 + "é", id="1,536 bytes with a character of six"),
+        pytest.param("a" * 1524 + "é", "a" * 1524, id="a character that would be cut in two"),
+    ],
+)
+def test_a_long_name_is_cut_at_a_whole_character(filename: str, kept: str) -> None:
+    """An encoded name may take 1,536 bytes, and a character that reaches beyond is left out whole."""
+    assert decode_name(encode_name(filename)) == kept
+
+
 def test_a_lone_surrogate_is_replaced() -> None:
     """A character that UTF-8 cannot hold is stored as a question mark rather than not at all."""
     assert encode_name("a\ud800b") == "UTF-8''a%3Fb"

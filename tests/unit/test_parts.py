@@ -230,7 +230,7 @@ def test_a_file_is_read_in_chunks(size: int, chunks: list[int]) -> None:
 
 
 class Twins(RuleBasedStateMachine):
-    """A reader of ours and a BytesIO over the same bytes: what one does, the other does."""
+    """A reader of ours and an ordinary file of the same bytes: what one does, the other does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -255,13 +255,13 @@ class Twins(RuleBasedStateMachine):
         """Both read the same line."""
         assert self.ours.readline() == self.theirs.readline()
 
-    @rule(offset=st.integers(-12, 60), whence=st.sampled_from([io.SEEK_SET, io.SEEK_CUR, io.SEEK_END, 3, -1]))
+    @rule(offset=st.integers(-12, 60), whence=st.sampled_from([io.SEEK_SET, io.SEEK_CUR, io.SEEK_END, 9]))
     def seek(self, offset: int, whence: int) -> None:
         """Both go to the same place, or neither does."""
         try:
             place = self.theirs.seek(offset, whence)
-        except ValueError:
-            with pytest.raises(ValueError, match=r"whence|seek"):
+        except (ValueError, OSError) as error:
+            with pytest.raises(type(error)):
                 self.ours.seek(offset, whence)
         else:
             assert self.ours.seek(offset, whence) == place
@@ -287,26 +287,32 @@ class PartTwins(Twins):
 
 
 class FileTwins(Twins):
-    """A FileReader over a temporary file, in memory or on disk, and a BytesIO."""
+    """A FileReader over a temporary file, in memory or on disk, and such a file itself."""
 
     @initialize(data=st.binary(max_size=50), in_memory=st.integers(1, 50))
     def begin(self, data: bytes, in_memory: int) -> None:
-        """Open a file of these bytes."""
-        self.file = SpooledTemporaryFile(in_memory)  # noqa: SIM115 - teardown closes it
-        self.file.write(data)
-        self.file.seek(0)
-        self.ours = cast("IO[bytes]", FileReader(cast("IO[bytes]", self.file)))
-        self.theirs = io.BytesIO(data)
+        """Open two files of these bytes."""
+        self.file, self.theirs = (
+            cast("IO[bytes]", SpooledTemporaryFile(in_memory))  # noqa: SIM115 - teardown closes it
+            for _ in range(2)
+        )
+        for file in (self.file, self.theirs):
+            file.write(data)
+            file.seek(0)
+        self.ours = cast("IO[bytes]", FileReader(self.file))
 
     def teardown(self) -> None:
         """What is left to read is the same."""
-        super().teardown()
-        self.file.close()
+        try:
+            super().teardown()
+        finally:
+            self.file.close()
+            self.theirs.close()
 
 
 @pytest.mark.parametrize("twins", [pytest.param(PartTwins, id="a part"), pytest.param(FileTwins, id="an open file")])
 def test_a_reader_behaves_like_any_file(twins: type[Twins]) -> None:
-    """No sequence of reads and seeks tells a reader of ours from a BytesIO."""
+    """No sequence of reads and seeks tells a reader of ours from an ordinary file."""
     run_state_machine_as_test(twins)
 
 

@@ -1,0 +1,28 @@
+"""Both apps in front of a store that is not there, and the broken clients' tools."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo import stack
+
+SETTINGS = {
+    "UPLOAD_S3": "moto",
+    "UPLOAD_BUCKET": "faults",
+    "UPLOAD_PART_BYTES": "5 MiB",
+    "UPLOAD_MAX_FILE_BYTES": "64 MiB",
+    "UPLOAD_IDLE_TIMEOUT": "1",
+    "UPLOAD_DRAIN_SECONDS": "2",
+    "UPLOAD_S3_CONNECT_TIMEOUT": "0.5",
+    "UPLOAD_S3_READ_TIMEOUT": "1",
+    "UPLOAD_S3_ATTEMPTS": "2",
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
+    """The store and both apps, for one module."""
+    folder: Path = tmp_path_factory.mktemp("faults")
+    with stack.running(SETTINGS | {"TMPDIR": str(folder)}, log_path=folder / "servers.log") as started:
+        yield started

@@ -1,0 +1,77 @@
+"""The store is gone: every route answers in time, and says so."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from contract.api import Api, check_problem, form, part
+from contract.bucket import Bucket
+
+from demo import stack
+from handoff.strategies import HANDOFFS
+
+FRAMEWORKS = ("flask", "quart")
+
+
+@pytest.fixture(scope="module")
+def running_without_store(running: stack.Stack) -> stack.Stack:
+    """Both apps, started with a store that has been ended since."""
+    server = running.store.server
+    assert server is not None
+    running.servers.remove(server)
+    server.terminate()
+    server.wait()
+    return running
+
+
+@pytest.fixture
+def app(running_without_store: stack.Stack, framework: str) -> Iterator[Api]:
+    """One of the apps; after the test, it has no temporary file open."""
+    with closing(Api(running_without_store.apps[framework].url)) as api:
+        yield api
+    with closing(running_without_store.store.client()) as client:
+        bucket = Bucket(client, "faults", running_without_store)
+    assert [path for path in bucket.open_files() if "wgunicorn" not in path] == []
+
+
+@pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(5 * 1024**2 + 1, id="multipart")])
+@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_upload_is_answered_in_time(app: Api, handoff: str, size: int) -> None:
+    """503 store-unavailable with Retry-After, and no temporary file stays open."""
+    answer = app.upload(form(part("file", os.urandom(size), "name")), f"/uploads/{handoff}")
+    check_problem(answer, 503, "store-unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_object_is_answered_in_time(app: Api, method: str) -> None:
+    """What cannot be looked up is not said to be missing."""
+    key = "2026/01/01/0190a8c0-0000-7000-8000-000000000000/name"
+    check_problem(app.send(method, f"/objects/{key}"), 503, "store-unavailable")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_process_lives_but_is_not_ready(app: Api) -> None:
+    """/healthz does not depend on S3, /readyz does."""
+    assert app.send("GET", "/healthz").status_code == httpx.codes.OK
+    check_problem(app.send("GET", "/readyz"), 503, "store-unavailable")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_bad_form_is_the_clients_fault_all_the_same(app: Api) -> None:
+    """What the client did wrong is found before S3 is asked."""
+    check_problem(app.upload(form(part("other", b""))), 400, "file-missing")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_log_has_a_line_for_each_and_no_traceback(app: Api, running_without_store: stack.Stack) -> None:
+    """A store that is down fills the log with one line a request, under its id."""
+    app.send("GET", "/readyz", headers={"X-Request-Id": f"find-{app.framework}"})
+    log = (Path(running_without_store.environ["TMPDIR"]) / "servers.log").read_text()
+    assert f"request find-{app.framework}: store-unavailable: " in log
+    assert "Traceback" not in log

@@ -1,0 +1,119 @@
+"""`make serve`: everything it started ends with it, however it ends."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from demo.processes import ROOT, python
+
+READY_SECONDS = 60.0
+END_SECONDS = 60.0
+
+
+class Serve:
+    """A running `python -m demo.serve`, with every process below it."""
+
+    def __init__(self, log: Path) -> None:
+        environ = {**os.environ, "FLASK_PORT": "0", "QUART_PORT": "0", "UPLOAD_DRAIN_SECONDS": "1", "S3_PORT": "0"}
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command
+                python("demo.serve"), cwd=ROOT, env=environ, stdout=output, stderr=output
+            )
+        self.wait_for("Ready.", READY_SECONDS)
+        self.children = descendants(self.process.pid)
+
+    def wait_for(self, text: str, seconds: float) -> None:
+        """Wait until it has printed this."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def url(self, framework: str) -> str:
+        """Where an app listens, as it was printed."""
+        match = re.search(rf"^ +{framework} +(http://\S+)$", self.log.read_text(), re.MULTILINE)
+        assert match is not None
+        return match[1]
+
+    def end(self) -> int:
+        """Wait for its end; gives its exit status."""
+        return self.process.wait(END_SECONDS)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Everything up and ready; killed by id if a test leaves it running."""
+    served = Serve(tmp_path / "serve.log")
+    yield served
+    for pid in (served.process.pid, *served.children):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    served.process.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    """The ids of all processes below one."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            parents.setdefault(parent, []).append(int(entry.name))
+    found, below = [], parents.get(pid, [])
+    while below:
+        found += below
+        below = [child for one in below for child in parents.get(one, [])]
+    return found
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Those that still run; a process that only waits to be collected does not."""
+    running = []
+    for pid in pids:
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                running.append(pid)
+    return running
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_serve_answers_until_it_is_told_to_end(serve: Serve, signum: signal.Signals) -> None:
+    """Both apps take an upload; Ctrl-C or SIGTERM ends every process with status 0."""
+    assert len(serve.children) >= 4  # the store, gunicorn and its worker, hypercorn
+    for framework in ("flask", "quart"):
+        answer = httpx.post(f"{serve.url(framework)}/uploads", files={"file": ("name", b"data")})
+        assert answer.status_code == 201, answer.text
+    serve.process.send_signal(signum)
+    assert serve.end() == 0, serve.log.read_text()
+    assert alive(serve.children) == []
+
+
+@pytest.mark.parametrize("victim", ["demo.moto_server", "flask_app.wsgi", "quart_app.asgi"])
+def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str) -> None:
+    """A server that dies takes the rest with it: status 1, and a line that says which one it was."""
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in serve.children}
+    pid = min(pid for pid, command in commands.items() if victim in command)
+    os.kill(pid, signal.SIGKILL)
+    assert serve.end() == 1
+    name = {"demo.moto_server": "moto", "flask_app.wsgi": "flask", "quart_app.asgi": "quart"}[victim]
+    assert f"serve: {name} died (-9); ending the others" in serve.log.read_text()
+    assert alive(serve.children) == []
+
+
+def test_a_killed_serve_takes_its_servers_with_it(serve: Serve) -> None:
+    """Even SIGKILL, which nothing can catch, leaves no server behind: the kernel tells them."""
+    os.kill(serve.process.pid, signal.SIGKILL)
+    serve.end()
+    deadline = time.monotonic() + END_SECONDS
+    while alive(serve.children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert alive(serve.children) == []

@@ -1,0 +1,149 @@
+"""What cannot work stops a start with one clear line."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo import stores
+from demo.processes import ROOT, ending, python
+from demo.stack import COMMANDS
+
+ENVIRON = {**os.environ, **stores.EMBEDDED_CREDENTIALS}
+CASES = [
+    pytest.param("UPLOAD_PART_BYTES", "1 MiB", id="a part S3 does not take"),
+    pytest.param("UPLOAD_MAX_FILE_BYTES", "lots", id="no size"),
+    pytest.param("UPLOAD_S3_ENDPOINT_URL", "localhost:9000", id="no URL"),
+    pytest.param("UPLOAD_IDLE_TIMEOUT", "0", id="no time at all"),
+    pytest.param("UPLOAD_BUCKET", "Not A Bucket", id="no bucket name"),
+    pytest.param("UPLOAD_KEY_PREFIX", "/../", id="a prefix that climbs"),
+]
+
+
+@pytest.fixture(scope="module")
+def empty_store() -> Iterator[stores.Store]:
+    """An S3 server without any bucket."""
+    store = stores.start("moto", {}, None)
+    assert store.server is not None
+    with ending([store.server]):
+        yield store
+
+
+def run(command: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command that must end by itself."""
+    return subprocess.run(  # noqa: S603 - our own commands
+        command, cwd=ROOT, env=ENVIRON | environ, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def serve_app(framework: str) -> list[str]:
+    """The command that serves an app on any free port."""
+    return [part.replace("fd://{fd}", "127.0.0.1:0") for part in COMMANDS[framework]]
+
+
+def own_lines(text: str) -> list[str]:
+    """What was printed, without the servers' own log lines."""
+    return [line for line in text.splitlines() if not line.startswith("[")]
+
+
+@pytest.mark.parametrize("framework", COMMANDS)
+@pytest.mark.parametrize(("variable", "value"), CASES)
+def test_a_wrong_setting_stops_the_start_with_one_line(framework: str, variable: str, value: str) -> None:
+    """The server ends at once, and its one line names the variable, the value and what would do."""
+    ended = run(serve_app(framework), {variable: value})
+    assert ended.returncode not in {0, None}
+    (line,) = own_lines(ended.stdout + ended.stderr)
+    assert line.startswith(f"{framework}_app: {variable} is '{value}'; it must be ")
+
+
+@pytest.mark.parametrize("framework", COMMANDS)
+def test_a_missing_bucket_stops_the_start_with_one_line(framework: str, empty_store: stores.Store) -> None:
+    """An S3 that says there is no such bucket ends the start; the app does not create it."""
+    ended = run(serve_app(framework), {"UPLOAD_S3_ENDPOINT_URL": empty_store.endpoint_url, "UPLOAD_BUCKET": "nowhere"})
+    assert ended.returncode not in {0, None}
+    (line,) = own_lines(ended.stdout + ended.stderr)
+    assert line == f"{framework}_app: there is no bucket 'nowhere'; create it or set UPLOAD_BUCKET"
+
+
+@pytest.mark.parametrize("framework", COMMANDS)
+def test_a_misspelt_setting_is_pointed_out(framework: str, empty_store: stores.Store) -> None:
+    """A variable that is nearly a setting would be ignored in silence; the start says so."""
+    environ = {"UPLOAD_S3_ENDPOINT_URL": empty_store.endpoint_url, "UPLOAD_BUCKETS": "mine"}
+    ended = run(serve_app(framework), environ)
+    lines = own_lines(ended.stdout + ended.stderr)
+    assert f"{framework}_app: UPLOAD_BUCKETS is no setting; was UPLOAD_BUCKET meant?" in lines
+
+
+@pytest.mark.parametrize("module", ["demo", "demo.serve"])
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        pytest.param("UPLOAD_S3", "floppy", "UPLOAD_S3 is 'floppy'; it must be moto", id="an unknown store"),
+        pytest.param("UPLOAD_BUCKET", "X", "UPLOAD_BUCKET is 'X'; it must be a bucket name", id="a wrong setting"),
+    ],
+)
+def test_the_demo_and_serve_say_what_is_wrong(module: str, variable: str, value: str, message: str) -> None:
+    """They end with status 1 and one line, before any server was started."""
+    ended = run(python(module), {variable: value, "FLASK_PORT": "0", "QUART_PORT": "0"})
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert message in line
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    """`make serve` on a port that somebody has says which, and which variable sets another."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = run(python("demo.serve"), {"FLASK_PORT": str(port), "QUART_PORT": "0"})
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"serve: port {port} for flask cannot be had (Address already in use); set FLASK_PORT to another\n"
+    )
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path) -> Path:
+    """A checkout with nothing set up, on a machine whose only Python is an old one."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("sh", "rm", "touch", "sed"):
+        (tools / tool).symlink_to(shutil.which(tool) or "missing")
+    old = tools / "python3"
+    old.write_text('#!/bin/sh\ncase "$2" in *print*) echo 3.11;; *) exit 1;; esac\n')
+    old.chmod(0o755)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "serve"])
+def test_a_python_too_old_is_one_line(bare_machine: Path, target: str) -> None:
+    """Without a Python 3.13, make says which it found and how to name another, and makes nothing."""
+    ended = subprocess.run(  # noqa: S603 - make, by its path
+        [shutil.which("make") or "make", target],
+        cwd=bare_machine,
+        env={"PATH": str(bare_machine / "bin")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2  # make's own status for a failed recipe
+    line, *makes_own = ended.stderr.splitlines()
+    assert line == (
+        "handoff needs Python 3.13 or newer; found: python3=3.11. Name one: make PYTHON=/path/to/python3.13 …"
+    )
+    assert all(own.startswith("make: ***") for own in makes_own)
+    assert not (bare_machine / ".venv").exists()
+
+
+def test_this_python_is_new_enough() -> None:
+    """The tests themselves run on what pyproject.toml asks for."""
+    assert sys.version_info >= (3, 13)
