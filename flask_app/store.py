@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, UnseekableStreamError
 from botocore.response import StreamingBody
 
 from flask_app.hooks import Hook
@@ -206,8 +206,8 @@ def store_errors() -> Iterator[None]:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         answer = error.response["Error"]
         raise from_store_answer(status, answer.get("Code", ""), answer.get("Message", "")) from error
-    except ParamValidationError:
-        raise  # ours to mend: no store was asked
+    except (ParamValidationError, UnseekableStreamError):
+        raise  # ours to mend: what was to be sent cannot be
     except BotoCoreError as error:
         raise StoreUnavailable("S3 did not answer. Nothing was stored; try again later.") from error
 

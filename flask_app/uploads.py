@@ -8,12 +8,13 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from io import SEEK_END
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Self
 
 from flask_app.hooks import Hook
 from flask_app.store import Store
 from handoff.digest import Digest
-from handoff.errors import UploadError, file_closed
+from handoff.errors import UploadError
 from handoff.parts import Part, cut, read_chunks
 from handoff.receipt import Incoming, Stored, Way
 
@@ -47,24 +48,40 @@ class Batch:
                 undo(upload, self._way.request_id)
 
     def upload(self, incoming: Incoming, body: IO[bytes]) -> None:
-        """Send a readable, seekable file, from its first byte; it is read to its end when this returns.
+        """Send a readable file, a seekable one from its first byte; it is read to its end when this returns.
 
         Raises:
-            FileClosed: somebody closed `body` meanwhile.
+            ValueError: somebody closed the file meanwhile.
             DigestMismatch: its bytes are not the promised ones.
             StoreRejected, StoreUnavailable: what S3 said.
         """
-        size = body.seek(0, SEEK_END)
-        body.seek(0)
-        one_part = size <= self._store.settings.part_bytes
-        upload = SinglePut(self._store, incoming) if one_part else MultipartUpload(self._store, incoming)
+        sizes, digest = self._store.settings.part_sizes, Digest()
+        if not body.seekable():
+            parts = cut(read_chunks(body), sizes, digest)
+            first = next(parts)
+            if first.last:
+                self._put(incoming, first.open(), digest)
+            else:
+                self._send_parts(incoming, chain([first], parts), digest)
+        elif body.seek(0, SEEK_END) > sizes.first:
+            body.seek(0)
+            self._send_parts(incoming, cut(read_chunks(body), sizes, digest), digest)
+        else:
+            body.seek(0)
+            for chunk in read_chunks(body):
+                digest.update(chunk)
+            body.seek(0)
+            self._put(incoming, body, digest)
+
+    def _put(self, incoming: Incoming, body: IO[bytes], digest: Digest) -> None:
+        upload = SinglePut(self._store, incoming, digest)
         self._uploads.append(upload)
-        try:
-            upload.send(body, self._hook)
-        except Exception as error:
-            if body.closed:
-                raise file_closed(self._way.handoff, self._way.hook) from error
-            raise
+        upload.send(body, self._hook)
+
+    def _send_parts(self, incoming: Incoming, parts: Iterator[Part], digest: Digest) -> None:
+        upload = MultipartUpload(self._store, incoming, digest)
+        self._uploads.append(upload)
+        upload.send(parts, self._hook)
 
     def complete(self) -> list[Stored]:
         """Make the files visible in S3, in the order they were sent."""
@@ -74,20 +91,17 @@ class Batch:
 
 
 class SinglePut:
-    """A file of at most one part: read once to sum it up, once to send it."""
+    """A file of at most one part, whose digest is known before it is sent."""
 
-    def __init__(self, store: Store, incoming: Incoming) -> None:
+    def __init__(self, store: Store, incoming: Incoming, digest: Digest) -> None:
         self._store = store
         self._incoming = incoming
-        self._digest = Digest()
+        self._digest = digest
         self._etag = ""
         self._begun = False
 
     def send(self, body: IO[bytes], hook: Hook) -> None:
         """Put the file."""
-        for chunk in read_chunks(body):
-            self._digest.update(chunk)
-        body.seek(0)
         self._digest.check(self._incoming.promised)
         self._begun = True
         self._etag = self._store.put(self._incoming, body, self._digest.crc32, hook)
@@ -105,18 +119,18 @@ class SinglePut:
 class MultipartUpload:
     """A larger file: its parts are sent by a few threads of its own while the next ones are read."""
 
-    def __init__(self, store: Store, incoming: Incoming) -> None:
+    def __init__(self, store: Store, incoming: Incoming, digest: Digest) -> None:
         self._store = store
         self._incoming = incoming
-        self._digest = Digest()
+        self._digest = digest
         self._upload_id: str | None = None
         self._parts: list[CompletedPartTypeDef] = []
         self._completing = False
 
-    def send(self, body: IO[bytes], hook: Hook) -> None:
-        """Begin the upload and send every part."""
+    def send(self, parts: Iterator[Part], hook: Hook) -> None:
+        """Begin the upload and send every part; their bytes are counted in the digest as they come."""
         self._upload_id = self._store.create_multipart(self._incoming, hook)
-        self._send_parts(cut(read_chunks(body), self._store.settings.part_sizes, self._digest), self._upload_id)
+        self._send_parts(parts, self._upload_id)
         self._digest.check(self._incoming.promised)
 
     def _send_parts(self, parts: Iterator[Part], upload_id: str) -> None:

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -25,12 +27,14 @@ from handoff.errors import (
     UnknownHandoff,
     UnknownHook,
     UploadError,
+    file_closed,
     from_http,
 )
 from handoff.form import DIGEST_HEADER
 from handoff.http import REQUEST_ID_HEADER, single_range
 from handoff.keys import is_key, new_key
 from handoff.receipt import Incoming, Way
+from handoff.web import openapi
 
 FRAMEWORK = "flask"
 
@@ -55,7 +59,8 @@ def upload(handoff: str = strategies.DEFAULT_HANDOFF) -> tuple[Response, int, di
     way = Way(FRAMEWORK, handoff, hook, request.request_id)
     with Batch(store(), way, HOOKS[hook]()) as batch:
         for file in files:
-            hand_off(file, partial(batch.upload, incoming(file)))
+            with explained(file, way):
+                hand_off(file, partial(batch.upload, incoming(file)))
         stored = batch.complete()
     elapsed = time.perf_counter() - request.arrived
     receipts = [way.receipt(one, elapsed).as_json() for one in stored]
@@ -100,6 +105,12 @@ def readyz() -> Response:
     """S3 answers for our bucket, within a second."""
     store().ready()
     return jsonify(status="ready")
+
+
+@routes.get("/openapi.json")
+def get_openapi() -> Response:
+    """What this service promises, as OpenAPI."""
+    return jsonify(openapi.document())
 
 
 @routes.after_app_request
@@ -162,3 +173,16 @@ def incoming(file: FileStorage) -> Incoming:
         content_type=file.headers["Content-Type"],
         promised=from_content_digest(promise) if promise else None,
     )
+
+
+@contextmanager
+def explained(file: FileStorage, way: Way) -> Iterator[None]:
+    """Say why, if what failed in this block failed because the file had been closed."""
+    try:
+        yield
+    except UploadError:
+        raise
+    except Exception as error:
+        if file.stream.closed:
+            raise file_closed(way.handoff, way.hook) from error
+        raise

@@ -267,12 +267,13 @@ def from_http(status: int, name: str, detail: str, headers: Mapping[str, str]) -
 def file_closed(handoff: str, hook: str) -> FileClosed:
     """The error for an upload whose file was closed under it, in words that say who did it and what to do."""
     if hook == "copied":
+        reading = "gave S3 the request's own file" if handoff == "file" else "was still reading the request's own file"
         return FileClosed(
-            f"The hand-off '{handoff}' gave S3 the request's own file, and the hook 'copied' closed it: a hook "
+            f"The hand-off '{handoff}' {reading}, and the hook 'copied' closed it: a hook "
             "wrapped in copy_current_request_context pushes a copied request context, and when the hook returns, "
-            "popping that context closes every file of the request it shares (pallets/flask#5399). S3 then read a "
-            "closed file. Nothing was stored. Bind the hook to plain values (hook=bound), or hand over bytes that "
-            "the request does not own (read_early, temp_file)."
+            "popping that context closes every file of the request it shares (pallets/flask#5399). What was read "
+            "then was a closed file. Nothing was stored. Bind the hook to plain values (hook=bound), or hand over "
+            "bytes that the request does not own (read_early, temp_file)."
         )
     return FileClosed(
         f"The hand-off '{handoff}' with the hook '{hook}' read the request's own file after something had closed it. "

@@ -80,10 +80,11 @@ def _reach(first: int, every: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: its number, counted from 1, and its bytes as the chunks they came in."""
+    """One part: its number, counted from 1, its bytes as the chunks they came in, and whether it is the last."""
 
     number: int
     chunks: tuple[bytes | memoryview, ...]
+    last: bool = False
 
     @property
     def size(self) -> int:
@@ -129,7 +130,7 @@ class PartCutter:
 
     def finish(self) -> Part:
         """The last part; empty only if the whole file is."""
-        return Part(self._number, tuple(self._chunks))
+        return Part(self._number, tuple(self._chunks), last=True)
 
     def _cut(self) -> Part:
         part = Part(self._number, tuple(self._chunks))

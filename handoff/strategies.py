@@ -59,6 +59,12 @@ HANDOFFS = {
             disk="the whole file, and again above 500,000 bytes",
             sentence="S3 reads a temporary file of our own: safe for any size, for the price of a second copy on disk.",
         ),
+        Handoff(
+            "byte_queue",
+            memory="up to 500,000 bytes, 512 KiB in the queue, then parts in flight",
+            disk="the whole file above 500,000 bytes",
+            sentence="The view feeds a bounded queue of bytes, the uploader empties it and never has the file.",
+        ),
     )
 }
 
@@ -100,22 +106,32 @@ SIZE_CLASSES = {
     )
 }
 
-#: The cells in which the file is lost, for both frameworks and every size class, each with the reason.
+_AT_ONCE = "pallets/flask#5399: leaving the hook's copied context closes the file"
+_WHILE_READING = "pallets/flask#5399: the hook closes the file while the view still reads it"
+
+#: The cells in which the file is lost, by framework, hand-off, hook and size class, each with the reason.
 KNOWN_FAILURES = {
-    (
-        framework,
-        "file",
-        "copied",
-        size,
-    ): "pallets/flask#5399: leaving the hook's copied context closes the file"
-    for framework in FRAMEWORKS
-    for size in SIZE_CLASSES
+    **{(framework, "file", "copied", size): _AT_ONCE for framework in FRAMEWORKS for size in SIZE_CLASSES},
+    # Up to one part all is read before S3 is first called; two parts on, far more is left than the queue holds.
+    **{(framework, "byte_queue", "copied", "parts"): _WHILE_READING for framework in FRAMEWORKS},
 }
 
 
 def verdict(framework: str, handoff: str, hook: str, size_class: str) -> Verdict:
     """What becomes of a file of this size class in this cell."""
     return LOST if (framework, handoff, hook, size_class) in KNOWN_FAILURES else STORED
+
+
+def outcomes(framework: str, handoff: str, hook: str, size: int, part_bytes: int) -> set[Verdict]:
+    """What may become of a file of `size` bytes where parts have `part_bytes`.
+
+    Between one part and the size of the class `parts` it may be either, by how far a queue has run.
+    """
+    if size >= SIZE_CLASSES["parts"].size(part_bytes):
+        return {verdict(framework, handoff, hook, "parts")}
+    below = "rolled" if size >= SIZE_CLASSES["rolled"].size(part_bytes) else "memory"
+    seen = {verdict(framework, handoff, hook, below)}
+    return seen | {verdict(framework, handoff, hook, "parts")} if size > part_bytes else seen
 
 
 def reason(framework: str, handoff: str, hook: str, size_class: str) -> str | None:

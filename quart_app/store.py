@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.response import StreamingBody
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, UnseekableStreamError
 
 from handoff.digest import crc32_header
 from handoff.errors import BucketMissing, ObjectMissing, RangeNotSatisfiable, StoreUnavailable, from_store_answer
@@ -216,8 +216,8 @@ def store_errors() -> Iterator[None]:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         answer = error.response["Error"]
         raise from_store_answer(status, answer.get("Code", ""), answer.get("Message", "")) from error
-    except ParamValidationError:
-        raise  # ours to mend: no store was asked
+    except (ParamValidationError, UnseekableStreamError):
+        raise  # ours to mend: what was to be sent cannot be
     except BotoCoreError as error:
         raise StoreUnavailable("S3 did not answer. Nothing was stored; try again later.") from error
 

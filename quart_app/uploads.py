@@ -6,13 +6,15 @@ are put at once, and when anything fails, or the task is cancelled, whatever was
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
+from functools import partial
 from io import SEEK_END
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeIs
 
 from handoff.digest import Digest
-from handoff.errors import UploadError, file_closed
-from handoff.parts import Part, cut, read_chunks
+from handoff.errors import UploadError
+from handoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from handoff.receipt import Incoming, Stored, Way
 from quart_app.hooks import Hook
 from quart_app.store import Store
@@ -24,6 +26,14 @@ logger = logging.getLogger(__name__)
 
 #: How long undoing may take, in seconds, whatever S3 does.
 UNDO_SECONDS = 15.0
+
+
+class AsyncReader(Protocol):
+    """A file that cannot seek and is awaited, such as the end of a queue."""
+
+    async def read(self, size: int) -> bytes:
+        """As many bytes as were asked for, fewer only at the end."""
+        ...
 
 
 class Batch:
@@ -48,25 +58,42 @@ class Batch:
         if not self._complete:
             await to_the_end(self._undo())
 
-    async def upload(self, incoming: Incoming, body: IO[bytes]) -> None:
-        """Send a readable, seekable file, from its first byte; it is read to its end when this returns.
+    async def upload(self, incoming: Incoming, body: IO[bytes] | AsyncReader) -> None:
+        """Send a readable file, a seekable one from its first byte; it is read to its end when this returns.
 
         Raises:
-            FileClosed: somebody closed `body` meanwhile.
+            ValueError: somebody closed the file meanwhile.
             DigestMismatch: its bytes are not the promised ones.
             StoreRejected, StoreUnavailable: what S3 said.
         """
-        size = await asyncio.to_thread(body.seek, 0, SEEK_END)
-        body.seek(0)
-        one_part = size <= self._store.settings.part_bytes
-        upload = SinglePut(self._store, incoming) if one_part else MultipartUpload(self._store, incoming)
+        sizes, digest = self._store.settings.part_sizes, Digest()
+        if not is_file(body):
+            parts = cut(body.read, sizes, digest)
+            first = await anext(parts)
+            if first.last:
+                await self._put(incoming, first.open(), digest)
+            else:
+                await self._send_parts(incoming, chain(first, parts), digest)
+        elif await asyncio.to_thread(body.seek, 0, SEEK_END) > sizes.first:
+            body.seek(0)
+            await self._send_parts(incoming, cut(partial(read_in_thread, body), sizes, digest), digest)
+        else:
+            body.seek(0)
+            while chunk := await read_in_thread(body, CHUNK_BYTES):
+                await asyncio.to_thread(digest.update, chunk)
+            body.seek(0)
+            await self._put(incoming, body, digest)
+
+    async def _put(self, incoming: Incoming, body: IO[bytes], digest: Digest) -> None:
+        upload = SinglePut(self._store, incoming, digest)
         self._uploads.append(upload)
-        try:
-            await upload.send(body, self._hook)
-        except Exception as error:
-            if body.closed:
-                raise file_closed(self._way.handoff, self._way.hook) from error
-            raise
+        await upload.send(body, self._hook)
+
+    async def _send_parts(self, incoming: Incoming, parts: AsyncGenerator[Part], digest: Digest) -> None:
+        upload = MultipartUpload(self._store, incoming, digest)
+        self._uploads.append(upload)
+        async with aclosing(parts):
+            await upload.send(parts, self._hook)
 
     async def complete(self) -> list[Stored]:
         """Make the files visible in S3, in the order they were sent."""
@@ -83,27 +110,21 @@ class Batch:
 
 
 class SinglePut:
-    """A file of at most one part: read once to sum it up, once to send it."""
+    """A file of at most one part, whose digest is known before it is sent."""
 
-    def __init__(self, store: Store, incoming: Incoming) -> None:
+    def __init__(self, store: Store, incoming: Incoming, digest: Digest) -> None:
         self._store = store
         self._incoming = incoming
-        self._digest = Digest()
+        self._digest = digest
         self._etag = ""
         self._begun = False
 
     async def send(self, body: IO[bytes], hook: Hook) -> None:
         """Put the file."""
-        await asyncio.to_thread(self._sum_up, body)
         self._digest.check(self._incoming.promised)
         self._begun = True
         # A put that is cut off may be stored all the same, and after it was undone at that: so it is never cut off.
         self._etag = await to_the_end(self._store.put(self._incoming, body, self._digest.crc32, hook))
-
-    def _sum_up(self, body: IO[bytes]) -> None:
-        for chunk in read_chunks(body):
-            self._digest.update(chunk)
-        body.seek(0)
 
     async def complete(self) -> Stored:
         """Nothing is left to do: a put is visible at once."""
@@ -118,29 +139,29 @@ class SinglePut:
 class MultipartUpload:
     """A larger file: its parts are sent by a few tasks while the next ones are read, in a thread."""
 
-    def __init__(self, store: Store, incoming: Incoming) -> None:
+    def __init__(self, store: Store, incoming: Incoming, digest: Digest) -> None:
         self._store = store
         self._incoming = incoming
-        self._digest = Digest()
+        self._digest = digest
         self._upload_id: str | None = None
         self._parts: list[CompletedPartTypeDef] = []
         self._completing = False
 
-    async def send(self, body: IO[bytes], hook: Hook) -> None:
-        """Begin the upload and send every part."""
+    async def send(self, parts: AsyncIterator[Part], hook: Hook) -> None:
+        """Begin the upload and send every part; their bytes are counted in the digest as they come."""
         upload_id = await to_the_end(self._begin(hook))
-        await self._send_parts(cut(read_chunks(body), self._store.settings.part_sizes, self._digest), upload_id)
+        await self._send_parts(parts, upload_id)
         self._digest.check(self._incoming.promised)
 
     async def _begin(self, hook: Hook) -> str:
         self._upload_id = await self._store.create_multipart(self._incoming, hook)
         return self._upload_id
 
-    async def _send_parts(self, parts: Iterator[Part], upload_id: str) -> None:
+    async def _send_parts(self, parts: AsyncIterator[Part], upload_id: str) -> None:
         in_flight = self._store.settings.parts_in_flight
         sending: set[asyncio.Task[CompletedPartTypeDef]] = set()
         try:
-            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+            async for part in parts:
                 sending.add(asyncio.create_task(self._store.upload_part(self._incoming.key, upload_id, part)))
                 if len(sending) == in_flight:
                     sending = await self._take_sent(sending)
@@ -172,6 +193,34 @@ class MultipartUpload:
             await self._store.abort_multipart(self._incoming.key, self._upload_id)
         if self._completing:
             await self._store.delete(self._incoming.key)
+
+
+def is_file(body: IO[bytes] | AsyncReader) -> TypeIs[IO[bytes]]:
+    """Whether this is an ordinary file, which can seek but must be read in a thread."""
+    return hasattr(body, "seek")
+
+
+async def read_in_thread(body: IO[bytes], size: int) -> bytes:
+    """Read from a file that may be on disk."""
+    return await asyncio.to_thread(body.read, size)
+
+
+async def cut(read: Callable[[int], Awaitable[bytes]], sizes: PartSizes, digest: Digest) -> AsyncGenerator[Part]:
+    """The parts of a file from its chunks, each counted in `digest`, in a thread, before its part is given out."""
+    cutter = PartCutter(sizes)
+    while chunk := await read(CHUNK_BYTES):
+        await asyncio.to_thread(digest.update, chunk)
+        for part in cutter.receive(chunk):
+            yield part
+    yield cutter.finish()
+
+
+async def chain(first: Part, rest: AsyncGenerator[Part]) -> AsyncGenerator[Part]:
+    """The first part, then the rest."""
+    yield first
+    async with aclosing(rest):
+        async for part in rest:
+            yield part
 
 
 async def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:

@@ -9,7 +9,7 @@ from typing import IO
 
 from werkzeug.datastructures import FileStorage
 
-from flask_app.handoffs import file, read_early, temp_file
+from flask_app.handoffs import byte_queue, file, read_early, temp_file
 
 type Upload = Callable[[IO[bytes]], None]
 type HandOff = Callable[[FileStorage, Upload], None]
@@ -18,4 +18,5 @@ HANDOFFS: dict[str, HandOff] = {
     "file": file.hand_off,
     "read_early": read_early.hand_off,
     "temp_file": temp_file.hand_off,
+    "byte_queue": byte_queue.hand_off,
 }

@@ -10,13 +10,15 @@ from typing import IO
 
 from quart.datastructures import FileStorage
 
-from quart_app.handoffs import file, read_early, temp_file
+from quart_app.handoffs import byte_queue, file, read_early, temp_file
+from quart_app.handoffs.byte_queue import QueueReader
 
-type Upload = Callable[[IO[bytes]], Awaitable[None]]
+type Upload = Callable[[IO[bytes] | QueueReader], Awaitable[None]]
 type HandOff = Callable[[FileStorage, Upload], Awaitable[None]]
 
 HANDOFFS: dict[str, HandOff] = {
     "file": file.hand_off,
     "read_early": read_early.hand_off,
     "temp_file": temp_file.hand_off,
+    "byte_queue": byte_queue.hand_off,
 }
