@@ -44,11 +44,15 @@ class Store:
 
     def open(self) -> None:
         """Make the clients; registers the one permanent handler that calls each upload's own hook."""
-        settings = self.settings
-        self._client = _client(settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts)
-        self._probe = _client(settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
+        self._client = self.new_client()
+        self._probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
         for operation in ("PutObject", "CreateMultipartUpload"):
             self._client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)
+
+    def new_client(self) -> "S3Client":
+        """A client of the caller's own, without our handler."""
+        settings = self.settings
+        return _client(settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts)
 
     def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
@@ -218,6 +222,15 @@ def _run_hook(**event: Any) -> None:
         hook(**event)
 
 
+def _expect_nothing_without_content(request: Any, **_event: Any) -> None:
+    """Send an empty file without `Expect: 100-continue`, as RFC 9110, section 10.1.1, wants it.
+
+    With it, a server answers at once, and botocore takes that answer for the next one's: boto/botocore#3755.
+    """
+    if request.headers.get("Content-Length") in ("0", b"0"):
+        request.headers.pop("Expect", None)
+
+
 def _client(settings: Settings, connect_timeout: float, read_timeout: float, attempts: int) -> "S3Client":
     config = Config(
         connect_timeout=connect_timeout,
@@ -229,7 +242,9 @@ def _client(settings: Settings, connect_timeout: float, read_timeout: float, att
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return boto3.session.Session().client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
+    session = boto3.session.Session()
+    session.events.register("before-send.s3.PutObject", _expect_nothing_without_content)
+    return session.client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
 
 
 def _info(key: str, answer: Any) -> ObjectInfo:

@@ -15,6 +15,7 @@
     ├── NotFound                  404 not-found
     │   ├── UnknownHandoff        404 unknown-handoff
     │   ├── UnknownHook           404 unknown-hook
+    │   ├── UnknownCause          404 unknown-cause
     │   └── ObjectMissing         404 object-missing
     ├── MethodNotAllowed          405 method-not-allowed
     ├── RangeNotSatisfiable       416 range-not-satisfiable
@@ -169,6 +170,13 @@ class UnknownHook(NotFound):
 
     code = "unknown-hook"
     title = "There is no such hook"
+
+
+class UnknownCause(NotFound):
+    """No cause has this name."""
+
+    code = "unknown-cause"
+    title = "There is no such cause"
 
 
 class ObjectMissing(NotFound):

@@ -6,7 +6,7 @@ What S3 says no to becomes one of our errors here and nowhere else.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -49,13 +49,16 @@ class Store:
 
     async def open(self) -> None:
         """Make the clients; registers the one permanent handler that calls each upload's own hook."""
-        settings = self.settings
-        self._client = await self._exits.enter_async_context(
-            _client(settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts)
-        )
-        self._probe = await self._exits.enter_async_context(_client(settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1))
+        self._client = await self._exits.enter_async_context(self.new_client())
+        probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
+        self._probe = await self._exits.enter_async_context(probe)
         for operation in ("PutObject", "CreateMultipartUpload"):
             self._client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)  # type: ignore[arg-type] # the stubs do not know that aiobotocore awaits
+
+    def new_client(self) -> "AbstractAsyncContextManager[S3Client]":
+        """A client of the caller's own, without our handler."""
+        settings = self.settings
+        return _client(settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts)
 
     async def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
@@ -228,7 +231,18 @@ async def _run_hook(**event: Any) -> None:
         await hook(**event)
 
 
-def _client(settings: Settings, connect_timeout: float, read_timeout: float, attempts: int) -> Any:
+def _expect_nothing_without_content(request: Any, **_event: Any) -> None:
+    """Send an empty file without `Expect: 100-continue`, as RFC 9110, section 10.1.1, wants it.
+
+    With it, a server answers at once, and botocore takes that answer for the next one's: boto/botocore#3755.
+    """
+    if request.headers.get("Content-Length") in ("0", b"0"):
+        request.headers.pop("Expect", None)
+
+
+def _client(
+    settings: Settings, connect_timeout: float, read_timeout: float, attempts: int
+) -> "AbstractAsyncContextManager[S3Client]":
     config = AioConfig(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
@@ -239,7 +253,9 @@ def _client(settings: Settings, connect_timeout: float, read_timeout: float, att
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return aioboto3.Session().client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
+    session = aioboto3.Session()
+    session.events.register("before-send.s3.PutObject", _expect_nothing_without_content)
+    return session.client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
 
 
 def _info(key: str, answer: Any) -> ObjectInfo:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from io import SEEK_END
 from typing import Any, cast
 
 import quart
@@ -13,12 +14,15 @@ from quart.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException
 
 from handoff import strategies
+from handoff.causes import CAUSES, MAX_BYTES, report
 from handoff.digest import from_content_digest
 from handoff.errors import (
     PROBLEM_CONTENT_TYPE,
     FileMissing,
+    FileTooLarge,
     Internal,
     ObjectMissing,
+    UnknownCause,
     UnknownHandoff,
     UnknownHook,
     UploadError,
@@ -30,6 +34,7 @@ from handoff.http import REQUEST_ID_HEADER, single_range
 from handoff.keys import is_key, new_key
 from handoff.receipt import Incoming, Way
 from handoff.web import openapi
+from quart_app.causes import observe
 from quart_app.handoffs import HANDOFFS
 from quart_app.hooks import HOOKS
 from quart_app.request import Request
@@ -65,6 +70,22 @@ async def upload(handoff: str = strategies.DEFAULT_HANDOFF) -> tuple[Response, i
     elapsed = time.perf_counter() - request.arrived
     receipts = [way.receipt(one, elapsed).as_json() for one in stored]
     return jsonify(receipts=receipts), 201, {"Location": f"/objects/{stored[0].incoming.key}"}
+
+
+@routes.post("/causes/<cause>")
+async def show_cause(cause: str) -> Response:
+    """Run the view that fails by this cause on the file that was sent, and tell what was seen."""
+    if cause not in CAUSES:
+        raise UnknownCause(f"There is no cause '{cause}'; there are {', '.join(CAUSES)}.")
+    file = (await request.files).get("file")
+    if file is None:
+        raise FileMissing("Send the file in a form field named 'file', with a filename.")
+    if file.stream.seek(0, SEEK_END) > MAX_BYTES:
+        raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
+    file.stream.seek(0)
+    key = new_key(store().settings.key_prefix, file.filename or "")
+    seen = await observe(cause, file, store(), key, request.request_id)
+    return jsonify(report(cause, FRAMEWORK, request.request_id, seen.error, seen.closing).as_json())
 
 
 @routes.get("/objects/<path:key>")

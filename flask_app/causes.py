@@ -1,0 +1,180 @@
+"""The three ways a file is closed too early, each as a view that somebody would write, run and watched.
+
+The view runs in a plain Flask app of its own, as an inner request with the file that was sent, and everything it began
+is waited for to its end. What it stored is removed.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from tempfile import SpooledTemporaryFile
+from traceback import extract_stack
+from typing import IO, TYPE_CHECKING, Any, cast, override
+
+import flask
+from boto3.exceptions import S3UploadFailedError
+from flask import Flask, copy_current_request_context, request
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import EnvironBuilder
+
+from flask_app.request import SPOOL_BYTES
+from flask_app.store import Store, store_errors
+from handoff.causes import Closing, closing_calls
+from handoff.errors import StoreRejected
+from handoff.http import REQUEST_ID_HEADER
+from handoff.receipt import REQUEST_ID_METADATA
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+type NewClient = Callable[[], "S3Client"]
+
+
+def copied_context(seen: "Observation", new_client: NewClient, bucket: str, key: str) -> str:
+    """A boto hook in a copied request context, and a file that boto is still to read."""
+    file = request.files["file"]
+
+    @copy_current_request_context
+    def stamp(params: dict[str, Any], **_event: object) -> None:
+        params["Metadata"] = {REQUEST_ID_METADATA: request.headers.get("X-Request-Id", "none")}
+
+    s3 = new_client()
+    s3.meta.events.register("before-parameter-build.s3.PutObject", stamp)
+    with seen.reading():
+        s3.put_object(Bucket=bucket, Key=key, Body=file.stream)
+    return "stored"
+
+
+def transfer_closes(seen: "Observation", new_client: NewClient, bucket: str, key: str) -> str:
+    """One file for two uses: an upload, and then its first bytes, for a preview or a checksum."""
+    file = request.files["file"]
+    s3 = new_client()
+    s3.upload_fileobj(file.stream, bucket, key)
+    with seen.reading():
+        file.stream.seek(0)
+        file.stream.read(16)
+    return "stored"
+
+
+def after_response(seen: "Observation", new_client: NewClient, bucket: str, key: str) -> str:
+    """A thread that uploads while the client already has its answer."""
+    file = request.files["file"]
+    s3 = new_client()
+
+    def upload_later() -> None:
+        seen.answered.wait()
+        with seen.reading():
+            s3.upload_fileobj(file.stream, bucket, key)
+
+    seen.later = threading.Thread(target=upload_later, name="upload-later")
+    seen.later.start()
+    return "accepted"
+
+
+VIEWS: dict[str, Callable[["Observation", NewClient, str, str], str]] = {
+    "copied_context": copied_context,
+    "transfer_closes": transfer_closes,
+    "after_response": after_response,
+}
+
+
+SUCCESS = 200
+
+
+class Observation:
+    """What is seen of the inner request: the error of a read, and the close that came before it."""
+
+    def __init__(self) -> None:
+        self.error: str | None = None
+        self.closing: Closing | None = None
+        self.answered = threading.Event()
+        self.later: threading.Thread | None = None
+        self._began = time.perf_counter()
+        self._phase = "while the form was parsed"
+
+    def enter(self, phase: str, *, begin: bool = False) -> None:
+        """Say where the inner request is."""
+        self._phase = phase
+        if begin:
+            self._began = time.perf_counter()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A block that reads the file, and fails if it is closed; the error's text is kept."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is to be shown
+            self.error = f"{type(error).__name__}: {error}"
+
+    def saw_close(self) -> None:
+        """Note who closes the file, where and when; called from the close itself."""
+        if self.closing is None:
+            milliseconds = (time.perf_counter() - self._began) * 1000
+            self.closing = Closing(
+                closing_calls((frame.filename, frame.name) for frame in extract_stack()),
+                f"thread {threading.current_thread().name}",
+                f"{self._phase}, {milliseconds:.1f} ms after the view began",
+            )
+
+
+class WatchedFile(SpooledTemporaryFile[bytes]):
+    """An upload's file that says when it is closed."""
+
+    def __init__(self, seen: Observation) -> None:
+        super().__init__(SPOOL_BYTES)
+        self._seen = seen
+
+    @override
+    def close(self) -> None:
+        if not self.closed:
+            self._seen.saw_close()
+        super().close()
+
+
+def failing_app(cause: str, seen: Observation, store: Store, key: str) -> Flask:
+    """A plain Flask app with the one failing view; only the file that its form parser fills is ours."""
+
+    class WatchedRequest(flask.Request):
+        def _get_file_stream(self, *_hints: object, **_more: object) -> IO[bytes]:
+            return cast("IO[bytes]", WatchedFile(seen))
+
+    app = Flask(__name__, static_folder=None)
+    app.request_class = WatchedRequest
+    app.testing = True  # what fails otherwise than it should is raised here
+    app.config["MAX_CONTENT_LENGTH"] = None  # our own limit was held already
+
+    @app.post("/")
+    def view() -> str:
+        seen.enter("before the view returned", begin=bool(request.files))
+        answer = VIEWS[cause](seen, store.new_client, store.settings.bucket, key)
+        seen.enter("at the end of the request")
+        return answer
+
+    return app
+
+
+def observe(cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> Observation:
+    """Run the failing view with this file, and everything it began, to its end.
+
+    Raises:
+        StoreUnavailable, StoreRejected: what S3 said, where it should have taken the file.
+    """
+    seen = Observation()
+    client = failing_app(cause, seen, store, key).test_client()
+    inner = FileStorage(file.stream, file.filename, "file", file.content_type)
+    headers = [(REQUEST_ID_HEADER, request_id)]
+    environ = EnvironBuilder(method="POST", data={"file": inner}, headers=headers).get_environ()
+    try:
+        with store_errors():
+            answer = client.open(environ, buffered=True)
+            assert answer.status_code == SUCCESS, answer.get_data(as_text=True)
+    except S3UploadFailedError as error:
+        raise StoreRejected(str(error)) from error
+    finally:
+        seen.answered.set()
+        if seen.later is not None:
+            seen.later.join()
+        environ["wsgi.input"].close()  # the inner request's body is on disk above 500 KB
+        store.delete(key)
+    return seen

@@ -1,0 +1,187 @@
+"""The three ways a file is closed too early, each as a view that somebody would write, run and watched.
+
+The view runs in a plain Quart app of its own, on an event loop of its own in a thread, as an inner request with the
+file that was sent, and everything it began is waited for to its end. What it stored is removed. Views like these block
+their loop, with boto clients made and files read on it: ours is spared that.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from tempfile import SpooledTemporaryFile
+from traceback import extract_stack
+from typing import IO, TYPE_CHECKING, Any, cast, override
+
+import quart
+from boto3.exceptions import S3UploadFailedError
+from quart import Quart, copy_current_request_context, request
+from quart.datastructures import FileStorage
+from quart.formparser import FormDataParser
+
+from handoff.causes import Closing, closing_calls
+from handoff.errors import StoreRejected
+from handoff.receipt import REQUEST_ID_METADATA
+from quart_app.request import SPOOL_BYTES
+from quart_app.store import Store, store_errors
+from quart_app.uploads import to_the_end
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+type NewClient = Callable[[], AbstractAsyncContextManager["S3Client"]]
+
+
+async def copied_context(seen: "Observation", new_client: NewClient, bucket: str, key: str) -> str:
+    """A boto hook in a copied request context, and a file that boto is still to read."""
+    file = (await request.files)["file"]
+
+    @copy_current_request_context
+    async def stamp(params: dict[str, Any], **_event: object) -> None:
+        params["Metadata"] = {REQUEST_ID_METADATA: request.headers.get("X-Request-Id", "none")}
+
+    async with new_client() as s3:
+        s3.meta.events.register("before-parameter-build.s3.PutObject", stamp)
+        with seen.reading():
+            await s3.put_object(Bucket=bucket, Key=key, Body=file.stream)
+    return "stored"
+
+
+async def transfer_closes(seen: "Observation", new_client: NewClient, bucket: str, key: str) -> str:
+    """One file for two uses: an upload, and then its first bytes, for a preview or a checksum."""
+    file = (await request.files)["file"]
+    async with new_client() as s3:
+        await s3.upload_fileobj(file.stream, bucket, key)
+    with seen.reading():
+        file.stream.seek(0)
+        file.stream.read(16)
+    return "stored"
+
+
+async def after_response(seen: "Observation", new_client: NewClient, bucket: str, key: str) -> str:
+    """A task that uploads while the client already has its answer."""
+    file = (await request.files)["file"]
+
+    async def upload_later() -> None:
+        await seen.answered.wait()
+        async with new_client() as s3:
+            with seen.reading():
+                await s3.upload_fileobj(file.stream, bucket, key)
+
+    seen.later = asyncio.create_task(upload_later(), name="upload-later")
+    return "accepted"
+
+
+VIEWS: dict[str, Callable[["Observation", NewClient, str, str], Awaitable[str]]] = {
+    "copied_context": copied_context,
+    "transfer_closes": transfer_closes,
+    "after_response": after_response,
+}
+
+
+SUCCESS = 200
+
+
+class Observation:
+    """What is seen of the inner request: the error of a read, and the close that came before it."""
+
+    def __init__(self) -> None:
+        self.error: str | None = None
+        self.closing: Closing | None = None
+        self.answered = asyncio.Event()
+        self.later: asyncio.Task[None] | None = None
+        self._began = time.perf_counter()
+        self._phase = "while the form was parsed"
+
+    def enter(self, phase: str, *, begin: bool = False) -> None:
+        """Say where the inner request is."""
+        self._phase = phase
+        if begin:
+            self._began = time.perf_counter()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A block that reads the file, and fails if it is closed; the error's text is kept."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is to be shown
+            self.error = f"{type(error).__name__}: {error}"
+
+    def saw_close(self) -> None:
+        """Note who closes the file, where and when; called from the close itself."""
+        if self.closing is None:
+            milliseconds = (time.perf_counter() - self._began) * 1000
+            task = asyncio.current_task()
+            self.closing = Closing(
+                closing_calls((frame.filename, frame.name) for frame in extract_stack()),
+                f"task {task.get_name()}" if task else "no task",
+                f"{self._phase}, {milliseconds:.1f} ms after the view began",
+            )
+
+
+class WatchedFile(SpooledTemporaryFile[bytes]):
+    """An upload's file that says when it is closed."""
+
+    def __init__(self, seen: Observation) -> None:
+        super().__init__(SPOOL_BYTES)
+        self._seen = seen
+
+    @override
+    def close(self) -> None:
+        if not self.closed:
+            self._seen.saw_close()
+        super().close()
+
+
+def failing_app(cause: str, seen: Observation, store: Store, key: str) -> Quart:
+    """A plain Quart app with the one failing view; only the file that its form parser fills is ours."""
+
+    class WatchedRequest(quart.Request):
+        def make_form_data_parser(self) -> FormDataParser:
+            parser = super().make_form_data_parser()
+            parser.stream_factory = lambda *_hints: cast("IO[bytes]", WatchedFile(seen))
+            return parser
+
+    app = Quart(__name__, static_folder=None)
+    app.request_class = WatchedRequest
+    app.testing = True  # what fails otherwise than it should is raised here
+    app.config["MAX_CONTENT_LENGTH"] = None  # our own limit was held already
+
+    @app.post("/")
+    async def view() -> str:
+        seen.enter("before the view returned", begin=bool(await request.files))
+        answer = await VIEWS[cause](seen, store.new_client, store.settings.bucket, key)
+        seen.enter("at the end of the request")
+        return answer
+
+    return app
+
+
+async def observe(cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> Observation:
+    """Run the failing view with this file, and everything it began, to its end.
+
+    Raises:
+        StoreUnavailable, StoreRejected: what S3 said, where it should have taken the file.
+    """
+    work = asyncio.to_thread(asyncio.run, _observe(cause, file, store, key, request_id))
+    try:
+        with store_errors():
+            return await to_the_end(work)
+    except S3UploadFailedError as error:
+        raise StoreRejected(str(error)) from error
+    finally:
+        await store.delete(key)
+
+
+async def _observe(cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> Observation:
+    seen = Observation()
+    client = failing_app(cause, seen, store, key).test_client()
+    inner = FileStorage(file.stream, file.filename, "file", file.content_type)
+    try:
+        answer = await client.post("/", files={"file": inner}, headers={"X-Request-Id": request_id})
+        assert answer.status_code == SUCCESS, await answer.get_data(as_text=True)
+    finally:
+        seen.answered.set()
+        if seen.later is not None:
+            await seen.later
+    return seen

@@ -1,0 +1,135 @@
+"""byte_queue by itself, in both apps: errors travel both ways, and nothing is left running."""
+
+import asyncio
+import io
+import threading
+from typing import IO, Any, override
+
+import pytest
+from quart.datastructures import FileStorage as QuartFileStorage
+from werkzeug.datastructures import FileStorage
+
+from flask_app.handoffs import byte_queue as threaded
+from quart_app.handoffs import byte_queue as tasked
+
+#: Far more than the queue holds.
+DATA = bytes(range(256)) * 4096 * 4
+
+
+class BreakingFile(io.BytesIO):
+    """A file that is closed by somebody after the first chunks were read."""
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() >= 3 * threaded.CHUNK_BYTES:
+            self.close()
+        return super().read(size)
+
+
+class UploadError(Exception):
+    """What the store said."""
+
+
+def threads() -> list[str]:
+    """The hand-off's threads that still run."""
+    return [thread.name for thread in threading.enumerate() if "byte-queue" in thread.name]
+
+
+def test_the_thread_gets_every_byte() -> None:
+    """What the uploader reads is the file, in reads as large as it asked for, and its result is the hand-off's."""
+
+    def upload(body: IO[bytes]) -> list[int]:
+        chunks = list(iter(lambda: body.read(100_000), b""))
+        assert b"".join(chunks) == DATA
+        return [len(chunk) for chunk in chunks[:-1]]
+
+    sizes = threaded.hand_off(FileStorage(io.BytesIO(DATA)), upload)
+    assert set(sizes) == {100_000}
+    assert threads() == []
+
+
+def test_a_failing_uploader_stops_the_thread_that_reads() -> None:
+    """An uploader that fails after one chunk ends the reading, with its own error."""
+    file = io.BytesIO(DATA)
+
+    def upload(body: IO[bytes]) -> None:
+        body.read(1)
+        raise UploadError
+
+    with pytest.raises(UploadError):
+        threaded.hand_off(FileStorage(file), upload)
+    assert file.tell() < len(DATA)
+    assert threads() == []
+
+
+def test_a_failing_file_ends_the_threads_upload() -> None:
+    """A file that is closed while it is read fails the uploader too: it never sees a short file as a whole one."""
+    ended: list[BaseException] = []
+
+    def upload(body: IO[bytes]) -> Any:
+        try:
+            return body.read()
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    with pytest.raises(ValueError, match="closed file"):
+        threaded.hand_off(FileStorage(BreakingFile(DATA)), upload)
+    assert [type(error) for error in ended] == [ValueError]
+    assert threads() == []
+
+
+async def test_the_task_gets_every_byte() -> None:
+    """What the uploader reads is the file, in reads as large as it asked for, and its result is the hand-off's."""
+
+    async def upload(body: tasked.QueueReader) -> list[int]:
+        chunks = []
+        while chunk := await body.read(100_000):
+            chunks.append(chunk)
+        assert b"".join(chunks) == DATA
+        return [len(chunk) for chunk in chunks[:-1]]
+
+    sizes = await tasked.hand_off(QuartFileStorage(io.BytesIO(DATA)), upload)
+    assert set(sizes) == {100_000}
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_failing_uploader_stops_the_task_that_reads() -> None:
+    """An uploader that fails after one chunk ends the reading, with its own error."""
+    file = io.BytesIO(DATA)
+
+    async def upload(body: tasked.QueueReader) -> None:
+        await body.read(1)
+        raise UploadError
+
+    with pytest.raises(UploadError):
+        await tasked.hand_off(QuartFileStorage(file), upload)
+    assert file.tell() < len(DATA)
+    assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.parametrize("kind", ["a closed file", "a cancelled request"])
+async def test_what_ends_the_reading_ends_the_task(kind: str) -> None:
+    """A closed file or a cancelled request cancels the uploader, which is waited for: it never sees a short file."""
+    ended: list[BaseException] = []
+    reading = asyncio.Event()
+
+    async def upload(body: tasked.QueueReader) -> Any:
+        try:
+            await body.read(1)
+            reading.set()
+            return await (body.read(len(DATA)) if kind == "a closed file" else asyncio.Event().wait())
+        except BaseException as error:
+            await asyncio.sleep(0.01)  # undoing takes a moment
+            ended.append(error)
+            raise
+
+    file = BreakingFile(DATA) if kind == "a closed file" else io.BytesIO(DATA)
+    request = asyncio.create_task(tasked.hand_off(QuartFileStorage(file), upload))
+    if kind == "a cancelled request":
+        await reading.wait()
+        request.cancel()
+    with pytest.raises((ValueError, asyncio.CancelledError)):
+        await request
+    assert [type(error) for error in ended] == [asyncio.CancelledError]
+    assert len(asyncio.all_tasks()) == 1
