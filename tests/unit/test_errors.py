@@ -159,7 +159,8 @@ def test_an_unavailable_store_says_when_to_try_again() -> None:
 
 
 def test_a_wrong_setting_is_a_wrong_value() -> None:
-    """A SettingsError is a ValueError, and no error that a client is told."""
+    """A SettingsError is a ValueError of one line, and no error that a client is told."""
+    assert str(SettingsError("UPLOAD_A", "b\n", "a c")) == r"UPLOAD_A is 'b\n'; it must be a c"
     assert issubclass(SettingsError, ValueError)
     assert not issubclass(SettingsError, UploadError)
 
@@ -169,6 +170,7 @@ def test_a_wrong_setting_is_a_wrong_value() -> None:
     [
         pytest.param(500, "InternalError", StoreUnavailable, id="the store's own fault"),
         pytest.param(503, "SlowDown", StoreUnavailable, id="a busy store"),
+        pytest.param(400, "SlowDown", StoreUnavailable, id="a busy store with a status of its own"),
         pytest.param(400, "RequestTimeout", StoreUnavailable, id="a store that lost patience"),
         pytest.param(400, "ThrottlingException", StoreUnavailable, id="a store that throttles"),
         pytest.param(429, "TooManyRequests", StoreUnavailable, id="too many requests"),

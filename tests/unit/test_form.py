@@ -31,7 +31,7 @@ OTHER_HEX = "f" * 64
 LIMITS = Limits()
 
 #: More examples for the property that everything else rests on.
-MANY = 4 * settings().max_examples
+MANY = 3 * settings().max_examples
 FEW = settings().max_examples // 2
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.http import ObjectInfo, request_id, single_range
+from handoff.http import REQUEST_ID_HEADER, ObjectInfo, request_id, single_range
 
 INFO = ObjectInfo(3, "text/plain", '"abc"', 'attachment; filename="a.txt"')
 
@@ -77,6 +77,11 @@ def test_a_range_for_s3_is_plain_ascii(header: str) -> None:
     """Whatever a client sends, S3 is asked for a range that it can read, or for none."""
     asked = single_range(header)
     assert asked is None or re.fullmatch(r"bytes=(?:[0-9]+-[0-9]*|-[0-9]+)", asked)
+
+
+def test_the_request_id_travels_in_its_usual_header() -> None:
+    """Proxies and clients know the id by this name."""
+    assert REQUEST_ID_HEADER == "X-Request-Id"
 
 
 def test_an_object_has_the_headers_of_a_safe_download() -> None:

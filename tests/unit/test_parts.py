@@ -3,12 +3,12 @@
 import io
 import zlib
 from collections.abc import Iterable
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, islice, pairwise
 from tempfile import SpooledTemporaryFile
 from typing import IO, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -56,6 +56,7 @@ def double_every_by_hand(first: int, largest_file: int) -> int:
 firsts = st.sampled_from([1, MIN_PART_BYTES, 8 * MIB, 64 * MIB, GIB, MAX_PART_BYTES]) | st.integers(1, MAX_PART_BYTES)
 
 
+@settings(max_examples=settings().max_examples // 4)
 @given(st.data(), firsts)
 def test_part_sizes_agree_with_a_sum_by_hand(data: st.DataObject, first: int) -> None:
     """Sizes, doubling, largest part and reach are those found by writing all 10,000 parts down."""
@@ -71,6 +72,17 @@ def test_part_sizes_agree_with_a_sum_by_hand(data: st.DataObject, first: int) ->
     assert list(sizes) == by_hand
     needed = next(number for number, total in enumerate(accumulate(by_hand)) if total >= largest_file)
     assert sizes.largest == by_hand[needed]
+
+
+@pytest.mark.parametrize(("every", "sooner"), [*pairwise(DOUBLINGS), (DOUBLINGS[-1], None)])
+def test_sizes_double_as_late_as_the_file_permits(every: int, sooner: int | None) -> None:
+    """Each doubling is used up to the last byte that it reaches, and the next sooner one from there."""
+    reach = sum(sizes_by_hand(8 * MIB, every))
+    assert PartSizes(8 * MIB, reach).double_every == every
+    if sooner is None:
+        assert PartSizes.reach(8 * MIB) == reach
+    else:
+        assert PartSizes(8 * MIB, reach + 1).double_every == sooner
 
 
 @pytest.mark.parametrize(
@@ -131,7 +143,9 @@ def test_parts_hold_the_file_in_any_chunking(file: tuple[list[bytes], PartSizes]
     parts = [part for chunk in views for part in cutter.receive(chunk)]
     parts.append(cutter.finish())
     assert [part.number for part in parts] == list(range(1, len(parts) + 1))
+    assert [part.last for part in parts] == [False] * (len(parts) - 1) + [True]
     assert b"".join(map(joined, parts)) == whole
+    assert all(len(chunk) for part in parts for chunk in part.chunks)
     wanted = list(islice(sizes, len(parts)))
     assert [part.size for part in parts[:-1]] == wanted[:-1]
     assert parts[-1].size <= wanted[-1]

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from handoff.receipt import Incoming, Receipt, Stored, Way
+from handoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming, Receipt, Stored, Way
 
 INCOMING = Incoming(key="2026/01/31/x/a.txt", filename="é.txt", content_type="text/plain")
 STORED = Stored(INCOMING, size=3, sha256="0" * 64, etag="abc", parts=1)
@@ -15,6 +15,11 @@ WAY = Way("flask", "temp_file", "bound", "the-request")
 def test_the_metadata_holds_the_original_name() -> None:
     """The object keeps the file's own name, encoded; the request's id is left to the hook."""
     assert INCOMING.metadata() == {"filename": "UTF-8''%C3%A9.txt"}
+
+
+def test_the_names_of_the_metadata_are_a_promise() -> None:
+    """Objects that are stored already are read by these names."""
+    assert (FILENAME_METADATA, REQUEST_ID_METADATA) == ("filename", "request-id")
 
 
 def test_nothing_is_promised_unless_it_is() -> None:

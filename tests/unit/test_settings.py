@@ -161,21 +161,29 @@ def test_a_wrong_setting_is_told_in_one_line(name: str, text: str) -> None:
     assert re.fullmatch(rf"{variable(name)} is .+; it must be .+", line)
 
 
-@given(
-    st.sampled_from(VARIABLES),
+texts = (
     st.text(max_size=30)
     | st.text("0123456789", max_size=20)
     | st.from_regex(r"(?i)\d{1,3} ?[kmgt]?i?b?s?")
-    | st.from_regex(r"https?://[a-z0-9.:\[\]/-]*", fullmatch=True),
+    | st.from_regex(r"https?://[a-z0-9.:\[\]/-]*", fullmatch=True)
 )
-def test_any_text_is_a_setting_or_one_line(name: str, text: str) -> None:
-    """Whatever a variable holds, the settings work or the error names the variable in one line."""
+#: Texts that can be read as most settings, so that these come to be checked against each other.
+sizes = st.builds("{} {}iB".format, st.integers(0, 60), st.sampled_from("KMGT"))
+
+
+@given(
+    st.dictionaries(st.sampled_from(VARIABLES), texts, min_size=1, max_size=1)
+    | st.dictionaries(st.sampled_from(VARIABLES), texts | sizes)
+    | st.dictionaries(st.sampled_from([name for name in VARIABLES if name.endswith("_BYTES")]), sizes)
+)
+def test_any_environment_is_settings_or_one_line(environ: dict[str, str]) -> None:
+    """Whatever the variables hold, the settings work or one of the variables is named in one line."""
     told = ""
     try:
-        Settings.from_env({name: text})
+        Settings.from_env(environ)
     except SettingsError as error:
         told = str(error)
-    assert not told or (told.startswith(f"{name} is ") and len(told.splitlines()) == 1)
+    assert not told or (told.partition(" is ")[0] in environ and len(told.splitlines()) == 1)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +202,33 @@ def test_settings_are_checked_together(environ: dict[str, str], named: str) -> N
     """A value that only another one makes wrong is found as well."""
     with pytest.raises(SettingsError, match=f"UPLOAD_{named}_BYTES is "):
         Settings.from_env(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        pytest.param(
+            {"UPLOAD_PART_BYTES": " 1 MiB "},
+            "UPLOAD_PART_BYTES is '1 MiB'; it must be 5 MiB to 5 GiB, as S3 asks of a part",
+            id="as it was written",
+        ),
+        pytest.param(
+            {"UPLOAD_MAX_BODY_BYTES": "1 KiB", "UPLOAD_MAX_FILE_BYTES": "2 KiB"},
+            "UPLOAD_MAX_BODY_BYTES is '1 KiB'; it must be at least the largest file's 2048",
+            id="the one of two that is told",
+        ),
+        pytest.param(
+            {"UPLOAD_MAX_FILE_BYTES": "1 KiB", "UPLOAD_MAX_BODY_BYTES": "512"},
+            "UPLOAD_MAX_BODY_BYTES is '512'; it must be at least the largest file's 1024",
+            id="bytes",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_told_as_it_was_written(environ: dict[str, str], line: str) -> None:
+    """The line has the text of the variable, which one can search for, and not the number that it was read as."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(environ)
+    assert str(caught.value) == line
 
 
 def test_settings_are_checked_however_they_are_made() -> None:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from handoff import strategies
 from handoff.errors import FileClosed
@@ -18,6 +20,7 @@ from handoff.strategies import (
     KNOWN_FAILURES,
     SIZE_CLASSES,
     describe,
+    outcomes,
     reason,
     verdict,
 )
@@ -48,6 +51,34 @@ def test_the_default_loses_nothing(framework: str, size_class: str) -> None:
 def test_a_lost_file_has_the_code_of_a_closed_one() -> None:
     """The code that the table gives for a lost file is the one that the app answers with."""
     assert FileClosed.code == strategies.LOST_CODE
+
+
+@pytest.mark.parametrize(
+    ("handoff", "size", "expected"),
+    [
+        pytest.param("file", 0, {"lost"}, id="file: nothing"),
+        pytest.param("file", 16 * MIB + 1, {"lost"}, id="file: three parts"),
+        pytest.param("byte_queue", 100, {"stored"}, id="byte_queue: in memory"),
+        pytest.param("byte_queue", 500_001, {"stored"}, id="byte_queue: on disk"),
+        pytest.param("byte_queue", 8 * MIB, {"stored"}, id="byte_queue: one part"),
+        pytest.param("byte_queue", 8 * MIB + 1, {"stored", "lost"}, id="byte_queue: one byte over a part"),
+        pytest.param("byte_queue", 16 * MIB, {"stored", "lost"}, id="byte_queue: two parts"),
+        pytest.param("byte_queue", 16 * MIB + 1, {"lost"}, id="byte_queue: three parts"),
+        pytest.param("temp_file", 12 * MIB, {"stored"}, id="temp_file: between one part and three"),
+    ],
+)
+def test_any_size_has_its_outcomes(handoff: str, size: int, expected: set[str]) -> None:
+    """With a copied hook, a size between the classes may go as either of them, and no other may."""
+    for framework in FRAMEWORKS:
+        assert outcomes(framework, handoff, "copied", size, 8 * MIB) == expected
+
+
+@given(st.sampled_from(CELLS), st.sampled_from([5 * MIB, 8 * MIB]))
+def test_a_size_class_has_its_verdict_alone(cell: tuple[str, str, str, str], part_bytes: int) -> None:
+    """At the size that stands for a class, nothing but the class's own verdict may come out."""
+    framework, handoff, hook, size_class = cell
+    size = SIZE_CLASSES[size_class].size(part_bytes)
+    assert outcomes(framework, handoff, hook, size, part_bytes) == {verdict(*cell)}
 
 
 @pytest.mark.parametrize(

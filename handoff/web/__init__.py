@@ -1,0 +1,1 @@
+"""What both apps serve beside uploads, written once: their OpenAPI description."""

@@ -1,0 +1,410 @@
+"""What both apps promise, as one OpenAPI 3.1 document: every route, code, schema, header, and an example of each.
+
+Hand-offs, hooks, errors and receipts are read off the modules that define them; only the routes are written here, and
+held to the running apps: their routing tables by a unit test, their answers by schemathesis in the contract suite.
+"""
+
+from typing import Any
+
+from handoff.causes import CAUSES, MAX_BYTES
+from handoff.digest import SHA256_PATTERN, Digest, to_content_digest
+from handoff.errors import (
+    PROBLEM_CONTENT_TYPE,
+    RETRY_AFTER_SECONDS,
+    DigestMismatch,
+    FileClosed,
+    FormError,
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    ObjectMissing,
+    RangeNotSatisfiable,
+    StoreRejected,
+    StoreUnavailable,
+    UnknownCause,
+    UnknownHandoff,
+    UnknownHook,
+    UploadError,
+)
+from handoff.form import DIGEST_FIELD, DIGEST_HEADER
+from handoff.http import REQUEST_ID_HEADER, REQUEST_ID_PATTERN
+from handoff.keys import content_disposition
+from handoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK
+from handoff.web.schemas import (
+    ERRORS,
+    ETAG,
+    FILE,
+    KEY,
+    REQUEST_ID,
+    Node,
+    closed,
+    count,
+    items,
+    problem_example,
+    receipts_example,
+    refer,
+    report_examples,
+    schemas,
+    sentence,
+    strategies_example,
+    text,
+)
+
+VERSION = "1.0.0"
+
+DESCRIPTION = f"""\
+Takes `multipart/form-data` and puts its files into S3, by every way of handing the bytes over.
+
+- Every answer has `{REQUEST_ID_HEADER}`: the request's own if it matches `{REQUEST_ID_PATTERN}`, otherwise a new one.
+- An error is `{PROBLEM_CONTENT_TYPE}` (RFC 9457); its `code` is for programs and does not change.
+- Any other address is answered like `#/components/responses/NotFound`, any other method of these like
+  `#/components/responses/MethodNotAllowed`; `OPTIONS` on each has its methods in `Allow`.
+- What is no HTTP at all, such as a broken request line, is answered by the server before the app, in its own words.
+"""
+
+FORM_ERRORS = tuple(error for error in ERRORS.values() if issubclass(error, FormError))
+STORE_ERRORS = (Internal, StoreRejected, StoreUnavailable)
+
+#: The headers that come with an error beside the request's id.
+ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
+    MethodNotAllowed: ("Allow",),
+    RangeNotSatisfiable: ("Content-Range",),
+    StoreUnavailable: ("Retry-After",),
+}
+OBJECT_HEADERS = (
+    "Content-Length",
+    "ETag",
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Last-Modified",
+    "X-Content-Type-Options",
+)
+
+
+def document() -> dict[str, object]:
+    """The document, as plain data for JSON; the same for every setting and from both apps."""
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "handoff",
+            "summary": "Uploads to S3, and who closed the file.",
+            "description": DESCRIPTION,
+            "version": VERSION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "security": [],
+        "tags": [
+            {"name": "uploads", "description": "Files in."},
+            {"name": "objects", "description": "What was stored."},
+            {"name": "about", "description": "What this service is and how it is."},
+        ],
+        "paths": _paths(),
+        "components": {
+            "schemas": schemas() | {"Form": _form()},
+            "headers": _headers(),
+            "parameters": _parameters(),
+            "requestBodies": {"Form": _form_body()},
+            "responses": {
+                "NotFound": _problem(NotFound),
+                "MethodNotAllowed": _problem(MethodNotAllowed),
+            },
+            "examples": {
+                code: {"summary": error.title, "value": problem_example(error)} for code, error in ERRORS.items()
+            },
+        },
+    }
+
+
+def _paths() -> Node:
+    return {
+        "/uploads": {"parameters": _use("RequestId"), "post": _upload("upload")},
+        "/uploads/{handoff}": {
+            "parameters": _use("RequestId", "Handoff"),
+            "post": _upload("uploadBy", UnknownHandoff, NotFound),
+        },
+        "/causes/{cause}": {"parameters": _use("RequestId", "Cause"), "post": _show_cause()},
+        "/objects/{key}": {
+            "parameters": _use("RequestId", "Key"),
+            "get": _get_object(),
+            "head": _head_object(),
+            "delete": _delete_object(),
+        },
+        "/strategies": _about(
+            "getStrategies",
+            "Every pair of hand-off and hook, and what becomes of a file in it",
+            refer("Strategies"),
+            strategies_example(),
+        ),
+        "/healthz": _about("getHealth", "Whether the process answers", *_status("ok")),
+        "/readyz": _about(
+            "getReadiness",
+            "Whether S3 answers for the bucket, within a second",
+            *_status("ready"),
+            StoreUnavailable,
+        ),
+        "/openapi.json": _about(
+            "getOpenapi",
+            "This document",
+            {"type": "object", "required": ["openapi", "info", "paths", "components"]},
+            {"openapi": "3.1.1", "info": {"title": "handoff", "version": VERSION}, "paths": {}, "components": {}},
+        ),
+    }
+
+
+def _upload(name: str, *errors: type[UploadError]) -> Node:
+    key = {"key": "$response.body#/receipts/0/key"}
+    links = {then: {"operationId": then, "parameters": key} for then in ("getObject", "headObject", "deleteObject")}
+    return {
+        "operationId": name,
+        "tags": ["uploads"],
+        "summary": "Store the files of a form" + (", by this hand-off" if errors else ""),
+        "description": f"Without more, the hand-off is `{DEFAULT_HANDOFF}` and the hook is `{DEFAULT_HOOK}`. "
+        "All files of a form are stored, or none.",
+        "parameters": _use("Hook"),
+        "requestBody": {"$ref": "#/components/requestBodies/Form"},
+        "responses": {
+            "201": {
+                **_json("Every file is in S3.", refer("Receipts"), {"receipts": receipts_example()}, "Location"),
+                "links": links,
+            },
+            **_problems(*FORM_ERRORS, *errors, UnknownHook, FileClosed, *STORE_ERRORS),
+        },
+    }
+
+
+def _show_cause() -> Node:
+    errors = [error for error in FORM_ERRORS if error is not DigestMismatch]  # a promise is read, not kept
+    return {
+        "operationId": "showCause",
+        "tags": ["about"],
+        "summary": "Run the view that fails by this cause on the file that is sent, and tell what was seen",
+        "description": f"Takes the form's first file, of at most {MAX_BYTES} bytes; what the view stores is removed.",
+        "requestBody": {"$ref": "#/components/requestBodies/Form"},
+        "responses": {
+            "200": _json("What became of the file.", refer("Report"), report_examples()),
+            **_problems(*errors, UnknownCause, NotFound, *STORE_ERRORS),
+        },
+    }
+
+
+def _get_object() -> Node:
+    content = {"*/*": {"examples": {"text": {"summary": "A text", "value": FILE.decode()}}}}
+    return {
+        "operationId": "getObject",
+        "tags": ["objects"],
+        "summary": "The object's bytes, or one range of them",
+        "parameters": _use("Range"),
+        "responses": {
+            "200": _answer("The whole object, of the type it was sent with.", *OBJECT_HEADERS) | {"content": content},
+            "206": _answer("The range.", *OBJECT_HEADERS, "Content-Range") | {"content": content},
+            **_problems(ObjectMissing, NotFound, RangeNotSatisfiable, *STORE_ERRORS),
+        },
+    }
+
+
+def _head_object() -> Node:
+    return {
+        "operationId": "headObject",
+        "tags": ["objects"],
+        "summary": "What is known of the object",
+        "responses": {
+            "200": _answer("The headers of the whole object.", *OBJECT_HEADERS),
+            **_without_content(_problems(ObjectMissing, NotFound, *STORE_ERRORS)),
+        },
+    }
+
+
+def _delete_object() -> Node:
+    return {
+        "operationId": "deleteObject",
+        "tags": ["objects"],
+        "summary": "Remove the object",
+        "responses": {
+            "204": _answer("The object is gone."),
+            **_problems(ObjectMissing, NotFound, *STORE_ERRORS),
+        },
+    }
+
+
+def _about(name: str, summary: str, schema: Node, example: Node, *errors: type[UploadError]) -> Node:
+    get: Node = {
+        "operationId": name,
+        "tags": ["about"],
+        "summary": summary,
+        "responses": {"200": _json("As asked.", schema, {"answer": example}), **_problems(Internal, *errors)},
+    }
+    head = get | {
+        "operationId": name.replace("get", "head"),
+        "summary": f"{summary}: the headers alone",
+        "responses": _without_content(get["responses"]),
+    }
+    return {"parameters": _use("RequestId"), "get": get, "head": head}
+
+
+def _status(word: str) -> tuple[Node, Node]:
+    return closed("A word.", {"status": {"type": "string", "const": word}}), {"status": word}
+
+
+def _use(*parameters: str) -> list[Node]:
+    return [{"$ref": f"#/components/parameters/{name}"} for name in parameters]
+
+
+def _answer(description: str, *headers: str) -> Node:
+    return {
+        "description": description,
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in (REQUEST_ID_HEADER, *headers)},
+    }
+
+
+def _json(description: str, schema: Node, examples: dict[str, Node], *headers: str) -> Node:
+    values = {name: {"value": example} for name, example in examples.items()}
+    content = {"application/json": {"schema": schema, "examples": values}}
+    return _answer(description, *headers) | {"content": content}
+
+
+def _problems(*errors: type[UploadError]) -> Node:
+    """An answer for each status, with the codes it may have."""
+    by_status: dict[int, list[type[UploadError]]] = {}
+    for error in errors:
+        by_status.setdefault(error.status, []).append(error)
+    return {str(status): _problem(*by_status[status]) for status in sorted(by_status)}
+
+
+def _problem(*errors: type[UploadError]) -> Node:
+    codes = [error.code for error in errors]
+    schema = refer("Problem") | {
+        "properties": {"status": {"const": errors[0].status}, "code": {"enum": codes}},
+    }
+    examples = {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
+    headers = [header for error in errors for header in ERROR_HEADERS.get(error, ())]
+    return _answer("\n\n".join(f"`{error.code}`: {sentence(error)}" for error in errors), *headers) | {
+        "content": {PROBLEM_CONTENT_TYPE: {"schema": schema, "examples": examples}}
+    }
+
+
+def _without_content(responses: Node) -> Node:
+    """The same answers to HEAD."""
+    return {
+        status: {member: value for member, value in response.items() if member != "content"}
+        for status, response in responses.items()
+    }
+
+
+def _form() -> Node:
+    return {
+        "type": "object",
+        "required": ["file"],
+        "properties": {
+            DIGEST_FIELD: text(
+                "A promise: the SHA-256 of the next file in lowercase hex. It must come before its file; if the file "
+                "is another, nothing of the form is stored.",
+                pattern=f"^{SHA256_PATTERN}$",
+            ),
+            "file": items(
+                {"type": "string", "contentMediaType": "application/octet-stream"},
+                minItems=1,
+                description="The files: one part with a filename for each, all under this name.",
+            ),
+        },
+        "propertyNames": {"minLength": 1, "description": "A part has a name (RFC 7578, section 4.2)."},
+        "additionalProperties": {"type": "string", "description": "Other fields and files are passed over."},
+    }
+
+
+def _form_body() -> Node:
+    digest = Digest()
+    digest.update(FILE)
+    file = FILE.decode()
+    return {
+        "required": True,
+        "description": "A form (RFC 7578) with at least one file.",
+        "content": {
+            "multipart/form-data": {
+                "schema": refer("Form"),
+                "encoding": {
+                    "file": {
+                        "contentType": "*/*",
+                        "headers": {DIGEST_HEADER: {"$ref": f"#/components/headers/{DIGEST_HEADER}"}},
+                    },
+                    DIGEST_FIELD: {"contentType": "text/plain"},
+                },
+                "examples": {
+                    "file": {"summary": "One file", "value": {"file": [file]}},
+                    "files": {"summary": "Two files", "value": {"file": [file, file]}},
+                    "promised": {
+                        "summary": "A file with its promised digest",
+                        "value": {DIGEST_FIELD: digest.sha256, "file": [file]},
+                    },
+                },
+            }
+        },
+    }
+
+
+def _parameters() -> Node:
+    return {
+        "RequestId": _parameter(
+            "header",
+            REQUEST_ID_HEADER,
+            text("Kept if it has the form of a request id, replaced otherwise."),
+            REQUEST_ID,
+        ),
+        "Handoff": _parameter("path", "handoff", refer("Handoff"), DEFAULT_HANDOFF),
+        "Cause": _parameter("path", "cause", refer("Cause"), *CAUSES),
+        "Hook": _parameter("query", "hook", refer("Hook") | {"default": DEFAULT_HOOK}, DEFAULT_HOOK),
+        "Key": _parameter("path", "key", refer("Key"), KEY)
+        | {"description": "The object's key. Its slashes may be sent as they are or as `%2F`."},
+        "Range": _parameter(
+            "header",
+            "Range",
+            text("One range of bytes; several, backward and unreadable ranges are ignored (RFC 9110, section 14.2)."),
+            "bytes=0-4",
+            "bytes=-4",
+            f"bytes={len(FILE)}-",
+        ),
+    }
+
+
+def _parameter(place: str, name: str, schema: Node, *examples: str) -> Node:
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "schema": schema,
+        "examples": {example: {"value": example} for example in examples},
+    }
+
+
+def _headers() -> Node:
+    digest = to_content_digest(receipts_example()["receipts"][0]["sha256"])
+    return {
+        REQUEST_ID_HEADER: _header(refer("RequestId"), REQUEST_ID),
+        "Location": _header(text("The first object.", format="uri-reference"), f"/objects/{KEY}"),
+        "Retry-After": _header(count("Seconds after which to try again."), RETRY_AFTER_SECONDS),
+        "Allow": _header(text("The methods that this address has."), "POST, OPTIONS"),
+        "Content-Length": _header(count("Bytes of the body."), len(FILE)),
+        "Content-Range": _header(
+            text(
+                "Which bytes of how many these are; of an error, how many there are.",
+                pattern=r"^bytes (?:\d+-\d+|\*)/\d+$",
+            ),
+            f"bytes 0-4/{len(FILE)}",
+        ),
+        "ETag": _header(text("S3's.", pattern=r'^"[^"]+"$'), f'"{ETAG}"'),
+        "Accept-Ranges": _header({"type": "string", "const": "bytes"}, "bytes"),
+        "Content-Disposition": _header(
+            text("A download under the original name (RFC 6266), never a page.", pattern="^attachment; "),
+            content_disposition("hello.txt", KEY),
+        ),
+        "Last-Modified": _header(
+            text("When it was stored (RFC 9110, section 5.6.7)."), "Sat, 31 Jan 2026 12:00:00 GMT", required=False
+        ),
+        "X-Content-Type-Options": _header({"type": "string", "const": "nosniff"}, "nosniff"),
+        DIGEST_HEADER: _header(
+            text("A promise for this file (RFC 9530), as by the field, in base64."), digest, required=False
+        ),
+    }
+
+
+def _header(schema: Node, example: Any, *, required: bool = True) -> Node:
+    return {"required": required, "schema": schema, "example": example}

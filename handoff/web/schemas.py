@@ -1,0 +1,224 @@
+"""The JSON that both apps send, as JSON Schema (2020-12), and one example of each, made by the code that sends it."""
+
+from dataclasses import fields
+from typing import Any, get_args
+
+from handoff import errors, strategies
+from handoff.causes import CAUSES, Closing, Report, report
+from handoff.digest import SHA256_PATTERN, Digest
+from handoff.errors import FileClosed, FormError, UploadError
+from handoff.http import REQUEST_ID_PATTERN
+from handoff.keys import KEY_PATTERN
+from handoff.receipt import Incoming, Receipt, Stored, Way
+from handoff.settings import Settings
+from handoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, Verdict
+
+#: A JSON object of the document.
+type Node = dict[str, Any]
+
+#: The types of the dataclasses that are sent as JSON, as JSON Schema has them.
+TYPES: dict[object, object] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    str | None: ["string", "null"],
+}
+
+#: Every error that a client can be told, by its code. The two left out are branches, never raised themselves.
+ERRORS: dict[str, type[UploadError]] = {
+    error.code: error
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, UploadError) and error not in {UploadError, FormError}
+}
+
+FILE = b"hello, S3\n"
+KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
+REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+ETAG = "b5d4045c3f466fa91fe2cc6abe79232a"
+
+
+def text(description: str, **more: object) -> Node:
+    """A string."""
+    return {"type": "string", "description": description, **more}
+
+
+def count(description: str) -> Node:
+    """A whole number, not negative."""
+    return {"type": "integer", "minimum": 0, "description": description}
+
+
+def closed(description: str, properties: Node) -> Node:
+    """An object with all of these members and no others."""
+    return {
+        "type": "object",
+        "description": description,
+        "required": list(properties),
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def items(schema: Node, **more: object) -> Node:
+    """A list."""
+    return {"type": "array", "items": schema, **more}
+
+
+def named(description: str, names: dict[str, str]) -> Node:
+    """One of these names, each with its sentence."""
+    lines = "\n".join(f"- `{name}`: {sentence}" for name, sentence in names.items())
+    return {"type": "string", "enum": list(names), "description": f"{description}\n\n{lines}"}
+
+
+def refer(name: str) -> Node:
+    """A schema of the document by its name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def sentence(documented: type) -> str:
+    """A class's docstring as one paragraph."""
+    return " ".join((documented.__doc__ or "").split())
+
+
+def problem_example(error: type[UploadError]) -> Node:
+    """One answer with this error; its detail stands for one that knows the request."""
+    detail = errors.file_closed("file", "copied").detail if error is FileClosed else sentence(error)
+    return errors.problem(error.status, error.code, error.title, detail, REQUEST_ID)
+
+
+def receipts_example() -> Node:
+    """The answer to the upload of `FILE`."""
+    digest = Digest()
+    digest.update(FILE)
+    stored = Stored(Incoming(KEY, "hello.txt", "text/plain"), digest.size, digest.sha256, ETAG, parts=1)
+    way = Way(FRAMEWORKS[0], DEFAULT_HANDOFF, DEFAULT_HOOK, REQUEST_ID)
+    return {"receipts": [way.receipt(stored, elapsed_seconds=0.0123).as_json()]}
+
+
+def report_examples() -> dict[str, Node]:
+    """Two answers of `/causes`: the file was closed too early, or not."""
+    closing = Closing(
+        "flask.app:wsgi_app → flask.ctx:pop → werkzeug.wrappers.request:close",
+        "thread upload-later",
+        "at the end of the request, 1.5 ms after the view began",
+    )
+    error = "ValueError: I/O operation on closed file."
+    return {
+        "closed": report("after_response", "flask", REQUEST_ID, error, closing).as_json(),
+        "open": report("transfer_closes", "quart", REQUEST_ID, None, None).as_json(),
+    }
+
+
+def strategies_example() -> Node:
+    """The answer of `/strategies` with default settings."""
+    return strategies.describe(FRAMEWORKS[0], Settings())
+
+
+def schemas() -> Node:
+    """Every schema of the document, by its name."""
+    return {
+        "Framework": text("What the app is made with.", examples=list(FRAMEWORKS)),
+        "Handoff": named("A way of handing the bytes over.", {one.name: one.sentence for one in HANDOFFS.values()}),
+        "Hook": named(
+            "A way for a boto event hook to get at the request's values.",
+            {one.name: one.sentence for one in HOOKS.values()},
+        ),
+        "Cause": named("A cause of a file closed too early.", {one.name: one.explanation for one in CAUSES.values()}),
+        "Key": text(
+            "An object's key, as a receipt names it: the configured prefix, the day, a UUID of version 7, a safe name. "
+            "No key of another form is ever found.",
+            pattern=rf"^[A-Za-z0-9._/-]*{KEY_PATTERN}$",
+        ),
+        "RequestId": text("The request's id, by which the log knows it.", pattern=f"^{REQUEST_ID_PATTERN}$"),
+        "Sha256": text("A SHA-256 in lowercase hex.", pattern=f"^{SHA256_PATTERN}$"),
+        "Problem": _problem(),
+        "Receipt": _receipt(),
+        "Report": _report(),
+        "Receipts": closed(
+            "One receipt for each file of the form, in its order.", {"receipts": items(refer("Receipt"), minItems=1)}
+        ),
+        "Strategies": _strategies(),
+    }
+
+
+def _problem() -> Node:
+    return closed(
+        "A problem details object (RFC 9457), with a stable `code` and the request's id.",
+        {
+            "type": text("A URN that ends in the code.", format="uri"),
+            "title": {"type": "string", "enum": [error.title for error in ERRORS.values()]},
+            "status": {"type": "integer", "enum": sorted({error.status for error in ERRORS.values()})},
+            "detail": text("One sentence or more on this very request, for the person who sent it."),
+            "code": named("What went wrong, for programs.", {error.code: sentence(error) for error in ERRORS.values()}),
+            "request_id": refer("RequestId"),
+        },
+    )
+
+
+def _receipt() -> Node:
+    return _of_dataclass(
+        Receipt,
+        {
+            "key": refer("Key"),
+            "size": {"minimum": 0},
+            "sha256": refer("Sha256"),
+            "parts": {"minimum": 1},
+            "framework": refer("Framework"),
+            "handoff": refer("Handoff"),
+            "hook": refer("Hook"),
+            "request_id": refer("RequestId"),
+            "elapsed_ms": {"minimum": 0},
+        },
+    )
+
+
+def _report() -> Node:
+    return _of_dataclass(
+        Report,
+        {"cause": refer("Cause"), "framework": refer("Framework"), "request_id": refer("RequestId")},
+    )
+
+
+def _of_dataclass(sent: type[Receipt | Report], more: Node) -> Node:
+    """What a dataclass is as JSON: its fields with their types, and what else is known of some."""
+    members = {field.name: {"type": TYPES[field.type], **more.get(field.name, {})} for field in fields(sent)}
+    return closed(sentence(sent), members)
+
+
+def _strategies() -> Node:
+    example = strategies_example()
+    verdict = {"type": "string", "enum": list(get_args(Verdict.__value__))}
+    limits = {name: {"type": "integer", "minimum": 1} for name in example["limits"]}
+    pair = {"handoff": refer("Handoff"), "hook": refer("Hook")}
+    return closed(
+        "What this app does with a file, by hand-off, hook and size.",
+        {
+            "framework": refer("Framework"),
+            "limits": closed("What one form may hold, in bytes and counts, and how it is sent on.", limits),
+            "default": closed("What an upload gets that names neither.", pair),
+            "size_classes": items(
+                closed(
+                    "A size at which hand-offs behave differently.",
+                    {
+                        "name": {"type": "string", "enum": list(SIZE_CLASSES)},
+                        "bytes": count("The size that stands for it."),
+                        "sentence": text("What happens to such a file."),
+                    },
+                )
+            ),
+            "strategies": items(
+                closed(
+                    "One pair.",
+                    {
+                        **pair,
+                        "verdicts": closed(
+                            "What becomes of a file, by size class.", dict.fromkeys(SIZE_CLASSES, verdict)
+                        ),
+                        "memory": text("The memory that one upload takes."),
+                        "disk": text("The disk that one upload takes."),
+                        "sentence": text("What to know of it."),
+                    },
+                )
+            ),
+        },
+    )

@@ -1,0 +1,216 @@
+"""The OpenAPI document: valid, complete, and of one mind with the routing tables of both apps."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from flask import Flask
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from quart import Quart
+from werkzeug.routing import Map
+
+import flask_app
+import quart_app
+from handoff import errors
+from handoff.keys import is_key, new_key
+from handoff.receipt import Receipt
+from handoff.settings import Settings
+from handoff.strategies import HANDOFFS, HOOKS
+from handoff.web import openapi
+from handoff.web.schemas import KEY
+
+DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document()))
+METHODS = ("get", "head", "post", "put", "patch", "delete")
+OPERATIONS = [
+    pytest.param(path, method, id=f"{method.upper()} {path}")
+    for path, item in DOCUMENT["paths"].items()
+    for method in METHODS
+    if method in item
+]
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    """The node itself, or the one it refers to."""
+    if "$ref" not in node:
+        return node
+    found: Any = DOCUMENT
+    for name in node["$ref"].removeprefix("#/").split("/"):
+        found = found[name]
+    return resolved(found)
+
+
+def operation(path: str, method: str) -> dict[str, Any]:
+    """One operation, with the parameters of its path."""
+    item: dict[str, Any] = DOCUMENT["paths"][path]
+    described: dict[str, Any] = item[method]
+    return described | {"parameters": item.get("parameters", []) + described.get("parameters", [])}
+
+
+def nodes(node: object, where: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object in the document, with where it stands."""
+    if isinstance(node, dict):
+        yield where, node
+        for name, child in node.items():
+            yield from nodes(child, f"{where}/{name}")
+    elif isinstance(node, list):
+        for number, child in enumerate(node):
+            yield from nodes(child, f"{where}/{number}")
+
+
+def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Every example, with where it stands and the schema that it is one of."""
+    for where, node in nodes(DOCUMENT):
+        if "schema" in node and "example" in node:
+            yield f"{where}/example", node["schema"], node["example"]
+        if "schema" in node and "examples" in node:
+            for name, example in node["examples"].items():
+                yield f"{where}/examples/{name}", node["schema"], resolved(example)["value"]
+
+
+def shown(url_map: Map) -> dict[str, set[str]]:
+    """What a routing table answers, in the document's words; OPTIONS is on every path, and said so once for all."""
+    found: dict[str, set[str]] = {}
+    for rule in url_map.iter_rules():
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        found.setdefault(path, set()).update(method.lower() for method in (rule.methods or set()) - {"OPTIONS"})
+    return found
+
+
+def test_the_document_is_valid() -> None:
+    """It is OpenAPI 3.1, its schemas are schemas, and its references lead somewhere."""
+    assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
+    for schema in DOCUMENT["components"]["schemas"].values():
+        OAS31Validator.check_schema(schema)
+    for _, node in nodes(DOCUMENT):
+        assert resolved(node) is not None
+
+
+def test_nothing_stands_in_it_unused() -> None:
+    """Each component is referred to, but for the two answers of addresses that the document does not have."""
+    used = {node["$ref"] for _, node in nodes(DOCUMENT) if "$ref" in node}
+    defined = {f"#/components/{kind}/{name}" for kind, some in DOCUMENT["components"].items() for name in some}
+    assert defined - used == {"#/components/responses/NotFound", "#/components/responses/MethodNotAllowed"}
+
+
+@pytest.mark.parametrize(("schema", "example"), [pytest.param(*rest, id=where) for where, *rest in examples()])
+def test_an_example_is_one(schema: dict[str, Any], example: object) -> None:
+    """Each example is what its schema asks for."""
+    whole = schema | {"components": DOCUMENT["components"]}
+    OAS31Validator(whole, format_checker=oas31_format_checker).validate(example)
+
+
+@pytest.mark.parametrize(
+    "create_app",
+    [pytest.param(flask_app.create_app, id="flask"), pytest.param(quart_app.create_app, id="quart")],
+)
+def test_the_routes_are_those_of_the_app(create_app: Callable[[Settings], Flask | Quart]) -> None:
+    """Each path of an app is in the document with exactly its methods, and the document has no other."""
+    documented = {path: set(METHODS) & set(item) for path, item in DOCUMENT["paths"].items()}
+    assert documented == shown(create_app(Settings()).url_map)
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_an_operation_is_complete(path: str, method: str) -> None:
+    """It has a name, a summary, its path's parameters; each answer has words, the request's id, and an example."""
+    described = operation(path, method)
+    assert described["operationId"]
+    assert described["summary"]
+    parameters = [resolved(parameter) for parameter in described["parameters"]]
+    assert {one["name"] for one in parameters if one["in"] == "path"} == set(re.findall(r"{(\w+)}", path))
+    assert "X-Request-Id" in {one["name"] for one in parameters if one["in"] == "header"}
+    assert {"2", "5"} <= {status[0] for status in described["responses"]}
+    for status, response in described["responses"].items():
+        assert response["description"]
+        assert "X-Request-Id" in response["headers"]
+        assert ("content" in response) == (method != "head" and status != "204")
+        for content in response.get("content", {}).values():
+            assert content["examples"]
+
+
+def test_operations_have_names_of_their_own() -> None:
+    """No operationId is there twice."""
+    names = [operation(*parameter.values)["operationId"] for parameter in OPERATIONS]  # type: ignore[arg-type] # values are any objects to pytest
+    assert len(set(names)) == len(names)
+
+
+def test_every_error_is_in_it() -> None:
+    """Each error that a client can be told is a code of the schema, an example, and an answer of its own status."""
+    told = {
+        error.code: error.status
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, errors.UploadError) and error.__name__ in errors_with_code()
+    }
+    assert set(DOCUMENT["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == set(told)
+    assert set(DOCUMENT["components"]["examples"]) == set(told)
+    answered: dict[str, set[int]] = {}
+    for where, node in nodes(DOCUMENT):
+        if where.endswith("/application/problem+json"):
+            narrowed = node["schema"]["properties"]
+            for code in narrowed["code"]["enum"]:
+                answered.setdefault(code, set()).add(narrowed["status"]["const"])
+    assert answered == {code: {status} for code, status in told.items()}
+
+
+def errors_with_code() -> set[str]:
+    """The names that the tree in the module's docstring gives a code."""
+    return set(re.findall(r"(\w+) +\d{3} [a-z-]+", errors.__doc__ or ""))
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_headers_that_an_error_needs_are_described(path: str, method: str) -> None:
+    """A 416 says how long the object is, a 503 when to try again, a 201 where the object is."""
+    needed = {"201": "Location", "206": "Content-Range", "416": "Content-Range", "503": "Retry-After"}
+    for status, response in operation(path, method)["responses"].items():
+        assert needed.get(status, "X-Request-Id") in response["headers"]
+
+
+def test_a_method_that_is_not_allowed_is_answered_with_those_that_are() -> None:
+    """405 has Allow."""
+    assert "Allow" in DOCUMENT["components"]["responses"]["MethodNotAllowed"]["headers"]
+
+
+def test_names_are_those_of_the_grid() -> None:
+    """Hand-offs and hooks have the grid's names, in its order, and its sentences."""
+    schemas = DOCUMENT["components"]["schemas"]
+    assert schemas["Handoff"]["enum"] == list(HANDOFFS)
+    assert schemas["Hook"]["enum"] == list(HOOKS)
+    assert all(handoff.sentence in schemas["Handoff"]["description"] for handoff in HANDOFFS.values())
+    assert all(hook.sentence in schemas["Hook"]["description"] for hook in HOOKS.values())
+
+
+def test_a_receipt_is_described_member_by_member() -> None:
+    """The schema has the members of the dataclass, in its order, all of them required and typed."""
+    receipt = DOCUMENT["components"]["schemas"]["Receipt"]
+    names = [field.name for field in fields(Receipt)]
+    assert list(receipt["properties"]) == receipt["required"] == names
+    types = [receipt["properties"][name]["type"] for name in names]
+    assert types == [{"str": "string", "int": "integer", "float": "number"}[f.type.__name__] for f in fields(Receipt)]  # type: ignore[union-attr] # none is in quotes
+
+
+def test_links_name_operations() -> None:
+    """A link leads to an operation of the document."""
+    names = {operation(*parameter.values)["operationId"] for parameter in OPERATIONS}  # type: ignore[arg-type] # likewise
+    linked = {node["operationId"] for where, node in nodes(DOCUMENT) if re.search(r"/links/\w+$", where)}
+    assert linked
+    assert linked <= names
+
+
+def test_a_lost_file_is_a_documented_answer() -> None:
+    """`file-closed` is among the answers of an upload, with the words that explain it."""
+    answer = DOCUMENT["paths"]["/uploads/{handoff}"]["post"]["responses"]["500"]["content"]["application/problem+json"]
+    assert "copy_current_request_context" in resolved(answer["examples"]["file-closed"])["value"]["detail"]
+
+
+@pytest.mark.parametrize("prefix", ["", "some/prefix/", "prefix-"])
+@pytest.mark.parametrize("filename", ["a.txt", "", "..", "Übung 1.bin", "x" * 300])
+def test_a_key_is_described_as_it_is_made(prefix: str, filename: str) -> None:
+    """The pattern takes what `new_key` makes, under any prefix, and no name that is no key."""
+    pattern = DOCUMENT["components"]["schemas"]["Key"]["pattern"]
+    key = new_key(prefix, filename)
+    assert re.search(pattern, key)
+    assert not re.search(pattern, key.rpartition("/")[0] + "/..")
+    assert is_key("", KEY)
