@@ -3,6 +3,7 @@
 # make serve   the S3 server and both apps, until Ctrl-C
 # make lock    pin the dependencies anew (needs uv)
 #
+# UPLOAD_S3 chooses the S3 server of demo and serve: moto (default), rclone, or the URL of one that runs already.
 # Needs Python 3.13 or newer; name one with PYTHON=… if it is not found.
 
 VENV := .venv
@@ -31,8 +32,10 @@ lint: $(READY)
 unit: $(READY)
 	$(BIN)/pytest tests/unit --cov --cov-fail-under=100
 
+# The whole of it on two stores that differ (tests/contract/store_differences.py); the crowd is large on one of them.
 contract: $(READY)
-	$(BIN)/pytest tests/contract
+	$(BIN)/pytest tests/contract --store moto
+	$(BIN)/pytest tests/contract --store rclone --at-once 10
 
 processes: $(READY)
 	$(BIN)/pytest tests/processes

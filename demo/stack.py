@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -21,7 +21,10 @@ START_SECONDS = 60.0
 #: How each app is started, on the socket it inherits: the command of its README section, but for the address.
 COMMANDS = {
     "flask": python("gunicorn", "-c", "flask_app/gunicorn.conf.py", "-b", "fd://{fd}", "flask_app.wsgi:app"),
-    "quart": python("hypercorn", "-c", "quart_app/hypercorn.toml", "-b", "fd://{fd}", "quart_app.asgi:app"),
+    "quart": python(
+        *("hypercorn", "-c", "quart_app/hypercorn.toml", "-b", "fd://{fd}"),
+        *("--graceful-timeout", "{drain}", "quart_app.asgi:app"),
+    ),
 }
 
 
@@ -59,9 +62,16 @@ def running(
         settings = Settings.from_env(environ)
     except SettingsError as error:
         raise StartError(str(error)) from None
-    listeners = {name: listen(name, f"{name.upper()}_PORT", (ports or {}).get(name, 0)) for name in COMMANDS}
     servers: list[Server] = []
-    with tempfile.TemporaryFile() if log_path is None else log_path.open("w+b") as file, ending(servers):
+    with (
+        ExitStack() as exits,
+        tempfile.TemporaryFile() if log_path is None else log_path.open("w+b") as file,
+        ending(servers),
+    ):
+        listeners = {
+            name: exits.enter_context(listen(name, f"{name.upper()}_PORT", (ports or {}).get(name, 0)))
+            for name in COMMANDS
+        }
         log = None if log_path is None else file
         store = stores.start(environ.get("UPLOAD_S3") or "moto", environ, log)
         stack = Stack(store, settings, environ, servers)
@@ -70,15 +80,12 @@ def running(
             create_bucket(stack, log)
         environ |= {**store.environ, "UPLOAD_S3_ENDPOINT_URL": store.endpoint_url}
         for name, command in COMMANDS.items():
-            listener = listeners.pop(name)
-            app = Server(name, command, listener, environ, log=log, drain_seconds=settings.drain_seconds)
+            app = Server(name, command, listeners[name], environ, log=log, drain_seconds=settings.drain_seconds)
             stack.apps[name] = app
             servers.append(app)
         for app in stack.apps.values():
             wait_until_ready(stack, app.url + "/readyz", log)
         yield stack
-    for listener in listeners.values():
-        listener.close()
 
 
 def create_bucket(stack: Stack, log: IO[bytes] | None) -> None:

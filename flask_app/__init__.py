@@ -20,6 +20,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     app = Flask(__name__, static_folder=None)
     app.request_class = Request
+    app.json.ensure_ascii = False  # type: ignore[attr-defined] # Flask's own provider has it
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     store = Store(settings or Settings.from_env(os.environ))

@@ -4,6 +4,7 @@ One process with many threads: an upload spends its time waiting for the client 
 `UPLOAD_*` holds for each process. More processes (`--workers`) multiply them all.
 """
 
+import math
 import os
 import sys
 from typing import Any
@@ -23,7 +24,7 @@ workers = 1
 threads = settings.max_concurrent + 8
 # For gthread this is how long a worker may be silent as a whole, not how long an upload may take.
 timeout = 60
-graceful_timeout = round(settings.drain_seconds)
+graceful_timeout = math.ceil(settings.drain_seconds)
 keepalive = 5
 # Its place is one for all gunicorns of a user, and nobody here uses it.
 control_socket_disable = True

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast, override
 
 import flask
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
-from werkzeug.exceptions import ClientDisconnected, HTTPException
+from werkzeug.exceptions import HTTPException
 from werkzeug.formparser import FormDataParser as WerkzeugFormDataParser
 
 from handoff.digest import to_content_digest
@@ -82,10 +82,9 @@ class FormDataParser(WerkzeugFormDataParser):
         parser = FormParser(mimetype, (options or {}).get("boundary"), content_length, self._settings.limits)
         form = FormFiller()
         try:
-            with idle_timeout(self._socket, self._settings.idle_timeout):
-                while chunk := stream.read(READ_BYTES):
-                    for event in parser.receive(chunk):
-                        form.take(event)
+            for chunk in read_body(stream, self._socket, self._settings.idle_timeout):
+                for event in parser.receive(chunk):
+                    form.take(event)
             parser.finish()
         except BaseException:
             form.close()
@@ -115,12 +114,11 @@ class Request(flask.Request):
         reset, and the answer may be lost with it.
         """
         deadline, discarded = time.monotonic() + DISCARD_SECONDS, 0
-        with suppress(OSError, HTTPException, UploadError), idle_timeout(self._socket, DISCARD_SECONDS):
-            while discarded < DISCARD_BYTES and time.monotonic() < deadline:
-                chunk = self.stream.read(READ_BYTES)
-                if not chunk:
-                    return
+        with suppress(OSError, HTTPException, UploadError):
+            for chunk in read_body(self.stream, self._socket, DISCARD_SECONDS):
                 discarded += len(chunk)
+                if discarded > DISCARD_BYTES or time.monotonic() > deadline:
+                    return
 
     @property
     def _socket(self) -> Any:
@@ -133,25 +131,29 @@ class Request(flask.Request):
         return FormDataParser(settings, self._socket, self.parameter_storage_class)
 
 
-@contextmanager
-def idle_timeout(socket: Any, seconds: float) -> Iterator[None]:
-    """Let no read from the client's socket last longer, if the server gave us the socket.
+def read_body(stream: IO[bytes], socket: Any, idle_seconds: float) -> Iterator[bytes]:
+    """The body's chunks as they arrive, none of them empty.
 
     Raises:
-        RequestTimedOut: nothing arrived for so long.
-        FormMalformed: the client went away, or the body ended before its declared length.
+        RequestTimedOut: nothing arrived for so long, if the server gave us the socket to say so.
+        FormMalformed: the client went away, the body ended before its declared length, or its chunks are broken.
     """
     before = socket.gettimeout() if socket is not None else None
     try:
         if socket is not None:
-            socket.settimeout(seconds)
-        yield
-    except TimeoutError as error:
-        raise RequestTimedOut(f"Nothing of the body arrived for {seconds:g} seconds.") from error
-    except ClientDisconnected as error:
-        if isinstance(error.__context__, TimeoutError):
-            raise RequestTimedOut(f"Nothing of the body arrived for {seconds:g} seconds.") from error
-        raise FormMalformed("The body ended before it was complete.") from error
+            socket.settimeout(idle_seconds)
+        while chunk := _read(stream, idle_seconds):
+            yield chunk
     finally:
         if socket is not None:
             socket.settimeout(before)
+
+
+def _read(stream: IO[bytes], idle_seconds: float) -> bytes:
+    try:
+        return stream.read(READ_BYTES)
+    except Exception as error:
+        # Each server has its own error for a broken body, and Werkzeug puts one of its own on top.
+        if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+            raise RequestTimedOut(f"Nothing of the body arrived for {idle_seconds:g} seconds.") from error
+        raise FormMalformed("The body ended before it was complete, or its chunks are broken.") from error

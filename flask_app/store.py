@@ -227,7 +227,7 @@ def _expect_nothing_without_content(request: Any, **_event: Any) -> None:
 
     With it, a server answers at once, and botocore takes that answer for the next one's: boto/botocore#3755.
     """
-    if request.headers.get("Content-Length") in ("0", b"0"):
+    if request.headers.get("Content-Length") == "0":
         request.headers.pop("Expect", None)
 
 

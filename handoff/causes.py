@@ -36,13 +36,13 @@ CAUSES = {
             "boto3's upload_fileobj closes the file it was given when it fits under the multipart threshold of 8 MiB, "
             f"and leaves it open above ({ISSUE_B}): whatever reads it next finds it closed. put_object closes nothing, "
             "and aioboto3's upload_fileobj reads the file itself and leaves it open.",
-            "The hand-off 'read_early', with a new BytesIO for each use, or 'temp_file'.",
+            "The hand-off 'read_early', with a new BytesIO for each use; upload_fileobj closes a temporary file too.",
         ),
         Cause(
             "after_response",
             "The view hands the file to a thread or a task and answers. At the end of the request its context is "
             "popped, which closes every file of the request; what reads the file later finds it closed.",
-            "The hand-off 'read_early', 'temp_file' or 'byte_queue': none of them gives the file itself away.",
+            "The hand-off 'read_early': the bytes are yours as long as you need them. Or answer when all is stored.",
         ),
     )
 }

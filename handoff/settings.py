@@ -129,10 +129,8 @@ class Settings:
         try:
             return cls(**values)  # type: ignore[arg-type] # _read gives each field its own type
         except SettingsError as error:
-            given = environ.get(error.variable, "").strip()
-            if not given:
-                raise
-            raise SettingsError(error.variable, given, error.wanted) from None
+            # Only a value that was given can be wrong: the defaults fit whatever else is set.
+            raise SettingsError(error.variable, environ[error.variable].strip(), error.wanted) from None
 
 
 def variable(name: str) -> str:

@@ -73,7 +73,7 @@ HOOKS = {
     for hook in (
         Hook(
             "copied",
-            "copy_current_request_context: has the whole request, and closes its files when it returns.",
+            "copy_current_request_context: has the whole request, closes all its files as it returns.",
         ),
         Hook("bound", "functools.partial over plain values: cannot close anything, cannot be wrong."),
         Hook("snapshot", "a copy of the context variables for each call: has the request, pops nothing."),

@@ -21,6 +21,7 @@ def create_app(settings: Settings | None = None) -> Quart:
     app = Quart(__name__, static_folder=None)
     app.request_class = Request
     app.asgi_http_class = Connection
+    app.json.ensure_ascii = False  # type: ignore[attr-defined] # Quart's own provider has it
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     # Ours is an idle timeout: these two would cut an upload or a download that is slow but moving.

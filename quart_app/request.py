@@ -228,7 +228,7 @@ async def read_body(body: QuartBody, idle_seconds: float) -> AsyncIterator[bytes
     except TimeoutError as error:
         raise RequestTimedOut(f"Nothing of the body arrived for {idle_seconds:g} seconds.") from error
     except ClientDisconnectedError as error:
-        raise FormMalformed("The body ended before it was complete.") from error
+        raise FormMalformed("The body ended before it was complete, or its chunks are broken.") from error
 
 
 async def close_files(files: list[FileStorage]) -> None:

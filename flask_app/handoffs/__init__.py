@@ -1,7 +1,7 @@
 """One short file for each way of handing an upload's bytes over; `diff` any of them with its Quart twin.
 
 Each has one function, `hand_off(file, upload)`: `file` is the request's FileStorage, `upload` whatever puts a readable
-file into S3, such as `lambda body: client.put_object(Bucket=…, Key=…, Body=body)`. None needs anything else of ours.
+file into S3, such as `lambda body: client.upload_fileobj(body, BUCKET, key)`. None needs anything else of ours.
 """
 
 from collections.abc import Callable

@@ -3,6 +3,7 @@
 Choose it when the upload must run in another thread: the thread gets bytes, never the request's file. Costs the queue
 in memory, and a thread. The trap: as long as the view reads, the file must stay open; a hook in a copied context closes
 it at the first call to S3, which for a file of one part comes after the last byte was read, for a larger one before.
+`upload` gets what cannot seek: `upload_fileobj` takes it, `put_object` does not. It must have read it when it returns.
 """
 
 import io
@@ -23,6 +24,7 @@ class QueueReader(io.RawIOBase):
     def __init__(self) -> None:
         super().__init__()
         self.chunks: Queue[bytes] = Queue(QUEUE_CHUNKS)
+        self.complete = False
         self.failure: BaseException | None = None
         self._ahead = memoryview(b"")
 
@@ -36,9 +38,9 @@ class QueueReader(io.RawIOBase):
             try:
                 self._ahead = memoryview(self.chunks.get())
             except ShutDown:
-                if self.failure is not None:
-                    raise self.failure from None
-                return 0
+                if self.complete:
+                    return 0
+                raise self.failure or ValueError("read after the hand-off has ended") from None
         room = memoryview(buffer)
         size = min(len(room), len(self._ahead))
         room[:size] = self._ahead[:size]
@@ -54,6 +56,7 @@ def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
         try:
             while chunk := file.stream.read(CHUNK_BYTES):
                 reader.chunks.put(chunk)
+            reader.complete = True
         except ShutDown:
             pass  # the uploader has ended before the file: its error comes with its result
         except BaseException as error:
@@ -66,7 +69,9 @@ def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
 
 def _upload[T](upload: Callable[[IO[bytes]], T], reader: QueueReader) -> T:
     try:
-        # Buffered, so that a read gives as much as was asked for: S3 takes no short parts.
-        return upload(cast("IO[bytes]", io.BufferedReader(reader, CHUNK_BYTES)))
+        # Buffered, so that a read gives as much as was asked for: S3 takes no short parts. Closed at the end, so that
+        # whoever still reads it later gets an error, not an empty file.
+        with io.BufferedReader(reader, CHUNK_BYTES) as body:
+            return upload(cast("IO[bytes]", body))
     finally:
         reader.chunks.shutdown(immediate=True)

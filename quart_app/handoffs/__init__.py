@@ -1,7 +1,7 @@
 """One short file for each way of handing an upload's bytes over; `diff` any of them with its Flask twin.
 
 Each has one function, `hand_off(file, upload)`: `file` is the request's FileStorage, `upload` whatever puts a readable
-file into S3, such as `lambda body: client.put_object(Bucket=…, Key=…, Body=body)` with a client of aioboto3. None needs
+file into S3, such as `lambda body: client.upload_fileobj(body, BUCKET, key)` with a client of aioboto3. None needs
 anything else of ours.
 """
 

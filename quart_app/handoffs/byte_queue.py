@@ -3,6 +3,7 @@
 Choose it when the upload must run in another task: the task gets bytes, never the request's file. Costs the queue
 in memory, and a task. The trap: as long as the view reads, the file must stay open; a hook in a copied context closes
 it at the first call to S3, which for a file of one part comes after the last byte was read, for a larger one before.
+`upload` gets what cannot seek: `upload_fileobj` takes it, `put_object` does not. It must have read it when it returns.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ class QueueReader:
 
     def __init__(self) -> None:
         self.chunks: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_CHUNKS)
+        self.complete = False
         self._ahead = bytearray()
 
     async def read(self, size: int) -> bytes:
@@ -27,7 +29,9 @@ class QueueReader:
             try:
                 self._ahead += await self.chunks.get()
             except asyncio.QueueShutDown:
-                break
+                if self.complete:
+                    break
+                raise ValueError("read after the hand-off has ended") from None
         data = bytes(self._ahead[:size])
         del self._ahead[:size]
         return data
@@ -40,6 +44,7 @@ async def hand_off[T](file: FileStorage, upload: Callable[[QueueReader], Awaitab
     try:
         while chunk := await asyncio.to_thread(file.stream.read, CHUNK_BYTES):
             await reader.chunks.put(chunk)
+        reader.complete = True
     except asyncio.QueueShutDown:
         pass  # the uploader has ended before the file: its error comes with its result
     except BaseException:
@@ -54,4 +59,5 @@ async def _upload[T](upload: Callable[[QueueReader], Awaitable[T]], reader: Queu
     try:
         return await upload(reader)
     finally:
+        reader.complete = False  # whoever still reads it later gets an error, not an empty file
         reader.chunks.shutdown(immediate=True)

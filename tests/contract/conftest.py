@@ -1,18 +1,23 @@
 """Where the apps and their store are: named on the command line, or started for this session."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from contract.api import Api
 from contract.bucket import Bucket
+from contract.store_differences import Behaviour, behaviour_of
 
 from demo import stack
 from demo.stores import Store
 
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
 #: What the suite starts the apps with; an app of one's own must be started alike (see README.md in this folder).
 SETTINGS = {
-    "UPLOAD_S3": "moto",
     "UPLOAD_BUCKET": "contract",
     "UPLOAD_KEY_PREFIX": "some/prefix/",
     "UPLOAD_PART_BYTES": "5 MiB",
@@ -26,8 +31,10 @@ OWN = ("flask", "quart")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where to find apps that run already."""
+    """The store to start, or where to find apps that run already."""
     group = parser.getgroup("contract")
+    group.addoption("--store", help="the S3 server, as UPLOAD_S3 names it and by default; moto without that")
+    group.addoption("--at-once", type=int, default=50, help="how many uploads the tests of concurrency send at once")
     group.addoption("--base-url", action="append", default=[], help="an app to hold to the contract; again for more")
     group.addoption("--s3-endpoint", help="the S3 server that the apps at --base-url store into")
 
@@ -43,24 +50,49 @@ def running(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Store, dict[str, str], stack.Stack | None]]:
     """The store and the apps' addresses by name; the stack that was started, if any was."""
+    choice = pytestconfig.getoption("store")
     if urls := pytestconfig.getoption("base_url"):
         endpoint = pytestconfig.getoption("s3_endpoint")
         if not endpoint:
             raise pytest.UsageError("--base-url needs --s3-endpoint: what the apps store is read back from there")
-        yield Store("given", endpoint), {url: url.rstrip("/") for url in urls}, None
+        yield Store(choice or "given", endpoint), {url: url.rstrip("/") for url in urls}, None
         return
     folder: Path = tmp_path_factory.mktemp("contract")
-    with stack.running(SETTINGS | {"TMPDIR": str(folder)}, log_path=folder / "servers.log") as started:
+    environ = SETTINGS | {"UPLOAD_S3": choice or os.environ.get("UPLOAD_S3", ""), "TMPDIR": str(folder)}
+    with stack.running(environ, log_path=folder / "servers.log") as started:
         yield started.store, {name: server.url for name, server in started.apps.items()}, started
 
 
 @pytest.fixture(scope="session")
-def bucket(running: tuple[Store, dict[str, str], stack.Stack | None]) -> Iterator[Bucket]:
-    """The apps' bucket, by a client of the suite's own."""
-    store, _, started = running
-    client = store.client()
-    yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], started)
+def running_store(running: tuple[Store, dict[str, str], stack.Stack | None]) -> Store:
+    """The S3 server."""
+    return running[0]
+
+
+@pytest.fixture(scope="session")
+def behaviour(running_store: Store) -> Behaviour:
+    """In what the store is S3 and in what it is not."""
+    return behaviour_of(running_store.name)
+
+
+@pytest.fixture(scope="session")
+def at_once(pytestconfig: pytest.Config) -> int:
+    """How many uploads are many."""
+    return int(pytestconfig.getoption("at_once"))
+
+
+@pytest.fixture(scope="session")
+def s3(running_store: Store) -> "Iterator[S3Client]":
+    """A client of the suite's own."""
+    client = running_store.client()
+    yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def bucket(running: tuple[Store, dict[str, str], stack.Stack | None], s3: "S3Client", behaviour: Behaviour) -> Bucket:
+    """The apps' bucket."""
+    return Bucket(s3, SETTINGS["UPLOAD_BUCKET"], running[2], behaviour)
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
-"""Many uploads at once: the hook stamps each object with its own request's id, never another's."""
+"""Many uploads at once: every object has its own bytes, and its own request's id, never another's."""
 
 import asyncio
+import itertools
 import os
 import uuid
+from dataclasses import dataclass, field
 
 import httpx
 import pytest
@@ -11,37 +13,71 @@ from contract.bucket import Bucket
 
 from handoff.strategies import HANDOFFS, HOOKS, LOST, LOST_CODE, outcomes
 
-AT_ONCE = 50
+
+@dataclass
+class Sent:
+    """One upload on its way."""
+
+    handoff: str
+    hook: str
+    data: bytes
+    request_id: str = field(default_factory=lambda: f"at-once-{uuid.uuid4().hex}")
 
 
-@pytest.mark.parametrize("kind", [pytest.param("memory", id="put"), pytest.param("parts", id="multipart")])
-@pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("handoff", HANDOFFS)
-async def test_fifty_at_once_are_each_stamped_with_their_own_id(
-    app: Api, bucket: Bucket, handoff: str, hook: str, kind: str
-) -> None:
-    """Of 50 uploads at once, each object has its own request's id and its own bytes, or each is refused as known."""
-    filler = os.urandom(app.limits["part_bytes"]) if kind == "parts" else b""
-    files = {f"at-once-{uuid.uuid4().hex}": filler + os.urandom(60) for _ in range(AT_ONCE)}
+async def send_all(app: Api, uploads: list[Sent]) -> list[httpx.Response]:
+    """Send all of them at once, each on a connection of its own."""
 
-    async def upload(client: httpx.AsyncClient, request_id: str, data: bytes) -> httpx.Response:
+    async def send(client: httpx.AsyncClient, upload: Sent) -> httpx.Response:
         return await client.post(
-            f"/uploads/{handoff}",
-            params={"hook": hook},
-            content=form(part("file", data, "name")),
-            headers={"Content-Type": CONTENT_TYPE, "X-Request-Id": request_id},
+            f"/uploads/{upload.handoff}",
+            params={"hook": upload.hook},
+            content=form(part("file", upload.data, "name")),
+            headers={"Content-Type": CONTENT_TYPE, "X-Request-Id": upload.request_id},
         )
 
-    limits = httpx.Limits(max_connections=AT_ONCE)
+    limits = httpx.Limits(max_connections=len(uploads))
     async with httpx.AsyncClient(base_url=app.url, timeout=300, limits=limits) as client:
-        answers = await asyncio.gather(*(upload(client, *file) for file in files.items()))
-    for (request_id, data), answer in zip(files.items(), answers, strict=True):
-        app.remember(answer)
-        possible = outcomes(app.framework, handoff, hook, len(data), app.limits["part_bytes"])
-        if possible == {LOST} or (LOST in possible and not answer.is_success):
-            check_problem(answer, 500, LOST_CODE)
-            continue
-        assert answer.status_code == 201, answer.text
-        (receipt,) = answer.json()["receipts"]
-        assert receipt["request_id"] == request_id
-        bucket.check_receipt(receipt, data)
+        return await asyncio.gather(*(send(client, upload) for upload in uploads))
+
+
+def check(app: Api, bucket: Bucket, upload: Sent, answer: httpx.Response) -> None:
+    """Assert that an upload was stored whole under its own id, or lost as its cell is known to lose it."""
+    app.remember(answer)
+    possible = outcomes(app.framework, upload.handoff, upload.hook, len(upload.data), app.limits["part_bytes"])
+    if possible == {LOST} or (LOST in possible and not answer.is_success):
+        check_problem(answer, 500, LOST_CODE)
+        return
+    assert answer.status_code == 201, answer.text
+    (receipt,) = answer.json()["receipts"]
+    assert receipt["request_id"] == upload.request_id
+    bucket.check_receipt(receipt, upload.data)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("handoff", HANDOFFS)
+async def test_many_at_once_are_each_stamped_with_their_own_id(
+    app: Api, bucket: Bucket, at_once: int, handoff: str, hook: str
+) -> None:
+    """Of many uploads at once, each object has its own request's id and its own bytes, or each is lost as known.
+
+    Every fifth is a multipart upload, so that both kinds of first call, put and create, meet in the one client.
+    """
+    filler = os.urandom(app.limits["part_bytes"])
+    sizes = [len(filler) if number % 5 == 0 else 0 for number in range(at_once)]
+    uploads = [Sent(handoff, hook, filler[:size] + os.urandom(60)) for size in sizes]
+    for upload, answer in zip(uploads, await send_all(app, uploads), strict=True):
+        check(app, bucket, upload, answer)
+
+
+async def test_a_crowd_of_all_kinds_is_stored_right(app: Api, bucket: Bucket, at_once: int) -> None:
+    """Four times as many at once, of every hand-off, hook and size: each is stored whole, or lost as known."""
+    part_bytes = app.limits["part_bytes"]
+    sizes = (0, 1, 60_000, 500_001, 1_000_000, part_bytes, 2 * part_bytes + 1)
+    filler = os.urandom(max(sizes))
+    cells = itertools.product(HANDOFFS, HOOKS, sizes)
+    uploads = [
+        Sent(handoff, hook, (uuid.uuid4().bytes + filler)[:size])
+        for handoff, hook, size in itertools.islice(itertools.cycle(cells), 4 * at_once)
+    ]
+    for upload, answer in zip(uploads, await send_all(app, uploads), strict=True):
+        check(app, bucket, upload, answer)

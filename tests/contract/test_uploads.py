@@ -50,6 +50,14 @@ def test_every_size_is_stored_whole(app: Api, bucket: Bucket, handoff: str, size
 
 
 @pytest.mark.parametrize("handoff", HANDOFFS)
+def test_an_empty_file_does_not_hold_up_the_next(app: Api, handoff: str) -> None:
+    """The connection to S3 works after an empty file: the next one does not wait until a read times out."""
+    app.upload_file(b"", handoff)
+    (receipt,) = app.upload_file(b"1", handoff).json()["receipts"]
+    assert receipt["elapsed_ms"] < 10_000  # UPLOAD_S3_READ_TIMEOUT is 20 s
+
+
+@pytest.mark.parametrize("handoff", HANDOFFS)
 def test_a_body_without_a_declared_length_is_stored_whole(app: Api, bucket: Bucket, handoff: str) -> None:
     """A chunked body goes the same way as one with a Content-Length."""
     data = os.urandom(PART + 1)
@@ -99,6 +107,13 @@ def test_several_files_are_stored_in_order(app: Api, bucket: Bucket, handoff: st
     assert answer.headers["Location"] == f"/objects/{receipts[0]['key']}"
     for receipt, data in zip(receipts, files, strict=True):
         bucket.check_receipt(receipt, data)
+
+
+@pytest.mark.parametrize("handoff", HANDOFFS)
+def test_with_several_files_a_copied_hook_closes_the_ones_to_come(app: Api, handoff: str) -> None:
+    """The hook of the first file's upload closes every file of the request: the second is lost, the first undone."""
+    body = form(part("file", b"first", "1"), part("file", b"second", "2"))
+    check_problem(app.upload(body, f"/uploads/{handoff}", hook="copied"), 500, "file-closed")
 
 
 def digest_field(data: bytes) -> bytes:

@@ -70,6 +70,24 @@ def test_an_upload_that_stops_moving_is_answered(running: stack.Stack, framework
     assert b'"code":"request-timeout"' in answer.replace(b'": "', b'":"')
 
 
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param(b"zz\r\nabc\r\n", id="a size that is no number"),
+        pytest.param(b"3\r\nabcdef\r\n", id="a size too small"),
+    ],
+)
+@pytest.mark.usefixtures("bucket")
+def test_broken_chunks_are_a_broken_form(running: stack.Stack, chunks: bytes) -> None:
+    """Chunks that are none are the client's fault: 400 form-malformed on gunicorn; hypercorn answers them itself."""
+    for framework, code in (("flask", b"form-malformed"), ("quart", b"")):
+        with closing(connect(running, framework)) as connection:
+            connection.sendall(head(None, "temp_file") + chunks)
+            answer = read_answer(connection)
+        assert answer.startswith(b"HTTP/1.1 400"), answer[:300]
+        assert code in answer
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_upload_that_is_slow_but_moving_is_stored(running: stack.Stack, framework: str) -> None:
     """A body that takes longer than the idle timeout as a whole, but never pauses that long, arrives."""

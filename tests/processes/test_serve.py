@@ -21,8 +21,9 @@ END_SECONDS = 60.0
 class Serve:
     """A running `python -m demo.serve`, with every process below it."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, store: str) -> None:
         environ = {**os.environ, "FLASK_PORT": "0", "QUART_PORT": "0", "UPLOAD_DRAIN_SECONDS": "1", "S3_PORT": "0"}
+        environ |= {"UPLOAD_S3": store, "TMPDIR": str(log.parent)}
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
@@ -51,9 +52,15 @@ class Serve:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def store() -> str:
+    """The S3 server, if a test does not choose another."""
+    return "moto"
+
+
+@pytest.fixture
+def serve(tmp_path: Path, store: str) -> Iterator[Serve]:
     """Everything up and ready; killed by id if a test leaves it running."""
-    served = Serve(tmp_path / "serve.log")
+    served = Serve(tmp_path / "serve.log", store)
     yield served
     for pid in (served.process.pid, *served.children):
         with suppress(ProcessLookupError):
@@ -85,9 +92,15 @@ def alive(pids: list[int]) -> list[int]:
     return running
 
 
+def folders(serve: Serve) -> list[Path]:
+    """What rclone keeps its objects in."""
+    return list(serve.log.parent.glob("handoff-rclone-*"))
+
+
+@pytest.mark.parametrize("store", ["moto", "rclone"])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_serve_answers_until_it_is_told_to_end(serve: Serve, signum: signal.Signals) -> None:
-    """Both apps take an upload; Ctrl-C or SIGTERM ends every process with status 0."""
+    """Both apps take an upload; Ctrl-C or SIGTERM ends every process with status 0, and leaves no folder."""
     assert len(serve.children) >= 4  # the store, gunicorn and its worker, hypercorn
     for framework in ("flask", "quart"):
         answer = httpx.post(f"{serve.url(framework)}/uploads", files={"file": ("name", b"data")})
@@ -95,20 +108,30 @@ def test_serve_answers_until_it_is_told_to_end(serve: Serve, signum: signal.Sign
     serve.process.send_signal(signum)
     assert serve.end() == 0, serve.log.read_text()
     assert alive(serve.children) == []
+    assert folders(serve) == []
 
 
-@pytest.mark.parametrize("victim", ["demo.moto_server", "flask_app.wsgi", "quart_app.asgi"])
-def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str) -> None:
+@pytest.mark.parametrize(
+    ("store", "victim", "name"),
+    [
+        pytest.param("moto", "demo.moto_server", "moto died (-9)", id="moto"),
+        pytest.param("rclone", "--auth-key", "rclone died (247)", id="rclone"),
+        pytest.param("moto", "flask_app.wsgi", "flask died (-9)", id="flask"),
+        pytest.param("moto", "quart_app.asgi", "quart died (-9)", id="quart"),
+    ],
+)
+def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str, name: str) -> None:
     """A server that dies takes the rest with it: status 1, and a line that says which one it was."""
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in serve.children}
     pid = min(pid for pid, command in commands.items() if victim in command)
     os.kill(pid, signal.SIGKILL)
     assert serve.end() == 1
-    name = {"demo.moto_server": "moto", "flask_app.wsgi": "flask", "quart_app.asgi": "quart"}[victim]
-    assert f"serve: {name} died (-9); ending the others" in serve.log.read_text()
+    assert f"serve: {name}; ending the others" in serve.log.read_text()
     assert alive(serve.children) == []
+    assert folders(serve) == []
 
 
+@pytest.mark.parametrize("store", ["moto", "rclone"])
 def test_a_killed_serve_takes_its_servers_with_it(serve: Serve) -> None:
     """Even SIGKILL, which nothing can catch, leaves no server behind: the kernel tells them."""
     os.kill(serve.process.pid, signal.SIGKILL)
@@ -117,3 +140,4 @@ def test_a_killed_serve_takes_its_servers_with_it(serve: Serve) -> None:
     while alive(serve.children) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert alive(serve.children) == []
+    assert folders(serve) == []

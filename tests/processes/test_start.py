@@ -43,7 +43,7 @@ def run(command: list[str], environ: dict[str, str]) -> subprocess.CompletedProc
 
 def serve_app(framework: str) -> list[str]:
     """The command that serves an app on any free port."""
-    return [part.replace("fd://{fd}", "127.0.0.1:0") for part in COMMANDS[framework]]
+    return [part.replace("fd://{fd}", "127.0.0.1:0").format(drain=1) for part in COMMANDS[framework]]
 
 
 def own_lines(text: str) -> list[str]:

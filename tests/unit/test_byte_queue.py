@@ -79,6 +79,25 @@ def test_a_failing_file_ends_the_threads_upload() -> None:
     assert threads() == []
 
 
+def test_a_thread_that_reads_too_late_gets_an_error() -> None:
+    """An uploader that returns before it has read, to read elsewhere later, gets an error, never an empty file."""
+    (body,) = [threaded.hand_off(FileStorage(io.BytesIO(DATA)), lambda body: body)]
+    with pytest.raises(ValueError, match="closed file"):
+        body.read(1)
+    assert threads() == []
+
+
+async def test_a_task_that_reads_too_late_gets_an_error() -> None:
+    """The same, where the uploader is a coroutine."""
+
+    async def upload(body: tasked.QueueReader) -> tasked.QueueReader:
+        return body
+
+    body = await tasked.hand_off(QuartFileStorage(io.BytesIO(DATA)), upload)
+    with pytest.raises(ValueError, match="ended"):
+        await body.read(1)
+
+
 async def test_the_task_gets_every_byte() -> None:
     """What the uploader reads is the file, in reads as large as it asked for, and its result is the hand-off's."""
 

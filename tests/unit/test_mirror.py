@@ -24,8 +24,6 @@ FILES_OF_ONE = {
 #: Public names that only one shell's module has, each with its reason.
 NAMES_OF_ONE = {
     ("flask_app", "request.py", "READ_BYTES"): "Flask asks the server for so much, Quart is given messages",
-    ("flask_app", "request.py", "idle_timeout"): "a thread waits on a socket, which needs a timeout of its own",
-    ("quart_app", "request.py", "read_body"): "the same for a task, which waits on a queue",
     ("quart_app", "request.py", "WRITE_BYTES"): "a write to disk would block the loop: it goes to a thread, in bulk",
     ("quart_app", "request.py", "close_files"): "so does closing what is on disk",
     ("quart_app", "request.py", "BODY_MESSAGES"): "Quart has no back-pressure (pallets/quart#152), WSGI has",

@@ -1,0 +1,130 @@
+"""The store itself, asked without an app: what store_differences.py says of it is so."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError, FlexibleChecksumError
+from contract.bucket import Bucket, md5
+from contract.store_differences import Behaviour
+
+from demo.stores import Store
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import CompletedPartTypeDef
+
+MIB = 1024**2
+WRONG_CRC32 = "AAAAAA=="
+
+
+@pytest.fixture
+def key(bucket: Bucket) -> Iterator[str]:
+    """A key for one object, which is removed again."""
+    key = f"store/{uuid.uuid4().hex}"
+    yield key
+    bucket.delete(key)
+
+
+def refusal(call: Callable[..., Any], **arguments: Any) -> str | None:
+    """The code of S3's error, None if it did as it was told."""
+    try:
+        call(**arguments)
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    return None
+
+
+def upload_parts(s3: "S3Client", bucket: str, key: str, *parts: bytes) -> str:
+    """Store an object by a multipart upload and answer its ETag; nothing is left when that fails."""
+    upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    try:
+        sent: list[CompletedPartTypeDef] = []
+        for number, data in enumerate(parts, 1):
+            answer = s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=data)
+            sent.append({"PartNumber": number, "ETag": answer["ETag"]})
+        return s3.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": sent})[
+            "ETag"
+        ].strip('"')
+    except ClientError:
+        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+        raise
+
+
+def test_a_wrong_secret(running_store: Store, bucket: Bucket, behaviour: Behaviour, key: str) -> None:
+    """A request that is signed with another secret is refused."""
+    wrong = replace(running_store, environ={**running_store.environ, "AWS_SECRET_ACCESS_KEY": "wrong"}).client()
+    expected = "SignatureDoesNotMatch" if behaviour.checks_signatures else None
+    assert refusal(wrong.put_object, Bucket=bucket.name, Key=key, Body=b"data") == expected
+    wrong.close()
+
+
+def test_a_wrong_crc32(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
+    """A body whose CRC-32 is another is refused: what our apps give one for."""
+    expected = "BadDigest" if behaviour.checks_crc32 else None
+    assert refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"data", ChecksumCRC32=WRONG_CRC32) == expected
+
+
+def test_a_small_part(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
+    """A part that is too small, and not the last, is refused at the end."""
+    too_small = behaviour.least_part_bytes - 1
+    if too_small < 0:
+        upload_parts(s3, bucket.name, key, b"1", b"2")
+        return
+    with pytest.raises(ClientError, match="EntityTooSmall"):
+        upload_parts(s3, bucket.name, key, bytes(too_small), b"2")
+
+
+def test_the_etag_of_parts(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
+    """Completing answers the MD5 of the parts' MD5s and their number; HEAD says the same, or the MD5 of the whole."""
+    parts = os.urandom(5 * MIB), os.urandom(10)
+    answered = upload_parts(s3, bucket.name, key, *parts)
+    assert answered == md5(b"".join(md5(part).digest() for part in parts)).hexdigest() + "-2"
+    whole = md5(b"".join(parts)).hexdigest()
+    seen = s3.head_object(Bucket=bucket.name, Key=key)["ETag"].strip('"')
+    assert seen == (answered if behaviour.keeps_multipart_etags else whole)
+
+
+def test_a_bucket_without_uploads(s3: "S3Client", behaviour: Behaviour) -> None:
+    """A bucket that never had an unfinished upload lists none, or says that there is no such upload."""
+    fresh = f"fresh-{uuid.uuid4().hex}"
+    s3.create_bucket(Bucket=fresh)
+    expected = None if behaviour.lists_uploads_before_the_first else "NoSuchUpload"
+    assert refusal(s3.list_multipart_uploads, Bucket=fresh) == expected
+    s3.delete_bucket(Bucket=fresh)
+
+
+def test_the_names_of_metadata(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
+    """A name comes back in lowercase, or in HTTP's canonical form."""
+    s3.put_object(Bucket=bucket.name, Key=key, Body=b"", Metadata={"some-name": "Some Value"})
+    name = "some-name" if behaviour.lowercases_metadata_names else "Some-Name"
+    assert s3.head_object(Bucket=bucket.name, Key=key)["Metadata"] == {name: "Some Value"}
+
+
+def test_dots_in_a_key(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
+    """A key that is no canonical path is a key as well, or is refused."""
+    expected = None if behaviour.takes_dots_in_keys else "InvalidArgument"
+    assert refusal(s3.put_object, Bucket=bucket.name, Key=f"{key}/..", Body=b"") == expected
+    if expected is None:
+        s3.delete_object(Bucket=bucket.name, Key=f"{key}/..")
+
+
+def test_if_none_match(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
+    """A put that must not replace an object does not."""
+    expected = "PreconditionFailed" if behaviour.heeds_if_none_match else None
+    assert refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"first", IfNoneMatch="*") is None
+    assert refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"second", IfNoneMatch="*") == expected
+
+
+def test_a_range(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
+    """A part of an object comes with the Content-Range our apps go by; its status and checksum may be wrong."""
+    s3.put_object(Bucket=bucket.name, Key=key, Body=b"some data")
+    answer = s3.get_object(Bucket=bucket.name, Key=key, Range="bytes=0-3")
+    assert (answer["ContentRange"], answer["ContentLength"]) == ("bytes 0-3/9", 4)
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == (206 if behaviour.answers_ranges_with_206 else 200)
+    with nullcontext() if behaviour.keeps_checksums_from_ranges else pytest.raises(FlexibleChecksumError):
+        assert answer["Body"].read() == b"some"

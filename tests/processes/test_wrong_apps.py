@@ -1,0 +1,194 @@
+"""The contract suite itself: it passes for a third app by its address, and fails for each app that is wrong."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from io import BytesIO
+from typing import IO, Any
+
+import pytest
+from flask import Flask, Response
+from werkzeug.serving import make_server
+
+import flask_app.hooks
+import flask_app.views
+from demo import stores
+from demo.processes import ROOT, ending, python
+from demo.stack import Stack, wait_until_ready
+from flask_app import create_app
+from flask_app.store import Store
+from flask_app.uploads import Batch
+from handoff.settings import MIB, Settings
+
+#: The parts of the suite that are run here, each by the start of its tests' names.
+CELLS = "test_each_cell and (read_early-bound-memory or file-copied-memory)"
+PROMISES = "test_a_broken_promise and read_early-put"
+FORMS = "test_a_bad_form and declared and boundary"
+RANGES = "test_a_range_gives_that_part"
+IDS = "test_a_safe_request_id"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[stores.Store]:
+    """An S3 server with the suite's bucket."""
+    started = stores.start("moto", {}, None)
+    assert started.server is not None
+    with ending([started.server]):
+        wait_until_ready(Stack(started, Settings(), {}, [started.server]), started.endpoint_url, None)
+        with closing(started.client()) as client:
+            client.create_bucket(Bucket="contract")
+        yield started
+
+
+@pytest.fixture
+def app(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """A third app in front of it, with the suite's settings; it is our Flask app until a test breaks it."""
+    for name, value in store.environ.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(
+        s3_endpoint_url=store.endpoint_url,
+        bucket="contract",
+        key_prefix="some/prefix/",
+        part_bytes=5 * MIB,
+        max_file_bytes=64 * MIB,
+    )
+    made = create_app(settings)
+    yield made
+    made.extensions["handoff"].close()
+
+
+@contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """Serve an app from a thread of this process; gives its address."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def suite(url: str, store: stores.Store, tests: str) -> subprocess.CompletedProcess[str]:
+    """Run the suite against this address, as its README says."""
+    options = ["--base-url", url, "--s3-endpoint", store.endpoint_url, "-k", tests, "-q", "-p", "no:cacheprovider"]
+    return subprocess.run(  # noqa: S603 - our own command
+        python("pytest", "tests/contract", *options),
+        cwd=ROOT,
+        env={**os.environ, **store.environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def drops_the_last_byte(_app: Flask, patch: pytest.MonkeyPatch) -> None:
+    """It stores a file that is a byte short."""
+    put = Store.put
+
+    def put_less(self: Store, incoming: Any, body: IO[bytes], crc32: int, hook: Any) -> str:
+        return put(self, incoming, BytesIO(body.read()[:-1]), crc32, hook)
+
+    patch.setattr(Store, "put", put_less)
+
+
+def stamps_one_id_on_all(_app: Flask, patch: pytest.MonkeyPatch) -> None:
+    """It writes the same request id on every object."""
+    patch.setitem(flask_app.hooks.HOOKS, "bound", lambda: lambda params, **_: params["Metadata"].update(
+        {"request-id": "somebody"}
+    ))  # fmt: skip
+
+
+def forgets_to_undo(_app: Flask, patch: pytest.MonkeyPatch) -> None:
+    """It leaves in S3 what a refused form had stored before."""
+    patch.setattr(Batch, "__exit__", lambda *_: None)
+
+
+def keeps_the_file_open(_app: Flask, patch: pytest.MonkeyPatch) -> None:
+    """It has mended the known failure: the table says otherwise."""
+    patch.setitem(flask_app.hooks.HOOKS, "copied", flask_app.hooks.bound)
+
+
+def calls_a_broken_form_a_missing_file(app: Flask, _patch: pytest.MonkeyPatch) -> None:
+    """It has the right status, and the wrong code."""
+
+    @app.after_request
+    def rename(response: Response) -> Response:
+        response.set_data(response.get_data().replace(b"form-malformed", b"file-missing"))
+        return response
+
+
+def ignores_ranges(_app: Flask, patch: pytest.MonkeyPatch) -> None:
+    """It sends the whole object whatever was asked for."""
+    patch.setattr(flask_app.views, "single_range", lambda _: None)
+
+
+def loses_the_request_id(app: Flask, _patch: pytest.MonkeyPatch) -> None:
+    """Its answers do not carry the request's id."""
+
+    @app.after_request
+    def remove(response: Response) -> Response:
+        response.call_on_close(lambda: None)
+        return response
+
+    wsgi_app = app.wsgi_app
+
+    def without(environ: Any, start_response: Any) -> Any:
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            return start_response(status, [header for header in headers if header[0] != "X-Request-Id"], *rest)
+
+        return wsgi_app(environ, start)
+
+    app.wsgi_app = without  # type: ignore[method-assign] # how Flask says middleware is to be put in
+
+
+WRONG: list[tuple[Callable[[Flask, pytest.MonkeyPatch], None], str]] = [
+    (drops_the_last_byte, CELLS),
+    (stamps_one_id_on_all, CELLS),
+    (forgets_to_undo, PROMISES),
+    (keeps_the_file_open, CELLS),
+    (calls_a_broken_form_a_missing_file, FORMS),
+    (ignores_ranges, RANGES),
+    (loses_the_request_id, IDS),
+]
+
+
+def test_a_third_app_passes_by_its_address(app: Flask, store: stores.Store) -> None:
+    """An app that the suite did not start, known to it only by URL, passes if it keeps the contract."""
+    with served(app) as url:
+        ended = suite(url, store, " or ".join(f"({tests})" for tests in (CELLS, PROMISES, FORMS, RANGES, IDS)))
+    assert ended.returncode == 0, ended.stdout
+    assert " passed" in ended.stdout
+
+
+@pytest.mark.parametrize(("break_it", "tests"), [pytest.param(*case, id=case[0].__name__) for case in WRONG])
+def test_a_wrong_app_fails(
+    app: Flask, store: stores.Store, monkeypatch: pytest.MonkeyPatch, break_it: Callable[..., None], tests: str
+) -> None:
+    """Each wrong app fails the suite, in the tests that are there for it."""
+    break_it(app, monkeypatch)
+    with served(app) as url:
+        ended = suite(url, store, tests)
+    assert ended.returncode == 1, ended.stdout
+    name = tests.split(maxsplit=1)[0]
+    assert any(f"::{name}" in line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))
+
+
+def test_the_suite_asks_for_a_store() -> None:
+    """Addresses without an S3 server to read back from are refused in one line."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/contract", "--base-url", "http://127.0.0.1:1", "-x", "-q"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "--base-url needs --s3-endpoint" in ended.stdout + ended.stderr
