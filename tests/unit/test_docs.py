@@ -1,6 +1,6 @@
-"""The README's table of settings says what the code says.
+"""The README's tables say what the code says: the settings, the grid, the error codes.
 
-A row is one setting: its variable, its default as one would write it into the environment, what it is for:
+A row of settings is one setting: its variable, its default as one would write it into the environment, what it is for:
 | `UPLOAD_PART_BYTES` | 8 MiB | … |
 """
 
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import handoff
+from handoff.errors import UploadError
 from handoff.settings import Settings, variable
+from handoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, verdict
 
 README = Path(handoff.__file__).parent.parent / "README.md"
 ROW = re.compile(r"^\|\s*`(UPLOAD_\w+)`\s*\|\s*([^|]*?)\s*\|\s*([^|]*?)\s*\|", re.MULTILINE)
@@ -50,3 +52,31 @@ def test_the_documented_default_is_the_default(name: str) -> None:
 def test_every_setting_has_a_purpose() -> None:
     """No row of the table is without words on what the setting is for."""
     assert [name for name, _, purpose in rows() if not purpose] == []
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_grid_is_the_grid(framework: str) -> None:
+    """The README's grid, which it gives for both frameworks at once, has each cell with its verdict in each."""
+    block = README.read_text("utf-8").split("<!-- grid -->")[1].split("<!-- /grid -->")[0]
+    head, _, *lines = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in block.split("\n") if line]
+    assert head == ["hand-off", "hook", *SIZE_CLASSES]
+    assert lines == [
+        [handoff, hook, *(verdict(framework, handoff, hook, size) for size in SIZE_CLASSES)]
+        for handoff in HANDOFFS
+        for hook in HOOKS
+    ]
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    """The README's table of errors has every code that a client can be told, in the row of its status."""
+    documented = {
+        (int(status), code)
+        for status, codes in re.findall(r"^\| (\d{3}) \| (`[^|]+`) \|", README.read_text("utf-8"), re.MULTILINE)
+        for code in re.findall(r"`([a-z-]+)`", codes)
+    }
+    known, todo = set(), [UploadError]
+    while todo:
+        error = todo.pop()
+        todo += error.__subclasses__()
+        known |= {(error.status, error.code)} if not error.__subclasses__() or "code" in vars(error) else set()
+    assert documented == known
