@@ -1,15 +1,14 @@
 """The request class: our form parser behind Flask's own `request.form` and `request.files`."""
 
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast, override
 
 import flask
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
-from werkzeug.exceptions import HTTPException
 from werkzeug.formparser import FormDataParser as WerkzeugFormDataParser
 
 from handoff.digest import to_content_digest
@@ -82,9 +81,10 @@ class FormDataParser(WerkzeugFormDataParser):
         parser = FormParser(mimetype, (options or {}).get("boundary"), content_length, self._settings.limits)
         form = FormFiller()
         try:
-            for chunk in read_body(stream, self._socket, self._settings.idle_timeout):
-                for event in parser.receive(chunk):
-                    form.take(event)
+            with closing(read_body(stream, self._socket, self._settings.idle_timeout)) as chunks:
+                for chunk in chunks:
+                    for event in parser.receive(chunk):
+                        form.take(event)
             parser.finish()
         except BaseException:
             form.close()
@@ -114,8 +114,8 @@ class Request(flask.Request):
         reset, and the answer may be lost with it.
         """
         deadline, discarded = time.monotonic() + DISCARD_SECONDS, 0
-        with suppress(OSError, HTTPException, UploadError):
-            for chunk in read_body(self.stream, self._socket, DISCARD_SECONDS):
+        with suppress(UploadError), closing(read_body(self.stream, self._socket, DISCARD_SECONDS)) as chunks:
+            for chunk in chunks:
                 discarded += len(chunk)
                 if discarded > DISCARD_BYTES or time.monotonic() > deadline:
                     return
@@ -131,7 +131,7 @@ class Request(flask.Request):
         return FormDataParser(settings, self._socket, self.parameter_storage_class)
 
 
-def read_body(stream: IO[bytes], socket: Any, idle_seconds: float) -> Iterator[bytes]:
+def read_body(stream: IO[bytes], socket: Any, idle_seconds: float) -> Generator[bytes]:
     """The body's chunks as they arrive, none of them empty.
 
     Raises:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Generator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, suppress
 from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast, override
@@ -174,9 +174,10 @@ class FormDataParser(QuartFormDataParser):
         parser = FormParser(mimetype, (options or {}).get("boundary"), content_length, self._settings.limits)
         form = FormFiller()
         try:
-            async for chunk in read_body(body, self._settings.idle_timeout):
-                for event in parser.receive(chunk):
-                    await form.take(event)
+            async with aclosing(read_body(body, self._settings.idle_timeout)) as chunks:
+                async for chunk in chunks:
+                    for event in parser.receive(chunk):
+                        await form.take(event)
             parser.finish()
         except BaseException:
             await form.close()
@@ -210,7 +211,7 @@ class Request(quart.Request):
         await close_files([file for _, file in iter_multi_items(self._files or MultiDict())])
 
 
-async def read_body(body: QuartBody, idle_seconds: float) -> AsyncIterator[bytes]:
+async def read_body(body: QuartBody, idle_seconds: float) -> AsyncGenerator[bytes]:
     """The body's chunks as they arrive, none of them empty.
 
     Raises:
