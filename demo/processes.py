@@ -87,6 +87,18 @@ def _end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def port_from(environ: Mapping[str, str], variable: str, default: int = 0) -> int:
+    """The port that a variable sets.
+
+    Raises:
+        StartError: it is none.
+    """
+    text = environ.get(variable) or str(default)
+    if not text.isdecimal() or int(text) > 65535:  # noqa: PLR2004 - the largest port
+        raise StartError(f"{variable} is '{text}'; it must be a port number, or 0 for any free one")
+    return int(text)
+
+
 def listen(name: str, variable: str, port: int) -> socket.socket:
     """A listening socket on loopback; port 0 is any free one.
 

@@ -6,17 +6,18 @@ import sys
 import time
 from typing import NoReturn
 
-from demo.processes import StartError
+from demo.processes import StartError, port_from
 from demo.stack import Stack, running
 
 WATCH_SECONDS = 0.2
+PORTS = {"flask": 8001, "quart": 8002}
 
 
 def main() -> None:
     """Serve; exit status 0 when asked to end, 1 when something did not start or died."""
     signal.signal(signal.SIGTERM, _end)
     try:
-        ports = {name: _port(f"{name.upper()}_PORT", default) for name, default in (("flask", 8001), ("quart", 8002))}
+        ports = {name: port_from(os.environ, f"{name.upper()}_PORT", default) for name, default in PORTS.items()}
         with running({}, ports=ports) as stack:
             _say_ready(stack)
             while (dead := stack.dead()) is None:
@@ -35,13 +36,6 @@ def _say_ready(stack: Stack) -> None:
         print(f"  {name:{width}}  {app.url}")
     url = stack.apps["flask"].url
     print(f"Try: curl -F file=@README.md '{url}/uploads/temp_file?hook=bound'\nCtrl-C ends all of them.\n", flush=True)
-
-
-def _port(variable: str, default: int) -> int:
-    text = os.environ.get(variable) or str(default)
-    if not text.isdecimal() or int(text) > 65535:  # noqa: PLR2004 - the largest port
-        raise StartError(f"{variable} is '{text}'; it must be a port number, or 0 for any free one")
-    return int(text)
 
 
 def _end(*_signal: object) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import boto3
 from botocore.config import Config
 
-from demo.processes import Server, StartError, listen, python
+from demo.processes import Server, StartError, listen, port_from, python
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -44,7 +44,7 @@ class Store:
 
 def start_moto(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
     """moto: all of S3's calls, in memory and unchecked."""
-    listener = listen("the S3 server", "S3_PORT", int(environ.get("S3_PORT", "0")))
+    listener = listen("the S3 server", "S3_PORT", port_from(environ, "S3_PORT"))
     server = Server("moto", python("demo.moto_server", "{fd}"), listener, environ, log=log, drain_seconds=0)
     return Store("moto", server.url, EMBEDDED_CREDENTIALS, server)
 
@@ -52,7 +52,7 @@ def start_moto(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
 def start_rclone(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
     """rclone: files in a folder that goes when it ends; signatures checked, metadata in memory."""
     program = rclone_program()
-    listener = listen("the S3 server", "S3_PORT", int(environ.get("S3_PORT", "0")))
+    listener = listen("the S3 server", "S3_PORT", port_from(environ, "S3_PORT"))
     # its folder lies with this process's temporary files, not with the apps'
     environ = {**environ, **EMBEDDED_CREDENTIALS, "TMPDIR": tempfile.gettempdir()}
     command = python("demo.rclone_server", "{fd}", str(program))

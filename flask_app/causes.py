@@ -5,11 +5,8 @@ is waited for to its end. What it stored is removed.
 """
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from tempfile import SpooledTemporaryFile
-from traceback import extract_stack
 from typing import IO, TYPE_CHECKING, Any, cast, override
 
 import flask
@@ -20,7 +17,7 @@ from werkzeug.test import EnvironBuilder
 
 from flask_app.request import SPOOL_BYTES
 from flask_app.store import Store, store_errors
-from handoff.causes import Closing, closing_calls
+from handoff.causes import InnerRequest
 from handoff.errors import StoreRejected
 from handoff.http import REQUEST_ID_HEADER
 from handoff.receipt import REQUEST_ID_METADATA
@@ -82,40 +79,17 @@ VIEWS: dict[str, Callable[["Observation", NewClient, str, str], str]] = {
 SUCCESS = 200
 
 
-class Observation:
-    """What is seen of the inner request: the error of a read, and the close that came before it."""
+class Observation(InnerRequest):
+    """What is seen of the inner request, and the thread that it began."""
 
     def __init__(self) -> None:
-        self.error: str | None = None
-        self.closing: Closing | None = None
+        super().__init__()
         self.answered = threading.Event()
         self.later: threading.Thread | None = None
-        self._began = time.perf_counter()
-        self._phase = "while the form was parsed"
-
-    def enter(self, phase: str, *, begin: bool = False) -> None:
-        """Say where the inner request is."""
-        self._phase = phase
-        if begin:
-            self._began = time.perf_counter()
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """A block that reads the file, and fails if it is closed; the error's text is kept."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is to be shown
-            self.error = f"{type(error).__name__}: {error}"
 
     def saw_close(self) -> None:
-        """Note who closes the file, where and when; called from the close itself."""
-        if self.closing is None:
-            milliseconds = (time.perf_counter() - self._began) * 1000
-            self.closing = Closing(
-                closing_calls((frame.filename, frame.name) for frame in extract_stack()),
-                f"thread {threading.current_thread().name}",
-                f"{self._phase}, {milliseconds:.1f} ms after the view began",
-            )
+        """Note who closes the file; called from the close itself."""
+        self.closed_in(f"thread {threading.current_thread().name}")
 
 
 class WatchedFile(SpooledTemporaryFile[bytes]):

@@ -18,9 +18,8 @@ from flask_app.hooks import Hook
 from handoff.digest import crc32_header
 from handoff.errors import BucketMissing, ObjectMissing, RangeNotSatisfiable, StoreUnavailable, from_store_answer
 from handoff.http import ObjectInfo
-from handoff.keys import content_disposition, decode_name
 from handoff.parts import Part
-from handoff.receipt import FILENAME_METADATA, Incoming
+from handoff.receipt import Incoming
 from handoff.settings import Settings
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ class Store:
             ObjectMissing: there is none.
         """
         with store_errors():
-            return _info(key, self._client.head_object(Bucket=self.settings.bucket, Key=key))
+            return ObjectInfo.from_s3(key, self._client.head_object(Bucket=self.settings.bucket, Key=key))
 
     def get(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
         """An object, or one range of it, with its bytes still to be read: whoever gets them closes them.
@@ -138,7 +137,7 @@ class Store:
                 raise RangeNotSatisfiable(
                     f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
                 ) from error
-        return _info(key, answer), answer["Body"]
+        return ObjectInfo.from_s3(key, answer), answer["Body"]
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is as good."""
@@ -245,15 +244,3 @@ def _client(settings: Settings, connect_timeout: float, read_timeout: float, att
     session = boto3.session.Session()
     session.events.register("before-send.s3.PutObject", _expect_nothing_without_content)
     return session.client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
-
-
-def _info(key: str, answer: Any) -> ObjectInfo:
-    metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
-    return ObjectInfo(
-        length=answer["ContentLength"],
-        content_type=answer["ContentType"],
-        etag=answer["ETag"],
-        disposition=content_disposition(decode_name(metadata.get(FILENAME_METADATA, "")), key),
-        modified=answer.get("LastModified"),
-        content_range=answer.get("ContentRange"),
-    )

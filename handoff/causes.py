@@ -1,8 +1,11 @@
 """The three causes of a file closed too early, in words: what is run and seen is in each app's `causes.py`."""
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from traceback import extract_stack
 
 #: A cause is shown with a file that the inner request can hold twice in memory, in bytes. It is enough for both sides
 #: of boto's multipart threshold of 8 MiB.
@@ -111,6 +114,37 @@ def report(cause: str, framework: str, request_id: str, error: str | None, closi
         use_instead=known.use_instead,
         request_id=request_id,
     )
+
+
+class InnerRequest:
+    """What is seen of the request in which a cause is shown: the error of a read, and the close that came before."""
+
+    def __init__(self) -> None:
+        self.error: str | None = None
+        self.closing: Closing | None = None
+        self._began = time.perf_counter()
+        self._phase = "while the form was parsed"
+
+    def enter(self, phase: str, *, begin: bool = False) -> None:
+        """Say where the request is; with `begin`, the view's time begins."""
+        self._phase = phase
+        if begin:
+            self._began = time.perf_counter()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A block that reads the file, and fails if it is closed; the error's text is kept."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is to be shown
+            self.error = f"{type(error).__name__}: {error}"
+
+    def closed_in(self, where: str) -> None:
+        """Note the file's first close, with the calls that lead here, in this thread or task."""
+        if self.closing is None:
+            milliseconds = (time.perf_counter() - self._began) * 1000
+            calls = closing_calls((frame.filename, frame.name) for frame in extract_stack())
+            self.closing = Closing(calls, where, f"{self._phase}, {milliseconds:.1f} ms after the view began")
 
 
 def closing_calls(frames: Iterable[tuple[str, str]]) -> str:

@@ -2,9 +2,14 @@
 
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import Any, Self
+
+from handoff.keys import content_disposition, decode_name
+from handoff.receipt import FILENAME_METADATA
 
 REQUEST_ID_HEADER = "X-Request-Id"
 
@@ -42,6 +47,19 @@ class ObjectInfo:
     disposition: str
     modified: datetime | None = None
     content_range: str | None = None
+
+    @classmethod
+    def from_s3(cls, key: str, answer: Mapping[str, Any]) -> Self:
+        """What boto's `head_object` or `get_object` answered; some stores change the case of metadata names."""
+        metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
+        return cls(
+            length=answer["ContentLength"],
+            content_type=answer["ContentType"],
+            etag=answer["ETag"],
+            disposition=content_disposition(decode_name(metadata.get(FILENAME_METADATA, "")), key),
+            modified=answer.get("LastModified"),
+            content_range=answer.get("ContentRange"),
+        )
 
     @property
     def status(self) -> int:

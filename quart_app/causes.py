@@ -6,11 +6,9 @@ their loop, with boto clients made and files read on it: ours is spared that.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from tempfile import SpooledTemporaryFile
-from traceback import extract_stack
 from typing import IO, TYPE_CHECKING, Any, cast, override
 
 import quart
@@ -19,7 +17,7 @@ from quart import Quart, copy_current_request_context, request
 from quart.datastructures import FileStorage
 from quart.formparser import FormDataParser
 
-from handoff.causes import Closing, closing_calls
+from handoff.causes import InnerRequest
 from handoff.errors import StoreRejected
 from handoff.receipt import REQUEST_ID_METADATA
 from quart_app.request import SPOOL_BYTES
@@ -82,41 +80,18 @@ VIEWS: dict[str, Callable[["Observation", NewClient, str, str], Awaitable[str]]]
 SUCCESS = 200
 
 
-class Observation:
-    """What is seen of the inner request: the error of a read, and the close that came before it."""
+class Observation(InnerRequest):
+    """What is seen of the inner request, and the task that it began."""
 
     def __init__(self) -> None:
-        self.error: str | None = None
-        self.closing: Closing | None = None
+        super().__init__()
         self.answered = asyncio.Event()
         self.later: asyncio.Task[None] | None = None
-        self._began = time.perf_counter()
-        self._phase = "while the form was parsed"
-
-    def enter(self, phase: str, *, begin: bool = False) -> None:
-        """Say where the inner request is."""
-        self._phase = phase
-        if begin:
-            self._began = time.perf_counter()
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """A block that reads the file, and fails if it is closed; the error's text is kept."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is to be shown
-            self.error = f"{type(error).__name__}: {error}"
 
     def saw_close(self) -> None:
-        """Note who closes the file, where and when; called from the close itself."""
-        if self.closing is None:
-            milliseconds = (time.perf_counter() - self._began) * 1000
-            task = asyncio.current_task()
-            self.closing = Closing(
-                closing_calls((frame.filename, frame.name) for frame in extract_stack()),
-                f"task {task.get_name()}" if task else "no task",
-                f"{self._phase}, {milliseconds:.1f} ms after the view began",
-            )
+        """Note who closes the file; called from the close itself."""
+        task = asyncio.current_task()
+        self.closed_in(f"task {task.get_name()}" if task else "no task")
 
 
 class WatchedFile(SpooledTemporaryFile[bytes]):

@@ -18,9 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from handoff.digest import crc32_header
 from handoff.errors import BucketMissing, ObjectMissing, RangeNotSatisfiable, StoreUnavailable, from_store_answer
 from handoff.http import ObjectInfo
-from handoff.keys import content_disposition, decode_name
 from handoff.parts import FileReader, Part
-from handoff.receipt import FILENAME_METADATA, Incoming
+from handoff.receipt import Incoming
 from handoff.settings import Settings
 from quart_app.hooks import Hook
 
@@ -124,7 +123,7 @@ class Store:
             ObjectMissing: there is none.
         """
         with store_errors():
-            return _info(key, await self._client.head_object(Bucket=self.settings.bucket, Key=key))
+            return ObjectInfo.from_s3(key, await self._client.head_object(Bucket=self.settings.bucket, Key=key))
 
     async def get(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
         """An object, or one range of it, with its bytes still to be read: whoever gets them closes them.
@@ -144,7 +143,7 @@ class Store:
                 raise RangeNotSatisfiable(
                     f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
                 ) from error
-        return _info(key, answer), answer["Body"]
+        return ObjectInfo.from_s3(key, answer), answer["Body"]
 
     async def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is as good."""
@@ -256,15 +255,3 @@ def _client(
     session = aioboto3.Session()
     session.events.register("before-send.s3.PutObject", _expect_nothing_without_content)
     return session.client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
-
-
-def _info(key: str, answer: Any) -> ObjectInfo:
-    metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
-    return ObjectInfo(
-        length=answer["ContentLength"],
-        content_type=answer["ContentType"],
-        etag=answer["ETag"],
-        disposition=content_disposition(decode_name(metadata.get(FILENAME_METADATA, "")), key),
-        modified=answer.get("LastModified"),
-        content_range=answer.get("ContentRange"),
-    )

@@ -85,6 +85,7 @@ def test_a_misspelt_setting_is_pointed_out(framework: str, empty_store: stores.S
     [
         pytest.param("UPLOAD_S3", "floppy", "UPLOAD_S3 is 'floppy'; it must be moto", id="an unknown store"),
         pytest.param("UPLOAD_BUCKET", "X", "UPLOAD_BUCKET is 'X'; it must be a bucket name", id="a wrong setting"),
+        pytest.param("S3_PORT", "http", "S3_PORT is 'http'; it must be a port number", id="a wrong port"),
     ],
 )
 def test_the_demo_and_serve_say_what_is_wrong(module: str, variable: str, value: str, message: str) -> None:

@@ -1,8 +1,11 @@
 """The three causes in words, and the calls that closed a file."""
 
+import re
+from io import BytesIO
+
 import pytest
 
-from handoff.causes import CAUSES, TRANSFER_THRESHOLD, Closing, closing_calls, occurs, report
+from handoff.causes import CAUSES, TRANSFER_THRESHOLD, Closing, InnerRequest, closing_calls, occurs, report
 
 SEEN = Closing("flask.ctx:pop", "thread one", "before the view returned, 1.0 ms after the view began")
 
@@ -76,3 +79,28 @@ def test_only_the_libraries_calls_are_told() -> None:
 def test_a_stack_of_ones_own_has_no_such_calls() -> None:
     """An app that closes the file itself did it without them."""
     assert closing_calls([("/app/views.py", "upload")]) == ""
+
+
+def test_the_first_close_is_the_one_that_counts() -> None:
+    """A close is noted with its place and the moment; a later one, such as the request's end, changes nothing."""
+    seen = InnerRequest()
+    seen.enter("before the view returned", begin=True)
+    seen.closed_in("thread one")
+    seen.enter("at the end of the request")
+    seen.closed_in("thread two")
+    assert seen.closing is not None
+    assert (seen.closing.where, seen.closing.closed_by) == ("thread one", "")
+    assert re.fullmatch(r"before the view returned, \d+\.\d ms after the view began", seen.closing.when)
+
+
+def test_a_reading_that_fails_is_kept_as_text() -> None:
+    """The error of a block that reads the file is what the report shows; the block's caller goes on."""
+    seen = InnerRequest()
+    with seen.reading():
+        pass
+    assert seen.error is None
+    file = BytesIO()
+    file.close()
+    with seen.reading():
+        file.read()
+    assert seen.error == "ValueError: I/O operation on closed file."

@@ -534,6 +534,7 @@ def header(sha256: str) -> bytes:
         pytest.param([header(HEX) + NO_FILE + b"x"], [HEX], id="a header of a file without a name"),
         pytest.param([b"Content-Digest: sha-512=:AAAA:\r\n" + FILE], [None], id="another algorithm promises nothing"),
         pytest.param([header(HEX) + TEXT, FILE], [None], id="a text field's header is ignored"),
+        pytest.param([b"Content-Digest: x\r\n" + TEXT, FILE], [None], id="likewise a broken one"),
     ],
 )
 def test_a_promise_goes_to_its_file(parts: list[bytes], promises: list[str | None]) -> None:

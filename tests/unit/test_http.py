@@ -115,3 +115,27 @@ def test_a_date_is_an_http_date(modified: datetime) -> None:
     """Last-Modified is in HTTP's own form, in GMT (RFC 9110, section 5.6.7)."""
     info = ObjectInfo(1, "text/plain", '"abc"', "attachment", modified=modified)
     assert info.headers()["Last-Modified"] == "Sat, 31 Jan 2026 12:00:00 GMT"
+
+
+@pytest.mark.parametrize("name", ["filename", "Filename"])
+def test_an_object_is_what_s3_says_of_it(name: str) -> None:
+    """Length, type, ETag, date and range are S3's; the download's name is the one in the metadata, in any case."""
+    modified = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    answer = {
+        "ContentLength": 2,
+        "ContentType": "text/plain",
+        "ETag": '"abc"',
+        "Metadata": {name: "UTF-8''%C3%9C.txt"},
+        "LastModified": modified,
+        "ContentRange": "bytes 0-1/9",
+    }
+    disposition = "attachment; filename=\"_.txt\"; filename*=UTF-8''%C3%9C.txt"
+    assert ObjectInfo.from_s3("a/b/_.txt", answer) == ObjectInfo(
+        2, "text/plain", '"abc"', disposition, modified, "bytes 0-1/9"
+    )
+
+
+def test_an_object_without_a_name_is_downloaded_under_its_key() -> None:
+    """What S3 leaves out is left out: no name, no date, no range."""
+    answer = {"ContentLength": 0, "ContentType": "a/b", "ETag": '"e"', "Metadata": {}}
+    assert ObjectInfo.from_s3("a/b/key.bin", answer) == ObjectInfo(0, "a/b", '"e"', 'attachment; filename="key.bin"')

@@ -93,6 +93,8 @@ def test_sizes_double_as_late_as_the_file_permits(every: int, sooner: int | None
         pytest.param(78 * GIB, 8 * MIB, id="78 GiB"),
         pytest.param(10_000 * 8 * MIB, 8 * MIB, id="10,000 parts exactly"),
         pytest.param(10_000 * 8 * MIB + 1, 32 * MIB, id="one byte more"),
+        pytest.param(2000 * 56 * MIB, 32 * MIB, id="2,000 parts each of 8, 16 and 32 MiB exactly"),
+        pytest.param(2000 * 56 * MIB + 1, 64 * MIB, id="one byte more than these"),
         pytest.param(5 * TIB, 4 * GIB, id="5 TiB"),
         pytest.param(PartSizes.reach(8 * MIB), MAX_PART_BYTES, id="the largest object there is"),
     ],
