@@ -124,3 +124,35 @@ def test_an_early_answer_waits_for_a_client_that_sends_on(running: stack.Stack, 
         with closing(connect(running, framework)) as connection:
             connection.sendall(head(len(body), "nonsense") + body)
             assert read_answer(connection).startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.2])
+@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_client_that_does_not_wait_for_the_answer(
+    running: stack.Stack, framework: str, handoff: str, delay: float
+) -> None:
+    """A client that sends all and leaves while S3 is being written leaves a whole object or none, nothing unfinished.
+
+    Flask does not learn that it has gone, and stores the file; Quart is cancelled, wherever it is, and undoes it.
+    """
+    data = os.urandom(3 * SIZE)
+    body = form(part("file", data, "name"))
+    with closing(running.store.client()) as client:
+        bucket = Bucket(client, "faults", running)
+        with closing(connect(running, framework)) as connection:
+            connection.sendall(head(len(body), handoff) + body)
+            time.sleep(delay)
+        wait_until_quiet(bucket)
+        sizes = [entry["Size"] for entry in client.list_objects_v2(Bucket="faults").get("Contents", [])]
+        bucket.check_and_empty(bucket.stored_keys())
+    assert sizes in ([], [len(data)])
+
+
+def wait_until_quiet(bucket: Bucket) -> None:
+    """Wait until no upload has been under way for a second, as far as its file and its parts show."""
+    deadline, quiet_since = time.monotonic() + 30, time.monotonic()
+    while time.monotonic() < deadline and time.monotonic() - quiet_since < 1:
+        if bucket.unfinished() or bucket.new_open_files():
+            quiet_since = time.monotonic()
+        time.sleep(0.02)
