@@ -69,9 +69,10 @@ def _size(first: int, every: int, number: int) -> int:
 
 
 def _reach(first: int, every: int) -> int:
-    total, number = 0, 1  # no run is cut off by the last part: sizes that double so often are at their largest by then
+    total, number = 0, 1
     while number <= MAX_PARTS:
         size = _size(first, every, number)
+        # Where `every` does not divide MAX_PARTS, the largest size comes long before the last run.
         run = MAX_PARTS - number + 1 if size == MAX_PART_BYTES else every
         total += run * size
         number += run

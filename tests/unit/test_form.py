@@ -352,6 +352,8 @@ def test_a_content_type_is_kept_only_if_it_is_one(header: str, expected: str) ->
         pytest.param(None, "é".encode(), "é", id="none is UTF-8"),
         pytest.param("utf-8", "é".encode(), "é", id="UTF-8"),
         pytest.param("ISO-8859-1", b"\xe9", "é", id="Latin-1, in any case"),
+        pytest.param("latin-1", b"\xe9", "é", id="Latin-1 by its short name"),
+        pytest.param("latin1", b"\xe9", "é", id="Latin-1 by its shortest name"),
         pytest.param("us-ascii", b"e", "e", id="ASCII"),
         pytest.param("utf-16", "é".encode(), "é", id="an unusual one is taken for UTF-8"),
         pytest.param("rot13", b"e", "e", id="a codec that is no charset is taken for UTF-8"),
