@@ -58,7 +58,9 @@ def running(
         yield Store(choice or "given", endpoint), {url: url.rstrip("/") for url in urls}, None
         return
     folder: Path = tmp_path_factory.mktemp("contract")
+    restless = str(Path(__file__).parent / "restless")
     environ = SETTINGS | {"UPLOAD_S3": choice or os.environ.get("UPLOAD_S3", ""), "TMPDIR": str(folder)}
+    environ["PYTHONPATH"] = os.pathsep.join(filter(None, [restless, os.environ.get("PYTHONPATH")]))
     with stack.running(environ, log_path=folder / "servers.log") as started:
         yield started.store, {name: server.url for name, server in started.apps.items()}, started
 
