@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import httpx
+import pytest
 
 BOUNDARY = "a-boundary-of-27-characters"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -104,6 +105,19 @@ class Api:
             {"X-Request-Id": f"contract-{uuid.uuid4().hex}"},
             hook=hook,
         )
+
+
+def check_bytes(answer: httpx.Response, status: int, expected: bytes) -> None:
+    """The answer has this status and exactly these bytes.
+
+    Not a plain ``==``: where pytest finds the environment variable CI, it makes a line-by-line diff of what differs,
+    and for half a megabyte that takes minutes.
+    """
+    assert answer.status_code == status, answer.text[:300]
+    if (actual := answer.content) != expected:
+        at = next((n for n, (a, b) in enumerate(zip(actual, expected, strict=False)) if a != b), None)
+        where = "one is the beginning of the other" if at is None else f"they differ first at byte {at}"
+        pytest.fail(f"{len(actual)} bytes were answered instead of {len(expected)}, and {where}")
 
 
 def check_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
