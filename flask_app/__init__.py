@@ -2,11 +2,14 @@
 
 import os
 
+import click
 from flask import Flask
 
 from flask_app.request import Request
 from flask_app.store import Store
+from flask_app.sweep import sweep_command
 from flask_app.views import routes
+from handoff.errors import SettingsError
 from handoff.settings import Settings
 
 __all__ = ["create_app"]
@@ -23,8 +26,19 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined] # Flask's own provider has it
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    store = Store(settings or Settings.from_env(os.environ))
+    store = Store(settings or _settings())
     store.open()
     app.extensions["handoff"] = store
     app.register_blueprint(routes)
+    app.cli.add_command(sweep_command(store))
     return app
+
+
+def _settings() -> Settings:
+    """The environment's; on a command line a wrong one is an error of click's, which prints it in one line."""
+    try:
+        return Settings.from_env(os.environ)
+    except SettingsError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise click.ClickException(str(error)) from None

@@ -19,7 +19,8 @@ from handoff.settings import Settings
 
 #: A file up to this size stays in memory, a larger one rolls over to disk.
 SPOOL_BYTES = 500_000
-READ_BYTES = 64 * 1024
+#: As much as gunicorn takes from a connection at once: asked for less, it copies the rest each time.
+READ_BYTES = 1024 * 1024
 #: How much of a body that nobody wants is still read after the answer, and for how long.
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 2.0
@@ -107,6 +108,15 @@ class Request(flask.Request):
         """The client's `X-Request-Id`, or a new one."""
         return request_id(self.headers.get(REQUEST_ID_HEADER))
 
+    def form_parser(self) -> FormParser:
+        """A parser for this request's form, whoever reads the body."""
+        boundary = self.mimetype_params.get("boundary")
+        return FormParser(self.mimetype, boundary, self.content_length, self._settings.limits)
+
+    def chunks(self) -> Generator[bytes]:
+        """The body's chunks as they arrive, as `read_body` gives them."""
+        return read_body(self.stream, self._socket, self._settings.idle_timeout)
+
     def discard(self) -> None:
         """Read and throw away what is left of the body, within bounds, after the answer was sent.
 
@@ -125,10 +135,13 @@ class Request(flask.Request):
         # gunicorn is the one that lets us at the socket, and with it at a timeout for a body that stops arriving.
         return self.environ.get("gunicorn.socket")
 
+    @property
+    def _settings(self) -> Settings:
+        return cast("Settings", flask.current_app.extensions["handoff"].settings)
+
     @override
     def make_form_data_parser(self) -> FormDataParser:
-        settings: Settings = flask.current_app.extensions["handoff"].settings
-        return FormDataParser(settings, self._socket, self.parameter_storage_class)
+        return FormDataParser(self._settings, self._socket, self.parameter_storage_class)
 
 
 def read_body(stream: IO[bytes], socket: Any, idle_seconds: float) -> Generator[bytes]:

@@ -21,6 +21,7 @@ from handoff.http import ObjectInfo
 from handoff.parts import Part
 from handoff.receipt import Incoming
 from handoff.settings import Settings
+from handoff.sweep import Unfinished
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -78,9 +79,9 @@ class Store:
             )
         return answer["UploadId"]
 
-    def upload_part(self, key: str, upload_id: str, part: Part) -> "CompletedPartTypeDef":
-        """Send one part, straight from the chunks it came in."""
-        checksum = crc32_header(part.crc32())
+    def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
+        """Send one part, straight from the chunks it came in; S3 refuses it if what it gets has another CRC-32."""
+        checksum = crc32_header(crc32)
         with store_errors():
             answer = self._client.upload_part(
                 Bucket=self.settings.bucket,
@@ -109,6 +110,25 @@ class Store:
             except ClientError as error:
                 if error.response["Error"]["Code"] != "NoSuchUpload":
                     raise
+
+    def unfinished_uploads(self) -> list[Unfinished]:
+        """The multipart uploads below our prefix that were neither completed nor aborted, whoever began them.
+
+        Raises:
+            BucketMissing: there is no such bucket.
+        """
+        bucket, prefix = self.settings.bucket, self.settings.key_prefix
+        with store_errors():
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+            try:
+                return [Unfinished.from_s3(entry) for page in pages for entry in page.get("Uploads", [])]
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code == "NoSuchBucket":
+                    raise BucketMissing(bucket) from None
+                if code == "NoSuchUpload":  # how rclone says that there are none
+                    return []
+                raise
 
     def head(self, key: str) -> ObjectInfo:
         """What is known of an object.
@@ -166,9 +186,7 @@ class Store:
             self._probe.head_bucket(Bucket=self.settings.bucket)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
-                raise BucketMissing(
-                    f"there is no bucket '{self.settings.bucket}'; create it or set UPLOAD_BUCKET"
-                ) from None
+                raise BucketMissing(self.settings.bucket) from None
             logger.warning("S3 answers, but not for bucket '%s': %s", self.settings.bucket, error)
         except BotoCoreError as error:
             logger.warning("the bucket could not be looked for yet: %s", error)

@@ -5,10 +5,9 @@ are put at once, and when anything fails, whatever was begun is undone.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from io import SEEK_END
-from itertools import chain
 from typing import IO, TYPE_CHECKING, Self
 
 from flask_app.hooks import Hook
@@ -28,7 +27,7 @@ class Batch:
     """The uploads of one form.
 
     with Batch(store, way, hook) as batch:
-        batch.upload(incoming, body)
+        batch.upload(incoming, file)
         stored = batch.complete()
     """
 
@@ -47,7 +46,10 @@ class Batch:
             for upload in self._uploads:
                 undo(upload, self._way.request_id)
 
-    def upload(self, incoming: Incoming, body: IO[bytes]) -> None:
+    def __bool__(self) -> bool:
+        return bool(self._uploads)
+
+    def upload(self, incoming: Incoming, file: IO[bytes]) -> None:
         """Send a readable file, a seekable one from its first byte; it is read to its end when this returns.
 
         Raises:
@@ -55,33 +57,43 @@ class Batch:
             DigestMismatch: its bytes are not the promised ones.
             StoreRejected, StoreUnavailable: what S3 said.
         """
-        sizes, digest = self._store.settings.part_sizes, Digest()
-        if not body.seekable():
-            parts = cut(read_chunks(body), sizes, digest)
-            first = next(parts)
-            if first.last:
-                self._put(incoming, first.open(), digest)
-            else:
-                self._send_parts(incoming, chain([first], parts), digest)
-        elif body.seek(0, SEEK_END) > sizes.first:
-            body.seek(0)
-            self._send_parts(incoming, cut(read_chunks(body), sizes, digest), digest)
+        if not file.seekable():
+            self.stream(incoming, read_chunks(file))
+        elif file.seek(0, SEEK_END) > self._store.settings.part_bytes:
+            file.seek(0)
+            self.stream(incoming, read_chunks(file))
         else:
-            body.seek(0)
-            for chunk in read_chunks(body):
-                digest.update(chunk)
-            body.seek(0)
-            self._put(incoming, body, digest)
+            # S3 reads the file itself, so none of it is held here.
+            digest = Digest()
+            file.seek(0)
+            crc32 = digest.update(read_chunks(file))
+            file.seek(0)
+            self._put(incoming, file, digest, crc32)
 
-    def _put(self, incoming: Incoming, body: IO[bytes], digest: Digest) -> None:
+    def stream(self, incoming: Incoming, chunks: Iterable[bytes]) -> None:
+        """Send a file of any size as its bytes come, in chunks; they have come to their end when this returns.
+
+        Raises:
+            DigestMismatch: its bytes are not the promised ones.
+            StoreRejected, StoreUnavailable: what S3 said.
+        """
+        upload = MultipartUpload(self._store, incoming)
+        parts = cut(upload.watch(chunks), self._store.settings.part_sizes)
+        first = next(parts)
+        if first.last:
+            digest = Digest()
+            crc32 = digest.update(first.chunks)
+            self._put(incoming, first.open(), digest, crc32)
+        else:
+            self._uploads.append(upload)
+            all_parts = chain([first], parts)
+            del first  # or it would be held in memory for as long as the upload takes
+            upload.send(all_parts, self._hook)
+
+    def _put(self, incoming: Incoming, body: IO[bytes], digest: Digest, crc32: int) -> None:
         upload = SinglePut(self._store, incoming, digest)
         self._uploads.append(upload)
-        upload.send(body, self._hook)
-
-    def _send_parts(self, incoming: Incoming, parts: Iterator[Part], digest: Digest) -> None:
-        upload = MultipartUpload(self._store, incoming, digest)
-        self._uploads.append(upload)
-        upload.send(parts, self._hook)
+        upload.send(body, crc32, self._hook)
 
     def complete(self) -> list[Stored]:
         """Make the files visible in S3, in the order they were sent."""
@@ -100,11 +112,11 @@ class SinglePut:
         self._etag = ""
         self._begun = False
 
-    def send(self, body: IO[bytes], hook: Hook) -> None:
+    def send(self, body: IO[bytes], crc32: int, hook: Hook) -> None:
         """Put the file."""
         self._digest.check(self._incoming.promised)
         self._begun = True
-        self._etag = self._store.put(self._incoming, body, self._digest.crc32, hook)
+        self._etag = self._store.put(self._incoming, body, crc32, hook)
 
     def complete(self) -> Stored:
         """Nothing is left to do: a put is visible at once."""
@@ -119,39 +131,46 @@ class SinglePut:
 class MultipartUpload:
     """A larger file: its parts are sent by a few threads of its own while the next ones are read."""
 
-    def __init__(self, store: Store, incoming: Incoming, digest: Digest) -> None:
+    def __init__(self, store: Store, incoming: Incoming) -> None:
         self._store = store
         self._incoming = incoming
-        self._digest = digest
+        self._digest = Digest()
         self._upload_id: str | None = None
+        self._sending: set[Future[CompletedPartTypeDef]] = set()
         self._parts: list[CompletedPartTypeDef] = []
         self._completing = False
 
+    def watch(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The chunks for as long as no part has failed: a slow client need not send the next part to be told so."""
+        for chunk in chunks:
+            if any(future.done() for future in self._sending):
+                self._take_sent()
+            yield chunk
+
     def send(self, parts: Iterator[Part], hook: Hook) -> None:
-        """Begin the upload and send every part; their bytes are counted in the digest as they come."""
+        """Begin the upload and send every part, while at most one more is read from `parts`."""
         self._upload_id = self._store.create_multipart(self._incoming, hook)
         self._send_parts(parts, self._upload_id)
         self._digest.check(self._incoming.promised)
 
     def _send_parts(self, parts: Iterator[Part], upload_id: str) -> None:
         in_flight = self._store.settings.parts_in_flight
-        sending: set[Future[CompletedPartTypeDef]] = set()
         with ThreadPoolExecutor(in_flight, thread_name_prefix=f"parts-{self._incoming.key}") as pool:
             try:
                 for part in parts:
-                    sending.add(pool.submit(self._store.upload_part, self._incoming.key, upload_id, part))
-                    if len(sending) == in_flight:
-                        sending = self._take_sent(sending)
-                while sending:
-                    sending = self._take_sent(sending)
+                    crc32 = self._digest.update(part.chunks)
+                    if len(self._sending) == in_flight:
+                        self._take_sent()
+                    self._sending.add(pool.submit(self._store.upload_part, self._incoming.key, upload_id, part, crc32))
+                while self._sending:
+                    self._take_sent()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _take_sent(self, sending: "set[Future[CompletedPartTypeDef]]") -> "set[Future[CompletedPartTypeDef]]":
-        done, still_sending = wait(sending, return_when=FIRST_COMPLETED)
+    def _take_sent(self) -> None:
+        done, self._sending = wait(self._sending, return_when=FIRST_COMPLETED)
         self._parts.extend(future.result() for future in done)
-        return still_sending
 
     def complete(self) -> Stored:
         """Make one object of the parts."""
@@ -167,6 +186,13 @@ class MultipartUpload:
             self._store.abort_multipart(self._incoming.key, self._upload_id)
         if self._completing:
             self._store.delete(self._incoming.key)
+
+
+def chain(first: list[Part], rest: Iterator[Part]) -> Iterator[Part]:
+    """The first parts, which are taken out of their list, or they would stay in memory, then the rest."""
+    while first:
+        yield first.pop(0)
+    yield from rest
 
 
 def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from io import SEEK_END
 from typing import Any, cast
@@ -14,7 +14,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException
 
 from flask_app.causes import observe
-from flask_app.handoffs import HANDOFFS
+from flask_app.handoffs import OF_A_FILE, stream
 from flask_app.hooks import HOOKS
 from flask_app.request import Request
 from flask_app.store import Store, read_body
@@ -35,7 +35,7 @@ from handoff.errors import (
     file_closed,
     from_http,
 )
-from handoff.form import DIGEST_HEADER
+from handoff.form import DIGEST_HEADER, FileStart
 from handoff.http import REQUEST_ID_HEADER, single_range
 from handoff.keys import is_key, new_key
 from handoff.receipt import Incoming, Way
@@ -53,23 +53,35 @@ request = cast("Request", flask.request)
 def upload(handoff: str = strategies.DEFAULT_HANDOFF) -> tuple[Response, int, dict[str, str]]:
     """Store the files of the form by this hand-off, with the hook that the query names."""
     hook = request.args.get("hook", strategies.DEFAULT_HOOK)
-    hand_off = HANDOFFS.get(handoff)
-    if hand_off is None:
-        raise UnknownHandoff(f"There is no hand-off '{handoff}'; there are {', '.join(HANDOFFS)}.")
+    if handoff not in strategies.HANDOFFS:
+        raise UnknownHandoff(f"There is no hand-off '{handoff}'; there are {', '.join(strategies.HANDOFFS)}.")
     if hook not in HOOKS:
         raise UnknownHook(f"There is no hook '{hook}'; there are {', '.join(HOOKS)}.")
-    files = request.files.getlist("file")
-    if not files:
-        raise FileMissing("Send the file in a form field named 'file', with a filename.")
     way = Way(FRAMEWORK, handoff, hook, request.request_id)
     with Batch(store(), way, HOOKS[hook]()) as batch:
-        for file in files:
-            with explained(file, way):
-                hand_off(file, partial(batch.upload, incoming(file)))
+        if handoff == "stream":
+            send_stream(batch)
+        else:
+            send_files(batch, way)
+        if not batch:
+            raise FileMissing("Send the file in a form field named 'file', with a filename.")
         stored = batch.complete()
     elapsed = time.perf_counter() - request.arrived
     receipts = [way.receipt(one, elapsed).as_json() for one in stored]
     return jsonify(receipts=receipts), 201, {"Location": f"/objects/{stored[0].incoming.key}"}
+
+
+def send_stream(batch: Batch) -> None:
+    """Send the files of the form while its body arrives."""
+    with closing(request.chunks()) as body:
+        stream.hand_off(body, request.form_parser(), lambda start, chunks: batch.stream(incoming(start), chunks))
+
+
+def send_files(batch: Batch, way: Way) -> None:
+    """Send the files that the form parser has made of the form."""
+    for file in request.files.getlist("file"):
+        with explained(file, way):
+            OF_A_FILE[way.handoff](file, partial(batch.upload, incoming(describe(file))))
 
 
 @routes.post("/causes/<cause>")
@@ -184,13 +196,18 @@ def check_key(key: str) -> None:
         raise ObjectMissing("No object has this key.")
 
 
-def incoming(file: FileStorage) -> Incoming:
-    """What the form says of a file, with a new key for it."""
-    filename = file.filename or ""
+def incoming(start: FileStart) -> Incoming:
+    """A file that is to be stored, with a new key for it."""
+    key = new_key(store().settings.key_prefix, start.filename)
+    return Incoming(key, start.filename, start.content_type, start.promised)
+
+
+def describe(file: FileStorage) -> FileStart:
+    """What the form said of a file."""
     promise: Any = file.headers.get(DIGEST_HEADER)
-    return Incoming(
-        key=new_key(store().settings.key_prefix, filename),
-        filename=filename,
+    return FileStart(
+        name=file.name or "",
+        filename=file.filename or "",
         content_type=file.headers["Content-Type"],
         promised=from_content_digest(promise) if promise else None,
     )

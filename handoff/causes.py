@@ -32,7 +32,7 @@ CAUSES = {
             "A hook wrapped in copy_current_request_context runs in a second request context that shares the one "
             "request. When the hook returns, that context is popped, and the pop closes every file of the request, "
             f"while the upload that called the hook is still to read it ({ISSUE_A}).",
-            "The hook 'bound', or the hand-off 'read_early' or 'temp_file'.",
+            "The hook 'bound', or the hand-off 'stream', 'read_early' or 'temp_file'.",
         ),
         Cause(
             "transfer_closes",

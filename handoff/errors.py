@@ -244,6 +244,9 @@ class SettingsError(ValueError):
 class BucketMissing(Exception):
     """The configured bucket does not exist; the message is one line for the person who starts the app."""
 
+    def __init__(self, bucket: str) -> None:
+        super().__init__(f"there is no bucket '{bucket}'; create it or set UPLOAD_BUCKET")
+
 
 #: S3's codes for "not now", beside every 5xx status.
 _BUSY_CODES = frozenset({"SlowDown", "RequestTimeout", "ThrottlingException", "TooManyRequests"})

@@ -5,16 +5,21 @@ but the last, which may be smaller. The largest object is therefore 10,000 parts
 50 TB in December 2025; 5 TB before).
 
 A file of at most one part is stored by a single put, a larger one by a multipart upload.
+
+Memory: an upload holds the parts that are being sent and the one that is being filled, so a process's peak above idle
+is at most
+
+    uploads at once x (parts in flight + 1) x largest part x 1.25 + 32 MiB
+
+by `peak_memory`. The quarter is for what lies around the bytes (the chunks' objects, what the allocator cannot give
+back at once), the constant for buffers between sockets and parts and for what the first upload makes the SDK load.
 """
 
 import io
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, cast, override
-
-from handoff.digest import Digest
 
 MAX_PARTS = 10_000
 MIN_PART_BYTES = 5 * 1024**2
@@ -64,6 +69,11 @@ class PartSizes:
         return max(_reach(first, every) for every in _DOUBLINGS)
 
 
+def peak_memory(uploads: int, in_flight: int, sizes: PartSizes) -> int:
+    """The most bytes that a process holds above its idle self while so many uploads are streamed at once."""
+    return uploads * (in_flight + 1) * sizes.largest * 5 // 4 + 32 * 1024**2
+
+
 def _size(first: int, every: int, number: int) -> int:
     return min(first << min((number - 1) // every, 40), MAX_PART_BYTES)
 
@@ -91,13 +101,6 @@ class Part:
     def size(self) -> int:
         """Bytes."""
         return sum(len(chunk) for chunk in self.chunks)
-
-    def crc32(self) -> int:
-        """The part's own CRC-32, over its chunks as they lie."""
-        value = 0
-        for chunk in self.chunks:
-            value = zlib.crc32(chunk, value)
-        return value
 
     def open(self) -> IO[bytes]:
         """A new `PartReader` at the part's first byte."""
@@ -141,11 +144,10 @@ class PartCutter:
         return part
 
 
-def cut(chunks: Iterable[bytes], sizes: PartSizes, digest: Digest) -> Iterator[Part]:
-    """The parts of a file from its chunks, each part's bytes counted in `digest` before it is given out."""
+def cut(chunks: Iterable[bytes], sizes: PartSizes) -> Iterator[Part]:
+    """The parts of a file from its chunks."""
     cutter = PartCutter(sizes)
     for chunk in chunks:
-        digest.update(chunk)
         yield from cutter.receive(chunk)
     yield cutter.finish()
 
@@ -193,6 +195,13 @@ class PartReader(io.RawIOBase):
         if self._ahead:
             self._ahead[0] = self._ahead[0][skip:]
         return self._position
+
+    def pieces(self) -> Iterator[memoryview]:
+        """What is left to read, as it lies."""
+        while self._ahead:
+            piece = self._ahead.popleft()
+            self._position += len(piece)
+            yield piece
 
     @override
     def readinto(self, buffer: Any, /) -> int:

@@ -7,6 +7,7 @@ and the README's grid is made from it. A cell that starts to work, or stops, mus
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from handoff.parts import peak_memory
 from handoff.settings import Settings
 
 type Verdict = Literal["stored", "lost"]
@@ -15,6 +16,9 @@ STORED: Verdict = "stored"
 LOST: Verdict = "lost"
 
 FRAMEWORKS = ("flask", "quart")
+
+#: By how much a process's memory grows at most above its idle self while files are streamed (see `handoff.parts`).
+PEAK_MEMORY = "uploads x (parts_in_flight + 1) x largest_part_bytes x 1.25 + 32 MiB"
 
 #: The code of the error that a lost file is answered with.
 LOST_CODE = "file-closed"
@@ -65,6 +69,12 @@ HANDOFFS = {
             disk="the whole file above 500,000 bytes",
             sentence="The view feeds a bounded queue of bytes, the uploader empties it and never has the file.",
         ),
+        Handoff(
+            "stream",
+            memory="parts in flight and one more",
+            disk="nothing",
+            sentence="The request's body goes into S3 while it arrives: there is no file, so nothing can close it.",
+        ),
     )
 }
 
@@ -81,7 +91,7 @@ HOOKS = {
 }
 
 #: What `POST /uploads` uses: the safest pair there is.
-DEFAULT_HANDOFF = "temp_file"
+DEFAULT_HANDOFF = "stream"
 DEFAULT_HOOK = "bound"
 
 
@@ -100,8 +110,8 @@ class SizeClass:
 SIZE_CLASSES = {
     size.name: size
     for size in (
-        SizeClass("memory", "100 bytes: the form parser keeps it in memory, one put"),
-        SizeClass("rolled", "500,001 bytes: the form parser rolled it over to disk, one put"),
+        SizeClass("memory", "100 bytes: a form parser that makes files keeps it in memory, one put"),
+        SizeClass("rolled", "500,001 bytes: a form parser that makes files has rolled it over to disk, one put"),
         SizeClass("parts", "two parts and a byte: a multipart upload of three parts"),
     )
 }
@@ -145,6 +155,12 @@ def describe(framework: str, settings: Settings) -> dict[str, object]:
     return {
         "framework": framework,
         "limits": asdict(settings.limits) | {"part_bytes": part_bytes, "parts_in_flight": settings.parts_in_flight},
+        "peak_memory": {
+            "formula": PEAK_MEMORY,
+            "uploads": settings.max_concurrent,
+            "largest_part_bytes": settings.part_sizes.largest,
+            "bytes": peak_memory(settings.max_concurrent, settings.parts_in_flight, settings.part_sizes),
+        },
         "default": {"handoff": DEFAULT_HANDOFF, "hook": DEFAULT_HOOK},
         "size_classes": [
             {"name": size.name, "bytes": size.size(part_bytes), "sentence": size.sentence}

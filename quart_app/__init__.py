@@ -2,11 +2,14 @@
 
 import os
 
+import click
 from quart import Quart
 
+from handoff.errors import SettingsError
 from handoff.settings import Settings
 from quart_app.request import Connection, Request
 from quart_app.store import Store
+from quart_app.sweep import sweep_command
 from quart_app.views import routes
 
 __all__ = ["create_app"]
@@ -26,9 +29,10 @@ def create_app(settings: Settings | None = None) -> Quart:
     app.url_map.merge_slashes = False
     # Ours is an idle timeout: these two would cut an upload or a download that is slow but moving.
     app.config.update(BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
-    store = Store(settings or Settings.from_env(os.environ))
+    store = Store(settings or _settings())
     app.extensions["handoff"] = store
     app.register_blueprint(routes)
+    app.cli.add_command(sweep_command(store))
 
     @app.before_serving
     async def open_store() -> None:
@@ -39,3 +43,13 @@ def create_app(settings: Settings | None = None) -> Quart:
         await store.close()
 
     return app
+
+
+def _settings() -> Settings:
+    """The environment's; on a command line a wrong one is an error of click's, which prints it in one line."""
+    try:
+        return Settings.from_env(os.environ)
+    except SettingsError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise click.ClickException(str(error)) from None

@@ -200,10 +200,22 @@ class Request(quart.Request):
         """The client's `X-Request-Id`, or a new one."""
         return request_id(self.headers.get(REQUEST_ID_HEADER))
 
+    def form_parser(self) -> FormParser:
+        """A parser for this request's form, whoever reads the body."""
+        boundary = self.mimetype_params.get("boundary")
+        return FormParser(self.mimetype, boundary, self.content_length, self._settings.limits)
+
+    def chunks(self) -> AsyncGenerator[bytes]:
+        """The body's chunks as they arrive, as `read_body` gives them."""
+        return read_body(self.body, self._settings.idle_timeout)
+
+    @property
+    def _settings(self) -> Settings:
+        return cast("Settings", quart.current_app.extensions["handoff"].settings)
+
     @override
     def make_form_data_parser(self) -> FormDataParser:
-        settings: Settings = quart.current_app.extensions["handoff"].settings
-        return FormDataParser(settings, self.parameter_storage_class)
+        return FormDataParser(self._settings, self.parameter_storage_class)
 
     @override
     async def close(self) -> None:

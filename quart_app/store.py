@@ -8,19 +8,22 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from contextvars import ContextVar
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast, override
 
 import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.response import StreamingBody
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import PAYLOAD_REGISTRY, Order, Payload
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, UnseekableStreamError
 
 from handoff.digest import crc32_header
 from handoff.errors import BucketMissing, ObjectMissing, RangeNotSatisfiable, StoreUnavailable, from_store_answer
 from handoff.http import ObjectInfo
-from handoff.parts import FileReader, Part
+from handoff.parts import FileReader, Part, PartReader
 from handoff.receipt import Incoming
 from handoff.settings import Settings
+from handoff.sweep import Unfinished
 from quart_app.hooks import Hook
 
 if TYPE_CHECKING:
@@ -34,6 +37,31 @@ PROBE_TIMEOUT = 0.9
 READ_BYTES = 256 * 1024
 
 _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
+
+
+class PartPayload(Payload):
+    """How aiohttp sends a part: its chunks as they lie, one after the other, as fast as the connection takes them.
+
+    aiohttp would read a file in a thread, 64 KiB at a time: 16,384 hand-overs for each GiB that is in memory already.
+    """
+
+    _value: PartReader
+
+    @override
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._value.read().decode(encoding, errors)
+
+    @override
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        for piece in self._value.pieces():
+            await writer.write(piece)
+
+    @override
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        await self.write(writer)  # the length that S3 was told is the part's own
+
+
+PAYLOAD_REGISTRY.register(PartPayload, PartReader, order=Order.try_first)
 
 
 class Store:
@@ -84,9 +112,9 @@ class Store:
             )
         return answer["UploadId"]
 
-    async def upload_part(self, key: str, upload_id: str, part: Part) -> "CompletedPartTypeDef":
-        """Send one part, straight from the chunks it came in."""
-        checksum = crc32_header(await asyncio.to_thread(part.crc32))
+    async def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
+        """Send one part, straight from the chunks it came in; S3 refuses it if what it gets has another CRC-32."""
+        checksum = crc32_header(crc32)
         with store_errors():
             answer = await self._client.upload_part(
                 Bucket=self.settings.bucket,
@@ -115,6 +143,25 @@ class Store:
             except ClientError as error:
                 if error.response["Error"]["Code"] != "NoSuchUpload":
                     raise
+
+    async def unfinished_uploads(self) -> list[Unfinished]:
+        """The multipart uploads below our prefix that were neither completed nor aborted, whoever began them.
+
+        Raises:
+            BucketMissing: there is no such bucket.
+        """
+        bucket, prefix = self.settings.bucket, self.settings.key_prefix
+        with store_errors():
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+            try:
+                return [Unfinished.from_s3(entry) async for page in pages for entry in page.get("Uploads", [])]
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code == "NoSuchBucket":
+                    raise BucketMissing(bucket) from None
+                if code == "NoSuchUpload":  # how rclone says that there are none
+                    return []
+                raise
 
     async def head(self, key: str) -> ObjectInfo:
         """What is known of an object.
@@ -175,9 +222,7 @@ class Store:
             await self._probe.head_bucket(Bucket=self.settings.bucket)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
-                raise BucketMissing(
-                    f"there is no bucket '{self.settings.bucket}'; create it or set UPLOAD_BUCKET"
-                ) from None
+                raise BucketMissing(self.settings.bucket) from None
             logger.warning("S3 answers, but not for bucket '%s': %s", self.settings.bucket, error)
         except BotoCoreError as error:
             logger.warning("the bucket could not be looked for yet: %s", error)

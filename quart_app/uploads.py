@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeIs
 from handoff.digest import Digest
 from handoff.errors import UploadError
 from handoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
+from handoff.parts import read_chunks as read_file_chunks
 from handoff.receipt import Incoming, Stored, Way
 from quart_app.hooks import Hook
 from quart_app.store import Store
@@ -40,7 +41,7 @@ class Batch:
     """The uploads of one form.
 
     async with Batch(store, way, hook) as batch:
-        await batch.upload(incoming, body)
+        await batch.upload(incoming, file)
         stored = await batch.complete()
     """
 
@@ -58,7 +59,10 @@ class Batch:
         if not self._complete:
             await to_the_end(self._undo())
 
-    async def upload(self, incoming: Incoming, body: IO[bytes] | AsyncReader) -> None:
+    def __bool__(self) -> bool:
+        return bool(self._uploads)
+
+    async def upload(self, incoming: Incoming, file: IO[bytes] | AsyncReader) -> None:
         """Send a readable file, a seekable one from its first byte; it is read to its end when this returns.
 
         Raises:
@@ -66,34 +70,43 @@ class Batch:
             DigestMismatch: its bytes are not the promised ones.
             StoreRejected, StoreUnavailable: what S3 said.
         """
-        sizes, digest = self._store.settings.part_sizes, Digest()
-        if not is_file(body):
-            parts = cut(body.read, sizes, digest)
+        if not is_file(file):
+            await self.stream(incoming, read_chunks(file.read))
+        elif await asyncio.to_thread(file.seek, 0, SEEK_END) > self._store.settings.part_bytes:
+            file.seek(0)
+            await self.stream(incoming, read_chunks(partial(asyncio.to_thread, file.read)))
+        else:
+            # S3 reads the file itself, so none of it is held here.
+            digest = Digest()
+            file.seek(0)
+            crc32 = await asyncio.to_thread(digest.update, read_file_chunks(file))
+            file.seek(0)
+            await self._put(incoming, file, digest, crc32)
+
+    async def stream(self, incoming: Incoming, chunks: AsyncIterator[bytes]) -> None:
+        """Send a file of any size as its bytes come, in chunks; they have come to their end when this returns.
+
+        Raises:
+            DigestMismatch: its bytes are not the promised ones.
+            StoreRejected, StoreUnavailable: what S3 said.
+        """
+        async with aclosing(cut(chunks, self._store.settings.part_sizes)) as parts:
             first = await anext(parts)
             if first.last:
-                await self._put(incoming, first.open(), digest)
+                digest = Digest()
+                crc32 = await asyncio.to_thread(digest.update, first.chunks)
+                await self._put(incoming, first.open(), digest, crc32)
             else:
-                await self._send_parts(incoming, chain(first, parts), digest)
-        elif await asyncio.to_thread(body.seek, 0, SEEK_END) > sizes.first:
-            body.seek(0)
-            await self._send_parts(incoming, cut(partial(read_in_thread, body), sizes, digest), digest)
-        else:
-            body.seek(0)
-            while chunk := await read_in_thread(body, CHUNK_BYTES):
-                await asyncio.to_thread(digest.update, chunk)
-            body.seek(0)
-            await self._put(incoming, body, digest)
+                upload = MultipartUpload(self._store, incoming)
+                self._uploads.append(upload)
+                all_parts = chain([first], parts)
+                del first  # or it would be held in memory for as long as the upload takes
+                await upload.send(all_parts, self._hook)
 
-    async def _put(self, incoming: Incoming, body: IO[bytes], digest: Digest) -> None:
+    async def _put(self, incoming: Incoming, body: IO[bytes], digest: Digest, crc32: int) -> None:
         upload = SinglePut(self._store, incoming, digest)
         self._uploads.append(upload)
-        await upload.send(body, self._hook)
-
-    async def _send_parts(self, incoming: Incoming, parts: AsyncGenerator[Part], digest: Digest) -> None:
-        upload = MultipartUpload(self._store, incoming, digest)
-        self._uploads.append(upload)
-        async with aclosing(parts):
-            await upload.send(parts, self._hook)
+        await upload.send(body, crc32, self._hook)
 
     async def complete(self) -> list[Stored]:
         """Make the files visible in S3, in the order they were sent."""
@@ -119,12 +132,12 @@ class SinglePut:
         self._etag = ""
         self._begun = False
 
-    async def send(self, body: IO[bytes], hook: Hook) -> None:
+    async def send(self, body: IO[bytes], crc32: int, hook: Hook) -> None:
         """Put the file."""
         self._digest.check(self._incoming.promised)
         self._begun = True
         # A put that is cut off may be stored all the same, and after it was undone at that: so it is never cut off.
-        self._etag = await to_the_end(self._store.put(self._incoming, body, self._digest.crc32, hook))
+        self._etag = await to_the_end(self._store.put(self._incoming, body, crc32, hook))
 
     async def complete(self) -> Stored:
         """Nothing is left to do: a put is visible at once."""
@@ -137,18 +150,19 @@ class SinglePut:
 
 
 class MultipartUpload:
-    """A larger file: its parts are sent by a few tasks while the next ones are read, in a thread."""
+    """A larger file: its parts are sent by a few tasks while the next ones are read."""
 
-    def __init__(self, store: Store, incoming: Incoming, digest: Digest) -> None:
+    def __init__(self, store: Store, incoming: Incoming) -> None:
         self._store = store
         self._incoming = incoming
-        self._digest = digest
+        self._digest = Digest()
+        self._digesting = asyncio.Lock()
         self._upload_id: str | None = None
         self._parts: list[CompletedPartTypeDef] = []
         self._completing = False
 
     async def send(self, parts: AsyncIterator[Part], hook: Hook) -> None:
-        """Begin the upload and send every part; their bytes are counted in the digest as they come."""
+        """Begin the upload and send every part, while at most one more is read from `parts`."""
         upload_id = await to_the_end(self._begin(hook))
         await self._send_parts(parts, upload_id)
         self._digest.check(self._incoming.promised)
@@ -158,26 +172,23 @@ class MultipartUpload:
         return self._upload_id
 
     async def _send_parts(self, parts: AsyncIterator[Part], upload_id: str) -> None:
-        in_flight = self._store.settings.parts_in_flight
-        sending: set[asyncio.Task[CompletedPartTypeDef]] = set()
+        slots = asyncio.Semaphore(self._store.settings.parts_in_flight)
         try:
-            async for part in parts:
-                sending.add(asyncio.create_task(self._store.upload_part(self._incoming.key, upload_id, part)))
-                if len(sending) == in_flight:
-                    sending = await self._take_sent(sending)
-            while sending:
-                sending = await self._take_sent(sending)
-        finally:
-            for task in sending:
-                task.cancel()
-            await asyncio.gather(*sending, return_exceptions=True)
+            # A part that fails cancels the others and the reading: a slow client need not send the next one first.
+            async with asyncio.TaskGroup() as sending:
+                async for part in parts:
+                    await slots.acquire()
+                    sending.create_task(self._send_part(upload_id, part)).add_done_callback(lambda _: slots.release())
+        except ExceptionGroup as group:
+            first = group.exceptions[0]
+        else:
+            return
+        raise first
 
-    async def _take_sent(
-        self, sending: "set[asyncio.Task[CompletedPartTypeDef]]"
-    ) -> "set[asyncio.Task[CompletedPartTypeDef]]":
-        done, still_sending = await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
-        self._parts.extend(task.result() for task in done)
-        return still_sending
+    async def _send_part(self, upload_id: str, part: Part) -> None:
+        async with self._digesting:  # one after the other, in the order of the parts: the lock is fair
+            crc32 = await asyncio.to_thread(self._digest.update, part.chunks)
+        self._parts.append(await self._store.upload_part(self._incoming.key, upload_id, part, crc32))
 
     async def complete(self) -> Stored:
         """Make one object of the parts."""
@@ -200,27 +211,27 @@ def is_file(body: IO[bytes] | AsyncReader) -> TypeIs[IO[bytes]]:
     return hasattr(body, "seek")
 
 
-async def read_in_thread(body: IO[bytes], size: int) -> bytes:
-    """Read from a file that may be on disk."""
-    return await asyncio.to_thread(body.read, size)
-
-
-async def cut(read: Callable[[int], Awaitable[bytes]], sizes: PartSizes, digest: Digest) -> AsyncGenerator[Part]:
-    """The parts of a file from its chunks, each counted in `digest`, in a thread, before its part is given out."""
-    cutter = PartCutter(sizes)
+async def read_chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+    """A file's chunks by its `read`; when awaiting a chunk fails or is cancelled, nothing is left to close."""
     while chunk := await read(CHUNK_BYTES):
-        await asyncio.to_thread(digest.update, chunk)
+        yield chunk
+
+
+async def cut(chunks: AsyncIterator[bytes], sizes: PartSizes) -> AsyncGenerator[Part]:
+    """The parts of a file from its chunks."""
+    cutter = PartCutter(sizes)
+    async for chunk in chunks:
         for part in cutter.receive(chunk):
             yield part
     yield cutter.finish()
 
 
-async def chain(first: Part, rest: AsyncGenerator[Part]) -> AsyncGenerator[Part]:
-    """The first part, then the rest."""
-    yield first
-    async with aclosing(rest):
-        async for part in rest:
-            yield part
+async def chain(first: list[Part], rest: AsyncIterator[Part]) -> AsyncIterator[Part]:
+    """The first parts, which are taken out of their list, or they would stay in memory, then the rest."""
+    while first:
+        yield first.pop(0)
+    async for part in rest:
+        yield part
 
 
 async def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:

@@ -313,7 +313,7 @@ def _form() -> Node:
 
 def _form_body() -> Node:
     digest = Digest()
-    digest.update(FILE)
+    digest.update([FILE])
     file = FILE.decode()
     return {
         "required": True,

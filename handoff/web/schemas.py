@@ -89,7 +89,7 @@ def problem_example(error: type[UploadError]) -> Node:
 def receipts_example() -> Node:
     """The answer to the upload of `FILE`."""
     digest = Digest()
-    digest.update(FILE)
+    digest.update([FILE])
     stored = Stored(Incoming(KEY, "hello.txt", "text/plain"), digest.size, digest.sha256, ETAG, parts=1)
     way = Way(FRAMEWORKS[0], DEFAULT_HANDOFF, DEFAULT_HOOK, REQUEST_ID)
     return {"receipts": [way.receipt(stored, elapsed_seconds=0.0123).as_json()]}
@@ -195,6 +195,15 @@ def _strategies() -> Node:
         {
             "framework": refer("Framework"),
             "limits": closed("What one form may hold, in bytes and counts, and how it is sent on.", limits),
+            "peak_memory": closed(
+                "By how many bytes a process's memory grows at most above its idle self, all uploads streamed.",
+                {
+                    "formula": text("How `bytes` comes about."),
+                    "uploads": count("How many uploads there are at once."),
+                    "largest_part_bytes": count("The largest part that the largest file has."),
+                    "bytes": count("The most that so many uploads take."),
+                },
+            ),
             "default": closed("What an upload gets that names neither.", pair),
             "size_classes": items(
                 closed(

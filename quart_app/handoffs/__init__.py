@@ -2,7 +2,7 @@
 
 Each has one function, `hand_off(file, upload)`: `file` is the request's FileStorage, `upload` whatever puts a readable
 file into S3, such as `lambda body: client.upload_fileobj(body, BUCKET, key)` with a client of aioboto3. None needs
-anything else of ours.
+anything else of ours, but `stream`: it has no FileStorage, it parses the request's body with `handoff.form` itself.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,8 @@ from quart_app.handoffs.byte_queue import QueueReader
 type Upload = Callable[[IO[bytes] | QueueReader], Awaitable[None]]
 type HandOff = Callable[[FileStorage, Upload], Awaitable[None]]
 
-HANDOFFS: dict[str, HandOff] = {
+#: Those that are given a file which the form parser has made.
+OF_A_FILE: dict[str, HandOff] = {
     "file": file.hand_off,
     "read_early": read_early.hand_off,
     "temp_file": temp_file.hand_off,

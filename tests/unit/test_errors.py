@@ -165,6 +165,11 @@ def test_a_wrong_setting_is_a_wrong_value() -> None:
     assert not issubclass(SettingsError, UploadError)
 
 
+def test_a_missing_bucket_is_named() -> None:
+    """A BucketMissing says which bucket, and what to do, in one line."""
+    assert str(BucketMissing("photos")) == "there is no bucket 'photos'; create it or set UPLOAD_BUCKET"
+
+
 @pytest.mark.parametrize(
     ("status", "code", "expected"),
     [

@@ -1,8 +1,7 @@
 """Parts: where one ends, how large it is, and that the readers are files like any other."""
 
 import io
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, chain, islice, pairwise
 from tempfile import SpooledTemporaryFile
 from typing import IO, cast
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from handoff.digest import Digest
 from handoff.parts import (
     CHUNK_BYTES,
     MAX_PART_BYTES,
@@ -24,6 +22,7 @@ from handoff.parts import (
     PartReader,
     PartSizes,
     cut,
+    peak_memory,
     read_chunks,
 )
 
@@ -198,12 +197,9 @@ def test_a_chunk_that_fits_is_not_copied() -> None:
 
 
 @given(st.lists(st.binary(max_size=9)))
-def test_a_part_knows_its_size_and_sum(chunks: list[bytes]) -> None:
-    """A part's size and CRC-32 are those of its chunks, joined."""
-    part = Part(1, tuple(chunks))
-    whole = b"".join(chunks)
-    assert part.size == len(whole)
-    assert part.crc32() == zlib.crc32(whole)
+def test_a_part_knows_its_size(chunks: list[bytes]) -> None:
+    """A part's size is that of its chunks, joined."""
+    assert Part(1, tuple(chunks)).size == len(b"".join(chunks))
 
 
 def test_a_part_opens_anew_each_time() -> None:
@@ -213,17 +209,38 @@ def test_a_part_opens_anew_each_time() -> None:
 
 
 @given(chunked())
-def test_a_part_is_counted_before_it_is_given_out(file: tuple[list[bytes], PartSizes]) -> None:
-    """While parts are sent, the digest is ahead of them; after the last one it is that of the file."""
+def test_parts_come_while_the_file_does(file: tuple[list[bytes], PartSizes]) -> None:
+    """Of a file that comes in chunks, no more is held back than one part and one chunk."""
     chunks, sizes = file
-    digest, sent = Digest(), 0
-    for part in cut(chunks, sizes, digest):
+    came = 0
+
+    def arriving() -> Iterator[bytes]:
+        nonlocal came
+        for chunk in chunks:
+            came += len(chunk)
+            yield chunk
+
+    sent, number = 0, 0
+    for number, part in enumerate(cut(arriving(), sizes), 1):
+        assert part.number == number
+        assert came - sent <= part.size + max(map(len, chunks), default=0)
         sent += part.size
-        assert digest.size >= sent
-    whole = Digest()
-    whole.update(b"".join(chunks))
-    assert (digest.size, digest.sha256, digest.crc32) == (whole.size, whole.sha256, whole.crc32)
-    assert sent == whole.size
+    assert (number > 0, sent) == (True, came)
+    assert came == sum(map(len, chunks))
+
+
+@pytest.mark.parametrize(
+    ("uploads", "in_flight", "largest_file", "expected"),
+    [
+        pytest.param(1, 4, GIB, 82 * MIB, id="one upload by the defaults: 50 MiB and the constant"),
+        pytest.param(4, 4, GIB, 232 * MIB, id="four at once"),
+        pytest.param(32, 4, 5 * GIB, 1632 * MIB, id="as many as the defaults admit"),
+        pytest.param(1, 1, 5 * TIB, 10_272 * MIB, id="parts of 4 GiB, which 5 TiB needs"),
+    ],
+)
+def test_the_memory_formula(uploads: int, in_flight: int, largest_file: int, expected: int) -> None:
+    """Peak memory is uploads x (parts in flight + 1) x the largest part x 1.25 + 32 MiB."""
+    assert peak_memory(uploads, in_flight, PartSizes(8 * MIB, largest_file)) == expected
 
 
 @pytest.mark.parametrize(
@@ -300,6 +317,13 @@ class PartTwins(Twins):
         """Open a part of these chunks."""
         self.ours = Part(1, tuple(map(memoryview, chunks) if as_views else chunks)).open()
         self.theirs = io.BytesIO(b"".join(chunks))
+
+    @rule()
+    def take_a_piece(self) -> None:
+        """The next piece is what the other reads next, and ours is then where the other is."""
+        piece = bytes(next(filter(len, cast("PartReader", self.ours).pieces()), b""))
+        assert piece == self.theirs.read(len(piece))
+        assert piece or not self.theirs.read(1)
 
 
 class FileTwins(Twins):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from handoff import strategies
 from handoff.errors import FileClosed
+from handoff.parts import peak_memory
 from handoff.settings import MIB, Settings
 from handoff.strategies import (
     DEFAULT_HANDOFF,
@@ -125,3 +126,5 @@ def test_the_description_has_the_sizes_of_these_settings() -> None:
     assert served["limits"]["part_bytes"] == 5 * MIB
     assert served["limits"]["parts_in_flight"] == 2
     assert served["limits"]["form_parts"] == 3
+    assert served["peak_memory"]["bytes"] == peak_memory(32, 2, settings.part_sizes)
+    assert (served["peak_memory"]["uploads"], served["peak_memory"]["largest_part_bytes"]) == (32, 5 * MIB)

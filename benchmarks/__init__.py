@@ -1,0 +1,1 @@
+"""What measurements of the apps need."""

@@ -1,0 +1,381 @@
+"""The null store: it takes and refuses what S3 would, keeps nothing but sizes, and can be slow."""
+
+import itertools
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from benchmarks.null_store import LARGEST_PART, SMALLEST_PART, NullStore, running
+from demo import stores
+from demo.processes import ROOT, python
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+BUCKET = "uploads"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[NullStore]:
+    """A store without any limit; each test has keys of its own in it."""
+    with running(bucket=BUCKET) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def s3(store: NullStore) -> Iterator["S3Client"]:
+    """boto3's client of it."""
+    client = stores.Store("null", store.endpoint_url, store.environ).client()
+    yield client
+    client.close()
+
+
+keys = (f"key {number} & <more>" for number in itertools.count())
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that no other test has, with what XML and URLs must escape."""
+    return next(keys)
+
+
+@pytest.fixture
+def upload_id(s3: "S3Client", key: str) -> str:
+    """An unfinished multipart upload."""
+    return s3.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+
+
+def refusal(call: Callable[[], object]) -> tuple[int, str]:
+    """The status and the code that a call is refused with."""
+    with pytest.raises(ClientError) as caught:
+        call()
+    return caught.value.response["ResponseMetadata"]["HTTPStatusCode"], caught.value.response["Error"]["Code"]
+
+
+def connect(store: NullStore) -> socket.socket:
+    """A connection without any HTTP, with little room for what was sent and not received."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+    connection.settimeout(60)
+    host, port = store.endpoint_url.removeprefix("http://").split(":")
+    connection.connect((host, int(port)))
+    return connection
+
+
+def head(target: str, length: int, *headers: str) -> bytes:
+    """The head of a PUT."""
+    lines = [f"PUT {target} HTTP/1.1", "Host: localhost", f"Content-Length: {length}", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def test_an_object_is_known_by_its_size_until_it_is_deleted(s3: "S3Client", store: NullStore, key: str) -> None:
+    """What is put is seen by HEAD, in the list and in the figures; what is deleted is not."""
+    etag = s3.put_object(Bucket=BUCKET, Key=key, Body=bytes(100_000))["ETag"]
+    assert re.fullmatch('"[^"]+"', etag)
+    seen = s3.head_object(Bucket=BUCKET, Key=key)
+    assert (seen["ContentLength"], seen["ETag"], seen["ContentType"]) == (100_000, etag, "binary/octet-stream")
+    assert store.stats().objects[key] == 100_000
+    (listed,) = s3.list_objects_v2(Bucket=BUCKET, Prefix=key)["Contents"]
+    assert (listed["Key"], listed["Size"], listed["ETag"]) == (key, 100_000, etag)
+    s3.delete_object(Bucket=BUCKET, Key=key)
+    assert refusal(lambda: s3.head_object(Bucket=BUCKET, Key=key)) == (404, "404")
+    assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET, Prefix=key)
+    assert key not in store.stats().objects
+
+
+def test_no_etag_comes_twice(s3: "S3Client", key: str) -> None:
+    """The same bytes under the same key have another ETag: it is not their digest."""
+    first, second = (s3.put_object(Bucket=BUCKET, Key=key, Body=b"same")["ETag"] for _ in range(2))
+    assert first != second
+
+
+def test_a_bucket_is_there_once_it_is_created(s3: "S3Client") -> None:
+    """HEAD of a bucket says 404 before it is created, and nothing can be put in it."""
+    assert refusal(lambda: s3.head_bucket(Bucket="later")) == (404, "404")
+    assert refusal(lambda: s3.put_object(Bucket="later", Key="key", Body=b"body")) == (404, "NoSuchBucket")
+    s3.create_bucket(Bucket="later")
+    s3.head_bucket(Bucket="later")
+    s3.put_object(Bucket="later", Key="key", Body=b"body")
+
+
+def test_parts_become_an_object(s3: "S3Client", store: NullStore, key: str, upload_id: str) -> None:
+    """Until it is completed an upload is among the unfinished ones, then it is an object of all its parts' size."""
+    sizes = [SMALLEST_PART, SMALLEST_PART + 1, 1]
+    sent = [part(s3, key, upload_id, number, size) for number, size in enumerate(sizes, start=1)]
+    (unfinished,) = s3.list_multipart_uploads(Bucket=BUCKET, Prefix=key)["Uploads"]
+    assert (unfinished["Key"], unfinished["UploadId"]) == (key, upload_id)
+    assert store.stats().unfinished[upload_id] == key
+    assert key not in store.stats().objects
+    etag = complete(s3, key, upload_id, sent)["ETag"]
+    assert re.fullmatch('"[^"-]+-3"', etag)
+    assert store.stats().objects[key] == sum(sizes)
+    assert s3.head_object(Bucket=BUCKET, Key=key)["ETag"] == etag
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=BUCKET, Prefix=key)
+
+
+def test_an_aborted_upload_is_gone(s3: "S3Client", store: NullStore, key: str, upload_id: str) -> None:
+    """It takes no more parts, is not listed, and cannot be aborted again."""
+    part(s3, key, upload_id, 1)
+    s3.abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload_id)
+    assert upload_id not in store.stats().unfinished
+    assert refusal(lambda: part(s3, key, upload_id, 2)) == (404, "NoSuchUpload")
+    again = refusal(lambda: s3.abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload_id))
+    assert again == (404, "NoSuchUpload")
+
+
+def part(s3: "S3Client", key: str, upload_id: str, number: int, size: int = 1) -> tuple[int, str]:
+    """Send a part; its number and its ETag."""
+    answer = s3.upload_part(Bucket=BUCKET, Key=key, UploadId=upload_id, PartNumber=number, Body=bytes(size))
+    return number, answer["ETag"]
+
+
+def complete(s3: "S3Client", key: str, upload_id: str, parts: Sequence[tuple[int, str]]) -> Any:
+    """Make an object of parts."""
+    named: Any = [{"PartNumber": number, "ETag": etag} for number, etag in parts]
+    return s3.complete_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload_id, MultipartUpload={"Parts": named})
+
+
+@pytest.mark.parametrize(
+    ("choose", "code"),
+    [
+        pytest.param(lambda first, second: [first, second, (3, second[1])], "InvalidPart", id="a part never sent"),
+        pytest.param(lambda *_: [(number, "never") for number in range(1, 1001)], "InvalidPart", id="a long list"),
+        pytest.param(lambda first, _second: [first, (2, first[1])], "InvalidPart", id="another part's ETag"),
+        pytest.param(lambda first, second: [second, first], "InvalidPartOrder", id="backwards"),
+        pytest.param(lambda first, _second: [first, first], "InvalidPartOrder", id="a part twice"),
+        pytest.param(lambda first, second: [first, second], "EntityTooSmall", id="a small part before the last"),
+        pytest.param(lambda _first, _second: [], "MalformedXML", id="no part"),
+    ],
+)
+def test_parts_that_make_no_object_are_refused(
+    s3: "S3Client", store: NullStore, key: str, upload_id: str, choose: Callable[..., list[Any]], code: str
+) -> None:
+    """The answer is S3's, and the upload can still be completed by the right parts."""
+    sent = [part(s3, key, upload_id, number) for number in (1, 2)]
+    assert refusal(lambda: complete(s3, key, upload_id, choose(*sent))) == (400, code)
+    assert key not in store.stats().objects
+    complete(s3, key, upload_id, sent[1:])
+    assert store.stats().objects[key] == 1
+
+
+@pytest.mark.parametrize("number", [0, 10_001])
+def test_a_part_number_has_limits(s3: "S3Client", key: str, upload_id: str, number: int) -> None:
+    """The first is 1, the last 10,000."""
+    assert refusal(lambda: part(s3, key, upload_id, number)) == (400, "InvalidArgument")
+    part(s3, key, upload_id, min(max(number, 1), 10_000))
+
+
+def test_an_upload_belongs_to_its_key(s3: "S3Client", key: str, upload_id: str) -> None:
+    """An id that was never given out is refused, and so is one with another key."""
+    assert refusal(lambda: part(s3, key, "never", 1)) == (404, "NoSuchUpload")
+    assert refusal(lambda: part(s3, f"{key}2", upload_id, 1)) == (404, "NoSuchUpload")
+    assert refusal(lambda: complete(s3, key, "never", [(1, "etag")])) == (404, "NoSuchUpload")
+
+
+def test_what_it_does_not_do_it_does_not_pretend(s3: "S3Client", store: NullStore, key: str) -> None:
+    """Nothing can be read, copied or put on a condition, and other requests are no better off."""
+    s3.put_object(Bucket=BUCKET, Key=key, Body=b"body")
+    calls: list[Callable[[], object]] = [
+        lambda: s3.get_object(Bucket=BUCKET, Key=key),
+        lambda: s3.copy_object(Bucket=BUCKET, Key="copy", CopySource={"Bucket": BUCKET, "Key": key}),
+        lambda: s3.put_object(Bucket=BUCKET, Key="condition", Body=b"body", IfNoneMatch="*"),
+        lambda: s3.put_object_tagging(Bucket=BUCKET, Key=key, Tagging={"TagSet": []}),
+        lambda: s3.list_objects_v2(Bucket=BUCKET, MaxKeys=1),
+        s3.list_buckets,
+    ]
+    for call in calls:
+        assert refusal(call) == (501, "NotImplemented")
+    assert not store.stats().objects.keys() & {"copy", "condition"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        pytest.param({}, 411, "MissingContentLength", id="no length"),
+        pytest.param({"Content-Length": str(LARGEST_PART + 1)}, 400, "EntityTooLarge", id="a byte over 5 GiB"),
+        pytest.param({"Content-Length": "-1"}, 400, "BadRequest", id="a length that is none"),
+        pytest.param({"Transfer-Encoding": "chunked"}, 501, "NotImplemented", id="chunked"),
+    ],
+)
+@pytest.mark.parametrize("is_part", [False, True], ids=["object", "part"])
+def test_a_length_is_judged_before_the_body(
+    store: NullStore, s3: "S3Client", headers: dict[str, str], status: int, code: str, *, is_part: bool
+) -> None:
+    """The refusal comes without the body, and the connection ends with it."""
+    target = part_target(s3, "length") if is_part else f"/{BUCKET}/length"
+    connection = HTTPConnection(store.endpoint_url.removeprefix("http://"), timeout=60)
+    connection.putrequest("PUT", target)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    with connection.getresponse() as answer:
+        assert (answer.status, answer.headers["Connection"]) == (status, "close")
+        assert f"<Error><Code>{code}</Code><Message>" in answer.read().decode()
+    connection.close()
+
+
+def part_target(s3: "S3Client", key: str) -> str:
+    """Where the first part of a new upload is put."""
+    upload_id = s3.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+    return f"/{BUCKET}/{key}?partNumber=1&uploadId={upload_id}"
+
+
+def test_a_client_that_asks_is_told_to_go_on(store: NullStore) -> None:
+    """`Expect: 100-continue` is answered by 100 for what can be taken, even 5 GiB, and the connection stays."""
+    with connect(store) as connection:
+        for size in (3, 5):
+            connection.sendall(head(f"/{BUCKET}/asked", size, "Expect: 100-continue"))
+            assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(bytes(size))
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+            assert store.stats().objects["asked"] == size
+        connection.sendall(head(f"/{BUCKET}/asked", LARGEST_PART, "Expect: 100-continue"))
+        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def test_the_answer_to_head_has_no_body(store: NullStore) -> None:
+    """Not even a refusal, whose length is told; the next answer begins where it ends."""
+    with connect(store) as connection:
+        for _ in range(2):
+            connection.sendall(f"HEAD /{BUCKET}/missing HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            answer = connection.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
+            assert answer.endswith(b"\r\n\r\n")
+
+
+def test_a_head_may_come_in_pieces(store: NullStore) -> None:
+    """Wherever it is cut, what came is kept until the rest is there."""
+    whole = head(f"/{BUCKET}/pieces", 4) + b"body"
+    with connect(store) as connection:
+        for cut in (1, whole.index(b"\r\n\r\n") + 2, len(whole) - 2):
+            connection.sendall(whole[:cut])
+            store.stats()  # a round through the store, which has read the first piece by then
+            connection.sendall(whole[cut:])
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"hello\r\n\r\n", id="no HTTP"),
+        pytest.param(b"GET / HTTP/1.0\r\n\r\n", id="an older HTTP"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + 20_000 * b"x", id="a head without end"),
+        pytest.param(2 * f"HEAD /{BUCKET} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(), id="two requests at once"),
+    ],
+)
+def test_what_it_cannot_read_ends_the_connection(store: NullStore, sent: bytes) -> None:
+    """It says 400, and that this was the last answer."""
+    with connect(store) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+def test_a_refused_body_is_read_to_its_end(store: NullStore) -> None:
+    """A client that sends everything before it reads gets the refusal, and not a reset."""
+    with connect(store) as connection:
+        connection.sendall(head(f"/{BUCKET}/refused?partNumber=1&uploadId=never", 8 * 2**20))
+        connection.sendall(bytes(8 * 2**20))
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert b"<Code>NoSuchUpload</Code>" in answer
+
+
+@pytest.mark.parametrize("is_part", [False, True], ids=["object", "part"])
+def test_a_client_that_goes_in_mid_body_leaves_nothing(store: NullStore, s3: "S3Client", *, is_part: bool) -> None:
+    """A body one byte short is answered by nothing and recorded nowhere."""
+    target = part_target(s3, "broken") if is_part else f"/{BUCKET}/broken"
+    with connect(store) as connection:
+        connection.sendall(head(target, 100_000) + bytes(99_999))
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(4096) == b""
+    assert "broken" not in store.stats().objects
+    if is_part:
+        upload_id = target.rpartition("=")[2]
+        assert refusal(lambda: complete(s3, "broken", upload_id, [(1, "any")])) == (400, "InvalidPart")
+
+
+def test_it_counts_what_it_sees() -> None:
+    """Operations by S3's names, bytes of bodies, and how many connections and parts there were at once."""
+    with running() as store, ExitStack() as exits:
+        s3 = stores.Store("null", store.endpoint_url, store.environ).client()
+        exits.callback(s3.close)
+        target = part_target(s3, "counted")
+        at_once = [exits.enter_context(connect(store)) for _ in range(3)]
+        for connection in at_once:
+            connection.sendall(head(target, 10, "Expect: 100-continue"))
+            assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
+        for connection in at_once:
+            connection.sendall(bytes(10))
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        at_once[0].sendall(head(target, 10) + bytes(10))
+        assert at_once[0].recv(4096).startswith(b"HTTP/1.1 200 ")
+        stats = store.stats()
+    assert stats.requests == {"CreateMultipartUpload": 1, "UploadPart": 4}
+    assert (stats.bytes_received, stats.most_connections, stats.most_parts) == (40, 4, 3)
+
+
+def test_connections_one_after_the_other_are_not_at_once(store: NullStore) -> None:
+    """A connection that ended is counted no more."""
+    for _ in range(30):
+        with connect(store) as connection:
+            connection.sendall(head(f"/{BUCKET}/serial", 0))
+            connection.recv(4096)
+    assert store.stats().most_connections < 20
+
+
+def test_the_rate_is_that_of_all_bodies_together() -> None:
+    """4 MiB over two connections at 2 MB/s: TCP holds the senders back for more than a second."""
+    with running(bytes_per_second=2_000_000) as store, ThreadPoolExecutor() as pool:
+
+        def time_when_sent(key: str) -> float:
+            with connect(store) as connection:
+                connection.sendall(head(f"/{BUCKET}/{key}", 2 * 2**20) + bytes(2 * 2**20))
+                sent = time.monotonic()
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            return sent
+
+        began = time.monotonic()
+        # 2 s, less what the kernel holds; one after the other they would take as long, each at its own rate half of it
+        assert max(pool.map(time_when_sent, ["one", "other"])) - began > 1.2
+        assert store.stats().objects == {"one": 2 * 2**20, "other": 2 * 2**20}
+
+
+def test_latency_holds_back_the_answer() -> None:
+    """With an hour's latency the object is there, and its answer is not; the figures are told at once."""
+    with running(latency_ms=3_600_000) as store, connect(store) as connection:
+        connection.sendall(head(f"/{BUCKET}/late", 4) + b"body")
+        while "late" not in store.stats().objects:
+            time.sleep(0.01)
+        connection.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            connection.recv(4096)
+
+
+def test_by_hand_it_prints_its_port() -> None:
+    """`--port 0` prints one line, the port that it serves on."""
+    command = python("benchmarks.null_store", "--port", "0")
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        try:
+            assert process.stdout is not None
+            connection = HTTPConnection("127.0.0.1", int(process.stdout.readline()), timeout=60)
+            connection.request("HEAD", f"/{BUCKET}")
+            with connection.getresponse() as answer:
+                assert answer.status == 200
+            connection.close()
+        finally:
+            process.terminate()
+        assert process.stdout.read() == ""
+    assert process.returncode == 0
