@@ -14,8 +14,9 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: How long a server may take to end after SIGTERM beyond its own drain time, in seconds, before it is killed.
-GRACE_SECONDS = 5.0
+#: How long a server may take to end after SIGTERM beyond its own drain time, in seconds, before it is killed: the apps
+#: have 15 to undo what they have to stop.
+GRACE_SECONDS = 20.0
 
 
 class StartError(Exception):

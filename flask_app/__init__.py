@@ -6,6 +6,7 @@ import click
 from flask import Flask
 
 from flask_app.request import Request
+from flask_app.shutdown import Shutdown
 from flask_app.store import Store
 from flask_app.sweep import sweep_command
 from flask_app.views import routes
@@ -29,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     store = Store(settings or _settings())
     store.open()
     app.extensions["handoff"] = store
+    app.extensions["handoff.shutdown"] = Shutdown(store.settings.drain_seconds)
     app.register_blueprint(routes)
     app.cli.add_command(sweep_command(store))
     return app

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from flask_app.store import Store
+from flask_app.uploads import UNDO_SECONDS
 from handoff.errors import BucketMissing, SettingsError
 from handoff.settings import Settings, misspelt
 
@@ -24,10 +25,16 @@ workers = 1
 threads = settings.max_concurrent + 8
 # For gthread this is how long a worker may be silent as a whole, not how long an upload may take.
 timeout = 60
-graceful_timeout = math.ceil(settings.drain_seconds)
+# Uploads that are not over by then are stopped, and have the rest of this time to be undone.
+graceful_timeout = math.ceil(settings.drain_seconds + UNDO_SECONDS)
 keepalive = 5
 # Its place is one for all gunicorns of a user, and nobody here uses it.
 control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Before the first request: know when uploads must be over."""
+    worker.wsgi.extensions["handoff.shutdown"].watch(lambda: worker.alive)
 
 
 def on_starting(_server: Any) -> None:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Generator
 from contextlib import closing, suppress
 from functools import cached_property
+from socket import SHUT_RD
+from socket import socket as Socket  # noqa: N812 - a class
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast, override
 
@@ -116,6 +118,13 @@ class Request(flask.Request):
     def chunks(self) -> Generator[bytes]:
         """The body's chunks as they arrive, as `read_body` gives them."""
         return read_body(self.stream, self._socket, self._settings.idle_timeout)
+
+    def cut(self) -> None:
+        """Let nothing more of the body arrive, from another thread: who waits for it finds that it was cut short."""
+        if self._socket is not None:
+            with suppress(OSError):
+                # Not the TLS socket's own, which would send the answer in clear text.
+                Socket.shutdown(self._socket, SHUT_RD)
 
     def discard(self) -> None:
         """Read and throw away what is left of the body, within bounds, after the answer was sent.

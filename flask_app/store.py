@@ -16,7 +16,14 @@ from botocore.response import StreamingBody
 
 from flask_app.hooks import Hook
 from handoff.digest import crc32_header
-from handoff.errors import BucketMissing, ObjectMissing, RangeNotSatisfiable, StoreUnavailable, from_store_answer
+from handoff.errors import (
+    BucketMissing,
+    ObjectMissing,
+    RangeNotSatisfiable,
+    StoreUnavailable,
+    UploadError,
+    from_store_answer,
+)
 from handoff.http import ObjectInfo
 from handoff.parts import Part
 from handoff.receipt import Incoming
@@ -68,7 +75,7 @@ class Store:
         return answer["ETag"].strip('"')
 
     def create_multipart(self, incoming: Incoming, hook: Hook) -> str:
-        """Begin a multipart upload and answer its id."""
+        """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted."""
         with store_errors(), calling(hook):
             answer = self._client.create_multipart_upload(
                 Bucket=self.settings.bucket,
@@ -77,6 +84,11 @@ class Store:
                 Metadata=incoming.metadata(),
                 ChecksumAlgorithm="CRC32",
             )
+        if answer["ResponseMetadata"].get("RetryAttempts"):
+            try:
+                self.abort_lost(incoming.key, answer["UploadId"])
+            except UploadError as error:
+                logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
         return answer["UploadId"]
 
     def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
@@ -111,13 +123,19 @@ class Store:
                 if error.response["Error"]["Code"] != "NoSuchUpload":
                     raise
 
-    def unfinished_uploads(self) -> list[Unfinished]:
-        """The multipart uploads below our prefix that were neither completed nor aborted, whoever began them.
+    def abort_lost(self, key: str, known: str | None = None) -> None:
+        """Abort what S3 began for this key without our learning of it, its answer lost: all but the known one."""
+        for upload in self.unfinished_uploads(key):
+            if upload.upload_id != known:
+                self.abort_multipart(upload.key, upload.upload_id)
+
+    def unfinished_uploads(self, prefix: str) -> list[Unfinished]:
+        """The multipart uploads below this prefix that were neither completed nor aborted, whoever began them.
 
         Raises:
             BucketMissing: there is no such bucket.
         """
-        bucket, prefix = self.settings.bucket, self.settings.key_prefix
+        bucket = self.settings.bucket
         with store_errors():
             pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
             try:

@@ -40,7 +40,7 @@ def sweep(store: Store, older_than: Age, *, abort: bool) -> bool:
         BucketMissing: there is no such bucket.
         StoreRejected, StoreUnavailable: S3 does not list them.
     """
-    found = choose(store.settings, store.unfinished_uploads(), older_than, datetime.now(UTC))
+    found = choose(store.settings, store.unfinished_uploads(store.settings.key_prefix), older_than, datetime.now(UTC))
     aborted = 0 if abort else None
     for upload in found.uploads:
         if aborted is None:

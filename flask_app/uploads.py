@@ -5,7 +5,7 @@ are put at once, and when anything fails, whatever was begun is undone.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from io import SEEK_END
 from typing import IO, TYPE_CHECKING, Self
@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Self
 from flask_app.hooks import Hook
 from flask_app.store import Store
 from handoff.digest import Digest
-from handoff.errors import UploadError
+from handoff.errors import BucketMissing, UploadError
 from handoff.parts import Part, cut, read_chunks
 from handoff.receipt import Incoming, Stored, Way
 
@@ -22,19 +22,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: How much longer than UPLOAD_DRAIN_SECONDS gunicorn waits for what is undone then.
+UNDO_SECONDS = 15.0
+
 
 class Batch:
     """The uploads of one form.
 
-    with Batch(store, way, hook) as batch:
+    with Batch(store, way, hook, go_on) as batch:
         batch.upload(incoming, file)
         stored = batch.complete()
+
+    While parts are sent, `go_on` is called again and again, and stops the upload by raising.
     """
 
-    def __init__(self, store: Store, way: Way, hook: Hook) -> None:
+    def __init__(self, store: Store, way: Way, hook: Hook, go_on: Callable[[], None]) -> None:
         self._store = store
         self._way = way
         self._hook = hook
+        self._go_on = go_on
         self._uploads: list[SinglePut | MultipartUpload] = []
         self._complete = False
 
@@ -77,7 +83,7 @@ class Batch:
             DigestMismatch: its bytes are not the promised ones.
             StoreRejected, StoreUnavailable: what S3 said.
         """
-        upload = MultipartUpload(self._store, incoming)
+        upload = MultipartUpload(self._store, incoming, self._go_on)
         parts = cut(upload.watch(chunks), self._store.settings.part_sizes)
         first = next(parts)
         if first.last:
@@ -131,24 +137,28 @@ class SinglePut:
 class MultipartUpload:
     """A larger file: its parts are sent by a few threads of its own while the next ones are read."""
 
-    def __init__(self, store: Store, incoming: Incoming) -> None:
+    def __init__(self, store: Store, incoming: Incoming, go_on: Callable[[], None]) -> None:
         self._store = store
         self._incoming = incoming
+        self._go_on = go_on
         self._digest = Digest()
         self._upload_id: str | None = None
         self._sending: set[Future[CompletedPartTypeDef]] = set()
         self._parts: list[CompletedPartTypeDef] = []
+        self._begun = False
         self._completing = False
 
     def watch(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """The chunks for as long as no part has failed: a slow client need not send the next part to be told so."""
         for chunk in chunks:
+            self._go_on()
             if any(future.done() for future in self._sending):
                 self._take_sent()
             yield chunk
 
     def send(self, parts: Iterator[Part], hook: Hook) -> None:
         """Begin the upload and send every part, while at most one more is read from `parts`."""
+        self._begun = True
         self._upload_id = self._store.create_multipart(self._incoming, hook)
         self._send_parts(parts, self._upload_id)
         self._digest.check(self._incoming.promised)
@@ -184,6 +194,8 @@ class MultipartUpload:
         """Abort the upload; if it was to be completed, remove the object, for the answer alone may have been lost."""
         if self._upload_id is not None:
             self._store.abort_multipart(self._incoming.key, self._upload_id)
+        elif self._begun:
+            self._store.abort_lost(self._incoming.key)
         if self._completing:
             self._store.delete(self._incoming.key)
 
@@ -199,5 +211,5 @@ def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:
     """Undo one upload; a store that does not answer cannot keep the others from being undone."""
     try:
         upload.undo()
-    except UploadError as error:
+    except (UploadError, BucketMissing) as error:
         logger.error("request %s: an upload could not be undone: %s", request_id, error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request

@@ -17,6 +17,7 @@ from flask_app.causes import observe
 from flask_app.handoffs import OF_A_FILE, stream
 from flask_app.hooks import HOOKS
 from flask_app.request import Request
+from flask_app.shutdown import Shutdown
 from flask_app.store import Store, read_body
 from flask_app.uploads import Batch
 from handoff import strategies
@@ -58,7 +59,7 @@ def upload(handoff: str = strategies.DEFAULT_HANDOFF) -> tuple[Response, int, di
     if hook not in HOOKS:
         raise UnknownHook(f"There is no hook '{hook}'; there are {', '.join(HOOKS)}.")
     way = Way(FRAMEWORK, handoff, hook, request.request_id)
-    with Batch(store(), way, HOOKS[hook]()) as batch:
+    with shutdown().upload(request), Batch(store(), way, HOOKS[hook](), shutdown().check) as batch:
         if handoff == "stream":
             send_stream(batch)
         else:
@@ -188,6 +189,11 @@ def answer_fault(error: Exception) -> tuple[Response, int, dict[str, str]]:
 def store() -> Store:
     """The app's store."""
     return cast("Store", current_app.extensions["handoff"])
+
+
+def shutdown() -> Shutdown:
+    """The app's end."""
+    return cast("Shutdown", current_app.extensions["handoff.shutdown"])
 
 
 def check_key(key: str) -> None:

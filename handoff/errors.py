@@ -22,7 +22,8 @@
     ├── FileClosed                500 file-closed
     ├── Internal                  500 internal
     ├── StoreRejected             502 store-rejected
-    └── StoreUnavailable          503 store-unavailable, with Retry-After
+    ├── StoreUnavailable          503 store-unavailable, with Retry-After
+    └── Overloaded                503 overloaded, with Retry-After
 
 Each is rendered as problem details (RFC 9457) by `UploadError.problem`.
 """
@@ -31,7 +32,7 @@ from collections.abc import Mapping
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 
-#: Seconds after which a client may try again when the store did not answer.
+#: Seconds after which a client may try again when the store did not answer, or this process cannot.
 RETRY_AFTER_SECONDS = 5
 
 
@@ -227,6 +228,17 @@ class StoreUnavailable(UploadError):
     status = 503
     code = "store-unavailable"
     title = "The store cannot be reached"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class Overloaded(UploadError):
+    """This process takes no upload now; another, or a later one, may."""
+
+    status = 503
+    code = "overloaded"
+    title = "The service cannot take the upload now"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

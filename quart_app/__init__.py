@@ -8,6 +8,7 @@ from quart import Quart
 from handoff.errors import SettingsError
 from handoff.settings import Settings
 from quart_app.request import Connection, Request
+from quart_app.shutdown import Shutdown
 from quart_app.store import Store
 from quart_app.sweep import sweep_command
 from quart_app.views import routes
@@ -31,12 +32,14 @@ def create_app(settings: Settings | None = None) -> Quart:
     app.config.update(BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
     store = Store(settings or _settings())
     app.extensions["handoff"] = store
+    app.extensions["handoff.shutdown"] = shutdown = Shutdown(store.settings.drain_seconds)
     app.register_blueprint(routes)
     app.cli.add_command(sweep_command(store))
 
     @app.before_serving
     async def open_store() -> None:
         await store.open()
+        shutdown.watch()
 
     @app.after_serving
     async def close_store() -> None:

@@ -8,23 +8,29 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from contextvars import ContextVar
-from typing import IO, TYPE_CHECKING, Any, cast, override
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.response import StreamingBody
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import PAYLOAD_REGISTRY, Order, Payload
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, UnseekableStreamError
 
 from handoff.digest import crc32_header
-from handoff.errors import BucketMissing, ObjectMissing, RangeNotSatisfiable, StoreUnavailable, from_store_answer
+from handoff.errors import (
+    BucketMissing,
+    ObjectMissing,
+    RangeNotSatisfiable,
+    StoreUnavailable,
+    UploadError,
+    from_store_answer,
+)
 from handoff.http import ObjectInfo
-from handoff.parts import FileReader, Part, PartReader
+from handoff.parts import Part
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
 from quart_app.hooks import Hook
+from quart_app.payload import FileBody, PartBody
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -37,31 +43,6 @@ PROBE_TIMEOUT = 0.9
 READ_BYTES = 256 * 1024
 
 _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
-
-
-class PartPayload(Payload):
-    """How aiohttp sends a part: its chunks as they lie, one after the other, as fast as the connection takes them.
-
-    aiohttp would read a file in a thread, 64 KiB at a time: 16,384 hand-overs for each GiB that is in memory already.
-    """
-
-    _value: PartReader
-
-    @override
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return self._value.read().decode(encoding, errors)
-
-    @override
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        for piece in self._value.pieces():
-            await writer.write(piece)
-
-    @override
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        await self.write(writer)  # the length that S3 was told is the part's own
-
-
-PAYLOAD_REGISTRY.register(PartPayload, PartReader, order=Order.try_first)
 
 
 class Store:
@@ -93,7 +74,7 @@ class Store:
             answer = await self._client.put_object(
                 Bucket=self.settings.bucket,
                 Key=incoming.key,
-                Body=cast("IO[bytes]", FileReader(body)),
+                Body=cast("IO[bytes]", FileBody(body, self.settings.s3_read_timeout)),
                 ContentType=incoming.content_type,
                 Metadata=incoming.metadata(),
                 ChecksumCRC32=crc32_header(crc32),
@@ -101,7 +82,7 @@ class Store:
         return answer["ETag"].strip('"')
 
     async def create_multipart(self, incoming: Incoming, hook: Hook) -> str:
-        """Begin a multipart upload and answer its id."""
+        """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted."""
         with store_errors(), calling(hook):
             answer = await self._client.create_multipart_upload(
                 Bucket=self.settings.bucket,
@@ -110,6 +91,11 @@ class Store:
                 Metadata=incoming.metadata(),
                 ChecksumAlgorithm="CRC32",
             )
+        if answer["ResponseMetadata"].get("RetryAttempts"):
+            try:
+                await self.abort_lost(incoming.key, answer["UploadId"])
+            except UploadError as error:
+                logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
         return answer["UploadId"]
 
     async def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
@@ -121,7 +107,7 @@ class Store:
                 Key=key,
                 UploadId=upload_id,
                 PartNumber=part.number,
-                Body=part.open(),
+                Body=cast("IO[bytes]", PartBody(part, self.settings.s3_read_timeout)),
                 ContentLength=part.size,
                 ChecksumCRC32=checksum,
             )
@@ -144,13 +130,19 @@ class Store:
                 if error.response["Error"]["Code"] != "NoSuchUpload":
                     raise
 
-    async def unfinished_uploads(self) -> list[Unfinished]:
-        """The multipart uploads below our prefix that were neither completed nor aborted, whoever began them.
+    async def abort_lost(self, key: str, known: str | None = None) -> None:
+        """Abort what S3 began for this key without our learning of it, its answer lost: all but the known one."""
+        for upload in await self.unfinished_uploads(key):
+            if upload.upload_id != known:
+                await self.abort_multipart(upload.key, upload.upload_id)
+
+    async def unfinished_uploads(self, prefix: str) -> list[Unfinished]:
+        """The multipart uploads below this prefix that were neither completed nor aborted, whoever began them.
 
         Raises:
             BucketMissing: there is no such bucket.
         """
-        bucket, prefix = self.settings.bucket, self.settings.key_prefix
+        bucket = self.settings.bucket
         with store_errors():
             pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
             try:
@@ -275,13 +267,9 @@ async def _run_hook(**event: Any) -> None:
         await hook(**event)
 
 
-def _expect_nothing_without_content(request: Any, **_event: Any) -> None:
-    """Send an empty file without `Expect: 100-continue`, as RFC 9110, section 10.1.1, wants it.
-
-    With it, a server answers at once, and botocore takes that answer for the next one's: boto/botocore#3755.
-    """
-    if request.headers.get("Content-Length") == "0":
-        request.headers.pop("Expect", None)
+def _expect_nothing(request: Any, **_event: Any) -> None:
+    """Send no `Expect: 100-continue`: aiohttp waits without end for a store that does not say so."""
+    request.headers.pop("Expect", None)
 
 
 def _client(
@@ -298,5 +286,6 @@ def _client(
         response_checksum_validation="when_required",
     )
     session = aioboto3.Session()
-    session.events.register("before-send.s3.PutObject", _expect_nothing_without_content)
+    for operation in ("PutObject", "UploadPart"):
+        session.events.register(f"before-send.s3.{operation}", _expect_nothing)
     return session.client("s3", endpoint_url=settings.s3_endpoint_url, config=config)

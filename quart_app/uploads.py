@@ -13,7 +13,7 @@ from io import SEEK_END
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeIs
 
 from handoff.digest import Digest
-from handoff.errors import UploadError
+from handoff.errors import BucketMissing, UploadError
 from handoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from handoff.parts import read_chunks as read_file_chunks
 from handoff.receipt import Incoming, Stored, Way
@@ -159,10 +159,12 @@ class MultipartUpload:
         self._digesting = asyncio.Lock()
         self._upload_id: str | None = None
         self._parts: list[CompletedPartTypeDef] = []
+        self._begun = False
         self._completing = False
 
     async def send(self, parts: AsyncIterator[Part], hook: Hook) -> None:
         """Begin the upload and send every part, while at most one more is read from `parts`."""
+        self._begun = True
         upload_id = await to_the_end(self._begin(hook))
         await self._send_parts(parts, upload_id)
         self._digest.check(self._incoming.promised)
@@ -202,6 +204,8 @@ class MultipartUpload:
         """Abort the upload; if it was to be completed, remove the object, for the answer alone may have been lost."""
         if self._upload_id is not None:
             await self._store.abort_multipart(self._incoming.key, self._upload_id)
+        elif self._begun:
+            await self._store.abort_lost(self._incoming.key)
         if self._completing:
             await self._store.delete(self._incoming.key)
 
@@ -238,7 +242,7 @@ async def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:
     """Undo one upload; a store that does not answer cannot keep the others from being undone."""
     try:
         await upload.undo()
-    except UploadError as error:
+    except (UploadError, BucketMissing) as error:
         logger.error("request %s: an upload could not be undone: %s", request_id, error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
 
 

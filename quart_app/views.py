@@ -38,6 +38,7 @@ from quart_app.causes import observe
 from quart_app.handoffs import OF_A_FILE, stream
 from quart_app.hooks import HOOKS
 from quart_app.request import Request
+from quart_app.shutdown import Shutdown
 from quart_app.store import Store, read_body
 from quart_app.uploads import Batch
 
@@ -58,7 +59,7 @@ async def upload(handoff: str = strategies.DEFAULT_HANDOFF) -> tuple[Response, i
     if hook not in HOOKS:
         raise UnknownHook(f"There is no hook '{hook}'; there are {', '.join(HOOKS)}.")
     way = Way(FRAMEWORK, handoff, hook, request.request_id)
-    async with Batch(store(), way, HOOKS[hook]()) as batch:
+    async with shutdown().upload(), Batch(store(), way, HOOKS[hook]()) as batch:
         if handoff == "stream":
             await send_stream(batch)
         else:
@@ -187,6 +188,11 @@ async def answer_fault(error: Exception) -> tuple[Response, int, dict[str, str]]
 def store() -> Store:
     """The app's store."""
     return cast("Store", current_app.extensions["handoff"])
+
+
+def shutdown() -> Shutdown:
+    """The app's end."""
+    return cast("Shutdown", current_app.extensions["handoff.shutdown"])
 
 
 def check_key(key: str) -> None:

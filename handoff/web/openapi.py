@@ -18,6 +18,7 @@ from handoff.errors import (
     MethodNotAllowed,
     NotFound,
     ObjectMissing,
+    Overloaded,
     RangeNotSatisfiable,
     StoreRejected,
     StoreUnavailable,
@@ -70,6 +71,7 @@ ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
     MethodNotAllowed: ("Allow",),
     RangeNotSatisfiable: ("Content-Range",),
     StoreUnavailable: ("Retry-After",),
+    Overloaded: ("Retry-After",),
 }
 OBJECT_HEADERS = (
     "Content-Length",
@@ -167,7 +169,7 @@ def _upload(name: str, *errors: type[UploadError]) -> Node:
                 **_json("Every file is in S3.", refer("Receipts"), {"receipts": receipts_example()}, "Location"),
                 "links": links,
             },
-            **_problems(*FORM_ERRORS, *errors, UnknownHook, FileClosed, *STORE_ERRORS),
+            **_problems(*FORM_ERRORS, *errors, UnknownHook, FileClosed, *STORE_ERRORS, Overloaded),
         },
     }
 

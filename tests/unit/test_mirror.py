@@ -17,6 +17,7 @@ SHELLS = ("flask_app", "quart_app")
 FILES_OF_ONE = {
     "flask_app/wsgi.py": "what a WSGI server loads",
     "quart_app/asgi.py": "what an ASGI server loads",
+    "quart_app/payload.py": "aiohttp is to be told how to send a body, boto3 sends it well by itself",
     "flask_app/gunicorn.conf.py": "how gunicorn runs it, in Python",
     "quart_app/hypercorn.toml": "how hypercorn runs it, in TOML",
 }
@@ -29,9 +30,7 @@ NAMES_OF_ONE = {
     ("quart_app", "request.py", "BODY_MESSAGES"): "Quart has no back-pressure (pallets/quart#152), WSGI has",
     ("quart_app", "request.py", "Body"): "likewise: a body of which only so much waits in memory",
     ("quart_app", "request.py", "Connection"): "likewise: the rest of a bounded body must be discarded",
-    ("quart_app", "store.py", "PartPayload"): "aiohttp would read a part in a thread, in small pieces, boto3 is in one",
     ("quart_app", "uploads.py", "to_the_end"): "a task can be cancelled in the middle of a call, a thread cannot",
-    ("quart_app", "uploads.py", "UNDO_SECONDS"): "likewise: how long undoing may hold up a cancellation",
     ("quart_app", "uploads.py", "AsyncReader"): "the end of a queue of tasks is awaited, that of threads is read",
     ("quart_app", "uploads.py", "is_file"): "so two kinds of body must be told apart",
     ("quart_app", "uploads.py", "read_chunks"): "the core's `read_chunks` from a file that is awaited",

@@ -1,0 +1,63 @@
+"""The end of the process: running uploads get UPLOAD_DRAIN_SECONDS, and what still runs then is undone.
+
+Without it gunicorn kills the process with uploads unfinished in S3.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from flask_app.request import Request
+from handoff.errors import Overloaded, UploadError
+
+#: How often to look whether the server was told to end, in seconds.
+_LOOK_EVERY = 0.2
+
+
+class Shutdown:
+    """What of one process's uploads still runs, and whether it may."""
+
+    def __init__(self, drain_seconds: float) -> None:
+        self._drain_seconds = drain_seconds
+        self._running: set[Request] = set()
+        self._stopped = False
+
+    @contextmanager
+    def upload(self, request: Request) -> Iterator[None]:
+        """An upload that is stopped when its time is up.
+
+        Raises:
+            Overloaded: the time is up.
+        """
+        self._running.add(request)
+        try:
+            self.check()
+            yield
+        except UploadError:
+            self.check()  # what broke it off was that we did
+            raise
+        finally:
+            self._running.discard(request)
+
+    def check(self) -> None:
+        """Raise Overloaded if the time is up."""
+        if self._stopped:
+            raise Overloaded("The service is shutting down. Nothing was stored; try again later.")
+
+    def watch(self, alive: Callable[[], bool]) -> None:
+        """Wait in a thread for the server to be told to end, and count the time from then."""
+
+        def wait() -> None:
+            while alive():
+                time.sleep(_LOOK_EVERY)
+            time.sleep(self._drain_seconds)
+            self.stop()
+
+        threading.Thread(target=wait, name="shutdown", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop the uploads that run: each finds out as it reads on, from its client or from its file."""
+        self._stopped = True
+        for request in tuple(self._running):
+            request.cut()

@@ -1,0 +1,176 @@
+"""Heads and bodies of HTTP/1.1 on their way through the proxy: as they came, and no body ever whole. See RFC 9112."""
+
+import asyncio
+import math
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+
+READ_BYTES = 64 * 1024
+#: How long a client that was answered early may go on sending, in seconds, before it is cut off.
+LINGER_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Head:
+    """A request's or an answer's first line and headers, as they came and taken apart."""
+
+    raw: bytes
+    start: list[str]
+    headers: dict[str, str]
+
+    @property
+    def method(self) -> str:
+        """A request's method."""
+        return self.start[0]
+
+    @property
+    def status(self) -> int:
+        """An answer's status."""
+        return int(self.start[1])
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether its sender lets the connection serve another request."""
+        return "HTTP/1.1" in self.start and self.headers.get("connection", "").lower() != "close"
+
+
+async def read_head(reader: asyncio.StreamReader) -> Head | None:
+    """The next head; None where the connection ends between two."""
+    try:
+        raw = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise
+        return None
+    start, *lines = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return Head(raw, start.split(" ", 2), headers)
+
+
+class Body:
+    """A body that is still to come: of a length, until the connection ends (infinity), or in chunks (None)."""
+
+    def __init__(self, reader: asyncio.StreamReader, length: float | None) -> None:
+        self._reader = reader
+        self._left = length or 0  # of the body, or of the chunk that it is in
+        self._more_chunks = length is None
+        self._chunk_end = b""
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it was read, and what comes next is another head."""
+        return not self._left and not self._more_chunks
+
+    async def read(self, at_most: int) -> tuple[bytes, bytes]:
+        """The next bytes: what frames a chunk, if one begins here, and content, which is empty only at the end."""
+        frame = await self._read_frame() if self._more_chunks and not self._left else b""
+        content = await self._reader.read(int(min(at_most, self._left)))
+        if not content and 0 < self._left < math.inf:
+            raise EOFError
+        self._left -= len(content)
+        return frame, content
+
+    async def _read_frame(self) -> bytes:
+        """What stands between two chunks' contents; after the last, all to the end of the body."""
+        frame = await self._reader.readexactly(len(self._chunk_end))
+        line = await self._reader.readuntil(b"\r\n")
+        self._chunk_end = b"\r\n"
+        self._left = int(line.partition(b";")[0], 16)
+        self._more_chunks = self._left > 0
+        frame += line
+        while not self._more_chunks and line != b"\r\n":
+            line = await self._reader.readuntil(b"\r\n")
+            frame += line
+        return frame
+
+
+def body_of(reader: asyncio.StreamReader, head: Head, answered: str | None = None) -> Body:
+    """The body after a request's head, or after that of an answer to a method (RFC 9112, section 6.3)."""
+    bodiless = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+    if answered is not None and (answered == "HEAD" or head.status in bodiless):
+        return Body(reader, 0)
+    if head.headers.get("transfer-encoding", "").lower() == "chunked":
+        return Body(reader, None)
+    return Body(reader, float(head.headers.get("content-length", 0 if answered is None else math.inf)))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a body's content passes: at how many bytes a second, with which byte flipped, and up to where."""
+
+    rate: float | None = None
+    flip_at: int | None = None
+    stop_at: int | None = None
+
+    @property
+    def least(self) -> int:
+        """How long a body must be for this."""
+        return max(self.stop_at or 0, 0 if self.flip_at is None else self.flip_at + 1)
+
+    def change(self, content: bytes, passed: int) -> bytes:
+        """What is to pass instead of the next bytes."""
+        if self.stop_at is not None:
+            content = content[: self.stop_at - passed]
+        at = -1 if self.flip_at is None else self.flip_at - passed
+        if 0 <= at < len(content):
+            content = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+        return content
+
+
+async def pass_on(body: Body, sink: asyncio.StreamWriter | None, terms: Terms) -> bool:
+    """Pass a body on, or read it for no one; says whether all of it has passed.
+
+    Raises:
+        ValueError: it is too short for the terms.
+    """
+    clock = asyncio.get_running_loop().time
+    started, passed, ends = clock(), 0, body.ended
+    at_most = READ_BYTES if terms.rate is None else max(1, min(READ_BYTES, int(terms.rate / 10)))
+    while not ends:
+        frame, content = await body.read(at_most)
+        ends = body.ended or not content
+        content = terms.change(content, passed)
+        passed += len(content)
+        if terms.rate is not None:
+            await asyncio.sleep(started + passed / terms.rate - clock())
+        if sink is not None:
+            sink.write(frame)
+            sink.write(content)
+            try:
+                await sink.drain()
+            except ConnectionError:
+                return False  # it takes no more; a store may have answered already
+        if passed == terms.stop_at:
+            return False
+    if passed < terms.least:
+        raise ValueError(f"a body of {passed} bytes is too short for {terms}")
+    return True
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Close a client's connection so that what was sent arrives.
+
+    With bytes of the client's unread, the kernel would reset it, and the client might never see its answer.
+    """
+    try:
+        writer.write_eof()
+    except OSError:
+        return  # the client has reset it
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while await reader.read(READ_BYTES):
+                pass
+    writer.close()
+    await writer.wait_closed()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection, by a reset (RST) if it has not ended."""
+    if not writer.is_closing():
+        # a socket that may not linger is closed by a reset: socket(7), SO_LINGER
+        no_linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+    writer.transport.abort()

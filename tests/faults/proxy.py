@@ -1,0 +1,237 @@
+"""A proxy in front of a real S3 server, which breaks the calls it is told to, in the way it is told to.
+
+    with Proxy(store.endpoint_url) as proxy:
+        proxy.on("upload_part", Reset(after=1024), part_number=2)
+        ...  # upload by way of proxy.url
+        assert [call.operation for call in proxy.calls] == [...]
+
+It forwards request by request: heads byte for byte, so that signatures stay valid, and bodies as they come, so that
+whoever reads slowly slows whoever sends. HTTP/1.1 without upgrades, and no TLS.
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from faults.http1 import READ_BYTES, Body, Head, Terms, body_of, hang_up, pass_on, read_head, reset
+from faults.script import (
+    Answer,
+    Call,
+    CutAnswer,
+    Drip,
+    Fault,
+    FlipAnswerByte,
+    FlipRequestByte,
+    Latency,
+    LostAnswer,
+    Reset,
+    Script,
+    Stall,
+    When,
+    name_call,
+)
+
+
+class Broken(ConnectionError):
+    """This connection is to be reset, as scripted."""
+
+
+class Proxy:
+    """Listens at `url`, in a thread of its own, until it is closed.
+
+    Attributes:
+        on: scripts a fault.
+        calls: every request so far, in the order they came; may be cleared.
+        latency: seconds that each call waits before anything is done about it.
+        up, down: bytes a second at which each request's body, and each answer's, passes; None for no limit.
+    """
+
+    def __init__(self, store_url: str) -> None:
+        store = urlsplit(store_url)
+        if store.scheme != "http" or store.hostname is None:
+            raise ValueError(f"the proxy speaks plain HTTP, not to '{store_url}'")
+        self._store = (store.hostname, store.port or 80)
+        self._script = Script()
+        self.on = self._script.on
+        self.calls: list[Call] = []
+        self.latency = 0.0
+        self.up: float | None = None
+        self.down: float | None = None
+        self._errors: list[Exception] = []
+        self._cleared = asyncio.Event()
+        self._closing = asyncio.Event()
+        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        # else the kernel reads megabytes ahead, and a client does not feel that we read no more
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
+        self.url = "http://{}:{}".format(*listener.getsockname())
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="fault proxy", daemon=True)
+        self._thread.start()
+
+    def clear(self) -> None:
+        """Break nothing more: script, latency and limits are forgotten, and stalled connections reset.
+
+        Other calls that are under way go on as they began.
+        """
+        self._script.clear()
+        self.latency, self.up, self.down = 0.0, None, None
+        self._loop.call_soon_threadsafe(self._end_stalls)
+
+    def close(self) -> None:
+        """End every connection and the thread.
+
+        Raises:
+            ExceptionGroup: a fault could not happen, for a body too short, say; or the proxy itself failed.
+        """
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._closing.set)
+            self._thread.join()
+        if self._errors:
+            raise ExceptionGroup("the proxy could not do what it was told to", self._errors)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def _run(self, listener: socket.socket) -> None:
+        asyncio.run(self._listen(listener), loop_factory=lambda: self._loop)
+
+    async def _listen(self, listener: socket.socket) -> None:
+        self._loop.set_exception_handler(self._note_error)
+        server = await asyncio.start_server(self._serve, sock=listener)
+        await self._closing.wait()
+        server.close()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await server.wait_closed()
+
+    def _note_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Keep what went wrong in serving a connection: asyncio would only log it."""
+        self._errors.append(context.get("exception") or RuntimeError(context["message"]))
+
+    def _end_stalls(self) -> None:
+        self._cleared.set()
+        self._cleared = asyncio.Event()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client's connection, request by request."""
+        keep = True
+        try:
+            while keep and (head := await read_head(reader)) is not None:
+                call = name_call(*head.start[:2])
+                call.fault = self._script.fault_for(call)
+                self.calls.append(call)
+                await asyncio.sleep(self.latency)
+                keep = await self._answer(call, head, reader, writer) and head.keeps_alive
+            await hang_up(reader, writer)
+        except* (ConnectionError, EOFError):
+            pass  # one side has gone, or must see the other go: both are reset
+        finally:
+            reset(writer)
+
+    async def _answer(self, call: Call, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request, by the store or in its place; says whether the connection can serve another."""
+        body = body_of(reader, head)
+        match call.fault:
+            case Reset(after=0):
+                raise Broken
+            case Stall(after=0):
+                await self._stall()
+            case Answer(when=When.BEFORE_BODY | When.AFTER_BODY) as fault:
+                if fault.when is When.AFTER_BODY:
+                    if "expect" in head.headers:
+                        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    await pass_on(body, None, Terms(self.up))
+                return answer_in_place(call, fault, head.method, writer)
+        async with connection(*self._store) as (store_reader, store_writer), asyncio.TaskGroup() as tasks:
+            store_writer.write(head.raw)
+            sending = tasks.create_task(self._pass_request(call, body, store_writer))
+            keep = await self._pass_answer(call, head.method, store_reader, writer)
+            sending.cancel()  # if the store answered early, the rest of the body is for no one
+        return keep and body.ended
+
+    async def _pass_request(self, call: Call, body: Body, store: asyncio.StreamWriter) -> None:
+        """Pass a request's body on to the store, as far as its fault lets it."""
+        await pass_on(body, store, self._terms_up(call.fault))
+        if isinstance(call.fault, Stall):
+            await self._stall()
+        if isinstance(call.fault, Reset):
+            raise Broken
+
+    async def _pass_answer(
+        self, call: Call, method: str, store: asyncio.StreamReader, client: asyncio.StreamWriter
+    ) -> bool:
+        """Pass the store's answer on to the client, or what its fault makes of it; says what `_answer` says."""
+        while (head := await read_head(store)) is not None and head.status < HTTPStatus.OK:
+            client.write(head.raw)  # 100 Continue
+        if head is None:
+            raise EOFError
+        body = body_of(store, head, method)
+        if isinstance(call.fault, LostAnswer | Answer):
+            await pass_on(body, None, Terms())
+            if isinstance(call.fault, LostAnswer):
+                raise Broken
+            return answer_in_place(call, call.fault, method, client)
+        if isinstance(call.fault, Latency):
+            await asyncio.sleep(call.fault.seconds)
+        call.status = head.status
+        client.write(head.raw)
+        whole = await pass_on(body, client, self._terms_down(call.fault))
+        if isinstance(call.fault, CutAnswer) and call.fault.reset:
+            raise Broken
+        return whole and body.ended and head.keeps_alive
+
+    def _terms_up(self, fault: Fault | None) -> Terms:
+        match fault:
+            case Reset(after) | Stall(after):
+                return Terms(self.up, stop_at=after)
+            case FlipRequestByte(offset):
+                return Terms(self.up, flip_at=offset)
+            case Drip(up=rate) if rate is not None:
+                return Terms(rate)
+        return Terms(self.up)
+
+    def _terms_down(self, fault: Fault | None) -> Terms:
+        match fault:
+            case CutAnswer(after):
+                return Terms(self.down, stop_at=after)
+            case FlipAnswerByte(offset):
+                return Terms(self.down, flip_at=offset)
+            case Drip(down=rate) if rate is not None:
+                return Terms(rate)
+        return Terms(self.down)
+
+    async def _stall(self) -> None:
+        await self._cleared.wait()
+        raise Broken
+
+
+def answer_in_place(call: Call, fault: Answer, method: str, client: asyncio.StreamWriter) -> bool:
+    """Answer in the store's place; says that the connection can serve no other request."""
+    text = f'<?xml version="1.0"?>\n<Error><Code>{fault.code}</Code><Message>As scripted.</Message></Error>'
+    call.status = fault.status
+    client.write(
+        f"HTTP/1.1 {fault.status} {HTTPStatus(fault.status).phrase}\r\nContent-Type: application/xml\r\n"
+        f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n{'' if method == 'HEAD' else text}".encode()
+    )
+    return False
+
+
+@asynccontextmanager
+async def connection(host: str, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the store for one call, reset if that fails; a kept one might be ended by the store just then."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        yield reader, writer
+        writer.transport.abort()  # without the reset
+    finally:
+        reset(writer)

@@ -1,0 +1,128 @@
+"""A store that is slower than the clients: `stream` holds the parts in flight and not a byte more, and no file."""
+
+import os
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from contract.api import CONTENT_TYPE, Api, form, part
+
+from benchmarks import null_store
+from demo import stack
+from handoff.parts import PartSizes, peak_memory
+from handoff.settings import MIB, Settings
+
+FRAMEWORKS = ("flask", "quart")
+SIZE = 128 * MIB
+#: For each of the two apps.
+BYTES_PER_SECOND = 20_000_000
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[null_store.NullStore, stack.Stack]]:
+    """A slow store that keeps nothing, and both apps with their default parts."""
+    log = tmp_path_factory.mktemp("slow") / "servers.log"
+    with null_store.running(bytes_per_second=len(FRAMEWORKS) * BYTES_PER_SECOND) as store:
+        environ = {**store.environ, "UPLOAD_S3": store.endpoint_url}
+        with stack.running(environ, log_path=log) as started:
+            yield store, started
+
+
+class Processes:
+    """An app's processes, by what Linux counts of them."""
+
+    def __init__(self, pid: int) -> None:
+        self._folders = [Path("/proc") / str(each) for each in family(pid)]
+
+    def forget_peak(self) -> None:
+        """Count the peak from now on (proc(5), clear_refs)."""
+        for folder in self._folders:
+            (folder / "clear_refs").write_text("5")
+
+    def resident(self) -> int:
+        """Bytes in memory now."""
+        return self._sum("status", "VmRSS:") * 1024
+
+    def peak(self) -> int:
+        """The most bytes in memory since `forget_peak`."""
+        return self._sum("status", "VmHWM:") * 1024
+
+    def written(self) -> int:
+        """Bytes given to `write`: to files, pipes and terminals, whatever lies below; sockets are sent to."""
+        return self._sum("io", "wchar:")
+
+    def _sum(self, file: str, name: str) -> int:
+        lines = [line.split() for folder in self._folders for line in (folder / file).read_text().splitlines()]
+        return sum(int(line[1]) for line in lines if line[0] == name)
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process, its children, theirs."""
+    yield pid
+    for tasks in (Path("/proc") / str(pid) / "task").iterdir():
+        for child in (tasks / "children").read_text().split():
+            yield from family(int(child))
+
+
+def send(url: str, path: str, size: int) -> bytes:
+    """Upload so many random bytes as fast as the app takes them; the answer."""
+    host, port = url.removeprefix("http://").split(":")
+    block = os.urandom(MIB)
+    before, after = form(part("file", b"|", "large.bin")).split(b"|")
+    length = len(before) + size + len(after)
+    with closing(socket.create_connection((host, int(port)), timeout=120)) as connection:
+        connection.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
+            f"Content-Length: {length}\r\nConnection: close\r\n\r\n".encode()
+        )
+        connection.sendall(before)
+        for start in range(0, size, MIB):
+            connection.sendall(block[: size - start])
+        connection.sendall(after)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_memory_stays_below_the_formula(slow: tuple[null_store.NullStore, stack.Stack], at_once: int) -> None:
+    """While the store takes 20 MB/s of each app, neither grows by more than the formula, nor writes to any file."""
+    store, started = slow
+    apps = {name: Processes(started.apps[name].pid) for name in FRAMEWORKS}
+    for name in FRAMEWORKS:
+        assert b"201" in send(started.apps[name].url, "/uploads", 1000)[:20]
+    for app in apps.values():
+        app.forget_peak()
+    idle = {name: app.resident() for name, app in apps.items()}
+    written = {name: app.written() for name, app in apps.items()}
+    with ThreadPoolExecutor(at_once * len(FRAMEWORKS)) as pool:
+        urls = [started.apps[name].url for name in FRAMEWORKS] * at_once
+        answers = list(pool.map(lambda url: send(url, "/uploads", SIZE), urls))
+    assert [answer.split(b" ", 2)[1] for answer in answers] == [b"201"] * len(answers)
+    settings = Settings()
+    allowed = peak_memory(at_once, settings.parts_in_flight, settings.part_sizes)
+    assert {name: app.peak() - idle[name] for name, app in apps.items() if app.peak() - idle[name] > allowed} == {}
+    assert {
+        name: app.written() - written[name] for name, app in apps.items() if app.written() - written[name] > MIB
+    } == {}
+    assert store.stats().unfinished == {}
+
+
+def test_a_file_on_disk_is_seen_as_written(slow: tuple[null_store.NullStore, stack.Stack]) -> None:
+    """What the test above finds nothing of is there to be found: `temp_file` writes a file twice."""
+    _, started = slow
+    for name in FRAMEWORKS:
+        app = Processes(started.apps[name].pid)
+        before = app.written()
+        send(started.apps[name].url, "/uploads/temp_file", 10 * MIB)
+        assert app.written() - before >= 20 * MIB
+
+
+def test_the_formula_is_told(slow: tuple[null_store.NullStore, stack.Stack]) -> None:
+    """/strategies tells the peak for as many uploads as the process is to be ready for."""
+    _, started = slow
+    for name in FRAMEWORKS:
+        with closing(Api(started.apps[name].url)) as app:
+            told = app.strategies["peak_memory"]
+        assert told["bytes"] == peak_memory(told["uploads"], 4, PartSizes(told["largest_part_bytes"], 1))
