@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flask_app.request import Request
 from handoff.errors import Overloaded, UploadError
 
 #: How often to look whether the server was told to end, in seconds.
@@ -20,17 +19,17 @@ class Shutdown:
 
     def __init__(self, drain_seconds: float) -> None:
         self._drain_seconds = drain_seconds
-        self._running: set[Request] = set()
+        self._running: set[Callable[[], None]] = set()
         self._stopped = False
 
     @contextmanager
-    def upload(self, request: Request) -> Iterator[None]:
-        """An upload that is stopped when its time is up.
+    def upload(self, cut: Callable[[], None]) -> Iterator[None]:
+        """An upload that is stopped when its time is up; `cut`, called by another thread, ends its wait for its client.
 
         Raises:
             Overloaded: the time is up.
         """
-        self._running.add(request)
+        self._running.add(cut)
         try:
             self.check()
             yield
@@ -38,7 +37,7 @@ class Shutdown:
             self.check()  # what broke it off was that we did
             raise
         finally:
-            self._running.discard(request)
+            self._running.discard(cut)
 
     def check(self) -> None:
         """Raise Overloaded if the time is up."""
@@ -59,5 +58,5 @@ class Shutdown:
     def stop(self) -> None:
         """Stop the uploads that run: each finds out as it reads on, from its client or from its file."""
         self._stopped = True
-        for request in tuple(self._running):
-            request.cut()
+        for cut in tuple(self._running):
+            cut()

@@ -4,7 +4,7 @@ What S3 says no to becomes one of our errors here and nowhere else.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
@@ -91,8 +91,13 @@ class Store:
                 logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
         return answer["UploadId"]
 
-    def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
-        """Send one part, straight from the chunks it came in; S3 refuses it if what it gets has another CRC-32."""
+    def upload_part(
+        self, key: str, upload_id: str, part: Part, crc32: int, go_on: Callable[[], None]
+    ) -> "CompletedPartTypeDef":
+        """Send one part, straight from the chunks it came in; S3 refuses it if what it gets has another CRC-32.
+
+        While it is sent, `go_on` is called again and again, and breaks it off by raising.
+        """
         checksum = crc32_header(crc32)
         with store_errors():
             answer = self._client.upload_part(
@@ -100,7 +105,7 @@ class Store:
                 Key=key,
                 UploadId=upload_id,
                 PartNumber=part.number,
-                Body=part.open(),
+                Body=part.open(go_on),
                 ContentLength=part.size,
                 ChecksumCRC32=checksum,
             )

@@ -146,6 +146,7 @@ class MultipartUpload:
         self._sending: set[Future[CompletedPartTypeDef]] = set()
         self._parts: list[CompletedPartTypeDef] = []
         self._begun = False
+        self._broken_off = False
         self._completing = False
 
     def watch(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -171,12 +172,21 @@ class MultipartUpload:
                     crc32 = self._digest.update(part.chunks)
                     if len(self._sending) == in_flight:
                         self._take_sent()
-                    self._sending.add(pool.submit(self._store.upload_part, self._incoming.key, upload_id, part, crc32))
+                    self._sending.add(pool.submit(self._send_part, upload_id, part, crc32))
                 while self._sending:
                     self._take_sent()
             except BaseException:
+                self._broken_off = True
                 pool.shutdown(cancel_futures=True)
                 raise
+
+    def _send_part(self, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
+        return self._store.upload_part(self._incoming.key, upload_id, part, crc32, self._check_wanted)
+
+    def _check_wanted(self) -> None:
+        self._go_on()
+        if self._broken_off:
+            raise InterruptedError("the upload was broken off")
 
     def _take_sent(self) -> None:
         done, self._sending = wait(self._sending, return_when=FIRST_COMPLETED)

@@ -59,7 +59,7 @@ def upload(handoff: str = strategies.DEFAULT_HANDOFF) -> tuple[Response, int, di
     if hook not in HOOKS:
         raise UnknownHook(f"There is no hook '{hook}'; there are {', '.join(HOOKS)}.")
     way = Way(FRAMEWORK, handoff, hook, request.request_id)
-    with shutdown().upload(request), Batch(store(), way, HOOKS[hook](), shutdown().check) as batch:
+    with shutdown().upload(request.cut), Batch(store(), way, HOOKS[hook](), shutdown().check) as batch:
         if handoff == "stream":
             send_stream(batch)
         else:

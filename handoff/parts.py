@@ -17,7 +17,7 @@ back at once), the constant for buffers between sockets and parts and for what t
 
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, cast, override
 
@@ -102,9 +102,9 @@ class Part:
         """Bytes."""
         return sum(len(chunk) for chunk in self.chunks)
 
-    def open(self) -> IO[bytes]:
-        """A new `PartReader` at the part's first byte."""
-        return cast("IO[bytes]", PartReader(self.chunks))
+    def open(self, before_read: Callable[[], None] | None = None) -> IO[bytes]:
+        """A new `PartReader` at the part's first byte; `before_read` may raise to break off the sending."""
+        return cast("IO[bytes]", PartReader(self.chunks, before_read))
 
 
 class PartCutter:
@@ -164,8 +164,9 @@ class PartReader(io.RawIOBase):
     refuses a `memoryview`. Sending is a retry away from sending again, so it seeks.
     """
 
-    def __init__(self, chunks: Iterable[bytes | memoryview]) -> None:
+    def __init__(self, chunks: Iterable[bytes | memoryview], before_read: Callable[[], None] | None = None) -> None:
         super().__init__()
+        self._before_read = before_read
         self._chunks = [memoryview(chunk) for chunk in chunks]
         self._size = sum(len(chunk) for chunk in self._chunks)
         self._position = 0
@@ -205,6 +206,8 @@ class PartReader(io.RawIOBase):
 
     @override
     def readinto(self, buffer: Any, /) -> int:
+        if self._before_read is not None:
+            self._before_read()
         room, written = memoryview(buffer).cast("B"), 0
         while self._ahead and written < len(room):
             piece = self._ahead[0][: len(room) - written]

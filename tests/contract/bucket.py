@@ -75,6 +75,10 @@ class Bucket:
         """Remove an object."""
         self._client.delete_object(Bucket=self.name, Key=key)
 
+    def abort(self, key: str, upload_id: str) -> None:
+        """Abort a multipart upload."""
+        self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
+
     def check_and_empty(self, named: set[str]) -> None:
         """Assert that S3 holds the named objects and no others, no unfinished upload, and the apps no open file."""
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -86,7 +90,7 @@ class Bucket:
         for key in seen:
             self.delete(key)
         for key, upload_id in unfinished:
-            self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
+            self.abort(key, upload_id)
         assert seen == named
         assert unfinished == []
         assert self.new_open_files() == []

@@ -202,6 +202,21 @@ def test_a_part_knows_its_size(chunks: list[bytes]) -> None:
     assert Part(1, tuple(chunks)).size == len(b"".join(chunks))
 
 
+def test_the_sending_of_a_part_can_be_broken_off() -> None:
+    """What is called before each read may raise, and then nothing is read."""
+    reads: list[None] = []
+
+    def before_read() -> None:
+        reads.append(None)
+        if len(reads) > 1:
+            raise InterruptedError
+
+    reader = Part(1, (b"abc",)).open(before_read)
+    assert reader.read(2) == b"ab"
+    with pytest.raises(InterruptedError):
+        reader.read(2)
+
+
 def test_a_part_opens_anew_each_time() -> None:
     """Each opening of a part starts at its first byte, so that it can be sent again."""
     part = Part(1, (b"ab", memoryview(b"c")))

@@ -1,0 +1,77 @@
+"""SIGTERM in the middle of uploads: what can end ends, the rest is told so and undone."""
+
+import os
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from contract.api import CONTENT_TYPE, form, part
+
+from benchmarks import null_store
+from demo import stack
+from handoff.settings import MIB
+
+FRAMEWORKS = ("flask", "quart")
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[tuple[null_store.NullStore, stack.Stack]]:
+    """A store that takes 4 MB/s, and both apps, which give an upload a second to end."""
+    with null_store.running(bytes_per_second=4_000_000) as store:
+        environ = {**store.environ, "UPLOAD_S3": store.endpoint_url, "UPLOAD_PART_BYTES": "5 MiB"}
+        with stack.running(environ | {"UPLOAD_DRAIN_SECONDS": "1"}, log_path=tmp_path / "servers.log") as started:
+            yield store, started
+
+
+def begin(url: str, handoff: str, body: bytes, sent: int) -> socket.socket:
+    """A connection on which so many bytes of an upload's body were sent."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=60)
+    connection.sendall(
+        f"POST /uploads/{handoff} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+    )
+    connection.sendall(body[:sent])
+    return connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All that comes on a connection until the server closes it."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_sigterm_undoes_what_takes_too_long(slow: tuple[null_store.NullStore, stack.Stack]) -> None:
+    """A client that stands still and a file that S3 is slow to take get 503 overloaded; a small file is stored.
+
+    Afterwards S3 has the small one and no unfinished upload, and both apps have ended by themselves.
+    """
+    store, started = slow
+    large = form(part("file", os.urandom(48 * MIB), "large.bin"))
+    small = form(part("file", b"small", "small.txt"))
+    with ExitStack() as connections:
+
+        def upload(name: str, handoff: str, body: bytes, sent: int) -> socket.socket:
+            return connections.enter_context(closing(begin(started.apps[name].url, handoff, body, sent)))
+
+        cut = [upload(name, "stream", large, 12 * MIB) for name in FRAMEWORKS]
+        cut += [upload(name, "file", large, len(large)) for name in FRAMEWORKS]
+        kept = [upload(name, "stream", small, len(small) - 5) for name in FRAMEWORKS]
+        for name in FRAMEWORKS:
+            started.apps[name].terminate()
+        for connection in kept:
+            connection.sendall(small[-5:])
+        with ThreadPoolExecutor(len(cut) + len(kept)) as pool:
+            answers = list(pool.map(answer, [*cut, *kept]))
+    assert [text[9:12] for text in answers] == [b"503"] * len(cut) + [b"201"] * len(kept)
+    for text in answers[: len(cut)]:
+        assert b'"overloaded"' in text
+        assert b"retry-after: 5\r\n" in text.lower()
+    for name in FRAMEWORKS:
+        started.apps[name].wait()
+    stats = store.stats()
+    assert stats.unfinished == {}
+    assert sorted(stats.objects.values()) == [5] * len(kept)
+    assert [started.apps[name].returncode for name in FRAMEWORKS] == [0, 0]
