@@ -39,11 +39,12 @@ contract: $(READY)
 	$(BIN)/pytest tests/contract --store moto
 	$(BIN)/pytest tests/contract --store rclone --at-once 10 --ignore tests/contract/test_openapi.py
 
+# These two wait more than they work: for processes to start, for timeouts, for a slow store.
 processes: $(READY)
-	$(BIN)/pytest tests/processes
+	$(BIN)/pytest tests/processes -n 2 --dist loadfile
 
 faults: $(READY)
-	$(BIN)/pytest tests/faults
+	$(BIN)/pytest tests/faults -n 3 --dist loadfile
 
 lock:
 	command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }

@@ -99,13 +99,13 @@ class Store:
         While it is sent, `go_on` is called again and again, and breaks it off by raising.
         """
         checksum = crc32_header(crc32)
-        with store_errors():
+        with store_errors(), part.open(go_on) as body:
             answer = self._client.upload_part(
                 Bucket=self.settings.bucket,
                 Key=key,
                 UploadId=upload_id,
                 PartNumber=part.number,
-                Body=part.open(go_on),
+                Body=body,
                 ContentLength=part.size,
                 ChecksumCRC32=checksum,
             )

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from io import SEEK_END
+from traceback import clear_frames
+from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from flask_app.hooks import Hook
@@ -47,10 +49,13 @@ class Batch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, _type: object, _error: object, traceback: TracebackType | None) -> None:
         if not self._complete:
             for upload in self._uploads:
                 undo(upload, self._way.request_id)
+        # The frames that failed hold the bytes they had, and are themselves held by the error, by way of cycles that
+        # the garbage collector may find only after many such uploads.
+        clear_frames(traceback)
 
     def __bool__(self) -> bool:
         return bool(self._uploads)
@@ -181,7 +186,10 @@ class MultipartUpload:
                 raise
 
     def _send_part(self, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
-        return self._store.upload_part(self._incoming.key, upload_id, part, crc32, self._check_wanted)
+        try:
+            return self._store.upload_part(self._incoming.key, upload_id, part, crc32, self._check_wanted)
+        finally:
+            part.release()
 
     def _check_wanted(self) -> None:
         self._go_on()

@@ -89,7 +89,7 @@ def _reach(first: int, every: int) -> int:
     return total
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Part:
     """One part: its number, counted from 1, its bytes as the chunks they came in, and whether it is the last."""
 
@@ -101,6 +101,10 @@ class Part:
     def size(self) -> int:
         """Bytes."""
         return sum(len(chunk) for chunk in self.chunks)
+
+    def release(self) -> None:
+        """Let go of the bytes, now: what fails is held for a while by the frames of its own traceback."""
+        self.chunks = ()
 
     def open(self, before_read: Callable[[], None] | None = None) -> IO[bytes]:
         """A new `PartReader` at the part's first byte; `before_read` may raise to break off the sending."""
@@ -196,6 +200,13 @@ class PartReader(io.RawIOBase):
         if self._ahead:
             self._ahead[0] = self._ahead[0][skip:]
         return self._position
+
+    @override
+    def close(self) -> None:
+        """Let go of the bytes, as `Part.release` does."""
+        self._chunks.clear()
+        self._ahead.clear()
+        super().close()
 
     def pieces(self) -> Iterator[memoryview]:
         """What is left to read, as it lies."""

@@ -101,13 +101,13 @@ class Store:
     async def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
         """Send one part, straight from the chunks it came in; S3 refuses it if what it gets has another CRC-32."""
         checksum = crc32_header(crc32)
-        with store_errors():
+        with store_errors(), PartBody(part, self.settings.s3_read_timeout) as body:
             answer = await self._client.upload_part(
                 Bucket=self.settings.bucket,
                 Key=key,
                 UploadId=upload_id,
                 PartNumber=part.number,
-                Body=cast("IO[bytes]", PartBody(part, self.settings.s3_read_timeout)),
+                Body=cast("IO[bytes]", body),
                 ContentLength=part.size,
                 ChecksumCRC32=checksum,
             )

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from functools import partial
 from io import SEEK_END
+from traceback import clear_frames
+from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeIs
 
 from handoff.digest import Digest
@@ -55,9 +57,14 @@ class Batch:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_error: object) -> None:
-        if not self._complete:
-            await to_the_end(self._undo())
+    async def __aexit__(self, _type: object, _error: object, traceback: TracebackType | None) -> None:
+        try:
+            if not self._complete:
+                await to_the_end(self._undo())
+        finally:
+            # The frames that failed hold the bytes they had, and are themselves held by the error, by way of cycles
+            # that the garbage collector may find only after many such uploads.
+            clear_frames(traceback)
 
     def __bool__(self) -> bool:
         return bool(self._uploads)
@@ -188,9 +195,12 @@ class MultipartUpload:
         raise first
 
     async def _send_part(self, upload_id: str, part: Part) -> None:
-        async with self._digesting:  # one after the other, in the order of the parts: the lock is fair
-            crc32 = await asyncio.to_thread(self._digest.update, part.chunks)
-        self._parts.append(await self._store.upload_part(self._incoming.key, upload_id, part, crc32))
+        try:
+            async with self._digesting:  # one after the other, in the order of the parts: the lock is fair
+                crc32 = await asyncio.to_thread(self._digest.update, part.chunks)
+            self._parts.append(await self._store.upload_part(self._incoming.key, upload_id, part, crc32))
+        finally:
+            part.release()
 
     async def complete(self) -> Stored:
         """Make one object of the parts."""

@@ -20,6 +20,12 @@ SETTINGS = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much of what is done over and over."""
+    group = parser.getgroup("faults")
+    group.addoption("--kills", type=int, default=100, help="how many clients are killed for each app, twice")
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
     """The store and both apps, for one module."""

@@ -5,10 +5,10 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from contract.api import CONTENT_TYPE, Api, form, part
+from faults.processes import Processes
 
 from benchmarks import null_store
 from demo import stack
@@ -29,42 +29,6 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[null_store.
         environ = {**store.environ, "UPLOAD_S3": store.endpoint_url}
         with stack.running(environ, log_path=log) as started:
             yield store, started
-
-
-class Processes:
-    """An app's processes, by what Linux counts of them."""
-
-    def __init__(self, pid: int) -> None:
-        self._folders = [Path("/proc") / str(each) for each in family(pid)]
-
-    def forget_peak(self) -> None:
-        """Count the peak from now on (proc(5), clear_refs)."""
-        for folder in self._folders:
-            (folder / "clear_refs").write_text("5")
-
-    def resident(self) -> int:
-        """Bytes in memory now."""
-        return self._sum("status", "VmRSS:") * 1024
-
-    def peak(self) -> int:
-        """The most bytes in memory since `forget_peak`."""
-        return self._sum("status", "VmHWM:") * 1024
-
-    def written(self) -> int:
-        """Bytes given to `write`: to files, pipes and terminals, whatever lies below; sockets are sent to."""
-        return self._sum("io", "wchar:")
-
-    def _sum(self, file: str, name: str) -> int:
-        lines = [line.split() for folder in self._folders for line in (folder / file).read_text().splitlines()]
-        return sum(int(line[1]) for line in lines if line[0] == name)
-
-
-def family(pid: int) -> Iterator[int]:
-    """A process, its children, theirs."""
-    yield pid
-    for tasks in (Path("/proc") / str(pid) / "task").iterdir():
-        for child in (tasks / "children").read_text().split():
-            yield from family(int(child))
 
 
 def send(url: str, path: str, size: int) -> bytes:

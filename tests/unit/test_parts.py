@@ -217,6 +217,18 @@ def test_the_sending_of_a_part_can_be_broken_off() -> None:
         reader.read(2)
 
 
+def test_what_was_sent_is_let_go() -> None:
+    """A part that was released and a reader that was closed hold no byte, whoever still holds them."""
+    chunk = bytearray(b"abc")
+    part = Part(1, (memoryview(chunk),))
+    reader = part.open()
+    reader.read(1)
+    part.release()
+    reader.close()
+    chunk.clear()  # a BufferError, if a view of it were left
+    assert (part.size, reader.closed) == (0, True)
+
+
 def test_a_part_opens_anew_each_time() -> None:
     """Each opening of a part starts at its first byte, so that it can be sent again."""
     part = Part(1, (b"ab", memoryview(b"c")))
