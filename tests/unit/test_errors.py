@@ -22,6 +22,7 @@ from handoff.errors import (
     MethodNotAllowed,
     NotFound,
     ObjectMissing,
+    Overloaded,
     RangeNotSatisfiable,
     RequestTimedOut,
     SettingsError,
@@ -117,6 +118,7 @@ def test_codes_and_titles_tell_errors_apart() -> None:
             (Internal, 500, "internal"),
             (StoreRejected, 502, "store-rejected"),
             (StoreUnavailable, 503, "store-unavailable"),
+            (Overloaded, 503, "overloaded"),
         ]
     ],
 )
@@ -153,9 +155,10 @@ def test_an_error_keeps_its_own_headers() -> None:
     assert FileMissing("Send a file.").headers == {}
 
 
-def test_an_unavailable_store_says_when_to_try_again() -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable, Overloaded])
+def test_what_may_pass_says_when_to_try_again(error: type[StoreUnavailable | Overloaded]) -> None:
     """A 503 has Retry-After, in seconds."""
-    assert StoreUnavailable("S3 is away.").headers == {"Retry-After": "5"}
+    assert (error.status, error("Not now.").headers) == (503, {"Retry-After": "5"})
 
 
 def test_a_wrong_setting_is_a_wrong_value() -> None:
