@@ -1,7 +1,6 @@
 """Server processes that this one starts, and ends whatever happens."""
 
 import ctypes
-import math
 import os
 import signal
 import socket
@@ -44,7 +43,7 @@ class Server:
         self._drain_seconds = drain_seconds
         with listener:
             self._process = subprocess.Popen(  # noqa: S603 - our own commands
-                [part.format(fd=listener.fileno(), drain=math.ceil(drain_seconds)) for part in command],
+                [part.format(fd=listener.fileno()) for part in command],
                 cwd=ROOT,
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,

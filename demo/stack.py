@@ -21,10 +21,7 @@ START_SECONDS = 60.0
 #: How each app is started, on the socket it inherits: the command of its README section, but for the address.
 COMMANDS = {
     "flask": python("gunicorn", "-c", "flask_app/gunicorn.conf.py", "-b", "fd://{fd}", "flask_app.wsgi:app"),
-    "quart": python(
-        *("hypercorn", "-c", "quart_app/hypercorn.toml", "-b", "fd://{fd}"),
-        *("--graceful-timeout", "{drain}", "quart_app.asgi:app"),
-    ),
+    "quart": python("hypercorn", "-c", "quart_app/hypercorn.toml", "-b", "fd://{fd}", "quart_app.asgi:app"),
 }
 
 
