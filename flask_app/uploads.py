@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 UNDO_SECONDS = 15.0
 
 
+class _BrokenOff(BaseException):
+    """Nobody wants this part any more; no Exception, or boto would send it again."""
+
+
 class Batch:
     """The uploads of one form.
 
@@ -192,13 +196,20 @@ class MultipartUpload:
             part.release()
 
     def _check_wanted(self) -> None:
-        self._go_on()
+        try:
+            self._go_on()
+        except UploadError as error:
+            raise _BrokenOff from error
         if self._broken_off:
-            raise InterruptedError("the upload was broken off")
+            raise _BrokenOff
 
     def _take_sent(self) -> None:
         done, self._sending = wait(self._sending, return_when=FIRST_COMPLETED)
-        self._parts.extend(future.result() for future in done)
+        try:
+            self._parts.extend(future.result() for future in done)
+        except _BrokenOff:
+            self._go_on()  # raises what broke it off
+            raise
 
     def complete(self) -> Stored:
         """Make one object of the parts."""
