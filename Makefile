@@ -1,5 +1,6 @@
 # make demo    send real files through every hand-off of both apps, on an embedded S3 server, and print what became of them
 # make test    every check and test
+# make soak    kill a thousand clients of each app in the middle of their uploads
 # make serve   the S3 server and both apps, until Ctrl-C
 # make lock    pin the dependencies anew (needs uv)
 #
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help demo serve test lint unit processes contract faults lock clean
+.PHONY: help demo serve test lint unit processes contract faults soak lock clean
 .SILENT:
 
 help:
@@ -45,6 +46,9 @@ processes: $(READY)
 
 faults: $(READY)
 	$(BIN)/pytest tests/faults -n 3 --dist loadfile
+
+soak: $(READY)
+	$(BIN)/pytest tests/faults/test_kills.py --kills 500
 
 lock:
 	command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }

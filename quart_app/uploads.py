@@ -7,7 +7,7 @@ are put at once, and when anything fails, or the task is cancelled, whatever was
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from io import SEEK_END
 from traceback import clear_frames
@@ -259,13 +259,16 @@ async def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:
 async def to_the_end[T](work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end even if this task is cancelled meanwhile; the cancellation is raised after it.
 
-    What S3 began while we looked away could not be undone. `work` must be bounded in time, as S3 calls are.
+    What S3 began while we looked away could not be undone. `work` must be bounded in time, as S3 calls are. A task may
+    be cancelled twice: when its client goes, and when the process ends.
     """
     task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # it is the cancellation that counts now
         raise
