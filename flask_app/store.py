@@ -29,6 +29,7 @@ from handoff.parts import Part
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
+from handoff.verify import check_crc32, check_multipart_etag
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -63,6 +64,7 @@ class Store:
 
     def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
+        checksum = crc32_header(crc32)
         with store_errors(), calling(hook):
             answer = self._client.put_object(
                 Bucket=self.settings.bucket,
@@ -70,8 +72,9 @@ class Store:
                 Body=body,
                 ContentType=incoming.content_type,
                 Metadata=incoming.metadata(),
-                ChecksumCRC32=crc32_header(crc32),
+                ChecksumCRC32=checksum,
             )
+        check_crc32(checksum, answer.get("ChecksumCRC32"))
         return answer["ETag"].strip('"')
 
     def create_multipart(self, incoming: Incoming, hook: Hook) -> str:
@@ -109,6 +112,7 @@ class Store:
                 ContentLength=part.size,
                 ChecksumCRC32=checksum,
             )
+        check_crc32(checksum, answer.get("ChecksumCRC32"))
         return {"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
 
     def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> str:
@@ -117,7 +121,9 @@ class Store:
             answer = self._client.complete_multipart_upload(
                 Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
             )
-        return answer["ETag"].strip('"')
+        etag = answer["ETag"].strip('"')
+        check_multipart_etag(etag, [part["ETag"].strip('"') for part in parts], answer.get("ServerSideEncryption"))
+        return etag
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """End a multipart upload without an object; one that is gone already is as good."""

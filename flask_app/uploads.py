@@ -15,9 +15,10 @@ from typing import IO, TYPE_CHECKING, Self
 from flask_app.hooks import Hook
 from flask_app.store import Store
 from handoff.digest import Digest
-from handoff.errors import BucketMissing, UploadError
+from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, UploadError
 from handoff.parts import Part, cut, read_chunks
 from handoff.receipt import Incoming, Stored, Way
+from handoff.verify import check_size
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef
@@ -111,10 +112,23 @@ class Batch:
         upload.send(body, crc32, self._hook)
 
     def complete(self) -> list[Stored]:
-        """Make the files visible in S3, in the order they were sent."""
+        """Make the files visible in S3, in the order they were sent, and see that it has all of each.
+
+        Raises:
+            StoreRejected: what S3 has is not what it was sent.
+        """
         stored = [upload.complete() for upload in self._uploads]
+        for one in stored:
+            self._confirm(one)
         self._complete = True
         return stored
+
+    def _confirm(self, stored: Stored) -> None:
+        try:
+            info = self._store.head(stored.incoming.key)
+        except ObjectMissing as error:
+            raise StoreRejected("S3 does not have the object that it said it had stored.") from error
+        check_size(stored.size, info.length)
 
 
 class SinglePut:

@@ -29,6 +29,7 @@ from handoff.parts import Part
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
+from handoff.verify import check_crc32, check_multipart_etag
 from quart_app.hooks import Hook
 from quart_app.payload import FileBody, PartBody
 
@@ -70,6 +71,7 @@ class Store:
 
     async def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
+        checksum = crc32_header(crc32)
         with store_errors(), calling(hook):
             answer = await self._client.put_object(
                 Bucket=self.settings.bucket,
@@ -77,8 +79,9 @@ class Store:
                 Body=cast("IO[bytes]", FileBody(body, self.settings.s3_read_timeout)),
                 ContentType=incoming.content_type,
                 Metadata=incoming.metadata(),
-                ChecksumCRC32=crc32_header(crc32),
+                ChecksumCRC32=checksum,
             )
+        check_crc32(checksum, answer.get("ChecksumCRC32"))
         return answer["ETag"].strip('"')
 
     async def create_multipart(self, incoming: Incoming, hook: Hook) -> str:
@@ -111,6 +114,7 @@ class Store:
                 ContentLength=part.size,
                 ChecksumCRC32=checksum,
             )
+        check_crc32(checksum, answer.get("ChecksumCRC32"))
         return {"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
 
     async def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> str:
@@ -119,7 +123,9 @@ class Store:
             answer = await self._client.complete_multipart_upload(
                 Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
             )
-        return answer["ETag"].strip('"')
+        etag = answer["ETag"].strip('"')
+        check_multipart_etag(etag, [part["ETag"].strip('"') for part in parts], answer.get("ServerSideEncryption"))
+        return etag
 
     async def abort_multipart(self, key: str, upload_id: str) -> None:
         """End a multipart upload without an object; one that is gone already is as good."""

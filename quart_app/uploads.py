@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeIs
 
 from handoff.digest import Digest
-from handoff.errors import BucketMissing, UploadError
+from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, UploadError
 from handoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from handoff.parts import read_chunks as read_file_chunks
 from handoff.receipt import Incoming, Stored, Way
+from handoff.verify import check_size
 from quart_app.hooks import Hook
 from quart_app.store import Store
 
@@ -116,10 +117,23 @@ class Batch:
         await upload.send(body, crc32, self._hook)
 
     async def complete(self) -> list[Stored]:
-        """Make the files visible in S3, in the order they were sent."""
+        """Make the files visible in S3, in the order they were sent, and see that it has all of each.
+
+        Raises:
+            StoreRejected: what S3 has is not what it was sent.
+        """
         stored = [await upload.complete() for upload in self._uploads]
+        for one in stored:
+            await self._confirm(one)
         self._complete = True
         return stored
+
+    async def _confirm(self, stored: Stored) -> None:
+        try:
+            info = await self._store.head(stored.incoming.key)
+        except ObjectMissing as error:
+            raise StoreRejected("S3 does not have the object that it said it had stored.") from error
+        check_size(stored.size, info.length)
 
     async def _undo(self) -> None:
         try:

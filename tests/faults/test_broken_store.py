@@ -6,14 +6,16 @@ Each case is made to happen between the apps and a real S3 server by the proxy.
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
 from faults.conftest import SETTINGS
 from faults.proxy import Proxy
-from faults.script import Answer, Drip, Fault, Latency, LostAnswer, Reset, Stall, When
+from faults.script import Answer, Drip, Fault, FlipAnswerByte, Latency, LostAnswer, Reset, Stall, When
 
 from demo import stack, stores
 from demo.processes import ending
@@ -122,6 +124,45 @@ def test_a_part_that_is_refused_is_told(app: Api, bucket: Bucket, proxy: Proxy) 
     proxy.on("upload_part", Answer(403, "AccessDenied"), part_number=2)
     check_problem(app.upload(form(part("file", os.urandom(SIZE), "name")), "/uploads/stream"), 502, "store-rejected")
     bucket.check_and_empty(set())
+
+
+@pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(SIZE, id="multipart")])
+def test_an_object_that_is_not_there_is_no_upload(app: Api, bucket: Bucket, proxy: Proxy, size: int) -> None:
+    """A store that took a file and does not have it afterwards is 502 store-rejected, and what is there is removed."""
+    proxy.on("head_object", Answer(404, "NoSuchKey"), every=True)
+    check_problem(app.upload(form(part("file", os.urandom(size), "name")), "/uploads/stream"), 502, "store-rejected")
+    bucket.check_and_empty(set())
+
+
+def test_an_object_of_other_parts_is_no_upload(
+    app: Api, bucket: Bucket, proxy: Proxy, behind: tuple[Proxy, stack.Stack, stores.Store]
+) -> None:
+    """A completion whose ETag is not made of the parts' is 502 store-rejected, and the object is removed."""
+    body = form(part("file", os.urandom(SIZE), "name"))
+    (receipt,) = app.upload(body, "/uploads/stream").json()["receipts"]
+    bucket.check_and_empty({receipt["key"]})
+    proxy.on("complete_multipart_upload", FlipAnswerByte(etag_offset(behind, receipt["key"])))
+    answer = app.upload(body, "/uploads/stream")
+    assert "ETag" in check_problem(answer, 502, "store-rejected")["detail"]
+    bucket.check_and_empty(set())
+
+
+def etag_offset(behind: tuple[Proxy, stack.Stack, stores.Store], key: str) -> int:
+    """Where in the answer to a completion the ETag's first digit stands, for keys of this length."""
+    proxy, _, store = behind
+    answers: list[bytes] = []
+    names: dict[str, Any] = {"Bucket": SETTINGS["UPLOAD_BUCKET"], "Key": key}
+    with closing(replace(store, endpoint_url=proxy.url).client()) as client:
+        client.meta.events.register(
+            "before-parse.s3.CompleteMultipartUpload", lambda response_dict, **_: answers.append(response_dict["body"])
+        )
+        upload_id = client.create_multipart_upload(**names)["UploadId"]
+        etag = client.upload_part(**names, UploadId=upload_id, PartNumber=1, Body=b"data")["ETag"]
+        client.complete_multipart_upload(
+            **names, UploadId=upload_id, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        )
+        client.delete_object(**names)
+    return answers[0].index(b"<ETag>") + len(b'<ETag>"')
 
 
 def test_a_store_that_is_gone_in_the_middle_is_told(app: Api, bucket: Bucket, proxy: Proxy) -> None:

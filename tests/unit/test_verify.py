@@ -1,0 +1,73 @@
+"""What S3 answers: what is compared with what was sent, and what cannot be."""
+
+from hashlib import md5
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handoff.errors import StoreRejected
+from handoff.verify import check_crc32, check_multipart_etag, check_size
+
+PARTS = [md5(part, usedforsecurity=False).hexdigest() for part in (b"one", b"two", b"three")]
+#: As S3 makes it.
+ETAG = md5(bytes.fromhex("".join(PARTS)), usedforsecurity=False).hexdigest() + "-3"
+
+
+@pytest.mark.parametrize("answered", [pytest.param(None, id="none"), pytest.param("y/Q5Jg==", id="the same")])
+def test_a_checksum_that_is_right_or_missing_passes(answered: str | None) -> None:
+    """Not every store answers a checksum; one that it does answer is the one that was sent."""
+    check_crc32("y/Q5Jg==", answered)
+
+
+def test_another_checksum_is_another_file() -> None:
+    """A store that answers another checksum has stored other bytes: both are in the error."""
+    with pytest.raises(StoreRejected, match=r"AAAAAA==, not y/Q5Jg=="):
+        check_crc32("y/Q5Jg==", "AAAAAA==")
+
+
+def test_the_etag_of_a_multipart_upload_is_made_of_its_parts() -> None:
+    """S3's ETag is the MD5 of the parts' MD5s, and how many they are."""
+    check_multipart_etag(ETAG, PARTS, None)
+    check_multipart_etag(ETAG, PARTS, "AES256")
+
+
+@pytest.mark.parametrize(
+    ("etag", "parts"),
+    [
+        pytest.param(ETAG, PARTS[:2], id="a part more"),
+        pytest.param(ETAG, [*PARTS, PARTS[0]], id="a part less"),
+        pytest.param(ETAG, PARTS[::-1], id="another order"),
+        pytest.param(ETAG.replace("-3", "-2"), PARTS, id="another number"),
+        pytest.param("0" * 32 + "-3", PARTS, id="other parts"),
+    ],
+)
+def test_an_object_of_other_parts_is_refused(etag: str, parts: list[str]) -> None:
+    """An ETag that is not that of the parts is an error which names both."""
+    with pytest.raises(StoreRejected, match=etag):
+        check_multipart_etag(etag, parts, None)
+
+
+@pytest.mark.parametrize(
+    ("etag", "parts", "encryption"),
+    [
+        pytest.param("0" * 32, PARTS, None, id="the object's plain MD5, as rclone has it"),
+        pytest.param("null0000001b-3", PARTS, None, id="no MD5"),
+        pytest.param(ETAG[:-2] + "-3", ["an-etag", *PARTS[1:]], None, id="parts whose ETags are no MD5"),
+        pytest.param("0" * 32 + "-3", PARTS, "aws:kms", id="encrypted by KMS"),
+        pytest.param("0" * 32 + "-3", PARTS, "aws:kms:dsse", id="encrypted by KMS twice"),
+    ],
+)
+def test_what_is_no_md5_is_not_compared(etag: str, parts: list[str], encryption: str | None) -> None:
+    """A store whose ETags are something else is not called wrong."""
+    check_multipart_etag(etag, parts, encryption)
+
+
+@given(st.integers(0), st.integers(0))
+def test_an_object_has_the_size_of_what_was_sent(sent: int, stored: int) -> None:
+    """Any other size is an error that names both."""
+    if sent == stored:
+        check_size(sent, stored)
+    else:
+        with pytest.raises(StoreRejected, match=f"{stored} bytes of the {sent}"):
+            check_size(sent, stored)
