@@ -7,19 +7,17 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
+from faults.behind import Behind, proxied
 from faults.conftest import SETTINGS
 from faults.proxy import Proxy
 from faults.script import Answer, Drip, Fault, FlipAnswerByte, Latency, LostAnswer, Reset, Stall, When
 
-from demo import stack, stores
-from demo.processes import ending
-from handoff.settings import MIB, Settings
+from handoff.settings import MIB
 
 FRAMEWORKS = ("flask", "quart")
 #: Two parts and a byte.
@@ -27,40 +25,31 @@ SIZE = 10 * MIB + 1
 
 
 @pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, stack.Stack, stores.Store]]:
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     """A proxy in front of a real store, and both apps behind it."""
-    folder: Path = tmp_path_factory.mktemp("broken")
-    with (tmp_path_factory.mktemp("store") / "moto.log").open("w+b") as log:
-        store = stores.start("moto", {}, log)
-        assert store.server is not None
-        with ending([store.server]):
-            settings = Settings.from_env({"UPLOAD_BUCKET": SETTINGS["UPLOAD_BUCKET"]})
-            stack.create_bucket(stack.Stack(store, settings, {}, [store.server]), log)
-            with Proxy(store.endpoint_url) as proxy:
-                environ = SETTINGS | {**store.environ, "UPLOAD_S3": proxy.url, "TMPDIR": str(folder)}
-                with stack.running(environ, log_path=folder / "servers.log") as started:
-                    yield proxy, started, store
+    with proxied("moto", tmp_path_factory.mktemp("broken")) as behind:
+        yield behind
 
 
 @pytest.fixture
-def bucket(behind: tuple[Proxy, stack.Stack, stores.Store]) -> Iterator[Bucket]:
+def bucket(behind: Behind) -> Iterator[Bucket]:
     """The bucket, asked past the proxy."""
-    with closing(behind[2].client()) as client:
-        yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind[1])
+    with closing(behind.store.client()) as client:
+        yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
 
 
 @pytest.fixture
-def proxy(behind: tuple[Proxy, stack.Stack, stores.Store]) -> Iterator[Proxy]:
+def proxy(behind: Behind) -> Iterator[Proxy]:
     """The proxy, which has seen no call before the test, and has nothing scripted after it."""
-    behind[0].calls.clear()
-    yield behind[0]
-    behind[0].clear()
+    behind.proxy.calls.clear()
+    yield behind.proxy
+    behind.proxy.clear()
 
 
 @pytest.fixture(params=FRAMEWORKS)
-def app(request: pytest.FixtureRequest, behind: tuple[Proxy, stack.Stack, stores.Store]) -> Iterator[Api]:
+def app(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Api]:
     """Each of the apps."""
-    with closing(Api(behind[1].apps[request.param].url)) as api:
+    with closing(Api(behind.started.apps[request.param].url)) as api:
         yield api
 
 
@@ -134,9 +123,7 @@ def test_an_object_that_is_not_there_is_no_upload(app: Api, bucket: Bucket, prox
     bucket.check_and_empty(set())
 
 
-def test_an_object_of_other_parts_is_no_upload(
-    app: Api, bucket: Bucket, proxy: Proxy, behind: tuple[Proxy, stack.Stack, stores.Store]
-) -> None:
+def test_an_object_of_other_parts_is_no_upload(app: Api, bucket: Bucket, proxy: Proxy, behind: Behind) -> None:
     """A completion whose ETag is not made of the parts' is 502 store-rejected, and the object is removed."""
     body = form(part("file", os.urandom(SIZE), "name"))
     (receipt,) = app.upload(body, "/uploads/stream").json()["receipts"]
@@ -147,12 +134,11 @@ def test_an_object_of_other_parts_is_no_upload(
     bucket.check_and_empty(set())
 
 
-def etag_offset(behind: tuple[Proxy, stack.Stack, stores.Store], key: str) -> int:
+def etag_offset(behind: Behind, key: str) -> int:
     """Where in the answer to a completion the ETag's first digit stands, for keys of this length."""
-    proxy, _, store = behind
     answers: list[bytes] = []
     names: dict[str, Any] = {"Bucket": SETTINGS["UPLOAD_BUCKET"], "Key": key}
-    with closing(replace(store, endpoint_url=proxy.url).client()) as client:
+    with closing(replace(behind.store, endpoint_url=behind.proxy.url).client()) as client:
         client.meta.events.register(
             "before-parse.s3.CompleteMultipartUpload", lambda response_dict, **_: answers.append(response_dict["body"])
         )
