@@ -37,7 +37,7 @@ from handoff.errors import (
     from_http,
 )
 from handoff.form import DIGEST_HEADER, FileStart
-from handoff.http import REQUEST_ID_HEADER, single_range
+from handoff.http import REQUEST_ID_HEADER, Asked
 from handoff.keys import is_key, new_key
 from handoff.receipt import Incoming, Way
 from handoff.web import openapi
@@ -103,13 +103,16 @@ def show_cause(cause: str) -> Response:
 
 @routes.get("/objects/<path:key>")
 def get_object(key: str) -> Response:
-    """The object's bytes, streamed, or one range of them; to HEAD, what is known of it."""
+    """The object's bytes, streamed, or one range of them; without them to HEAD, and to whoever has them already."""
     check_key(key)
-    if request.method == "HEAD":
-        response = Response("")
-        response.headers.update(store().head(key).headers())
+    asked = Asked.of(request.method, request.headers)
+    info = store().head(key) if asked.needs_head else None
+    if info is not None and (answer := asked.without_body(info)):
+        response = Response("", answer[0])
+        response.headers.clear()
+        response.headers.update(answer[1])
         return response
-    info, body = store().get(key, single_range(request.headers.get("Range")))
+    info, body = store().get(key, asked.byte_range(info))
     return Response(read_body(body), info.status, info.headers())
 
 
@@ -117,7 +120,7 @@ def get_object(key: str) -> Response:
 def delete_object(key: str) -> tuple[str, int]:
     """Remove the object."""
     check_key(key)
-    store().head(key)
+    Asked.of(request.method, request.headers).check(store().head(key))
     store().delete(key)
     return "", 204
 

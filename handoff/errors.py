@@ -18,6 +18,7 @@
     │   ├── UnknownCause          404 unknown-cause
     │   └── ObjectMissing         404 object-missing
     ├── MethodNotAllowed          405 method-not-allowed
+    ├── PreconditionFailed        412 precondition-failed
     ├── RangeNotSatisfiable       416 range-not-satisfiable
     ├── FileClosed                500 file-closed
     ├── Internal                  500 internal
@@ -193,6 +194,14 @@ class MethodNotAllowed(UploadError):
     status = 405
     code = "method-not-allowed"
     title = "This method is not allowed here"
+
+
+class PreconditionFailed(UploadError):
+    """The object is not in the state that the request was for (RFC 9110, section 15.5.13)."""
+
+    status = 412
+    code = "precondition-failed"
+    title = "The object is in another state"
 
 
 class RangeNotSatisfiable(UploadError):

@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 from uuid import UUID
 
 _MAX_NAME_BYTES = 100
+_SEPARATORS = re.compile(r"[/\\]")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _UUID7 = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 #: A key without its prefix.
@@ -32,8 +33,7 @@ def safe_name(filename: str) -> str:
 
     The end is kept rather than the beginning, because it holds the extension.
     """
-    last = re.split(r"[/\\]", filename)[-1]
-    name = _UNSAFE.sub("_", last)[-_MAX_NAME_BYTES:]
+    name = _UNSAFE.sub("_", _last_segment(filename))[-_MAX_NAME_BYTES:]
     return name if name.strip("._") else "file"
 
 
@@ -70,6 +70,16 @@ def decode_name(value: str) -> str | None:
 
 
 def content_disposition(filename: str | None, key: str) -> str:
-    """The `Content-Disposition` of a download (RFC 6266): never inline, a plain name and the original one."""
+    """The `Content-Disposition` of a download (RFC 6266): never inline, a plain name and the original one.
+
+    The plain name comes first, for those who know no other (RFC 6266, appendix D). Of a path, such as browsers send for
+    a folder, only the last segment is a name, and dots alone are none: the recipient is to see to that (section 4.3),
+    and not all do.
+    """
     plain = f'attachment; filename="{key.rpartition("/")[2]}"'
-    return f"{plain}; filename*={encode_name(filename)}" if filename else plain
+    name = _last_segment(filename or "")
+    return f"{plain}; filename*={encode_name(name)}" if name.strip(".") else plain
+
+
+def _last_segment(filename: str) -> str:
+    return _SEPARATORS.split(filename)[-1]

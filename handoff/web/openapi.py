@@ -19,6 +19,7 @@ from handoff.errors import (
     NotFound,
     ObjectMissing,
     Overloaded,
+    PreconditionFailed,
     RangeNotSatisfiable,
     StoreRejected,
     StoreUnavailable,
@@ -28,7 +29,7 @@ from handoff.errors import (
     UploadError,
 )
 from handoff.form import DIGEST_FIELD, DIGEST_HEADER
-from handoff.http import REQUEST_ID_HEADER, REQUEST_ID_PATTERN
+from handoff.http import CACHE_CONTROL, CONTENT_SECURITY_POLICY, REQUEST_ID_HEADER, REQUEST_ID_PATTERN
 from handoff.keys import content_disposition
 from handoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK
 from handoff.web.schemas import (
@@ -37,6 +38,7 @@ from handoff.web.schemas import (
     FILE,
     KEY,
     REQUEST_ID,
+    STORED,
     Node,
     closed,
     count,
@@ -80,7 +82,10 @@ OBJECT_HEADERS = (
     "Content-Disposition",
     "Last-Modified",
     "X-Content-Type-Options",
+    "Content-Security-Policy",
+    "Cache-Control",
 )
+PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 
 
 def document() -> dict[str, object]:
@@ -195,11 +200,13 @@ def _get_object() -> Node:
         "operationId": "getObject",
         "tags": ["objects"],
         "summary": "The object's bytes, or one range of them",
-        "parameters": _use("Range"),
+        "description": "Preconditions are judged in the order of RFC 9110, section 13.2.2, and before the range.",
+        "parameters": _use(*PRECONDITIONS, "Range", "If-Range"),
         "responses": {
             "200": _answer("The whole object, of the type it was sent with.", *OBJECT_HEADERS) | {"content": content},
             "206": _answer("The range.", *OBJECT_HEADERS, "Content-Range") | {"content": content},
-            **_problems(ObjectMissing, NotFound, RangeNotSatisfiable, *STORE_ERRORS),
+            "304": _not_modified(),
+            **_problems(ObjectMissing, NotFound, PreconditionFailed, RangeNotSatisfiable, *STORE_ERRORS),
         },
     }
 
@@ -209,11 +216,18 @@ def _head_object() -> Node:
         "operationId": "headObject",
         "tags": ["objects"],
         "summary": "What is known of the object",
+        "description": "As for GET; only a range is passed over (RFC 9110, section 14.2).",
+        "parameters": _use(*PRECONDITIONS),
         "responses": {
             "200": _answer("The headers of the whole object.", *OBJECT_HEADERS),
-            **_without_content(_problems(ObjectMissing, NotFound, *STORE_ERRORS)),
+            "304": _not_modified(),
+            **_without_content(_problems(ObjectMissing, NotFound, PreconditionFailed, *STORE_ERRORS)),
         },
     }
+
+
+def _not_modified() -> Node:
+    return _answer("The client has the object already, as it says itself.", "ETag", "Cache-Control")
 
 
 def _delete_object() -> Node:
@@ -221,9 +235,10 @@ def _delete_object() -> Node:
         "operationId": "deleteObject",
         "tags": ["objects"],
         "summary": "Remove the object",
+        "parameters": _use(*(name for name in PRECONDITIONS if name != "If-Modified-Since")),
         "responses": {
             "204": _answer("The object is gone."),
-            **_problems(ObjectMissing, NotFound, *STORE_ERRORS),
+            **_problems(ObjectMissing, NotFound, PreconditionFailed, *STORE_ERRORS),
         },
     }
 
@@ -364,6 +379,38 @@ def _parameters() -> Node:
             "bytes=-4",
             f"bytes={len(FILE)}-",
         ),
+        "If-Range": _parameter(
+            "header",
+            "If-Range",
+            text("A strong ETag or a date: the range, if the object is still that one; otherwise all of it."),
+            f'"{ETAG}"',
+            STORED,
+        ),
+        "If-Match": _parameter(
+            "header",
+            "If-Match",
+            text(f"ETags or `*`: only if the object has one of them; otherwise `{PreconditionFailed.code}`."),
+            "*",
+        ),
+        "If-None-Match": _parameter(
+            "header",
+            "If-None-Match",
+            text("ETags or `*`: only if the object has none of them, compared weakly; otherwise 304 to GET and HEAD."),
+            f'"{ETAG}"',
+            '"another"',
+        ),
+        "If-Modified-Since": _parameter(
+            "header",
+            "If-Modified-Since",
+            text("A date: only if the object was stored after it. Passed over beside `If-None-Match`, or unreadable."),
+            STORED,
+        ),
+        "If-Unmodified-Since": _parameter(
+            "header",
+            "If-Unmodified-Since",
+            text("A date: only if the object was not stored after it. Passed over beside `If-Match`, or unreadable."),
+            STORED,
+        ),
     }
 
 
@@ -398,10 +445,25 @@ def _headers() -> Node:
             text("A download under the original name (RFC 6266), never a page.", pattern="^attachment; "),
             content_disposition("hello.txt", KEY),
         ),
-        "Last-Modified": _header(
-            text("When it was stored (RFC 9110, section 5.6.7)."), "Sat, 31 Jan 2026 12:00:00 GMT", required=False
-        ),
+        "Last-Modified": _header(text("When it was stored (RFC 9110, section 5.6.7)."), STORED, required=False),
         "X-Content-Type-Options": _header({"type": "string", "const": "nosniff"}, "nosniff"),
+        "Content-Security-Policy": _header(
+            {
+                "type": "string",
+                "const": CONTENT_SECURITY_POLICY,
+                "description": "Where the file is shown after all, it is a page that runs and loads nothing.",
+            },
+            CONTENT_SECURITY_POLICY,
+        ),
+        "Cache-Control": _header(
+            {
+                "type": "string",
+                "const": CACHE_CONTROL,
+                "description": "The bytes of a key never change, but may be deleted: a client's own copy is to be "
+                "asked about each time (RFC 9111, section 5.2.2.4).",
+            },
+            CACHE_CONTROL,
+        ),
         DIGEST_HEADER: _header(
             text("A promise for this file (RFC 9530), as by the field, in base64."), digest, required=False
         ),

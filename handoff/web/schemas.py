@@ -35,7 +35,8 @@ ERRORS: dict[str, type[UploadError]] = {
 FILE = b"hello, S3\n"
 KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
 REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
-ETAG = "b5d4045c3f466fa91fe2cc6abe79232a"
+ETAG = "67be8133b1b00b4911e76db971b7584f"
+STORED = "Sat, 31 Jan 2026 12:00:00 GMT"
 
 
 def text(description: str, **more: object) -> Node:

@@ -36,6 +36,8 @@ def test_get_gives_the_bytes_and_says_what_they_are(app: Api, receipt: dict[str,
     disposition = answer.headers["Content-Disposition"]
     assert disposition == "attachment; filename=\"_bung_1.bin\"; filename*=UTF-8''%C3%9Cbung%201.bin"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert answer.headers["Cache-Control"] == "private, no-cache"
 
 
 def test_head_says_the_same_without_the_bytes(app: Api, receipt: dict[str, str]) -> None:
@@ -107,6 +109,146 @@ def test_a_range_outside_the_object_is_an_error(app: Api, receipt: dict[str, str
     answer = app.send("GET", f"/objects/{receipt['key']}", headers={"Range": header})
     check_problem(answer, 416, "range-not-satisfiable")
     assert answer.headers["Content-Range"] == f"bytes */{SIZE}"
+
+
+LONG_AGO, LONG_AFTER = "Sat, 01 Jan 2000 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
+
+
+def state_of(app: Api, receipt: dict[str, str]) -> dict[str, str]:
+    """What an object's conditions are compared with, by the names that the conditions below have for it."""
+    head = app.send("HEAD", f"/objects/{receipt['key']}").headers
+    return {"its ETag": head["ETag"], "its weak ETag": f"W/{head['ETag']}", "its date": head["Last-Modified"]}
+
+
+def under(app: Api, receipt: dict[str, str], conditions: dict[str, str]) -> dict[str, str]:
+    """The conditions as headers, about this object."""
+    state = state_of(app, receipt)
+    return {name: state.get(value, value) for name, value in conditions.items()}
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        pytest.param({"If-None-Match": "its ETag"}, id="its ETag"),
+        pytest.param({"If-None-Match": "its weak ETag"}, id="its ETag, weakly"),
+        pytest.param({"If-None-Match": "*"}, id="any ETag"),
+        pytest.param({"If-Modified-Since": "its date"}, id="its date"),
+        pytest.param({"If-None-Match": "its ETag", "If-Modified-Since": LONG_AGO}, id="its ETag, not its date"),
+        pytest.param({"If-None-Match": "its ETag", "Range": "bytes=0-9"}, id="its ETag and a range"),
+        pytest.param({"If-None-Match": "its ETag", "Range": f"bytes={SIZE}-"}, id="its ETag and no such range"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_the_client_has_is_not_sent_again(
+    app: Api, receipt: dict[str, str], method: str, conditions: dict[str, str]
+) -> None:
+    """A client that has the object gets 304 with its ETag and how long that holds, and no body (RFC 9110, 15.4.5)."""
+    whole = app.send("HEAD", f"/objects/{receipt['key']}").headers
+    answer = app.send(method, f"/objects/{receipt['key']}", headers=under(app, receipt, conditions))
+    check_bytes(answer, 304, b"")
+    for name in ("ETag", "Cache-Control"):
+        assert answer.headers[name] == whole[name]
+    assert "Content-Type" not in answer.headers
+    assert answer.headers.get("Content-Length", whole["Content-Length"]) == whole["Content-Length"]
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        pytest.param({"If-Match": '"other"'}, id="another ETag"),
+        pytest.param({"If-Match": "its weak ETag"}, id="its ETag, which is not to be compared weakly"),
+        pytest.param({"If-Match": '"other"', "If-Unmodified-Since": LONG_AFTER}, id="another ETag, its date"),
+        pytest.param({"If-Match": '"other"', "If-None-Match": "its ETag"}, id="another ETag, and it has it"),
+        pytest.param({"If-Match": '"other"', "Range": f"bytes={SIZE}-"}, id="another ETag, and no such range"),
+        pytest.param({"If-Unmodified-Since": LONG_AGO}, id="a date before it"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_an_object_in_another_state_is_not_touched(
+    app: Api, bucket: Bucket, receipt: dict[str, str], method: str, conditions: dict[str, str]
+) -> None:
+    """A precondition that does not hold is 412, whatever else was asked for; nothing is sent, nothing deleted."""
+    answer = app.send(method, f"/objects/{receipt['key']}", headers=under(app, receipt, conditions))
+    if method == "HEAD":
+        check_bytes(answer, 412, b"")
+    else:
+        check_problem(answer, 412, "precondition-failed")
+    assert receipt["key"] in bucket.stored_keys()
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        pytest.param({"If-None-Match": '"other"'}, id="another is known"),
+        pytest.param({"If-None-Match": '"other"', "If-Modified-Since": LONG_AFTER}, id="another, whatever the date"),
+        pytest.param({"If-Modified-Since": LONG_AGO}, id="a date before it"),
+        pytest.param({"If-Modified-Since": "nonsense"}, id="no date"),
+        pytest.param({"If-Match": "its ETag", "If-Unmodified-Since": LONG_AGO}, id="it is meant, whatever the date"),
+        pytest.param({"If-Match": "*"}, id="any is meant"),
+        pytest.param({"If-Unmodified-Since": "its date"}, id="its date"),
+        pytest.param({"If-Range": "its ETag"}, id="about no range"),
+    ],
+)
+def test_a_condition_that_holds_changes_nothing(
+    app: Api, receipt: dict[str, str], data: bytes, conditions: dict[str, str]
+) -> None:
+    """The object comes as without the condition, all of it or the range; HEAD agrees."""
+    path, headers = f"/objects/{receipt['key']}", under(app, receipt, conditions)
+    check_bytes(app.send("GET", path, headers=headers), 200, data)
+    check_bytes(app.send("HEAD", path, headers=headers), 200, b"")
+    check_bytes(app.send("GET", path, headers=headers | {"Range": "bytes=5-9"}), 206, data[5:10])
+
+
+@pytest.mark.parametrize(
+    ("condition", "applies"),
+    [
+        pytest.param("its ETag", True, id="its ETag"),
+        pytest.param("its date", True, id="its date"),
+        pytest.param("its weak ETag", False, id="its ETag, weakly"),
+        pytest.param('"other"', False, id="another ETag"),
+        pytest.param(LONG_AGO, False, id="a date before it"),
+        pytest.param(LONG_AFTER, False, id="a date after it"),
+        pytest.param("nonsense", False, id="neither"),
+    ],
+)
+def test_a_range_is_of_the_object_that_the_client_means(
+    app: Api, receipt: dict[str, str], data: bytes, condition: str, *, applies: bool
+) -> None:
+    """If-Range gives the range of this very object, and the whole of another, be the range in it or not."""
+    path, headers = f"/objects/{receipt['key']}", under(app, receipt, {"If-Range": condition})
+    answer = app.send("GET", path, headers=headers | {"Range": "bytes=5-9"})
+    check_bytes(answer, 206 if applies else 200, data[5:10] if applies else data)
+    answer = app.send("GET", path, headers=headers | {"Range": f"bytes={SIZE}-"})
+    if applies:
+        check_problem(answer, 416, "range-not-satisfiable")
+    else:
+        check_bytes(answer, 200, data)
+
+
+def test_head_has_no_ranges(app: Api, receipt: dict[str, str]) -> None:
+    """HEAD is about the whole object, whatever range it names (RFC 9110, section 14.2)."""
+    answer = app.send("HEAD", f"/objects/{receipt['key']}", headers={"Range": "bytes=0-9"})
+    check_bytes(answer, 200, b"")
+    assert answer.headers["Content-Length"] == str(SIZE)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_there_is_no_condition_on_nothing(app: Api, method: str) -> None:
+    """An object that is not there is 404, under any condition (RFC 9110, section 13.2.1)."""
+    path = "/objects/some/prefix/2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
+    for conditions in ({"If-None-Match": "*"}, {"If-Match": "*"}, {"If-Match": '"other"'}):
+        assert app.send(method, path, headers=conditions).status_code == 404
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "image/svg+xml", "application/xhtml+xml", "text/javascript"])
+def test_an_uploaded_page_is_a_file(app: Api, content_type: str) -> None:
+    """What a browser would run is a download of its own type, and without rights if it is shown after all."""
+    uploaded = app.upload(form(part("file", b"<script>1</script>", "a.html", Content_Type=content_type)))
+    answer = app.send("GET", f"/objects/{uploaded.json()['receipts'][0]['key']}")
+    assert answer.headers["Content-Type"].startswith(content_type)
+    assert answer.headers["Content-Disposition"].startswith("attachment; ")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
 
 
 def test_delete_removes_the_object(app: Api, bucket: Bucket, receipt: dict[str, str]) -> None:

@@ -1,7 +1,11 @@
-"""What Linux counts of an app's processes: memory, threads, bytes written."""
+"""What Linux counts of an app's processes: memory, threads, bytes written, connections."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+#: How /proc/net/tcp calls a connection that neither side has closed (tcp_states.h in Linux).
+_ESTABLISHED = "01"
 
 
 class Processes:
@@ -30,6 +34,19 @@ class Processes:
     def threads(self) -> int:
         """How many run."""
         return self._sum("status", "Threads:")
+
+    def connections(self, port: int) -> int:
+        """How many open ones there are to this port of loopback (proc(5), /proc/net/tcp)."""
+        sockets = set()
+        for folder in self._folders:
+            for fd in (folder / "fd").iterdir():
+                with suppress(FileNotFoundError):  # closed meanwhile
+                    sockets.add(str(fd.readlink()))
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(
+            int(line[2].partition(":")[2], 16) == port and line[3] == _ESTABLISHED and f"socket:[{line[9]}]" in sockets
+            for line in lines
+        )
 
     def _sum(self, file: str, name: str) -> int:
         lines = [line.split() for folder in self._folders for line in (folder / file).read_text().splitlines()]

@@ -14,13 +14,14 @@ from flask import Flask, Response
 from werkzeug.serving import make_server
 
 import flask_app.hooks
-import flask_app.views
+import handoff.http
 from demo import stores
 from demo.processes import ROOT, ending, python
 from demo.stack import Stack, wait_until_ready
 from flask_app import create_app
 from flask_app.store import Store
 from flask_app.uploads import Batch
+from handoff.http import Asked
 from handoff.settings import MIB, Settings
 
 #: The parts of the suite that are run here, each by the start of its tests' names.
@@ -28,6 +29,9 @@ CELLS = "test_each_cell and (read_early-bound-memory or file-copied-memory)"
 PROMISES = "test_a_broken_promise and read_early-put"
 FORMS = "test_a_bad_form and declared and boundary"
 RANGES = "test_a_range_gives_that_part"
+KNOWN = "test_what_the_client_has and its"
+OTHERS = "test_an_object_in_another_state and DELETE"
+PAGES = "test_an_uploaded_page"
 IDS = "test_a_safe_request_id"
 
 
@@ -126,7 +130,21 @@ def calls_a_broken_form_a_missing_file(app: Flask, _patch: pytest.MonkeyPatch) -
 
 def ignores_ranges(_app: Flask, patch: pytest.MonkeyPatch) -> None:
     """It sends the whole object whatever was asked for."""
-    patch.setattr(flask_app.views, "single_range", lambda _: None)
+    patch.setattr(handoff.http, "single_range", lambda _: None)
+
+
+def ignores_conditions(_app: Flask, patch: pytest.MonkeyPatch) -> None:
+    """It sends an object whatever the client has, and deletes one whatever the client means."""
+    patch.setattr(Asked, "check", lambda *_: True)
+
+
+def shows_a_page(app: Flask, _patch: pytest.MonkeyPatch) -> None:
+    """It lets an uploaded page run on its own origin."""
+
+    @app.after_request
+    def show(response: Response) -> Response:
+        response.headers.pop("Content-Security-Policy", None)
+        return response
 
 
 def loses_the_request_id(app: Flask, _patch: pytest.MonkeyPatch) -> None:
@@ -155,6 +173,9 @@ WRONG: list[tuple[Callable[[Flask, pytest.MonkeyPatch], None], str]] = [
     (keeps_the_file_open, CELLS),
     (calls_a_broken_form_a_missing_file, FORMS),
     (ignores_ranges, RANGES),
+    (ignores_conditions, KNOWN),
+    (ignores_conditions, OTHERS),
+    (shows_a_page, PAGES),
     (loses_the_request_id, IDS),
 ]
 
@@ -162,12 +183,18 @@ WRONG: list[tuple[Callable[[Flask, pytest.MonkeyPatch], None], str]] = [
 def test_a_third_app_passes_by_its_address(app: Flask, store: stores.Store) -> None:
     """An app that the suite did not start, known to it only by URL, passes if it keeps the contract."""
     with served(app) as url:
-        ended = suite(url, store, " or ".join(f"({tests})" for tests in (CELLS, PROMISES, FORMS, RANGES, IDS)))
+        ended = suite(
+            url,
+            store,
+            " or ".join(f"({tests})" for tests in (CELLS, PROMISES, FORMS, RANGES, KNOWN, OTHERS, PAGES, IDS)),
+        )
     assert ended.returncode == 0, ended.stdout
     assert " passed" in ended.stdout
 
 
-@pytest.mark.parametrize(("break_it", "tests"), [pytest.param(*case, id=case[0].__name__) for case in WRONG])
+@pytest.mark.parametrize(
+    ("break_it", "tests"), [pytest.param(*case, id=f"{case[0].__name__}, {case[1].split()[0]}") for case in WRONG]
+)
 def test_a_wrong_app_fails(
     app: Flask, store: stores.Store, monkeypatch: pytest.MonkeyPatch, break_it: Callable[..., None], tests: str
 ) -> None:

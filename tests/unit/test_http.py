@@ -1,15 +1,21 @@
 """What both apps decide alike about a request's and an object's headers."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.http import REQUEST_ID_HEADER, ObjectInfo, request_id, single_range
+from handoff.errors import PreconditionFailed
+from handoff.http import PRECONDITIONS, REQUEST_ID_HEADER, Asked, ObjectInfo, request_id, single_range
 
 INFO = ObjectInfo(3, "text/plain", '"abc"', 'attachment; filename="a.txt"')
+STORED = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+DATED = replace(INFO, modified=STORED)
+BEFORE, AT, AFTER = (format_datetime(STORED + timedelta(seconds=step), usegmt=True) for step in (-1, 0, 1))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_the_request_id_travels_in_its_usual_header() -> None:
 
 
 def test_an_object_has_the_headers_of_a_safe_download() -> None:
-    """A whole object is answered with 200, and a browser neither guesses its type nor shows it."""
+    """A whole object is answered with 200, and a browser neither guesses, shows nor keeps it unasked."""
     assert INFO.status == 200
     assert INFO.headers() == {
         "Content-Length": "3",
@@ -94,6 +100,8 @@ def test_an_object_has_the_headers_of_a_safe_download() -> None:
         "Accept-Ranges": "bytes",
         "Content-Disposition": 'attachment; filename="a.txt"',
         "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cache-Control": "private, no-cache",
     }
 
 
@@ -139,3 +147,214 @@ def test_an_object_without_a_name_is_downloaded_under_its_key() -> None:
     """What S3 leaves out is left out: no name, no date, no range."""
     answer = {"ContentLength": 0, "ContentType": "a/b", "ETag": '"e"', "Metadata": {}}
     assert ObjectInfo.from_s3("a/b/key.bin", answer) == ObjectInfo(0, "a/b", '"e"', 'attachment; filename="key.bin"')
+
+
+def outcome(method: str, headers: dict[str, str], info: ObjectInfo = DATED) -> int:
+    """The status that a request's conditions lead to, 200 where they leave all to the range."""
+    try:
+        return 200 if Asked.of(method, headers.items()).check(info) else 304
+    except PreconditionFailed as error:
+        return error.status
+
+
+@pytest.mark.parametrize(
+    ("header", "etag", "weakly", "strongly"),
+    [
+        pytest.param('"abc"', '"abc"', True, True, id="itself"),
+        pytest.param('"abd"', '"abc"', False, False, id="another"),
+        pytest.param('"ab"', '"abc"', False, False, id="its beginning"),
+        pytest.param('"ABC"', '"abc"', False, False, id="in another case"),
+        pytest.param('"a", "abc"', '"abc"', True, True, id="a list"),
+        pytest.param('"a","abc","b"', '"abc"', True, True, id="a list without spaces"),
+        pytest.param(', ,"abc",', '"abc"', True, True, id="empty members"),
+        pytest.param('"a,", "b"', '", "', False, False, id="what stands between two"),
+        pytest.param('"a,b"', '"a,b"', True, True, id="a comma"),
+        pytest.param('W/"abc"', '"abc"', True, False, id="a weak one"),
+        pytest.param('"abc"', 'W/"abc"', True, False, id="of a weak one"),
+        pytest.param('W/"abc"', 'W/"abc"', True, False, id="two weak ones"),
+        pytest.param("*", '"abc"', True, True, id="any"),
+        pytest.param(" * ", '"abc"', True, True, id="any, with spaces"),
+        pytest.param('"a", *', '"abc"', False, False, id="any in a list"),
+        pytest.param("abc", '"abc"', False, False, id="without quotes"),
+        pytest.param('"abc', '"abc"', False, False, id="half a tag"),
+        pytest.param("", '"abc"', False, False, id="nothing"),
+    ],
+)
+def test_a_list_of_etags_names_an_object(header: str, etag: str, *, weakly: bool, strongly: bool) -> None:
+    """If-None-Match compares weakly, If-Match strongly (RFC 9110, section 8.8.3.2); `*` is any object."""
+    info = replace(INFO, etag=etag)
+    assert outcome("GET", {"If-None-Match": header}, info) == (304 if weakly else 200)
+    assert outcome("GET", {"If-Match": header}, info) == (200 if strongly else 412)
+
+
+@pytest.mark.parametrize(
+    ("date", "modified_since", "unmodified_since"),
+    [
+        pytest.param(BEFORE, 200, 412, id="a second before"),
+        pytest.param(AT, 304, 200, id="the same second"),
+        pytest.param(AFTER, 304, 200, id="a second after"),
+        pytest.param("Saturday, 31-Jan-26 11:59:59 GMT", 200, 412, id="RFC 850"),
+        pytest.param("Sat Jan 31 11:59:59 2026", 200, 412, id="asctime"),
+        pytest.param("Sat Jan 31 12:00:00 2026", 304, 200, id="asctime, the same second"),
+        pytest.param("yesterday", 200, 200, id="no date"),
+        pytest.param("", 200, 200, id="nothing"),
+        pytest.param("Sat, 32 Jan 2026 12:00:00 GMT", 200, 200, id="no such day"),
+        pytest.param(f"{AFTER}, {AFTER}", 200, 200, id="two dates"),
+        pytest.param(f"Sat, 31 Jan {'9' * 40} 12:00:00 GMT", 200, 200, id="a year beyond all"),
+        pytest.param("Sat, 31 Jan 2026 12:00:01 +0000", 200, 200, id="another zone"),
+    ],
+)
+def test_a_date_is_compared_in_whole_seconds(date: str, modified_since: int, unmodified_since: int) -> None:
+    """Dates are taken in each of HTTP's forms, and passed over if they are none (RFC 9110, section 13.1.3)."""
+    assert outcome("GET", {"If-Modified-Since": date}) == modified_since
+    assert outcome("GET", {"If-Unmodified-Since": date}) == unmodified_since
+
+
+def test_an_object_without_a_date_is_under_no_condition_of_a_date() -> None:
+    """Where S3 tells no date, none is compared (RFC 9110, sections 13.1.3 and 13.1.4)."""
+    assert outcome("GET", {"If-Modified-Since": AFTER}, INFO) == 200
+    assert outcome("GET", {"If-Unmodified-Since": BEFORE}, INFO) == 200
+
+
+YES, NO = '"abc"', '"other"'
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        pytest.param({}, 200, id="no condition"),
+        pytest.param({"If-Match": YES, "If-Unmodified-Since": BEFORE}, 200, id="If-Match before If-Unmodified-Since"),
+        pytest.param({"If-Match": NO, "If-Unmodified-Since": AFTER}, 412, id="and if it fails"),
+        pytest.param(
+            {"If-None-Match": NO, "If-Modified-Since": AFTER}, 200, id="If-None-Match before If-Modified-Since"
+        ),
+        pytest.param({"If-None-Match": YES, "If-Modified-Since": BEFORE}, 304, id="and if it is known"),
+        pytest.param({"If-Match": NO, "If-None-Match": YES}, 412, id="If-Match before If-None-Match"),
+        pytest.param({"If-Match": YES, "If-None-Match": YES}, 304, id="and both"),
+        pytest.param({"If-Unmodified-Since": BEFORE, "If-None-Match": YES}, 412, id="a date before If-None-Match"),
+        pytest.param({"If-Unmodified-Since": AT, "If-Modified-Since": AT}, 304, id="both dates"),
+        pytest.param({"If-Range": NO, "Range": "bytes=0-0"}, 200, id="If-Range is about the range alone"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_conditions_are_judged_in_order(method: str, headers: dict[str, str], expected: int) -> None:
+    """The order is that of RFC 9110, section 13.2.2, and the same for HEAD."""
+    assert outcome(method, headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        pytest.param({"If-None-Match": YES}, 412, id="If-None-Match"),
+        pytest.param({"If-None-Match": NO}, 200, id="If-None-Match of another"),
+        pytest.param({"If-Match": NO}, 412, id="If-Match of another"),
+        pytest.param({"If-Modified-Since": AFTER}, 200, id="If-Modified-Since"),
+    ],
+)
+def test_a_client_that_changes_something_has_nothing_already(headers: dict[str, str], expected: int) -> None:
+    """DELETE fails where GET would get 304, and a date of reading is not for it (RFC 9110, section 13.1)."""
+    assert outcome("DELETE", headers) == expected
+
+
+def test_a_field_of_several_lines_is_one_list() -> None:
+    """ETags may come in several lines, in any case of the name (RFC 9110, section 5.3)."""
+    asked = Asked.of("GET", [("If-None-Match", NO), ("Accept", "*/*"), ("if-none-match", YES)])
+    assert asked == Asked("GET", {"if-none-match": f"{NO}, {YES}"})
+    assert not asked.check(INFO)
+
+
+@pytest.mark.parametrize(
+    ("condition", "info", "applies"),
+    [
+        pytest.param('"abc"', DATED, True, id="its ETag"),
+        pytest.param(' "abc" ', DATED, True, id="its ETag, with spaces"),
+        pytest.param('"other"', DATED, False, id="another ETag"),
+        pytest.param('W/"abc"', DATED, False, id="a weak ETag"),
+        pytest.param('"abc"', replace(DATED, etag='W/"abc"'), False, id="of a weak ETag"),
+        pytest.param('"abc", "other"', DATED, False, id="a list, which it cannot be"),
+        pytest.param("*", DATED, False, id="any, which it cannot be"),
+        pytest.param(AT, DATED, True, id="its date"),
+        pytest.param("Sat Jan 31 12:00:00 2026", DATED, True, id="its date by asctime"),
+        pytest.param(BEFORE, DATED, False, id="an earlier date"),
+        pytest.param(AFTER, DATED, False, id="a later date"),
+        pytest.param(AT, INFO, False, id="a date, where there is none"),
+        pytest.param("nonsense", INFO, False, id="nonsense, where there is no date"),
+    ],
+)
+def test_a_range_is_of_the_object_that_the_client_means(condition: str, info: ObjectInfo, *, applies: bool) -> None:
+    """If-Range is a strong ETag or the very date of the object; for another one, all of it is sent (section 13.1.5)."""
+    asked = Asked.of("GET", {"Range": "bytes=1-2", "If-Range": condition}.items())
+    assert asked.needs_head
+    assert asked.byte_range(info) == ("bytes=1-2" if applies else None)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "needs_head"),
+    [
+        pytest.param("GET", {}, False, id="GET"),
+        pytest.param("GET", {"Range": "bytes=0-"}, False, id="a range"),
+        pytest.param("GET", {"If-Range": "*"}, False, id="If-Range without a range"),
+        pytest.param("GET", {"If-Range": "*", "Range": "lines=1-"}, False, id="If-Range without a range we serve"),
+        pytest.param("GET", {"If-Range": "*", "Range": "bytes=0-"}, True, id="If-Range"),
+        *(pytest.param("GET", {name: "x"}, True, id=name) for name in sorted(PRECONDITIONS)),
+        pytest.param("HEAD", {}, True, id="HEAD"),
+    ],
+)
+def test_s3_is_asked_twice_only_for_a_condition(method: str, headers: dict[str, str], *, needs_head: bool) -> None:
+    """A plain download or range is one call to S3; what depends on the object's state begins with its head."""
+    asked = Asked.of(method, headers.items())
+    assert asked.needs_head is needs_head
+
+
+def test_a_plain_range_needs_no_head() -> None:
+    """A range without a condition is asked for as it came."""
+    assert Asked.of("GET", [("Range", "bytes=1-2")]).byte_range(None) == "bytes=1-2"
+    assert Asked.of("GET", []).byte_range(None) is None
+
+
+def test_what_the_client_has_is_not_sent_again() -> None:
+    """304 has the ETag and how long it holds, and nothing more (RFC 9110, section 15.4.5), to HEAD as well."""
+    for method in ("GET", "HEAD"):
+        answer = Asked.of(method, [("If-None-Match", "*")]).without_body(DATED)
+        assert answer == (304, {"ETag": '"abc"', "Cache-Control": "private, no-cache"})
+
+
+def test_head_has_the_headers_of_the_whole() -> None:
+    """HEAD is answered with all headers, whatever range it names (RFC 9110, section 14.2)."""
+    asked = Asked.of("HEAD", [("Range", "bytes=0-0"), ("If-Match", YES)])
+    assert asked.without_body(DATED) == (200, DATED.headers())
+
+
+def test_a_get_that_may_have_the_object_has_a_body() -> None:
+    """GET under a condition that holds is no answer without a body."""
+    assert Asked.of("GET", [("If-Match", YES)]).without_body(DATED) is None
+
+
+dates = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+conditions = st.dictionaries(
+    st.sampled_from([*sorted(PRECONDITIONS), "if-range", "range"]),
+    st.text() | st.sampled_from([YES, NO, "*", BEFORE, AT, AFTER, "bytes=0-0"]),
+)
+
+
+@given(st.sampled_from(["GET", "HEAD", "DELETE"]), conditions)
+def test_no_condition_is_too_strange(method: str, headers: dict[str, str]) -> None:
+    """Whatever a client sends, there is one of three outcomes, and a range only where one was asked for."""
+    assert outcome(method, headers) in ({200, 304, 412} if method != "DELETE" else {200, 412})
+    asked = Asked.of(method, headers.items())
+    assert asked.byte_range(DATED) in {None, single_range(headers.get("range"))}
+
+
+@given(dates, dates)
+def test_a_date_tells_before_from_after(stored: datetime, date: datetime) -> None:
+    """Of any two dates, exactly one of the two conditions holds, but in the same second, where the object is known."""
+    info, header = replace(INFO, modified=stored), format_datetime(date, usegmt=True)
+    assert (outcome("GET", {"If-Modified-Since": header}, info) == 200) is (stored > date)
+    assert (outcome("GET", {"If-Unmodified-Since": header}, info) == 200) is (stored <= date)
+
+
+@given(st.lists(st.from_regex(r'(?:W/)?"[!#-~\x80-\xff]*"', fullmatch=True), min_size=1), st.data())
+def test_every_member_of_a_list_is_named(tags: list[str], data: st.DataObject) -> None:
+    """An object whose ETag is in the list is known by it, wherever in the list that stands."""
+    etag = data.draw(st.sampled_from(tags))
+    assert outcome("GET", {"If-None-Match": ", ".join(tags)}, replace(INFO, etag=etag)) == 304

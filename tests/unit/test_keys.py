@@ -200,10 +200,14 @@ def test_only_our_own_names_are_decoded(value: str, expected: str | None) -> Non
         pytest.param(None, 'attachment; filename="a.txt"', id="no name"),
         pytest.param("", 'attachment; filename="a.txt"', id="an empty name"),
         pytest.param("é.txt", "attachment; filename=\"a.txt\"; filename*=UTF-8''%C3%A9.txt", id="a name"),
+        pytest.param("../a/é", "attachment; filename=\"a.txt\"; filename*=UTF-8''%C3%A9", id="a path"),
+        pytest.param("C:\\a\\b", "attachment; filename=\"a.txt\"; filename*=UTF-8''b", id="a Windows path"),
+        pytest.param("a/", 'attachment; filename="a.txt"', id="a folder"),
+        pytest.param("a/..", 'attachment; filename="a.txt"', id="dots for a name"),
     ],
 )
 def test_a_download_is_an_attachment(filename: str | None, expected: str) -> None:
-    """A download has the key's plain name and, where there is one, the original name (RFC 6266)."""
+    """A download has the key's plain name and, where there is one, the original name without a path (RFC 6266)."""
     assert content_disposition(filename, KEY) == expected
 
 

@@ -1,0 +1,123 @@
+"""Clients that read a large object slowly, or not to its end: little of it is in memory, and S3 is let go of."""
+
+import hashlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from urllib.parse import urlsplit
+
+import pytest
+from faults.processes import Processes
+
+from demo import stack
+from handoff.keys import new_key
+from handoff.settings import MIB
+
+FRAMEWORKS = ("flask", "quart")
+SIZE = 200 * MIB
+#: More than the sockets on the way from the store to a client hold.
+LEFT_SIZE = 24 * MIB
+#: What a client reads before it pauses or leaves; and what its system may take in for it, or that would be megabytes.
+FIRST_BYTES = 64 * 1024
+#: How long a client pauses, in seconds: long enough to get all of the object from the store.
+PAUSE_SECONDS = 1.5
+#: By how much a download may make a process grow: a few chunks, and what the allocator keeps of them.
+ALLOWED = 4 * MIB
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
+    """The store and both apps, with the default time for moto to copy a large object before it answers."""
+    log = tmp_path_factory.mktemp("downloads") / "servers.log"
+    with stack.running({"UPLOAD_S3": "moto", "UPLOAD_BUCKET": "faults"}, log_path=log) as started:
+        yield started
+
+
+def put(running: stack.Stack, size: int) -> tuple[str, str]:
+    """Store an object of this size; its key and SHA-256."""
+    key, data = new_key("", "large.bin"), os.urandom(MIB) * (size // MIB)
+    with closing(running.store.client()) as client:
+        client.put_object(Bucket="faults", Key=key, Body=data)
+    return key, hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def left(running: stack.Stack) -> str:
+    """The key of an object that nobody reads to its end."""
+    return put(running, LEFT_SIZE)[0]
+
+
+def ask(running: stack.Stack, framework: str, key: str) -> socket.socket:
+    """Ask for the object; the answer is still to be read."""
+    url = urlsplit(running.apps[framework].url)
+    connection = socket.socket()
+    connection.settimeout(30)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, FIRST_BYTES)
+    connection.connect((url.hostname, url.port))
+    connection.sendall(f"GET /objects/{key} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
+    return connection
+
+
+def to_store(running: stack.Stack, framework: str) -> int:
+    """How many connections to the store an app has; moto keeps none that is not in use."""
+    port = urlsplit(running.store.endpoint_url).port
+    assert port is not None
+    return Processes(running.apps[framework].pid).connections(port)
+
+
+def wait_for_connections(running: stack.Stack, framework: str, expected: int) -> None:
+    """Wait until an app has so many connections to the store."""
+    deadline = time.monotonic() + 5
+    while to_store(running, framework) != expected:
+        assert time.monotonic() < deadline, f"{to_store(running, framework)} connections, not {expected}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_client_that_goes_away_ends_the_transfer_from_s3(running: stack.Stack, left: str, framework: str) -> None:
+    """The store's answer is closed when the client leaves in the middle of it, and not read to its end."""
+    wait_for_connections(running, framework, 0)
+    with closing(ask(running, framework, left)) as connection:
+        assert connection.recv(FIRST_BYTES).startswith(b"HTTP/1.1 200")
+        wait_for_connections(running, framework, 1)
+    wait_for_connections(running, framework, 0)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_client_that_does_not_wait_ends_it_too(running: stack.Stack, left: str, framework: str) -> None:
+    """Nothing of S3's is left open by clients that leave before the first byte, wherever the app is then."""
+    for step in range(20):
+        with closing(ask(running, framework, left)):
+            time.sleep(step / 500)
+    wait_for_connections(running, framework, 0)
+
+
+def read_slowly(running: stack.Stack, framework: str, key: str) -> str:
+    """The SHA-256 of the object as a client gets it that pauses after the first bytes."""
+    with closing(ask(running, framework, key)) as connection, connection.makefile("rb") as answer:
+        assert answer.readline().startswith(b"HTTP/1.1 200")
+        while answer.readline().strip():
+            pass
+        digest = hashlib.sha256(answer.read(FIRST_BYTES))
+        time.sleep(PAUSE_SECONDS)
+        while chunk := answer.read(FIRST_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def test_a_slow_client_costs_no_memory(running: stack.Stack) -> None:
+    """While a client pauses, its object waits in S3: no app grows by more than a few chunks of it."""
+    key, sha256 = put(running, SIZE)
+    apps = {name: Processes(running.apps[name].pid) for name in FRAMEWORKS}
+    idle = {}
+    for name, app in apps.items():
+        app.forget_peak()
+        idle[name] = app.resident()
+    with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
+        digests = list(pool.map(lambda name: read_slowly(running, name, key), FRAMEWORKS))
+    assert digests == [sha256] * len(FRAMEWORKS)
+    grown = {name: app.peak() - idle[name] for name, app in apps.items()}
+    assert {name: size for name, size in grown.items() if size > ALLOWED} == {}
