@@ -21,7 +21,7 @@ from eventlet.greenio import GreenSocket  # noqa: E402
 from swift.common import constraints  # noqa: E402
 from swift.common.http_protocol import SwiftHttpProtocol  # noqa: E402
 from swift.common.ring import RingBuilder  # noqa: E402
-from swift.common.utils import NullLogger, monkey_patch  # noqa: E402
+from swift.common.utils import NullLogger, monkey_patch, set_swift_dir  # noqa: E402
 from swift.common.wsgi import init_request_processor  # noqa: E402
 
 DEVICE = "disk"
@@ -97,6 +97,8 @@ def main() -> None:
     fd, folder = int(sys.argv[1]), Path(sys.argv[2])
     (folder / DEVICE).mkdir()
     (folder / "swift.conf").write_text(CLUSTER)
+    set_swift_dir(str(folder))
+    constraints.reload_constraints()
     common = COMMON.format(folder=folder)
     for kind in ("account", "container", "object"):
         listener = eventlet.listen(("127.0.0.1", 0), backlog=1024)
