@@ -51,7 +51,7 @@ class Server:
                 stderr=log,
                 pass_fds=[listener.fileno()],
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - it takes no lock
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - it takes no lock
             )
 
     @property
@@ -82,7 +82,7 @@ _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """In the child: have the kernel end it when this process is killed too hard to do so itself."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

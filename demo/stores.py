@@ -1,9 +1,11 @@
-"""The S3 servers that the apps can be run against: `UPLOAD_S3` is `moto`, `rclone` or the URL of one that runs."""
+"""The S3 servers that the apps can be run against: `UPLOAD_S3` is `moto`, `rclone`, `swift` or the URL of another."""
 
 import importlib.metadata
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -16,12 +18,16 @@ from demo.processes import Server, StartError, listen, port_from, python
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-#: The embedded stores' own credentials; moto takes any, rclone refuses others.
+#: The embedded stores' own credentials; moto takes any, rclone and Swift refuse others.
 EMBEDDED_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "embedded",
     "AWS_SECRET_ACCESS_KEY": "embedded-secret",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
+
+
+#: Swift's users are named by their account and their name in it.
+SWIFT_CREDENTIALS = {**EMBEDDED_CREDENTIALS, "AWS_ACCESS_KEY_ID": "embedded:embedded"}
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,13 @@ class Store:
 
     def client(self) -> "S3Client":
         """A client of our own, to read back what the apps stored."""
+        # boto's older mode would send a body that was refused for its checksum four more times
+        config = Config(retries={"mode": "standard", "total_max_attempts": 5})
         return boto3.session.Session(
             aws_access_key_id=self.environ.get("AWS_ACCESS_KEY_ID"),
             aws_secret_access_key=self.environ.get("AWS_SECRET_ACCESS_KEY"),
             region_name=self.environ.get("AWS_DEFAULT_REGION"),
-        ).client("s3", endpoint_url=self.endpoint_url, config=Config(retries={"total_max_attempts": 5}))
+        ).client("s3", endpoint_url=self.endpoint_url, config=config)
 
 
 def start_moto(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
@@ -76,9 +84,37 @@ def rclone_program() -> Path:
     return program
 
 
+def start_swift(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
+    """OpenStack Swift: a whole cluster on one folder that goes when it ends; signatures and checksums checked."""
+    folder = swift_folder()
+    listener = listen("the S3 server", "S3_PORT", port_from(environ, "S3_PORT"))
+    environ = {**environ, **SWIFT_CREDENTIALS, "TMPDIR": str(folder)}
+    server = Server("swift", python("demo.swift_server", "{fd}"), listener, environ, log=log, drain_seconds=0)
+    return Store("swift", server.url, SWIFT_CREDENTIALS, server)
+
+
+def swift_folder() -> Path:
+    """Where Swift can make its folder: it keeps what it knows of an object in the file's extended attributes.
+
+    Raises:
+        StartError: Swift is not installed, or no temporary folder has such attributes.
+    """
+    if importlib.util.find_spec("swift") is None:
+        raise StartError("UPLOAD_S3 is 'swift', which is not installed: pip install swift (it runs on Linux only)")
+    candidates = dict.fromkeys([tempfile.gettempdir(), "/var/tmp", "/dev/shm"])  # noqa: S108 - what is made there is ours
+    for folder in map(Path, candidates):
+        with suppress(OSError), tempfile.NamedTemporaryFile(dir=folder) as file:
+            os.setxattr(file.fileno(), "user.handoff", b"")
+            return folder
+    raise StartError(
+        f"Swift needs a file system with extended attributes, and {', '.join(candidates)} have none; set TMPDIR to one"
+    )
+
+
 EMBEDDED: dict[str, Callable[[Mapping[str, str], IO[bytes] | None], Store]] = {
     "moto": start_moto,
     "rclone": start_rclone,
+    "swift": start_swift,
 }
 
 

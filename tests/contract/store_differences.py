@@ -1,7 +1,8 @@
 """Where the stores differ from S3: known in this one place, each difference with its reason.
 
 A test asks for a store's `Behaviour`, never for its name, and test_stores.py holds each store to its own, so that one
-that mends its ways, or picks up new ones, is noticed. All of this was seen with moto 5.2.5 and rclone 1.75.2.
+that mends its ways, or picks up new ones, is noticed. All of this was seen with moto 5.2.5, rclone 1.75.2 and
+Swift 2.38.3.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class Behaviour:
     answers_ranges_with_206: bool = True
     #: A range of an object does not come with the checksum of the whole, which would not be that of the bytes given.
     keeps_checksums_from_ranges: bool = True
+    #: The CRC-32 that a put was given comes back to who asks for it.
+    gives_checksums_back: bool = True
     #: A suffix range longer than the object gives the whole object (RFC 9110, section 14.1.2).
     serves_longer_suffixes: bool = True
 
@@ -53,6 +56,9 @@ BEHAVIOURS = {
         answers_ranges_with_206=False,  # gofakes3 gives the range with 200
         keeps_checksums_from_ranges=False,  # one more header of the object; so boto must not validate unasked
         serves_longer_suffixes=False,  # gofakes3: such a range begins before the first byte, so it is 416
+    ),
+    "swift": Behaviour(
+        gives_checksums_back=False,  # s3api, its S3 middleware, checks a checksum and forgets it
     ),
 }
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
 MIB = 1024**2
+CRC32_OF_DATA = "rfPzYw=="
 WRONG_CRC32 = "AAAAAA=="
 
 
@@ -67,6 +68,13 @@ def test_a_wrong_crc32(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key
     """A body whose CRC-32 is another is refused: what our apps give one for."""
     expected = "BadDigest" if behaviour.checks_crc32 else None
     assert refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"data", ChecksumCRC32=WRONG_CRC32) == expected
+
+
+def test_the_checksum_of_an_object(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
+    """A right CRC-32 is taken, and given back or forgotten; no app of ours asks for it."""
+    s3.put_object(Bucket=bucket.name, Key=key, Body=b"data", ChecksumAlgorithm="CRC32", ChecksumCRC32=CRC32_OF_DATA)
+    seen = s3.head_object(Bucket=bucket.name, Key=key, ChecksumMode="ENABLED").get("ChecksumCRC32")
+    assert seen == (CRC32_OF_DATA if behaviour.gives_checksums_back else None)
 
 
 def test_a_small_part(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:

@@ -93,11 +93,11 @@ def alive(pids: list[int]) -> list[int]:
 
 
 def folders(serve: Serve) -> list[Path]:
-    """What rclone keeps its objects in."""
-    return list(serve.log.parent.glob("handoff-rclone-*"))
+    """What rclone or Swift keeps its objects in."""
+    return [*serve.log.parent.glob("handoff-rclone-*"), *serve.log.parent.glob("handoff-swift-*")]
 
 
-@pytest.mark.parametrize("store", ["moto", "rclone"])
+@pytest.mark.parametrize("store", ["moto", "rclone", "swift"])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_serve_answers_until_it_is_told_to_end(serve: Serve, signum: signal.Signals) -> None:
     """Both apps take an upload; Ctrl-C or SIGTERM ends every process with status 0, and leaves no folder."""
@@ -116,6 +116,7 @@ def test_serve_answers_until_it_is_told_to_end(serve: Serve, signum: signal.Sign
     [
         pytest.param("moto", "demo.moto_server", "moto died (-9)", id="moto"),
         pytest.param("rclone", "--auth-key", "rclone died (247)", id="rclone"),
+        pytest.param("swift", "demo.swift_cluster", "swift died (247)", id="swift"),
         pytest.param("moto", "flask_app.wsgi", "flask died (-9)", id="flask"),
         pytest.param("moto", "quart_app.asgi", "quart died (-9)", id="quart"),
     ],
@@ -131,7 +132,7 @@ def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str, name: str
     assert folders(serve) == []
 
 
-@pytest.mark.parametrize("store", ["moto", "rclone"])
+@pytest.mark.parametrize("store", ["moto", "rclone", "swift"])
 def test_a_killed_serve_takes_its_servers_with_it(serve: Serve) -> None:
     """Even SIGKILL, which nothing can catch, leaves no server behind: the kernel tells them."""
     os.kill(serve.process.pid, signal.SIGKILL)

@@ -1,7 +1,13 @@
-"""rclone as the S3 server: what keeps it from being started is said in one line."""
+"""rclone and Swift as the S3 server: what keeps them from being started is said in one line, and nothing stays."""
 
+import errno
 import importlib.metadata
+import importlib.util
+import os
+import socket
+import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, PackagePath
 from pathlib import Path
 
@@ -40,3 +46,40 @@ def test_a_program_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch, tm
     message = rf"^rclone ended with 1 instead of starting:\n{program} cannot be run: Exec format error$"
     with pytest.raises(StartError, match=message), running(environ, log_path=tmp_path / "log"):
         pass
+
+
+def test_swift_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package swift, the message says what to install."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(StartError, match=r"^UPLOAD_S3 is 'swift', which is not installed: pip install swift "):
+        stores.start("swift", {}, None)
+
+
+def test_swift_needs_extended_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no temporary folder has them, the message says where they were looked for, and what to set."""
+
+    def setxattr(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(os, "setxattr", setxattr)
+    with pytest.raises(StartError, match=rf"^Swift needs .* {tempfile.gettempdir()}, .* have none; set TMPDIR to one$"):
+        stores.start("swift", {}, None)
+
+
+def test_swift_begins_empty_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its objects lie below the temporary folder, and go with it, as do its processes and its socket."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "swift"))
+    (tmp_path / "swift").mkdir()
+    apps = {"UPLOAD_S3": "swift", "UPLOAD_DRAIN_SECONDS": "1", "TMPDIR": str(tmp_path)}
+    with running(apps, log_path=tmp_path / "log") as stack, closing(stack.store.client()) as s3:
+        assert stack.store.server is not None
+        assert s3.list_objects_v2(Bucket="uploads")["KeyCount"] == 0
+        s3.put_object(Bucket="uploads", Key="key", Body=b"data")
+        assert list((tmp_path / "swift").glob("handoff-swift-*/disk/objects/*/*/*/*.data")) != []
+        group, address = stack.store.server.pid, stack.store.endpoint_url.removeprefix("http://").split(":")
+    assert list((tmp_path / "swift").iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address[0], int(address[1])))
+    assert (tmp_path / "log").read_text().count("Traceback") == 0

@@ -1,0 +1,40 @@
+"""OpenStack Swift's S3 on an inherited socket and a folder of its own: `python -m demo.swift_server FD`.
+
+Swift itself runs in a child, `demo.swift_cluster`. This process stays as its parent, to remove the folder however the
+child ends; a child that is killed has nothing else to put away.
+"""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import NoReturn
+
+from demo.processes import end_with_parent, python
+
+
+def main() -> None:
+    """Serve until SIGTERM, or until Swift ends; the exit status is Swift's."""
+    signal.signal(signal.SIGTERM, _end)
+    fd = sys.argv[1]
+    with tempfile.TemporaryDirectory(prefix="handoff-swift-") as folder:
+        child = subprocess.Popen(  # noqa: S603 - our own command
+            python("demo.swift_cluster", fd, folder),
+            pass_fds=[int(fd)],
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - it takes no lock
+        )
+        try:
+            status = child.wait()
+        finally:
+            child.kill()
+            child.wait()
+    sys.exit(status)
+
+
+def _end(*_signal: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not keep the folder from being removed
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
