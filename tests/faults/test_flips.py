@@ -1,0 +1,63 @@
+"""A byte that is flipped on the way: between client and app, and between app and a store that checks (Swift)."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from contract.api import Api, check_problem, form, part
+from contract.bucket import Bucket
+from faults.behind import Behind, proxied
+from faults.conftest import SETTINGS
+from faults.proxy import Proxy
+from faults.script import OTHER, FlipRequestByte
+
+from handoff.settings import MIB
+from handoff.strategies import HANDOFFS
+
+FRAMEWORKS = ("flask", "quart")
+SIZES = [pytest.param(1000, id="put"), pytest.param(5 * MIB + 1, id="multipart")]
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """A proxy in front of Swift, and both apps behind it."""
+    with proxied("swift", tmp_path_factory.mktemp("flips")) as behind:
+        yield behind
+
+
+@pytest.fixture
+def bucket(behind: Behind) -> Iterator[Bucket]:
+    """The bucket, asked past the proxy, which must be empty after the test."""
+    with closing(behind.store.client()) as client:
+        checked = Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
+        yield checked
+        checked.check_and_empty(set())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.usefixtures("bucket")
+def test_a_byte_flipped_before_s3_is_refused(behind: Behind, name: str, handoff: str, size: int) -> None:
+    """S3 compares the CRC-32 of every put and part, by every hand-off: 502 store-rejected, and nothing is left."""
+    behind.proxy.on("put_object" if size == 1000 else "upload_part", FlipRequestByte(500))
+    with closing(Api(behind.started.apps[name].url)) as app:
+        answer = app.upload(form(part("file", os.urandom(size), "name")), f"/uploads/{handoff}")
+    behind.proxy.clear()
+    check_problem(answer, 502, "store-rejected")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.usefixtures("bucket")
+def test_a_byte_flipped_before_the_app_breaks_the_promise(behind: Behind, name: str, handoff: str, size: int) -> None:
+    """The promised digest is not that of what came, by every hand-off: 422 digest-mismatch, and nothing is left."""
+    data = os.urandom(size)
+    promise = part("sha256", hashlib.sha256(data).hexdigest().encode())
+    body = form(promise, part("file", data, "name"))
+    with Proxy(behind.started.apps[name].url) as between, closing(Api(between.url)) as app:
+        between.on(OTHER, FlipRequestByte(body.index(data) + 500))
+        check_problem(app.upload(body, f"/uploads/{handoff}"), 422, "digest-mismatch")
