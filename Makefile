@@ -38,9 +38,10 @@ unit: $(READY)
 # description says of the apps does not depend on the store. Swift, the most like S3 and the slowest, gets the tests that
 # ask most of a store; it passes the others too.
 contract: $(READY)
-	$(BIN)/pytest tests/contract --store moto
-	$(BIN)/pytest tests/contract --store rclone --at-once 10 --ignore tests/contract/test_openapi.py
-	$(BIN)/pytest tests/contract/test_stores.py tests/contract/test_grid.py tests/contract/test_objects.py --store swift
+	$(BIN)/pytest tests/contract --store moto -n 2 --dist worksteal
+	$(BIN)/pytest tests/contract --store rclone -n 2 --dist worksteal --at-once 10 --ignore tests/contract/test_openapi.py
+	$(BIN)/pytest tests/contract/test_stores.py tests/contract/test_grid.py tests/contract/test_objects.py --store swift \
+	  -n 2 --dist worksteal
 
 # These two wait more than they work: for processes to start, for timeouts, for a slow store.
 processes: $(READY)
