@@ -6,7 +6,6 @@ one's choice and a refusal come from a small S3 of our own.
 
 import re
 import subprocess
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +16,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 from click.testing import Result
-from werkzeug.serving import make_server
+from processes.serving import served
 from werkzeug.wrappers import Request, Response
 
 import flask_app
@@ -209,19 +208,6 @@ class PagedS3:
         del self.uploads[key]
         return Response(status=204)
 
-    @contextmanager
-    def served(self) -> Iterator[str]:
-        """Serve it from a thread; gives its address."""
-        server = make_server("127.0.0.1", 0, self, threaded=True)  # type: ignore[arg-type] # likewise
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-
 
 def test_every_page_is_swept_and_a_refusal_keeps_none_of_the_others(invoke: Invoke) -> None:
     """Ten uploads on five pages: the old ones are aborted but for one that S3 refuses, which is told, with status 1."""
@@ -230,7 +216,7 @@ def test_every_page_is_swept_and_a_refusal_keeps_none_of_the_others(invoke: Invo
     uploads = {new_key(PREFIX, f"{index}.bin"): now - age for index, age in enumerate(ages)}
     keys = list(uploads)
     s3 = PagedS3(uploads, refused={keys[5]})
-    with s3.served() as url:
+    with served(s3) as url:
         ended = invoke(url, "uploads", "--abort")
     assert s3.pages == 5
     assert ended.exit_code == 1

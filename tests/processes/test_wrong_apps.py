@@ -3,15 +3,14 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from io import BytesIO
 from typing import IO, Any
 
 import pytest
 from flask import Flask, Response
-from werkzeug.serving import make_server
+from processes.serving import served
 
 import flask_app.hooks
 import handoff.http
@@ -62,20 +61,6 @@ def app(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]
     made = create_app(settings)
     yield made
     made.extensions["handoff"].close()
-
-
-@contextmanager
-def served(app: Flask) -> Iterator[str]:
-    """Serve an app from a thread of this process; gives its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def suite(url: str, store: stores.Store, tests: str) -> subprocess.CompletedProcess[str]:
