@@ -1,0 +1,77 @@
+"""Every closed upload explains itself: who closed it, when, and what to do instead, for any Flask or Quart app.
+
+    from handoff.explain import explain_closed_files
+
+    explain_closed_files(app)
+
+From then on an error from reading, seeking, iterating or handing on a closed upload carries an exception note (PEP
+678). Nothing of Flask, Quart, Werkzeug or boto is patched: the app gets a subclass of its own request class, whose form
+parser gives files that remember who closed them.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+from handoff.explain.note import OPENING
+
+__all__ = ["explain_closed_files", "explanation"]
+
+
+def explain_closed_files(app: Any) -> None:
+    """Let every upload that this Flask or Quart app receives from now on explain itself when it is found closed.
+
+    Call it when `app.request_class` is set, if the app sets one: that class stays, under a subclass. Calling it again
+    does nothing.
+
+    Raises:
+        TypeError: the app is of neither framework.
+    """
+    kind = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(app).__mro__}
+    if ("quart", "Quart") in kind:
+        from handoff.explain import _quart as framework  # noqa: PLC0415 - only for who has Quart
+    elif ("flask", "Flask") in kind:
+        from handoff.explain import _flask as framework  # type: ignore[no-redef] # noqa: PLC0415 - likewise
+    else:
+        raise TypeError(f"explain_closed_files takes a Flask or a Quart app, not {type(app).__name__}")
+    framework.explain(app)
+
+
+def explanation(error: BaseException) -> str | None:
+    """The note that says who closed the file, of an error or of those that led to it, for a person far from the server.
+
+    The folders of this machine are left out. None if no closed upload has to do with it.
+    """
+    for one in _causes(error):
+        for note in getattr(one, "__notes__", ()):
+            if note.startswith(OPENING):
+                return _without_folders(note)
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop(0)
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        todo += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+
+
+def _without_folders(note: str) -> str:
+    """The note with paths as one would import from them, or with the file's name alone."""
+
+    def shorten(match: re.Match[str]) -> str:
+        path = PurePath(match[0])
+        folders = [PurePath(folder) for folder in sys.path if folder and path.is_relative_to(folder)]
+        # The longest: site-packages lies in a folder that is itself on the path.
+        return str(path.relative_to(max(folders, key=lambda folder: len(folder.parts)))) if folders else path.name
+
+    return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[\\/][^\n:`'\"]*?\.py\b", shorten, note)

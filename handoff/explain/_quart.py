@@ -1,0 +1,50 @@
+"""The request class for a Quart app: its own, with files that explain themselves."""
+
+from functools import lru_cache
+from typing import Any
+
+import quart
+from werkzeug.datastructures import iter_multi_items
+
+from handoff.explain.watching import Parser, begin_close, explain_error, explain_files, finish
+
+
+def explain(app: Any) -> None:
+    """Give the app a request class whose files explain themselves, and hear of errors that they cannot reach."""
+    app.request_class = explained(app.request_class)
+    quart.got_request_exception.connect(_error_raised, app)
+
+
+async def _error_raised(_app: Any, exception: BaseException, **_more: object) -> None:
+    if quart.has_request_context():
+        request: Any = quart.request
+        explain_error(request._get_current_object(), exception)  # noqa: SLF001 - documented, for all its underscore
+
+
+class _Parser(Parser):
+    async def parse(self, *args: Any, **kwargs: Any) -> Any:
+        form, files = await self._inner.parse(*args, **kwargs)
+        explain_files(self._request, iter_multi_items(files))
+        return form, files
+
+
+@lru_cache(64)
+def explained(base: Any) -> Any:
+    """A subclass of a request class; the class itself if it is one."""
+    if hasattr(base, "_handoff_explains"):
+        return base
+
+    class Request(base):  # type: ignore[misc] # known at run time only
+        _handoff_explains = True
+
+        def make_form_data_parser(self) -> Any:
+            return _Parser(super().make_form_data_parser(), self)
+
+        async def close(self) -> None:
+            moment = begin_close(self)
+            try:
+                await super().close()
+            finally:
+                moment.closing = None
+
+    return finish(Request, base)

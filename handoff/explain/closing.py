@@ -1,0 +1,119 @@
+"""A file being closed, as it is seen from the close itself: by which calls, in which thread or task, and when.
+
+Calls are kept as code and position. Frames would keep their variables alive, and finding a line number takes time that
+only an error is worth: every upload is closed once, most of them as they should.
+"""
+
+import sys
+import threading
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from types import CodeType, FrameType
+from typing import Any
+
+#: Where `copy_current_request_context` is, with its inner function `wrapper`.
+_CONTEXTS = frozenset({"flask.ctx", "quart.ctx"})
+#: What lies between a request's close and who popped its context.
+_ON_THE_WAY = _CONTEXTS | {"contextlib"}
+#: Where boto calls the handlers of an event.
+_HOOKS = frozenset({"botocore.hooks", "aiobotocore.hooks"})
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function by its name and the place it is defined in."""
+
+    name: str
+    file: str
+    line: int
+
+    @classmethod
+    def of(cls, function: Any) -> "Function | None":
+        """What a callable runs; None if that is not written in Python, or does not let itself be looked at."""
+        try:
+            for _ in range(20):  # enough for any pile of decorators, and an end for what has an attribute of every name
+                function = (
+                    function.func if isinstance(function, partial) else getattr(function, "__wrapped__", function)
+                )
+            if not hasattr(function, "__code__"):
+                function = vars(type(function)).get("__call__")
+            code = function.__code__
+            return cls(function.__qualname__, code.co_filename, code.co_firstlineno)
+        except Exception:  # noqa: BLE001 - it is somebody else's object, in the middle of somebody else's close
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call on the way to the close."""
+
+    module: str
+    code: CodeType
+    instruction: int
+
+    @property
+    def line(self) -> int:
+        """The line that was being run."""
+        lines = [line for begin, end, line in self.code.co_lines() if begin <= self.instruction < end and line]
+        return lines[0] if lines else self.code.co_firstlineno
+
+
+@dataclass(slots=True)
+class Closing:
+    """One close, as it was seen; `milliseconds` since the view began, or since the request did if there was no view."""
+
+    stack: list[tuple[str, CodeType, int]]  #: module, code, instruction; the innermost call first
+    copied: Function | None
+    event: str | None
+    by_request: bool
+    where: str
+    milliseconds: float
+    in_view: bool
+    _calls: list[Call] | None = None
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls, innermost first, without our own."""
+        if self._calls is None:
+            self._calls = [Call(*one) for one in self.stack if not one[0].startswith("handoff.explain")]
+        return self._calls
+
+
+class Moment:
+    """One request, as far as its files need to know: when its view began, and whether it is being closed."""
+
+    __slots__ = ("began", "closing", "view_began")
+
+    def __init__(self) -> None:
+        self.began = perf_counter()
+        self.view_began: float | None = None
+        self.closing: Closing | None = None
+
+    def see(self, frame: FrameType | None, *, by_request: bool = False) -> Closing:
+        """What is to be seen from this frame, which is closing a file."""
+        milliseconds = (perf_counter() - (self.view_began or self.began)) * 1000
+        stack: list[tuple[str, CodeType, int]] = []
+        copied = event = None
+        while frame is not None:
+            code, module = frame.f_code, str(frame.f_globals.get("__name__"))
+            stack.append((module, code, frame.f_lasti))
+            if by_request and copied is None and module not in _ON_THE_WAY:
+                break  # who popped the context: what lies behind that explains no more, and each request passes here
+            if code.co_name == "wrapper" and copied is None and module in _CONTEXTS:
+                found = frame.f_locals
+                copied = Function.of(found.get("f") or found.get("func"))
+            elif code.co_name == "_emit" and event is None and module in _HOOKS:
+                event = frame.f_locals.get("event_name")
+            frame = frame.f_back
+        return Closing(stack, copied, event, by_request, _whereabouts(), milliseconds, self.view_began is not None)
+
+
+def _whereabouts() -> str:
+    thread = f"thread '{threading.current_thread().name}'"
+    # An app that has not imported asyncio has no task, and is not to pay for the import.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001 - the documented one raises where there is none
+        return thread
+    task = asyncio.current_task()
+    return f"task '{task.get_name()}' of {thread}" if task is not None else thread

@@ -1,0 +1,302 @@
+"""Files that remember who closed them: what the form parser made, changed as little as that takes.
+
+A SpooledTemporaryFile, or a stream class of the app's own, stays the same object and becomes one of a subclass. What is
+written in C (BytesIO, BufferedRandom) cannot, so another object of a subclass stands before it.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from copyreg import __newobj__  # type: ignore[attr-defined] # what object.__reduce_ex__ names
+from functools import lru_cache, partial
+from types import MethodType
+from typing import Any
+
+from handoff.explain.closing import Closing, Moment
+from handoff.explain.note import sentence
+
+#: All that a file can be asked which fails if it is closed.
+_METHODS = (
+    *("read", "read1", "readinto", "readinto1", "readline", "readlines", "readall", "peek", "seek", "tell", "truncate"),
+    *("write", "writelines", "flush", "fileno", "isatty", "readable", "seekable", "writable", "getvalue", "getbuffer"),
+    *("detach", "__enter__", "__next__"),
+)
+_ATTRIBUTE = "_handoff_upload"
+#: What an upload asks of its file again and again.
+_DIRECT = ("read", "seek", "tell", "readline", "seekable")
+
+
+class Upload:
+    """One uploaded file: its names, and its first close."""
+
+    __slots__ = ("as_text", "closing", "filename", "moment", "name")
+
+    def __init__(self, name: str | None, filename: str | None, moment: Moment) -> None:
+        self.name = name
+        self.filename = filename
+        self.moment = moment
+        self.closing: Closing | None = None
+        self.as_text = False  #: somebody asked for `read1`, as a TextIOWrapper does when it is made
+
+    def see_close(self) -> None:
+        """Note the first close of the file; called before it is done, and not for a later one."""
+        self.closing = self.moment.closing or self.moment.see(sys._getframe(2))  # noqa: SLF001 - who called close is the question
+
+    def explain(self, error: Exception) -> None:
+        """Put the note on an error of the closed file, once."""
+        if isinstance(error, io.UnsupportedOperation):
+            return
+        note = sentence(self.filename, self.name, self.closing, as_text=self.as_text)
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+
+
+def explained(stream: Any, upload: Upload) -> Any:
+    """The stream to use instead of this one: the same object wherever that can be."""
+    if _ATTRIBUTE in getattr(stream, "__dict__", ()):
+        return stream
+    if type(getattr(stream, "_file", None)) in _STAND_INS and hasattr(stream, "rollover"):
+        return _become(stream, _spooled, upload, _direct_stand_in(stream._file, upload))  # noqa: SLF001 - the file itself
+    if type(stream) in _STAND_INS:
+        return _stand_in(stream, upload)
+    if hasattr(stream, "_closer") and type(getattr(stream, "file", None)) in _STAND_INS:
+        return _named_temporary_file(stream, upload)
+    return _become(stream, _subclass, upload)
+
+
+def _become(stream: Any, subclass: Callable[[Any], Any], upload: Upload, file: Any = None) -> Any:
+    """Make an object one of a subclass; if its class does not allow that, it stays what it is, and explains nothing."""
+    try:
+        state = vars(stream)
+        stream.__class__ = subclass(type(stream))
+    except TypeError:
+        return stream
+    state[_ATTRIBUTE] = upload
+    if file is not None:
+        state["_file"] = file
+    return stream
+
+
+def call_itself(cls: Any, base: Any) -> Any:
+    """Let a class call itself what its base does: it is to be seen in no message."""
+    cls.__name__, cls.__qualname__, cls.__module__, cls.__doc__ = (
+        base.__name__,
+        base.__qualname__,
+        base.__module__,
+        base.__doc__,
+    )
+    cls._handoff_plain = True
+    return cls
+
+
+def _plain(result: Any) -> Any:
+    """What `__reduce_ex__` answered, for the base of the class that it asked: copies and pickles remember nothing."""
+    if result[0] is not __newobj__:
+        return result  # a way of its own
+    _, (cls, *args), state, *rest = result
+    if "_handoff_plain" in vars(cls):
+        cls = cls.__base__
+    if isinstance(state, dict):
+        state = {name: value for name, value in state.items() if name != _ATTRIBUTE}
+    return partial(__newobj__, cls), tuple(args), state, *rest  # named as it is, pickle would compare the classes
+
+
+# ---- what is written in C
+
+
+def _delegate(name: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return getattr(self._handoff_inner, name)(*args, **kwargs)
+        except (ValueError, OSError) as error:
+            if _is_closed(self._handoff_inner, self._handoff_upload):
+                self._handoff_upload.explain(error)
+            raise
+
+    method.__name__ = name
+    return method
+
+
+def _is_closed(stream: Any, upload: Upload) -> bool:
+    try:
+        return bool(stream.closed)
+    except AttributeError:  # a class of the app's own need not have it
+        return upload.closing is not None
+    except ValueError:  # detached: its errors say so, and are none of ours
+        return False
+
+
+def _close(self: Any) -> None:
+    if self._handoff_upload.closing is None and not _is_closed(self._handoff_inner, self._handoff_upload):
+        self._handoff_upload.see_close()
+    for name in _DIRECT:
+        self.__dict__.pop(name, None)
+    self._handoff_inner.close()
+
+
+def _attribute(name: str) -> property:
+    def get(self: Any) -> Any:
+        return getattr(self._handoff_inner, name)
+
+    return property(get)
+
+
+def _marks_text(method: Callable[..., Any]) -> property:
+    def read1(self: Any) -> Any:
+        self._handoff_upload.as_text = True
+        return MethodType(method, self)
+
+    return property(read1)
+
+
+def _enter(self: Any) -> Any:
+    _delegate("__enter__")(self)
+    return self
+
+
+def _exit(self: Any, *_error: object) -> None:
+    self.close()
+
+
+def _make_stand_in(cls: type) -> Any:
+    namespace: dict[str, Any] = {name: _delegate(name) for name in _METHODS if hasattr(cls, name)}
+    namespace |= {name: _attribute(name) for name in ("closed", "mode", "name", "raw", "closefd") if hasattr(cls, name)}
+    if "read1" in namespace:
+        namespace["read1"] = _marks_text(namespace["read1"])
+    namespace |= {
+        "__iter__": _iter,
+        "__enter__": _enter,
+        "__exit__": _exit,
+        "__repr__": lambda self: repr(self._handoff_inner),
+        "__sizeof__": lambda self: self._handoff_inner.__sizeof__(),
+        "__reduce_ex__": lambda self, protocol: _plain(self._handoff_inner.__reduce_ex__(protocol)),
+        "__getattr__": lambda self, name: getattr(self._handoff_inner, name),
+        "__del__": lambda _self: None,  # the file closes itself
+        "close": _close,
+    }
+    return call_itself(type(cls.__name__, (cls,), namespace), cls)
+
+
+def _iter(self: Any) -> Any:
+    _check(self)
+    return _lines(self)
+
+
+_check = _delegate("__iter__")  # raises if the file is closed
+
+
+def _lines(self: Any) -> Iterator[bytes]:
+    try:
+        for line in self._handoff_inner:  # noqa: UP028 - `yield from` would close it; `__next__` takes longer
+            yield line
+    except (ValueError, OSError) as error:
+        if _is_closed(self._handoff_inner, self._handoff_upload):
+            self._handoff_upload.explain(error)
+        raise
+
+
+_STAND_INS: dict[type, Any] = {
+    cls: _make_stand_in(cls) for cls in (io.BytesIO, io.BufferedRandom, io.BufferedReader, io.FileIO)
+}
+
+
+def _stand_in(stream: Any, upload: Upload) -> Any:
+    cls = _STAND_INS[type(stream)]
+    made = cls.__new__(cls)
+    made.__dict__.update({"_handoff_inner": stream, _ATTRIBUTE: upload})
+    return made
+
+
+def _direct_stand_in(stream: Any, upload: Upload) -> Any:
+    """A stand-in whose usual methods, until it is closed, are those of the file itself, so that they cost nothing.
+
+    It is for the file of a SpooledTemporaryFile, which asks for the method again at each call.
+    """
+    made = _stand_in(stream, upload)
+    made.__dict__.update({name: getattr(stream, name) for name in _DIRECT})
+    return made
+
+
+# ---- SpooledTemporaryFile
+
+
+@lru_cache(64)
+def _spooled(cls: Any) -> Any:
+    """A class of spooled files whose file in memory or on disk is a stand-in, also after it rolls over."""
+
+    class Spooled(cls):  # type: ignore[misc] # known at run time only
+        _file: Any
+
+        def rollover(self) -> None:
+            super().rollover()
+            if type(self._file) in _STAND_INS:
+                self._file = _direct_stand_in(self._file, self._handoff_upload)
+
+        def __enter__(self) -> Any:
+            try:
+                return super().__enter__()
+            except ValueError as error:
+                self._handoff_upload.explain(error)
+                raise
+
+        @property
+        def read1(self) -> Any:
+            return self._file.read1  # the stand-in's, which sees that it is asked for
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return _plain(super().__reduce_ex__(protocol))
+
+    return call_itself(Spooled, cls)
+
+
+# ---- NamedTemporaryFile
+
+
+def _named_temporary_file(stream: Any, upload: Upload) -> Any:
+    """Its file is an attribute of it and of the object that closes it; the methods it was asked for are kept."""
+    inner = _stand_in(stream.file, upload)
+    for name in _METHODS:
+        vars(stream).pop(name, None)
+    stream.file = stream._closer.file = inner  # noqa: SLF001 - who closes it
+    vars(stream)[_ATTRIBUTE] = upload
+    return stream
+
+
+# ---- an app's own classes
+
+
+def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a method of a file, and see whether it closes the file, or fails because it is closed."""
+    if name == "close" and self._handoff_upload.closing is None and not _is_closed(self, self._handoff_upload):
+        self._handoff_upload.see_close()
+    try:
+        return method(*args, **kwargs)
+    except (ValueError, OSError) as error:
+        if _is_closed(self, self._handoff_upload):
+            self._handoff_upload.explain(error)
+        raise
+
+
+@lru_cache(64)
+def _subclass(cls: Any) -> Any:
+    """A class of streams whose own methods, found as methods or by `__getattr__`, put the note on their errors."""
+    made: list[Any] = []
+
+    def watched(name: str) -> Callable[..., Any]:
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return _watch(self, name, getattr(super(made[0], self), name), *args, **kwargs)
+
+        method.__name__ = name
+        return method
+
+    def find(self: Any, name: str) -> Any:
+        value = super(made[0], self).__getattr__(name)
+        return partial(_watch, self, name, value) if name in (*_METHODS, "close") and callable(value) else value
+
+    names = (*_METHODS, "__iter__", "close")
+    namespace: dict[str, Any] = {name: watched(name) for name in names if hasattr(cls, name)}
+    namespace["__reduce_ex__"] = lambda self, protocol: _plain(super(made[0], self).__reduce_ex__(protocol))
+    if hasattr(cls, "__getattr__"):
+        namespace["__getattr__"] = find
+    made.append(call_itself(type(cls)(cls.__name__, (cls,), namespace), cls))
+    return made[0]

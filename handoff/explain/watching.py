@@ -1,0 +1,93 @@
+"""What both frameworks' request classes share: when the view began, the form's files, the request's close."""
+
+import inspect
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+from handoff.explain.closing import Moment
+from handoff.explain.files import Upload, call_itself, explained
+
+_MOMENT = "_handoff_moment"
+_UPLOADS = "_handoff_uploads"
+
+
+def moment_of(request: Any) -> Moment:
+    """The moment of a request, begun now if it has none."""
+    moment: Moment | None = vars(request).get(_MOMENT)
+    if moment is None:
+        vars(request)[_MOMENT] = moment = Moment()
+    return moment
+
+
+def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
+    """Let the files of a parsed form, each with its field's name, remember who closes them."""
+    moment, uploads = moment_of(request), []
+    for name, file in files:
+        stream = getattr(file, "stream", None)
+        if stream is not None:
+            upload = Upload(getattr(file, "name", None) or name, getattr(file, "filename", None), moment)
+            uploads.append(upload)
+            new = explained(stream, upload)
+            if new is not stream:
+                with suppress(AttributeError):  # what is no FileStorage need not let its stream be set
+                    file.stream = new
+    if uploads:
+        request.__dict__[_UPLOADS] = uploads
+
+
+def explain_error(request: Any, error: BaseException) -> None:
+    """Put the note on an error that a TextIOWrapper around an upload raised itself.
+
+    It asks whether the file is closed, and then does not touch it, so that no method of the file can put the note on.
+    """
+    for upload in vars(request).get(_UPLOADS, ()):
+        if upload.as_text and upload.closing is not None and type(error) is ValueError and "closed file" in str(error):
+            upload.explain(error)
+            return
+
+
+def begin_close(request: Any) -> Moment:
+    """The request's own close begins: it is seen once for all its files, in whichever thread they are then closed."""
+    moment = moment_of(request)
+    if _UPLOADS in request.__dict__:
+        moment.closing = moment.see(sys._getframe(2), by_request=True)  # noqa: SLF001 - who closes the request is the question
+    return moment
+
+
+def finish(cls: Any, base: Any) -> Any:
+    """Let a request class call itself what its base does, and know when its view begins."""
+    if inspect.getattr_static(base, "view_args", None) is None:
+        cls.view_args = property(_view_args, _set_view_args)
+    return call_itself(cls, base)
+
+
+def _view_args(request: Any) -> Any:
+    """The view's arguments. `dispatch_request` of either framework reads them to call the view, at once."""
+    state = request.__dict__
+    moment = state.get(_MOMENT)
+    if (
+        moment is not None and moment.view_began is None and sys._getframe(1).f_code.co_name == "dispatch_request"  # noqa: SLF001 - the seam has no other name
+    ):
+        moment.view_began = perf_counter()
+    return state.get("view_args")
+
+
+def _set_view_args(request: Any, value: Any) -> None:
+    state = request.__dict__
+    state["view_args"] = value
+    if _MOMENT not in state:  # the request has been routed: it begins
+        state[_MOMENT] = Moment()
+
+
+class Parser:
+    """A form parser whose files explain themselves; all else is the inner parser's."""
+
+    def __init__(self, inner: Any, request: Any) -> None:
+        self._inner = inner
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)

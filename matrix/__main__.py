@@ -1,0 +1,132 @@
+"""`make matrix`: each cause and each fix in throw-away environments, to `docs/matrix.json` and `docs/matrix.md`.
+
+Takes some ten minutes on two cores, and pip's packages. What cannot be run is written down as not run, with the reason.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from matrix.cells import CELLS, Cell, Row
+from matrix.report import markdown
+
+REPRODUCTION = Path(__file__).with_name("reproduction.py")
+DOCS = Path(__file__).parent.parent / "docs"
+INSTALL_SECONDS = 600
+RUN_SECONDS = 300
+
+
+def interpreter(version: str) -> str | None:
+    """The path of a Python of this version, on the PATH or among pyenv's; None if there is none that runs."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
+        candidates.insert(0, sys.executable)
+    for candidate in candidates:
+        if candidate is None:
+            continue
+        ask = [candidate, "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2])"]
+        found = subprocess.run(ask, capture_output=True, text=True, check=False)
+        if found.stdout.strip() == version:
+            return candidate
+    return None
+
+
+def run(cell: Cell) -> Row:
+    """Run the reproduction in an environment of this cell's own, which is removed afterwards."""
+    python = interpreter(cell.python)
+    if python is None:
+        return Row(cell, reason=f"there is no Python {cell.python} here")
+    with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
+        own = f"{folder}/bin/python"
+        # This process's own pip, run by that interpreter: an old one's would have to be installed first.
+        pip = [sys.executable, "-m", "pip", "--python", own, "--quiet", "--disable-pip-version-check", "--no-input"]
+        steps = [
+            ("make an environment", [python, "-m", "venv", "--without-pip", folder], INSTALL_SECONDS),
+            ("install it", [*pip, "install", *cell.requirements], INSTALL_SECONDS),
+            ("run it", [own, str(REPRODUCTION), cell.framework], RUN_SECONDS),
+        ]
+        output = ""
+        for what, command, seconds in steps:
+            try:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, timeout=seconds, check=False, cwd=folder, env=_environ()
+                )
+            except subprocess.TimeoutExpired:
+                return Row(cell, reason=f"it took more than {seconds} s to {what}")
+            if done.returncode:
+                return Row(cell, reason=f"could not {what}: {_last_line(done.stderr)}")
+            output = done.stdout
+        return Row(cell, ran=json.loads(output.splitlines()[-1]))
+
+
+def _environ() -> dict[str, str]:
+    # What this process's own environment says about Python and AWS is not for the others.
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AWS_", "VIRTUAL_ENV"))}
+
+
+def _last_line(text: str) -> str:
+    errors = [line for line in text.strip().splitlines() if line.startswith("ERROR:")] or text.strip().splitlines()
+    return errors[-1].removeprefix("ERROR: ")[:200] if errors else "it said nothing"
+
+
+def run_all(cells: list[Cell], at_once: int) -> list[Row]:
+    """Run every cell, some at once, and show how far it is."""
+    rows: dict[Cell, Row] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns) as progress, ThreadPoolExecutor(at_once) as pool:
+        task = progress.add_task("environments", total=len(cells))
+        futures = {pool.submit(run, cell): cell for cell in cells}
+        for future in as_completed(futures):
+            row = future.result()
+            rows[row.cell] = row
+            progress.console.print(f"{row.cell}: {row.reason or row.summary}", highlight=False, soft_wrap=True)
+            progress.advance(task)
+    return [rows[cell] for cell in cells]
+
+
+def main() -> int:
+    """Run the matrix and write it down; 1 if a version ran on no interpreter at all."""
+    parser = argparse.ArgumentParser(prog="python -m matrix")
+    parser.add_argument("--only", metavar="TEXT", help="run only the cells whose name has this; the other rows stay")
+    parser.add_argument("--at-once", type=int, default=2, help="how many environments at once (%(default)s)")
+    arguments = parser.parse_args()
+    cells = [cell for cell in CELLS if arguments.only is None or arguments.only in str(cell)]
+    if not cells:
+        parser.error(f"no cell's name has {arguments.only!r}; there are {', '.join(map(str, CELLS))}")
+    rows = {row.cell: row for row in read(DOCS / "matrix.json")} if arguments.only is not None else {}
+    rows |= {row.cell: row for row in run_all(cells, arguments.at_once)}
+    write([rows[cell] for cell in CELLS if cell in rows])
+    ran = {row.cell.version_name for row in rows.values() if row.ran}
+    missing = sorted({cell.version_name for cell in CELLS} - ran)
+    for name in missing:
+        Console(stderr=True).print(f"{name} ran on no interpreter", soft_wrap=True)
+    return 1 if missing else 0
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of an earlier run; none if there was none."""
+    return [Row.from_json(one) for one in json.loads(path.read_text("utf-8"))] if path.exists() else []
+
+
+def write(rows: list[Row]) -> None:
+    """Write both pages."""
+    DOCS.mkdir(exist_ok=True)
+    found = [asdict(row) for row in rows]
+    (DOCS / "matrix.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    (DOCS / "matrix.md").write_text(markdown(rows), "utf-8")
+    Console().print(f"Written: {DOCS / 'matrix.md'} and {DOCS / 'matrix.json'}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""`pytest --explain-closed-files`, in other people's test suites."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+SUITE = '''
+import asyncio
+import io
+
+import flask
+import pytest
+import quart
+from werkzeug.datastructures import FileStorage
+
+
+class OwnRequest(flask.Request):
+    """A request class of the suite's app."""
+
+    own = True
+
+
+def make_app(request_class=None):
+    app = flask.Flask(__name__)
+    app.testing = True
+    if request_class is not None:
+        app.request_class = request_class
+    blueprint = flask.Blueprint("photos", __name__)
+
+    @blueprint.post("/photos")
+    def store_photo():
+        photo = flask.request.files["photo"]
+        photo.close()
+        return photo.read()
+
+    app.register_blueprint(blueprint)
+    return app
+
+
+@pytest.fixture
+def client():
+    return make_app().test_client()
+
+
+def upload(client):
+    return client.post("/photos", data={"photo": (io.BytesIO(b"x"), "hello.txt")})
+
+
+def test_flask_fixture(client):
+    upload(client)
+
+
+def test_flask_own_request_class():
+    app = make_app(OwnRequest)
+    app.before_request(lambda: None if flask.request.own else "never")
+    upload(app.test_client())
+
+
+def test_flask_in_an_app_context():
+    app = make_app()
+    with app.app_context():
+        upload(app.test_client())
+
+
+def test_flask_test_request_context():
+    with make_app().test_request_context("/photos", method="POST", data={"photo": (io.BytesIO(b"x"), "hello.txt")}):
+        photo = flask.request.files["photo"]
+        photo.close()
+        photo.read()
+
+
+def test_quart():
+    app = quart.Quart(__name__)
+    failed = []
+
+    @app.post("/")
+    async def store_photo():
+        photo = (await quart.request.files)["photo"]
+        photo.close()
+        try:
+            photo.read()
+        except ValueError as error:
+            failed.append(error)
+        return ""
+
+    asyncio.run(app.test_client().post("/", files={"photo": FileStorage(io.BytesIO(b"x"), "hello.txt")}))
+    raise failed[0]
+
+
+def test_without_an_app():
+    assert "hello"
+'''
+TESTS = len(re.findall(r"^def test_", SUITE, re.MULTILINE)) - 1
+
+
+def run_suite(folder: Path, *options: str) -> str:
+    """The output of pytest on the suite; it must fail in all of its tests with an app, and in no other."""
+    (folder / "test_suite.py").write_text(SUITE, "utf-8")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:cov", "--color=no", *options]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603 - this Python
+    assert re.search(rf"{TESTS} failed, 1 passed", done.stdout), done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_app_of_a_suite_is_explained(tmp_path: Path) -> None:
+    """Each failure shows the note with the suite's own line: apps of a factory, with a request class, in a context."""
+    output = run_suite(tmp_path, "--explain-closed-files")
+    notes = [
+        line for line in output.splitlines() if re.match(r"E +The upload 'hello\.txt' of the form field 'photo'", line)
+    ]
+    assert len(notes) == TESTS, output
+    assert all("test_suite.py:" in note and "(`photo.close()`)" in note for note in notes)
+
+
+def test_without_the_option_nothing_is_explained(tmp_path: Path) -> None:
+    """The plugin is loaded, and imports nothing of the package."""
+    (tmp_path / "conftest.py").write_text(
+        "import sys\n\ndef pytest_configure():\n    assert 'handoff_pytest' in sys.modules\n"
+        "    assert 'handoff' not in sys.modules\n",
+        "utf-8",
+    )
+    assert "The upload" not in run_suite(tmp_path)

@@ -1,0 +1,60 @@
+"""The matrix: what it says of the newest pair is what happens here; the page says what the data say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import matrix
+from matrix.__main__ import read
+from matrix.cells import CAUSES, CELLS, Cell, Row
+from matrix.report import markdown
+
+FOLDER = Path(matrix.__file__).parent
+DOCS = FOLDER.parent / "docs"
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+def test_what_the_matrix_says_of_the_newest_pair_happens(framework: str) -> None:
+    """Run here, each cause and each fix comes out as the committed matrix has it for this version."""
+    command = [sys.executable, str(FOLDER / "reproduction.py"), framework]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)  # noqa: S603 - our own
+    found: dict[str, Any] = json.loads(done.stdout)
+    recorded = [row.ran for row in read(DOCS / "matrix.json") if row.ran and row.cell.framework == framework]
+    same = [ran for ran in recorded if ran["versions"][framework] == found["versions"][framework]]
+    assert same, f"{framework} {found['versions'][framework]} is not in docs/matrix.json: make matrix"
+    for ran in same:
+        assert found["outcomes"] == ran["outcomes"]
+
+
+def test_the_matrix_has_every_cell_and_says_why_one_did_not_run() -> None:
+    """A row for each cell, which ran or has a reason; and every version ran somewhere."""
+    rows = read(DOCS / "matrix.json")
+    assert [row.cell for row in rows] == CELLS
+    assert [str(row.cell) for row in rows if (row.ran is None) == (row.reason is None)] == []
+    assert {row.cell.version_name for row in rows if row.ran} == {cell.version_name for cell in CELLS}
+
+
+def test_the_page_is_made_of_the_data() -> None:
+    """docs/matrix.md is what docs/matrix.json gives."""
+    assert (DOCS / "matrix.md").read_text("utf-8") == markdown(read(DOCS / "matrix.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        pytest.param("right", "does not occur", id="right"),
+        pytest.param("ValueError: read of closed file", "occurs", id="closed"),
+        pytest.param("TypeError: something else", "fails otherwise", id="another error"),
+        pytest.param(None, "not run", id="not run"),
+    ],
+)
+def test_a_cause_occurs_only_where_its_error_was_seen(text: str | None, word: str) -> None:
+    """Another error is no closed file, and what did not run is neither."""
+    outcomes = {cause: {"none": {"memory": text, "disk": text}} for cause in CAUSES}
+    ran = {"outcomes": outcomes} if text else None
+    row = Row(Cell("flask", None, "3.13"), ran, None if text else "there is none")
+    assert [row.occurs(cause) for cause in CAUSES] == [word] * 3

@@ -1,0 +1,78 @@
+"""One view in a Flask or a Quart app, explained or not, and one file that is sent to it."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from io import BytesIO
+from typing import Any
+
+import pytest
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import EnvironBuilder
+
+from handoff.explain import explain_closed_files
+
+#: Bytes of a file that stays in memory, and of one that the form parser writes to disk.
+SIZES = {"in memory": 100, "rolled over": 600_000}
+#: Both, but in the environment of a Flask so old that Quart does not take it.
+FRAMEWORKS = tuple(name for name in ("flask", "quart") if find_spec(name))
+NEEDS_QUART = pytest.mark.skipif("quart" not in FRAMEWORKS, reason="no Quart takes a Flask as old as this")
+
+type View = Callable[[FileStorage], Any]
+
+
+def make_app(framework: str, view: View, *, explained: bool = True, request_class: Any = None) -> Any:
+    """An app that gives the uploaded file to `view`; what that raises reaches whoever sends the request."""
+    module = import_module(framework)
+    app = module.Flask(__name__) if framework == "flask" else module.Quart(__name__)
+    app.testing = True
+    if request_class is not None:
+        app.request_class = request_class
+    if explained:
+        explain_closed_files(app)
+
+    def flask_view() -> str:
+        view(module.request.files["photo"])
+        return "done"
+
+    async def quart_view() -> str:
+        try:
+            answer = view((await module.request.files)["photo"])
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception as error:
+            app.extensions["failed"] = error  # Quart's test client answers 500
+            raise
+        return "done"
+
+    app.post("/")(flask_view if framework == "flask" else quart_view)
+    return app
+
+
+def post(app: Any, data: bytes, filename: str = "hello.txt") -> Any:
+    """Send one file to an app, and everything to its end; raises what the view raised."""
+    if hasattr(app, "asgi_app"):
+        answer = asyncio.run(app.test_client().post("/", files={"photo": FileStorage(BytesIO(data), filename)}))
+        if "failed" in app.extensions:
+            raise app.extensions.pop("failed")
+        return answer
+    environ = EnvironBuilder("/", method="POST", data={"photo": (BytesIO(data), filename)}).get_environ()
+    try:
+        return app.test_client().open(environ)
+    finally:
+        environ["wsgi.input"].close()  # on disk, if the file is large
+
+
+def closed_by_the_end(framework: str, size: int, **options: Any) -> FileStorage:
+    """An upload whose request is over."""
+    kept: list[FileStorage] = []
+    data = (b"a line\n" * size)[:size]
+    post(make_app(framework, kept.append, **options), data)
+    return kept[0]
+
+
+def notes(error: BaseException) -> list[str]:
+    """The notes of an error."""
+    return getattr(error, "__notes__", [])

@@ -1,0 +1,453 @@
+"""The note says what closed the file, and where that is in the app: each way a file can be closed is done, and told."""
+
+import asyncio
+import functools
+import io
+import re
+import threading
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+import flask
+import pytest
+from boto3.s3.transfer import TransferConfig
+from flask.globals import request_ctx
+from unit.explain.apps import FRAMEWORKS, NEEDS_QUART, SIZES, closed_by_the_end, make_app, notes, post
+from unit.explain.conftest import Store
+from werkzeug.datastructures import FileStorage
+
+from handoff.explain import explanation
+
+HERE = re.escape(__file__)
+
+
+def note_of(framework: str, view: Any, size: int = 100, **options: Any) -> str:
+    """The note on what a view raises, or on reading its file once the request is over."""
+    kept: list[FileStorage] = []
+
+    def keep(file: FileStorage) -> Any:
+        kept.append(file)
+        return view(file)
+
+    def post_and_read() -> None:
+        post(make_app(framework, keep, **options), bytes(size))
+        kept[0].read()
+
+    with pytest.raises(ValueError, match="closed file") as caught:
+        post_and_read()
+    [note] = notes(caught.value)
+    return note
+
+
+def line_of(note: str) -> str:
+    """The line of this module that a note names."""
+    [number] = set(re.findall(rf"{HERE}:(\d+) in ", note))
+    with open(__file__, encoding="utf-8") as lines:  # noqa: PTH123 - this module
+        return lines.readlines()[int(number) - 1].strip()
+
+
+def tag_upload(params: dict[str, Any], **_event: object) -> None:
+    """A hook that somebody would write."""
+    params["Metadata"] = {"name": flask.request.path}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_copied_boto_hook_is_named_with_its_event(s3: Store, size: str) -> None:
+    """pallets/flask#5399: the wrapped function, where it is defined, the event, the thread, the fix, the section."""
+
+    def view(file: FileStorage) -> None:
+        client = s3.client()
+        hook = flask.copy_current_request_context(tag_upload)
+        client.meta.events.register("before-parameter-build.s3.PutObject", hook)
+        client.put_object(Bucket="bucket", Key="k", Body=file.stream)
+
+    note = note_of("flask", view, SIZES[size])
+    assert "by the pop of a copied request context: tag_upload" in note
+    assert f"tag_upload ({__file__}:{tag_upload.__code__.co_firstlineno})" in note
+    assert "boto's event 'before-parameter-build.s3.PutObject'" in note
+    assert "in thread 'MainThread'" in note
+    assert re.search(r"\d+\.\d ms after the view began", note)
+    assert "the hook 'bound'" in note
+    assert note.endswith("README.md#a-a-copied-request-context.")
+
+
+def test_a_copied_hook_in_a_transfer_worker_is_named(s3: Store) -> None:
+    """upload_fileobj calls the hook in a thread of its own: the note names that, and the pop, not the transfer."""
+
+    def view(file: FileStorage) -> None:
+        client = s3.client()
+        hook = flask.copy_current_request_context(tag_upload)
+        client.meta.events.register("before-parameter-build.s3.PutObject", hook)
+        client.upload_fileobj(file, "bucket", "k")
+
+    note = note_of("flask", view)
+    assert "by the pop of a copied request context: tag_upload" in note
+    assert re.search(r"in thread 'ThreadPoolExecutor-\d+_\d'", note)
+
+
+def test_a_copied_context_in_a_thread_of_the_apps_is_named_without_an_event() -> None:
+    """No boto is needed: a thread that leaves the copied context closes the file as well."""
+
+    def work() -> None:
+        pass
+
+    def view(file: FileStorage) -> None:
+        thread = threading.Thread(target=flask.copy_current_request_context(work), name="the-apps-own")
+        thread.start()
+        thread.join()
+        file.read()
+
+    note = note_of("flask", view)
+    assert "by the pop of a copied request context: " in note
+    assert f"<locals>.work ({__file__}:{work.__code__.co_firstlineno})" in note
+    assert "boto's event" not in note
+    assert "in thread 'the-apps-own'" in note
+
+
+@NEEDS_QUART
+@pytest.mark.parametrize("awaited", [True, False], ids=["async hook", "plain hook"])
+def test_a_copied_context_in_quart_is_named_with_its_task(awaited: bool) -> None:  # noqa: FBT001 - parametrised
+    """In Quart the pop happens in a task: the note names it beside its thread."""
+
+    async def async_work() -> None:
+        pass
+
+    def plain_work() -> None:
+        pass
+
+    work = async_work if awaited else plain_work
+
+    async def view(file: FileStorage) -> None:
+        copied: Any = import_module("quart").copy_current_request_context(work)
+        await asyncio.create_task(copied(), name="the-apps-own")
+        file.read()
+
+    note = note_of("quart", view)
+    assert f"{work.__qualname__} ({__file__}:{work.__code__.co_firstlineno})" in note
+    assert "in task 'the-apps-own' of thread 'MainThread'" in note
+
+
+class Callable_:  # noqa: N801 - what is called
+    """An object that is a hook."""
+
+    def __call__(self) -> None:
+        """The object is called."""
+
+    def method(self) -> None:
+        """A method that is a hook."""
+
+
+def decorated() -> None:
+    """A function under a decorator."""
+
+
+@functools.wraps(decorated)
+def decorator() -> None:
+    """What stands before it."""
+
+
+@pytest.mark.parametrize(
+    ("work", "name", "code"),
+    [
+        pytest.param(functools.partial(decorated), "decorated", decorated.__code__, id="partial"),
+        pytest.param(decorator, "decorated", decorated.__code__, id="decorated"),
+        pytest.param(Callable_(), "Callable_.__call__", Callable_.__call__.__code__, id="callable object"),
+        pytest.param(Callable_().method, "Callable_.method", Callable_.method.__code__, id="bound method"),
+    ],
+)
+def test_what_is_wrapped_is_named_by_what_it_runs(work: Any, name: str, code: Any) -> None:
+    """A partial, a decorated function, an object and a method are named by the function that runs in the end."""
+
+    def view(file: FileStorage) -> None:
+        flask.copy_current_request_context(work)()
+        file.read()
+
+    assert f"{name} ({__file__}:{code.co_firstlineno}) is wrapped in" in note_of("flask", view)
+
+
+class Shy:
+    """A callable that does not let itself be looked at."""
+
+    def __call__(self) -> None:
+        """The object is called."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise (RuntimeError if name == "__wrapped__" else AttributeError)(name)
+
+
+@pytest.mark.parametrize("work", [dict, functools.partial(len, ()), Shy()], ids=["type", "builtin", "shy"])
+def test_what_is_not_written_in_python_has_no_place(work: Any) -> None:
+    """A builtin function has no line to name."""
+
+    def view(file: FileStorage) -> None:
+        flask.copy_current_request_context(work)()
+        file.read()
+
+    assert "context: a function is wrapped in copy_current_request_context" in note_of("flask", view)
+
+
+@pytest.mark.parametrize("threads", [True, False], ids=["in a worker thread", "in the view's thread"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_transfer_manager_is_named(s3: Store, size: str, threads: bool) -> None:  # noqa: FBT001 - parametrised
+    """boto/s3transfer#80: the transfer manager's own call, and the app's line if it is in the same thread."""
+
+    def view(file: FileStorage) -> None:
+        s3.client().upload_fileobj(file, "bucket", "k", Config=TransferConfig(use_threads=threads))
+        file.seek(0)
+
+    note = note_of("flask", view, SIZES[size])
+    assert "by boto3's S3 transfer manager (s3transfer.upload:close" in note
+    assert "a new BytesIO for each use" in note
+    assert note.endswith("README.md#b-boto3-closes-what-you-give-it.")
+    if not threads:
+        assert line_of(note).startswith("s3.client().upload_fileobj(")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_end_of_the_request_is_named(framework: str) -> None:
+    """The call that popped the context is the framework's own."""
+    file = closed_by_the_end(framework, 100)
+    with pytest.raises(ValueError, match="closed file") as caught:
+        file.read()
+    [note] = notes(caught.value)
+    call = {"flask": "flask.app:wsgi_app", "quart": "quart.app:handle_request"}[framework]
+    assert f"by the end of the request: its context was popped ({call})" in note
+    assert "'read_early'" in note
+    assert note.endswith("README.md#c-the-response-is-sent-first.")
+
+
+def test_a_file_that_streams_until_the_end_is_told_of_it() -> None:
+    """A generator in stream_with_context ends with the request: what it read last is closed then."""
+    app = make_app("flask", lambda _file: None)
+    kept: list[FileStorage] = []
+
+    def view() -> Any:
+        kept.append(flask.request.files["photo"])
+        return flask.Response(flask.stream_with_context(iter(["a", "b"])))
+
+    app.add_url_rule("/streamed", view_func=view, methods=["POST"])
+    app.test_client().post("/streamed", data={"photo": (io.BytesIO(b"x"), "n")}).get_data()
+    with pytest.raises(ValueError, match="closed file") as caught:
+        kept[0].read()
+    assert "by the end of the request" in notes(caught.value)[0]
+
+
+def close(file: FileStorage) -> None:
+    """Closed by name."""
+    file.close()  # on a line of its own
+
+
+def leave(file: FileStorage) -> None:
+    """Closed by a `with` block."""
+    with file.stream:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [
+        pytest.param(close, "file.close()  # on a line of its own", id="close"),
+        pytest.param(leave, "with file.stream:", id="with"),
+    ],
+)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_apps_own_close_is_named_by_its_line(framework: str, size: str, function: Any, line: str) -> None:
+    """The file, the line, its text and the function of whoever closed it."""
+    note = note_of(framework, function, SIZES[size])
+    assert line_of(note) == line
+    assert f"in {function.__name__} (`{line}`)" in note
+    assert "TextIOWrapper" not in note
+    assert note.endswith("README.md#d-your-own-code-closes-it.")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_text_wrapper_that_was_collected_is_told(size: str) -> None:
+    """A TextIOWrapper closes its file when it goes, which nobody wrote: the note says so, and how to keep it open."""
+
+    def view(file: FileStorage) -> None:
+        first = io.TextIOWrapper(file.stream).read(1)
+        assert first == "\0"
+
+    note = note_of("flask", view, SIZES[size])
+    assert line_of(note) == "first = io.TextIOWrapper(file.stream).read(1)"
+    assert "a TextIOWrapper had been put around it, which closes it when it is collected" in note
+    assert "detach() of the TextIOWrapper" in note
+
+
+def test_a_library_that_closes_is_named_with_the_apps_line() -> None:
+    """When a library closes the file for the app, both are named."""
+
+    def view(file: FileStorage) -> Any:
+        return flask.send_file(file.stream, mimetype="text/plain").close()
+
+    note = note_of("flask", view)
+    assert "by werkzeug" in note
+    assert "called by the app's own code at" in note
+    assert line_of(note).startswith("return flask.send_file(")
+
+
+def test_a_library_that_closes_without_the_app_is_named() -> None:
+    """Where no line of the app's is among the calls, the library's is named."""
+
+    def view(file: FileStorage) -> None:
+        thread = threading.Thread(target=file.close)
+        thread.start()
+        thread.join()
+
+    assert re.search(r"closed by threading:run \(.*threading\.py:\d+\)", note_of("flask", view))
+
+
+def test_a_context_that_the_app_copied_itself_is_named_by_its_line() -> None:
+    """`with ctx.copy()` closes the files like copy_current_request_context does."""
+
+    def view(file: FileStorage) -> None:
+        with request_ctx.copy():
+            pass
+        file.read()
+
+    note = note_of("flask", view)
+    assert "which closed the request or left a context of it" in note
+    assert line_of(note) == "with request_ctx.copy():"
+
+
+def test_a_request_that_the_app_closes_is_named_by_its_line() -> None:
+    """`request.close()` closes the files too."""
+
+    def view(file: FileStorage) -> None:
+        flask.request.close()
+        file.read()
+
+    assert line_of(note_of("flask", view)) == "flask.request.close()"
+
+
+def test_the_first_close_is_the_one_that_is_told() -> None:
+    """What is closed again was closed by whoever did it first."""
+
+    def view(file: FileStorage) -> None:
+        file.close()
+        with file.stream._file:  # type: ignore[attr-defined] # noqa: SLF001 - likewise
+            pass
+
+    assert line_of(note_of("flask", view)) == "file.close()"
+
+
+def test_a_close_under_the_file_is_told_as_unseen() -> None:
+    """What closes the file without the file's knowledge cannot be named."""
+
+    class Request(flask.Request):
+        def _get_file_stream(self, *_args: Any, **_more: Any) -> Any:
+            self.opened = io.BytesIO()
+            return self.opened
+
+    note = note_of("flask", lambda _file: flask.request.opened.close(), request_class=Request)  # type: ignore[attr-defined]
+    assert "was closed by code that did not go through the upload" in note
+
+
+def test_a_file_that_is_closed_before_the_view_counts_from_the_request() -> None:
+    """In before_request no view has begun."""
+    app = make_app("flask", lambda file: file.read())
+    app.before_request(lambda: close(flask.request.files["photo"]))
+    with pytest.raises(ValueError, match="closed file") as caught:
+        post(app, b"x")
+    assert re.search(r"\d+\.\d ms after the request began", notes(caught.value)[0])
+
+
+def test_the_view_begins_when_it_is_called() -> None:
+    """What before_request takes is not counted to the view."""
+    app = make_app("flask", close)
+    waited = threading.Event()
+    kept: list[FileStorage] = []
+
+    def authenticate() -> None:
+        kept.append(flask.request.files["photo"])
+        waited.wait(1.5)  # long enough for a slow machine to be well below it afterwards
+
+    app.before_request(authenticate)
+    post(app, b"x")
+    with pytest.raises(ValueError, match="closed file") as caught:
+        kept[0].read()
+    [milliseconds] = re.findall(r"(\d+\.\d) ms after the view began", notes(caught.value)[0])
+    assert float(milliseconds) < 1500
+
+
+def test_a_closed_file_keeps_nothing_of_its_closers_alive() -> None:
+    """The note needs no frame: what the closing function held is freed when it returns."""
+    freed = threading.Event()
+
+    class Held:
+        def __del__(self) -> None:
+            freed.set()
+
+    kept: list[FileStorage] = []
+
+    def view(file: FileStorage) -> None:
+        kept.append(file)
+        held = Held()
+        file.close()
+        assert held
+
+    post(make_app("flask", view), b"x")
+    assert freed.is_set()
+    with pytest.raises(ValueError, match="closed file"):
+        kept[0].read()
+
+
+def test_an_error_of_a_text_wrapper_is_explained_where_it_passes_the_app() -> None:
+    """A TextIOWrapper asks whether its file is closed and fails by itself; the app sees the error go by."""
+    for framework in FRAMEWORKS:
+        for explained in (True, False):
+
+            def view(file: FileStorage) -> None:
+                text = io.TextIOWrapper(file.stream)
+                file.close()
+                try:
+                    text.read()
+                finally:
+                    with suppress(ValueError):
+                        text.detach()
+
+            with pytest.raises(ValueError, match=r"I/O operation on closed file\.") as caught:
+                post(make_app(framework, view, explained=explained), b"x")
+            assert len(notes(caught.value)) == explained
+
+
+def test_an_error_of_another_kind_that_passes_the_app_gets_no_note() -> None:
+    """An app's other errors are none of ours, also when a file is closed."""
+
+    def view(file: FileStorage) -> None:
+        io.TextIOWrapper(file.stream).detach()
+        file.close()
+        raise ValueError("something else")
+
+    with pytest.raises(ValueError, match="something else") as caught:
+        post(make_app("flask", view), b"x")
+    assert notes(caught.value) == []
+
+
+def test_the_explanation_is_found_behind_other_errors() -> None:
+    """By the cause, by the context, in a group: the note without this machine's folders. Elsewhere None."""
+    with pytest.raises(ValueError, match="closed file") as caught:
+        closed_by_the_end("flask", 100).read()
+    error = caught.value
+    [note] = notes(error)
+    assert explanation(error) == note, "it names no path"
+    wrapped = RuntimeError("boto's own")
+    wrapped.__context__ = error
+    grouped = ExceptionGroup("tasks", [KeyError(), wrapped])
+    outer = OSError()
+    outer.__cause__ = grouped
+    outer.__context__ = outer  # a circle, which Python itself does not make
+    assert explanation(outer) == note
+    assert explanation(KeyError()) is None
+
+
+def test_the_explanation_leaves_out_folders() -> None:
+    """A path is shortened to what lies below sys.path, or else to the file's name."""
+    error = ValueError()
+    error.add_note("somebody else's note")
+    error.add_note(
+        f"The upload 'a' was closed at {threading.__file__}:12 in x (`open('/etc/x.py')`) and /no/where/b.py:1"
+    )
+    assert explanation(error) == "The upload 'a' was closed at threading.py:12 in x (`open('x.py')`) and b.py:1"
