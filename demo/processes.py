@@ -25,10 +25,12 @@ class StartError(Exception):
 class Server:
     """One child process in a process group of its own, listening on a socket that it inherits.
 
-    The socket is bound before the process starts, so that its port is known, surely free, and nobody else's.
+    The socket is bound before the process starts, so that its port is known, surely free, and nobody else's. A program
+    that cannot take a socket (`inherits` is False) binds the port itself, which was free just before. In the command,
+    `{fd}` and `{port}` stand for the one and the other.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is needed, and none belongs with another
         self,
         name: str,
         command: Sequence[str],
@@ -37,19 +39,23 @@ class Server:
         *,
         log: IO[bytes] | None,
         drain_seconds: float,
+        inherits: bool = True,
     ) -> None:
         self.name = name
         self.url = "http://{}:{}".format(*listener.getsockname())
         self._drain_seconds = drain_seconds
+        fd, port = listener.fileno(), listener.getsockname()[1]
         with listener:
+            if not inherits:
+                listener.close()
             self._process = subprocess.Popen(  # noqa: S603 - our own commands
-                [part.format(fd=listener.fileno()) for part in command],
+                [part.format(fd=fd, port=port) for part in command],
                 cwd=ROOT,
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[listener.fileno()],
+                pass_fds=[fd] if inherits else [],
                 start_new_session=True,
                 preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - it takes no lock
             )
@@ -69,12 +75,16 @@ class Server:
         if self.returncode is None:
             self._process.terminate()
 
+    def kill(self) -> None:
+        """End its whole group at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
     def wait(self) -> None:
         """Wait until it has ended; kill what is left of its group if that takes too long."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(self._drain_seconds + GRACE_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self.kill()
         self._process.wait()
 
 

@@ -3,11 +3,12 @@
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from socket import socket
+from typing import IO, TYPE_CHECKING
 
 import httpx
 
@@ -15,6 +16,9 @@ from demo import stores
 from demo.processes import Server, StartError, ending, listen, python
 from handoff.errors import SettingsError
 from handoff.settings import Settings
+
+if TYPE_CHECKING:
+    from types_boto3_s3.type_defs import CORSRuleTypeDef
 
 START_SECONDS = 60.0
 
@@ -74,7 +78,7 @@ def running(
         stack = Stack(store, settings, environ, servers)
         if store.server is not None:
             servers.append(store.server)
-            create_bucket(stack, log)
+            create_bucket(stack, log, [origin(listener) for listener in listeners.values()])
         environ |= {**store.environ, "UPLOAD_S3_ENDPOINT_URL": store.endpoint_url}
         for name, command in COMMANDS.items():
             app = Server(name, command, listeners[name], environ, log=log, drain_seconds=settings.drain_seconds)
@@ -85,12 +89,24 @@ def running(
         yield stack
 
 
-def create_bucket(stack: Stack, log: IO[bytes] | None) -> None:
-    """Wait for the embedded store and give it our bucket; a store that is not ours has its own."""
+def create_bucket(stack: Stack, log: IO[bytes] | None, origins: Sequence[str] = ()) -> None:
+    """Wait for the embedded store and give it our bucket; a store that is not ours has its own.
+
+    Pages of these origins may send to it by presigned URLs, if the store knows of such rules.
+    """
     wait_until_ready(stack, stack.store.endpoint_url, log)
     client = stack.store.client()
     client.create_bucket(Bucket=stack.settings.bucket)
+    rule: CORSRuleTypeDef = {"AllowedOrigins": list(origins), "AllowedMethods": ["PUT"], "AllowedHeaders": ["*"]}
+    with suppress(client.exceptions.ClientError):
+        client.put_bucket_cors(Bucket=stack.settings.bucket, CORSConfiguration={"CORSRules": [rule]})
     client.close()
+
+
+def origin(listener: socket) -> str:
+    """Where a page comes from that is served on this socket (RFC 6454)."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
 
 
 def wait_until_ready(stack: Stack, url: str, log: IO[bytes] | None) -> None:

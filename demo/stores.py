@@ -42,7 +42,7 @@ class Store:
     def client(self) -> "S3Client":
         """A client of our own, to read back what the apps stored."""
         # boto's older mode would send a body that was refused for its checksum four more times
-        config = Config(retries={"mode": "standard", "total_max_attempts": 5})
+        config = Config(retries={"mode": "standard", "total_max_attempts": 5}, signature_version="s3v4")
         return boto3.session.Session(
             aws_access_key_id=self.environ.get("AWS_ACCESS_KEY_ID"),
             aws_secret_access_key=self.environ.get("AWS_SECRET_ACCESS_KEY"),

@@ -5,12 +5,14 @@ import os
 import click
 from flask import Flask
 
+from flask_app.admission import Admission
 from flask_app.request import Request
 from flask_app.shutdown import Shutdown
 from flask_app.store import Store
 from flask_app.sweep import sweep_command
 from flask_app.views import routes
 from handoff.errors import SettingsError
+from handoff.explain import explain_closed_files
 from handoff.settings import Settings
 
 __all__ = ["create_app"]
@@ -27,20 +29,24 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined] # Flask's own provider has it
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    store = Store(settings or _settings())
-    store.open()
+    store = _open_store(settings)
     app.extensions["handoff"] = store
     app.extensions["handoff.shutdown"] = Shutdown(store.settings.drain_seconds)
+    if store.settings.explain_closed_files:
+        explain_closed_files(app)
+    app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
     app.register_blueprint(routes)
     app.cli.add_command(sweep_command(store))
     return app
 
 
-def _settings() -> Settings:
-    """The environment's; on a command line a wrong one is an error of click's, which prints it in one line."""
+def _open_store(settings: Settings | None) -> Store:
+    """The store; on a command line a wrong setting is an error of click's, which prints it in one line."""
     try:
-        return Settings.from_env(os.environ)
+        store = Store(settings or Settings.from_env(os.environ))
+        store.open()
     except SettingsError as error:
         if click.get_current_context(silent=True) is None:
             raise
         raise click.ClickException(str(error)) from None
+    return store

@@ -9,20 +9,31 @@ import os
 import sys
 from typing import Any
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from flask_app.store import Store
 from flask_app.uploads import UNDO_SECONDS
+from handoff import logs
 from handoff.errors import BucketMissing, SettingsError
 from handoff.settings import Settings, misspelt
+from handoff.web.metrics import FOLDER_VARIABLE
 
 try:
     settings = Settings.from_env(os.environ)
 except SettingsError as error:
     sys.exit(f"flask_app: {error}")
 
-worker_class = "gthread"
+# gunicorn's own lines, the master's as well, look like the app's.
+logs.configure(settings)
+
+# gthread, with a time limit for request heads, and no thread that waits for a client that was answered
+worker_class = "flask_app.worker.Worker"
 workers = 1
-# A thread serves one connection at a time: those beyond the uploads are for /healthz, /readyz and downloads.
-threads = settings.max_concurrent + 8
+# A thread serves one connection at a time. So many may upload, as many again may wait for their turn, and the others
+# are for /healthz, /readyz, downloads, and to say no.
+threads = 2 * settings.max_concurrent + 8
+# How many connections may be open, beyond the threads: those that are kept for their client's next request.
+worker_connections = threads + 1000
 # For gthread this is how long a worker may be silent as a whole, not how long an upload may take.
 timeout = 60
 # Uploads that are not over by then are stopped, and have the rest of this time to be undone.
@@ -37,15 +48,19 @@ def post_worker_init(worker: Any) -> None:
     worker.wsgi.extensions["handoff.shutdown"].watch(lambda: worker.alive)
 
 
+def child_exit(_server: Any, worker: Any) -> None:
+    """Of a process that has ended, nothing is in flight any more."""
+    if FOLDER_VARIABLE in os.environ:
+        mark_process_dead(worker.pid)
+
+
 def on_starting(_server: Any) -> None:
     """Before the first worker: say what is wrong with the start in one line, and end it."""
-    for name, meant in misspelt(os.environ).items():
-        sys.stderr.write(f"flask_app: {name} is no setting; was {meant} meant?\n")
-    store = Store(settings)
-    store.open()
+    logs.point_out("flask_app", misspelt(os.environ), settings)
     try:
+        store = Store(settings)
+        store.open()
         store.check_bucket()
-    except BucketMissing as error:
-        sys.exit(f"flask_app: {error}")
-    finally:
         store.close()
+    except (BucketMissing, SettingsError) as error:
+        sys.exit(f"flask_app: {error}")

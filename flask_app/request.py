@@ -1,12 +1,14 @@
 """The request class: our form parser behind Flask's own `request.form` and `request.files`."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
+from contextvars import ContextVar
 from functools import cached_property
 from socket import SHUT_RD
 from socket import socket as Socket  # noqa: N812 - a class
 from tempfile import SpooledTemporaryFile
+from threading import Timer
 from typing import IO, Any, cast, override
 
 import flask
@@ -23,9 +25,12 @@ from handoff.settings import Settings
 SPOOL_BYTES = 500_000
 #: As much as gunicorn takes from a connection at once: asked for less, it copies the rest each time.
 READ_BYTES = 1024 * 1024
-#: How much of a body that nobody wants is still read after the answer, and for how long.
-DISCARD_BYTES = 64 * 1024 * 1024
-DISCARD_SECONDS = 2.0
+#: For how long a body that nobody wants is still read after the answer, and for how long if nothing of it arrives.
+DISCARD_SECONDS = 10.0
+DISCARD_IDLE_SECONDS = 2.0
+
+#: Has the server close the connection after the answer, and read on meanwhile; set by our own `worker.py` alone.
+close_after_answer: ContextVar[Callable[[], None] | None] = ContextVar("close_after_answer", default=None)
 
 
 class FormFiller:
@@ -67,10 +72,9 @@ class FormFiller:
 class FormDataParser(WerkzeugFormDataParser):
     """Werkzeug's seam for a form parser, with ours behind it: strict, with limits, the same as in Quart."""
 
-    def __init__(self, settings: Settings, socket: Any, cls: type[MultiDict[str, Any]]) -> None:
-        super().__init__(cls=cls, silent=False)
-        self._settings = settings
-        self._socket = socket
+    def __init__(self, request: "Request") -> None:
+        super().__init__(cls=request.parameter_storage_class, silent=False)
+        self._request = request
 
     @override
     def parse(
@@ -81,10 +85,10 @@ class FormDataParser(WerkzeugFormDataParser):
         options: dict[str, str] | None = None,
     ) -> tuple[IO[bytes], MultiDict[str, str], MultiDict[str, FileStorage]]:
         """Read the body to its end; raises the FormError that the client is to be told."""
-        parser = FormParser(mimetype, (options or {}).get("boundary"), content_length, self._settings.limits)
+        parser = self._request.form_parser()
         form = FormFiller()
         try:
-            with closing(read_body(stream, self._socket, self._settings.idle_timeout)) as chunks:
+            with closing(self._request.chunks()) as chunks:
                 for chunk in chunks:
                     for event in parser.receive(chunk):
                         form.take(event)
@@ -104,20 +108,27 @@ class Request(flask.Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.arrived = time.perf_counter()
+        self._read_to_its_end = False
 
     @cached_property
     def request_id(self) -> str:
         """The client's `X-Request-Id`, or a new one."""
         return request_id(self.headers.get(REQUEST_ID_HEADER))
 
+    @property
+    def coding(self) -> str:
+        """The `Content-Encoding`, empty if there is none."""
+        return ", ".join(self.headers.getlist("Content-Encoding"))
+
     def form_parser(self) -> FormParser:
         """A parser for this request's form, whoever reads the body."""
         boundary = self.mimetype_params.get("boundary")
-        return FormParser(self.mimetype, boundary, self.content_length, self._settings.limits)
+        return FormParser(self.mimetype, boundary, self.content_length, self._settings.limits, self.coding)
 
     def chunks(self) -> Generator[bytes]:
         """The body's chunks as they arrive, as `read_body` gives them."""
-        return read_body(self.stream, self._socket, self._settings.idle_timeout)
+        yield from read_body(self.stream, self._socket, self._settings.idle_timeout)
+        self._read_to_its_end = True
 
     def cut(self) -> None:
         """Let nothing more of the body arrive, from another thread: who waits for it finds that it was cut short."""
@@ -126,18 +137,44 @@ class Request(flask.Request):
                 # Not the TLS socket's own, which would send the answer in clear text.
                 Socket.shutdown(self._socket, SHUT_RD)
 
-    def discard(self) -> None:
-        """Read and throw away what is left of the body, within bounds, after the answer was sent.
+    def leave(self, response: flask.Response) -> None:
+        """See to what is left of the body when this is the answer: somebody reads it, or the answer may be lost.
 
         Many clients read an early answer only when they have sent all; a connection that is closed before that is
-        reset, and the answer may be lost with it.
+        reset. Our worker reads it without a thread for each; under another server this one does, after the answer.
         """
-        deadline, discarded = time.monotonic() + DISCARD_SECONDS, 0
-        with suppress(UploadError), closing(read_body(self.stream, self._socket, DISCARD_SECONDS)) as chunks:
-            for chunk in chunks:
-                discarded += len(chunk)
-                if discarded > DISCARD_BYTES or time.monotonic() > deadline:
-                    return
+        has_body = bool(self.content_length) or "Transfer-Encoding" in self.headers
+        if self._read_to_its_end or not has_body:
+            return
+        close = close_after_answer.get()
+        if close is None:
+            response.call_on_close(self.discard)
+        elif not self._has_come():
+            close()
+
+    def _has_come(self) -> bool:
+        """Whether the body has come to its end, as far as that shows without waiting; throws away what has come."""
+        before = self._socket.gettimeout()
+        self._socket.settimeout(0)
+        try:
+            return not self.stream.read(READ_BYTES) or not self.stream.read(READ_BYTES)
+        except Exception:  # noqa: BLE001 - each server has its own error for what is not there or is broken
+            return False
+        finally:
+            self._socket.settimeout(before)
+
+    def discard(self) -> None:
+        """Read and throw away what is left of the body, within bounds."""
+        # A read ends when it has all it was asked for, which a client that sends byte by byte can put off for hours.
+        too_long = Timer(DISCARD_SECONDS, self.cut)
+        too_long.daemon = True
+        too_long.start()
+        try:
+            with suppress(UploadError), closing(read_body(self.stream, self._socket, DISCARD_IDLE_SECONDS)) as chunks:
+                for _ in chunks:
+                    pass
+        finally:
+            too_long.cancel()
 
     @property
     def _socket(self) -> Any:
@@ -150,7 +187,7 @@ class Request(flask.Request):
 
     @override
     def make_form_data_parser(self) -> FormDataParser:
-        return FormDataParser(self._settings, self._socket, self.parameter_storage_class)
+        return FormDataParser(self)
 
 
 def read_body(stream: IO[bytes], socket: Any, idle_seconds: float) -> Generator[bytes]:
@@ -178,4 +215,6 @@ def _read(stream: IO[bytes], idle_seconds: float) -> bytes:
         # Each server has its own error for a broken body, and Werkzeug puts one of its own on top.
         if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
             raise RequestTimedOut(f"Nothing of the body arrived for {idle_seconds:g} seconds.") from error
-        raise FormMalformed("The body ended before it was complete, or its chunks are broken.") from error
+        raise FormMalformed(
+            "The body ended before it was complete, or its chunks are broken.", cut_short=True
+        ) from error

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from handoff.errors import Overloaded, UploadError
+from handoff.admission import LATE_SECONDS, ending
+from handoff.errors import UploadError
 
 #: How often to look whether the server was told to end, in seconds.
 _LOOK_EVERY = 0.2
@@ -20,6 +21,7 @@ class Shutdown:
     def __init__(self, drain_seconds: float) -> None:
         self._drain_seconds = drain_seconds
         self._running: set[Callable[[], None]] = set()
+        self._ending_since: float | None = None
         self._stopped = False
 
     @contextmanager
@@ -27,8 +29,10 @@ class Shutdown:
         """An upload that is stopped when its time is up; `cut`, called by another thread, ends its wait for its client.
 
         Raises:
-            Overloaded: the time is up.
+            Overloaded: the time is up, or the process is to end and takes no new one.
         """
+        if self._ending_since is not None and time.monotonic() - self._ending_since > LATE_SECONDS:
+            raise ending()
         self._running.add(cut)
         try:
             self.check()
@@ -42,10 +46,23 @@ class Shutdown:
     def check(self) -> None:
         """Raise Overloaded if the time is up."""
         if self._stopped:
-            raise Overloaded("The service is shutting down. Nothing was stored; try again later.")
+            raise ending()
+
+    def check_ready(self) -> None:
+        """Raise Overloaded if the process is to end."""
+        if self._ending_since is not None:
+            raise ending()
+
+    def refuse(self) -> None:
+        """Let no upload begin any more, a moment from now; one that runs goes on."""
+        self._ending_since = self._ending_since or time.monotonic()
 
     def watch(self, alive: Callable[[], bool]) -> None:
-        """Wait in a thread for the server to be told to end, and count the time from then."""
+        """Wait in a thread for the server to be told to end, and count the time from then.
+
+        A server that replaces its process now and then (gunicorn's `max_requests`) tells it to end in the same way;
+        uploads that come in until its connections are closed are still taken, unless somebody calls `refuse`.
+        """
 
         def wait() -> None:
             while alive():

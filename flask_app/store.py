@@ -4,42 +4,57 @@ What S3 says no to becomes one of our errors here and nowhere else.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, UnseekableStreamError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ParamValidationError,
+    ProfileNotFound,
+    UnseekableStreamError,
+)
 from botocore.response import StreamingBody
 
 from flask_app.hooks import Hook
+from flask_app.undoing import Undoing
 from handoff.digest import crc32_header
 from handoff.errors import (
     BucketMissing,
     ObjectMissing,
     RangeNotSatisfiable,
+    SettingsError,
     StoreUnavailable,
     UploadError,
     from_store_answer,
 )
 from handoff.http import ObjectInfo
 from handoff.parts import Part
+from handoff.presigned import Seal
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
 from handoff.verify import check_crc32, check_multipart_etag
+from handoff.web.metrics import Metrics
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-    from types_boto3_s3.type_defs import CompletedPartTypeDef
+    from types_boto3_s3.type_defs import CompletedPartTypeDef, PartTypeDef
 
 logger = logging.getLogger(__name__)
 
 #: /readyz answers within a second; connecting and reading get half of it each.
 PROBE_TIMEOUT = 0.45
+#: How long the start waits for S3 to say whether there is the bucket.
+START_TIMEOUT = 3.0
 READ_BYTES = 256 * 1024
+#: Of which size on S3 is asked before a body is sent: what is smaller fits into the buffers on the way.
+EXPECT_BYTES = 128 * 1024
 
 _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 
@@ -47,20 +62,33 @@ _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 class Store:
     """One bucket, by one client for the whole process; safe to use from many threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self.settings = settings
+        self.metrics = metrics or Metrics()
+        self.undoing = Undoing()
 
     def open(self) -> None:
-        """Make the clients; registers the one permanent handler that calls each upload's own hook."""
+        """Make the clients; registers the one permanent handler that calls each upload's own hook.
+
+        Raises:
+            SettingsError: AWS_PROFILE names no profile.
+        """
         self._client = self.new_client()
         self._probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
-        for operation in ("PutObject", "CreateMultipartUpload"):
-            self._client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)
+        public = self.settings.s3_public_endpoint_url
+        self._signer = self.new_client(public) if public else self._client
+        for client in {self._client, self._signer}:
+            for operation in ("PutObject", "CreateMultipartUpload"):
+                client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)
+        self.seal = Seal(self.settings.promise_secret or _lasting_secret())
+        self._client.meta.events.register("request-created.s3", self.metrics.count_retry)
 
-    def new_client(self) -> "S3Client":
+    def new_client(self, endpoint_url: str | None = None) -> "S3Client":
         """A client of the caller's own, without our handler."""
         settings = self.settings
-        return _client(settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts)
+        return _client(
+            settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts, endpoint_url
+        )
 
     def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
@@ -77,15 +105,19 @@ class Store:
         check_crc32(checksum, answer.get("ChecksumCRC32"))
         return answer["ETag"].strip('"')
 
-    def create_multipart(self, incoming: Incoming, hook: Hook) -> str:
-        """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted."""
+    def create_multipart(self, incoming: Incoming, hook: Hook, metadata: dict[str, str] | None = None) -> str:
+        """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted.
+
+        With `metadata` instead of the file's own it is the client that sends the parts, and without a checksum.
+        """
+        checked: dict[str, Any] = {} if metadata else {"ChecksumAlgorithm": "CRC32"}
         with store_errors(), calling(hook):
             answer = self._client.create_multipart_upload(
                 Bucket=self.settings.bucket,
                 Key=incoming.key,
                 ContentType=incoming.content_type,
-                Metadata=incoming.metadata(),
-                ChecksumAlgorithm="CRC32",
+                Metadata=metadata or incoming.metadata(),
+                **checked,
             )
         if answer["ResponseMetadata"].get("RetryAttempts"):
             try:
@@ -102,7 +134,7 @@ class Store:
         While it is sent, `go_on` is called again and again, and breaks it off by raising.
         """
         checksum = crc32_header(crc32)
-        with store_errors(), part.open(go_on) as body:
+        with store_errors(), self.metrics.part(), part.open(go_on) as body:
             answer = self._client.upload_part(
                 Bucket=self.settings.bucket,
                 Key=key,
@@ -116,14 +148,49 @@ class Store:
         return {"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
 
     def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> str:
-        """Make one object of the parts, given in order, and answer its ETag."""
+        """Make one object of the parts, given in order, and answer its ETag.
+
+        Where the answer to a first try was lost, S3 answers the second like the first, but not every store does: that
+        the upload is gone then means that it was completed, if the object is there, for nothing else has its key.
+        """
         with store_errors():
-            answer = self._client.complete_multipart_upload(
-                Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
-            )
-        etag = answer["ETag"].strip('"')
+            try:
+                answer: Mapping[str, Any] = self._client.complete_multipart_upload(
+                    Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
+                )
+            except ClientError as error:
+                if not (error.response["ResponseMetadata"].get("RetryAttempts") and is_gone(error)):
+                    raise
+                answer = self._completed(key, error)
+        etag = str(answer["ETag"]).strip('"')
         check_multipart_etag(etag, [part["ETag"].strip('"') for part in parts], answer.get("ServerSideEncryption"))
         return etag
+
+    def _completed(self, key: str, error: ClientError) -> Mapping[str, Any]:
+        """What S3 says of the object that a completion has made, or else the error that this is about."""
+        try:
+            return self._client.head_object(Bucket=self.settings.bucket, Key=key)
+        except ClientError:
+            raise error from None
+
+    def list_parts(self, key: str, upload_id: str) -> "list[PartTypeDef]":
+        """The parts of a multipart upload that S3 has, in order.
+
+        Raises:
+            ObjectMissing: there is no such upload.
+        """
+        with store_errors():
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self.settings.bucket, Key=key, UploadId=upload_id
+            )
+            try:
+                return [part for page in pages for part in page.get("Parts", [])]
+            except ClientError as error:
+                if is_gone(error):
+                    raise ObjectMissing(
+                        "S3 knows of no such upload: it was aborted, or completed and deleted."
+                    ) from error
+                raise
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """End a multipart upload without an object; one that is gone already is as good."""
@@ -131,8 +198,10 @@ class Store:
             try:
                 self._client.abort_multipart_upload(Bucket=self.settings.bucket, Key=key, UploadId=upload_id)
             except ClientError as error:
-                if error.response["Error"]["Code"] != "NoSuchUpload":
+                if not is_gone(error):
                     raise
+            else:
+                self.metrics.aborts.inc()
 
     def abort_lost(self, key: str, known: str | None = None) -> None:
         """Abort what S3 began for this key without our learning of it, its answer lost: all but the known one."""
@@ -188,6 +257,12 @@ class Store:
                 ) from error
         return ObjectInfo.from_s3(key, answer), answer["Body"]
 
+    @contextmanager
+    def signing(self, hook: Hook | None = None) -> "Iterator[S3Client]":
+        """The client that signs URLs for other clients; what it signs a put with goes by this hook."""
+        with store_errors(), calling(hook) if hook else nullcontext():
+            yield self._signer
+
     def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is as good."""
         with store_errors():
@@ -211,19 +286,22 @@ class Store:
         Raises:
             BucketMissing: S3 says that there is none. An S3 that says nothing may still come up: that is only logged.
         """
+        client = _client(self.settings, START_TIMEOUT, START_TIMEOUT, attempts=1)
         try:
-            self._probe.head_bucket(Bucket=self.settings.bucket)
+            client.head_bucket(Bucket=self.settings.bucket)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
                 raise BucketMissing(self.settings.bucket) from None
             logger.warning("S3 answers, but not for bucket '%s': %s", self.settings.bucket, error)
         except BotoCoreError as error:
             logger.warning("the bucket could not be looked for yet: %s", error)
+        finally:
+            client.close()
 
     def close(self) -> None:
         """Close the connections to S3."""
-        self._client.close()
-        self._probe.close()
+        for client in {self._client, self._signer, self._probe}:
+            client.close()
 
 
 def read_body(body: StreamingBody) -> Iterator[bytes]:
@@ -232,6 +310,11 @@ def read_body(body: StreamingBody) -> Iterator[bytes]:
         yield from body.iter_chunks(READ_BYTES)
     finally:
         body.close()
+
+
+def is_gone(error: ClientError) -> bool:
+    """Whether S3 says that it has no such multipart upload, or has it no more."""
+    return error.response["Error"]["Code"] == "NoSuchUpload"
 
 
 @contextmanager
@@ -248,8 +331,8 @@ def calling(hook: Hook) -> Iterator[None]:
 
 
 @contextmanager
-def store_errors() -> Iterator[None]:
-    """Turn what boto raises into our errors."""
+def store_errors(silence: str = "S3 did not answer. Nothing was stored; try again later.") -> Iterator[None]:
+    """Turn what boto raises into our errors; `silence` is what to say of an S3 that does not answer."""
     try:
         yield
     except ClientError as error:
@@ -259,7 +342,7 @@ def store_errors() -> Iterator[None]:
     except (ParamValidationError, UnseekableStreamError):
         raise  # ours to mend: what was to be sent cannot be
     except BotoCoreError as error:
-        raise StoreUnavailable("S3 did not answer. Nothing was stored; try again later.") from error
+        raise StoreUnavailable(silence) from error
 
 
 def _run_hook(**event: Any) -> None:
@@ -268,16 +351,26 @@ def _run_hook(**event: Any) -> None:
         hook(**event)
 
 
-def _expect_nothing_without_content(request: Any, **_event: Any) -> None:
-    """Send an empty file without `Expect: 100-continue`, as RFC 9110, section 10.1.1, wants it.
+def _expect_nothing_for_little(request: Any, **_event: Any) -> None:
+    """Send a small file without `Expect: 100-continue`, which costs a round trip to save sending the file in vain.
 
-    With it, a server answers at once, and botocore takes that answer for the next one's: boto/botocore#3755.
+    An empty one must be sent so (RFC 9110, section 10.1.1): otherwise a server answers at once, and botocore takes that
+    answer for the next one's (boto/botocore#3755).
     """
-    if request.headers.get("Content-Length") == "0":
+    if int(request.headers.get("Content-Length") or 0) <= EXPECT_BYTES:
         request.headers.pop("Expect", None)
 
 
-def _client(settings: Settings, connect_timeout: float, read_timeout: float, attempts: int) -> "S3Client":
+def _lasting_secret() -> str | None:
+    """The secret of the AWS credentials, where it is one that lasts: that of a role is another for each process."""
+    credentials = boto3.session.Session().get_credentials()
+    frozen = credentials.get_frozen_credentials() if credentials else None
+    return frozen.secret_key if frozen and not frozen.token else None
+
+
+def _client(
+    settings: Settings, connect_timeout: float, read_timeout: float, attempts: int, endpoint_url: str | None = None
+) -> "S3Client":
     config = Config(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
@@ -285,9 +378,16 @@ def _client(settings: Settings, connect_timeout: float, read_timeout: float, att
         max_pool_connections=settings.max_concurrent * settings.parts_in_flight,
         # We give a CRC-32 with every body, so boto need not read it once more to sign it.
         s3={"payload_signing_enabled": False},
+        # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
+        signature_version="s3v4",
+        # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
+        user_agent=f"handoff boto3/{boto3.__version__}",
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    session = boto3.session.Session()
-    session.events.register("before-send.s3.PutObject", _expect_nothing_without_content)
-    return session.client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
+    try:
+        session = boto3.session.Session()
+    except ProfileNotFound:
+        raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
+    session.events.register("before-send.s3.PutObject", _expect_nothing_for_little)
+    return session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config)

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from flask_app.hooks import Hook
 from flask_app.store import Store
+from handoff import logs
 from handoff.digest import Digest
 from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, UploadError
 from handoff.parts import Part, cut, read_chunks
@@ -57,7 +58,7 @@ class Batch:
     def __exit__(self, _type: object, _error: object, traceback: TracebackType | None) -> None:
         if not self._complete:
             for upload in self._uploads:
-                undo(upload, self._way.request_id)
+                undo(upload, self._store, self._way.request_id)
         # The frames that failed hold the bytes they had, and are themselves held by the error, by way of cycles that
         # the garbage collector may find only after many such uploads.
         clear_frames(traceback)
@@ -73,6 +74,10 @@ class Batch:
             DigestMismatch: its bytes are not the promised ones.
             StoreRejected, StoreUnavailable: what S3 said.
         """
+        with logs.bound(self._way.request_id):  # a hand-off may call this in a thread of its own
+            self._upload(incoming, file)
+
+    def _upload(self, incoming: Incoming, file: IO[bytes]) -> None:
         if not file.seekable():
             self.stream(incoming, read_chunks(file))
         elif file.seek(0, SEEK_END) > self._store.settings.part_bytes:
@@ -93,7 +98,7 @@ class Batch:
             DigestMismatch: its bytes are not the promised ones.
             StoreRejected, StoreUnavailable: what S3 said.
         """
-        upload = MultipartUpload(self._store, incoming, self._go_on)
+        upload = MultipartUpload(self._store, incoming, self._go_on, self._way.request_id)
         parts = cut(upload.watch(chunks), self._store.settings.part_sizes)
         first = next(parts)
         if first.last:
@@ -160,10 +165,11 @@ class SinglePut:
 class MultipartUpload:
     """A larger file: its parts are sent by a few threads of its own while the next ones are read."""
 
-    def __init__(self, store: Store, incoming: Incoming, go_on: Callable[[], None]) -> None:
+    def __init__(self, store: Store, incoming: Incoming, go_on: Callable[[], None], request_id: str) -> None:
         self._store = store
         self._incoming = incoming
         self._go_on = go_on
+        self._request_id = request_id
         self._digest = Digest()
         self._upload_id: str | None = None
         self._sending: set[Future[CompletedPartTypeDef]] = set()
@@ -189,7 +195,8 @@ class MultipartUpload:
 
     def _send_parts(self, parts: Iterator[Part], upload_id: str) -> None:
         in_flight = self._store.settings.parts_in_flight
-        with ThreadPoolExecutor(in_flight, thread_name_prefix=f"parts-{self._incoming.key}") as pool:
+        name = f"parts-{self._incoming.key}"
+        with ThreadPoolExecutor(in_flight, name, initializer=logs.bind, initargs=(self._request_id,)) as pool:
             try:
                 for part in parts:
                     crc32 = self._digest.update(part.chunks)
@@ -250,9 +257,11 @@ def chain(first: list[Part], rest: Iterator[Part]) -> Iterator[Part]:
     yield from rest
 
 
-def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:
-    """Undo one upload; a store that does not answer cannot keep the others from being undone."""
+def undo(upload: SinglePut | MultipartUpload, store: Store, request_id: str) -> None:
+    """Undo one upload, or have it undone later; a store that is away cannot keep the others from being undone."""
     try:
         upload.undo()
     except (UploadError, BucketMissing) as error:
-        logger.error("request %s: an upload could not be undone: %s", request_id, error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        store.metrics.undo_failures.inc()
+        logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        store.undoing.later(upload.undo, request_id)

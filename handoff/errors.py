@@ -11,7 +11,8 @@
     │   ├── TooManyParts          413 too-many-parts
     │   ├── TooManyFields         413 too-many-fields
     │   ├── UnsupportedMediaType  415 unsupported-media-type
-    │   └── DigestMismatch        422 digest-mismatch
+    │   ├── DigestMismatch        422 digest-mismatch
+    │   └── SizeMismatch          422 size-mismatch
     ├── NotFound                  404 not-found
     │   ├── UnknownHandoff        404 unknown-handoff
     │   ├── UnknownHook           404 unknown-hook
@@ -81,6 +82,11 @@ class FormMalformed(FormError):
     code = "form-malformed"
     title = "The form could not be read"
 
+    def __init__(self, detail: str, *, cut_short: bool = False) -> None:
+        super().__init__(detail)
+        #: The body ended too early, or its chunks are broken: most often, nobody is there to be told.
+        self.cut_short = cut_short
+
 
 class FileMissing(FormError):
     """The form holds no file under the name `file`."""
@@ -137,19 +143,27 @@ class TooManyFields(FormError):
 
 
 class UnsupportedMediaType(FormError):
-    """The body is of another type than multipart/form-data."""
+    """The body is of another type than multipart/form-data, or than JSON where a presigned upload is asked for."""
 
     status = 415
     code = "unsupported-media-type"
-    title = "Only multipart/form-data is taken here"
+    title = "A body of this type is not taken here"
 
 
 class DigestMismatch(FormError):
-    """The bytes that arrived are not the bytes that were promised; nothing was stored."""
+    """The bytes that arrived are not the bytes that were promised; nothing was stored, or what was is removed."""
 
     status = 422
     code = "digest-mismatch"
     title = "The file is not the one that was promised"
+
+
+class SizeMismatch(FormError):
+    """What the client sent to S3 itself is not as long as it promised; it was removed."""
+
+    status = 422
+    code = "size-mismatch"
+    title = "The file is not as long as was promised"
 
 
 class NotFound(UploadError):
@@ -257,7 +271,8 @@ class SettingsError(ValueError):
     """A setting has a value that cannot work; the message is one line for the person who starts the app."""
 
     def __init__(self, variable: str, value: object, wanted: str) -> None:
-        super().__init__(f"{variable} is {str(value)!r}; it must be {wanted}")
+        shown = "not shown" if variable.endswith("_SECRET") else repr(str(value))
+        super().__init__(f"{variable} is {shown}; it must be {wanted}")
         self.variable = variable
         self.wanted = wanted
 
@@ -296,8 +311,13 @@ def from_http(status: int, name: str, detail: str, headers: Mapping[str, str]) -
     return error
 
 
-def file_closed(handoff: str, hook: str) -> FileClosed:
-    """The error for an upload whose file was closed under it, in words that say who did it and what to do."""
+def file_closed(handoff: str, hook: str, explanation: str | None = None) -> FileClosed:
+    """The error for an upload whose file was closed under it, in words that say who did it and what to do.
+
+    `explanation` is what was seen of the close (`handoff.explain`); without it, what is known of the hook is told.
+    """
+    if explanation is not None:
+        return FileClosed(explanation)
     if hook == "copied":
         reading = "gave S3 the request's own file" if handoff == "file" else "was still reading the request's own file"
         return FileClosed(

@@ -35,6 +35,9 @@ _MAX_HEADER_BYTES = 4096
 _MAX_HEADERS = 8
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
+#: Part headers of which only one can be meant: whoever looks at the form before us may mean another.
+_ONLY_ONCE = ("Content-Disposition", "Content-Type", "Content-Length")
+
 #: The text field that promises the digest of the next file, and the part header that does so for its own.
 DIGEST_FIELD = "sha256"
 DIGEST_HEADER = "Content-Digest"
@@ -101,9 +104,13 @@ class FormParser:
         boundary: its `boundary` parameter, None if there is none.
         content_length: the declared length of the body in bytes, None if it is chunked.
         limits: what a form may hold.
+        coding: the request's `Content-Encoding`, empty if it has none.
     """
 
-    def __init__(self, mimetype: str, boundary: str | None, content_length: int | None, limits: Limits) -> None:
+    def __init__(
+        self, mimetype: str, boundary: str | None, content_length: int | None, limits: Limits, coding: str = ""
+    ) -> None:
+        check_coding(coding)
         if mimetype != "multipart/form-data":
             raise UnsupportedMediaType(f"The body is {mimetype or 'of no type'}; send multipart/form-data.")
         if not boundary or not _BOUNDARY.fullmatch(boundary):
@@ -119,6 +126,7 @@ class FormParser:
             max_segment_count=limits.form_parts,
         )
         self._preamble: bytes | None = b"\r\n"  # None once the first delimiter was found
+        self._declared = content_length
         self._received = 0
         self._parts = 0
         self._field_bytes = 0
@@ -153,7 +161,7 @@ class FormParser:
         """Say that the body has ended.
 
         Raises:
-            FormMalformed: the last boundary is missing: the form was cut short.
+            FormMalformed: the last boundary is missing, or what was declared to follow it: the form was cut short.
             DigestMalformed: a digest was promised for a file that never came.
         """
         if self._error is not None:
@@ -161,8 +169,14 @@ class FormParser:
         try:
             self._parser.close()
         except MultipartError as error:
-            self._error = FormMalformed("The form ends before its last boundary; it was cut short.")
+            cut_short = self._received < (self._declared or 0)
+            self._error = FormMalformed(
+                "The form ends before its last boundary; it was cut short.", cut_short=cut_short
+            )
             raise self._error from error
+        if self._received < (self._declared or 0):
+            self._error = FormMalformed("The body ends before its declared length; it was cut short.", cut_short=True)
+            raise self._error
         if self._promised is not None:
             self._error = DigestMalformed("A field 'sha256' must come before its file, and no file follows this one.")
             raise self._error
@@ -191,6 +205,9 @@ class FormParser:
         self._parts += 1
         if not segment.name:
             raise FormMalformed(f"Part {self._parts} has no name (RFC 7578, section 4.2).")
+        headers = [name for name, _ in segment.headerlist]
+        if twice := next((name for name in _ONLY_ONCE if headers.count(name) > 1), None):
+            raise FormMalformed(f"Part {self._parts} has several {twice} headers.")
         self._segment = segment
         self._text = bytearray() if segment.filename is None else None
         self._file_bytes = 0
@@ -258,9 +275,27 @@ class FormParser:
         raise BodyTooLarge(f"The request has more than {self._limits.body_bytes} bytes.")
 
 
+def check_coding(coding: str) -> None:
+    """Take a body as it is, and no other: what a compressed one holds is known only when it was unpacked.
+
+    Raises:
+        UnsupportedMediaType: it is compressed; `Accept-Encoding` says what is taken (RFC 9110, section 15.5.16).
+    """
+    if coding.strip().lower() not in {"", "identity"}:
+        raise UnsupportedMediaType(
+            f"The body has the Content-Encoding '{coding.strip()[:40]}'; send it as it is.",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
+def is_media_type(text: str) -> bool:
+    """Whether this is a media type, with or without parameters, such as S3 and every browser take back."""
+    return _MEDIA_TYPE.fullmatch(text) is not None
+
+
 def _content_type(segment: MultipartSegment) -> str:
     value = (segment.header("Content-Type") or "").strip()
-    return value if _MEDIA_TYPE.fullmatch(value) else DEFAULT_CONTENT_TYPE
+    return value if is_media_type(value) else DEFAULT_CONTENT_TYPE
 
 
 def _decode(segment: MultipartSegment, text: bytearray) -> str:

@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Self
@@ -59,7 +59,10 @@ def single_range(header: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as S3's head or get describes it: `length` bytes come, a part of the whole if `content_range`."""
+    """An object as S3's head or get describes it: `length` bytes come, a part of the whole if `content_range`.
+
+    The names of the metadata are in lowercase.
+    """
 
     length: int
     content_type: str
@@ -67,6 +70,7 @@ class ObjectInfo:
     disposition: str
     modified: datetime | None = None
     content_range: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_s3(cls, key: str, answer: Mapping[str, Any]) -> Self:
@@ -79,6 +83,7 @@ class ObjectInfo:
             disposition=content_disposition(decode_name(metadata.get(FILENAME_METADATA, "")), key),
             modified=answer.get("LastModified"),
             content_range=answer.get("ContentRange"),
+            metadata=metadata,
         )
 
     @property

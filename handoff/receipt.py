@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from handoff.keys import encode_name
+from handoff.strategies import HANDOFFS
 
 #: The object metadata that the hook stamps: which request stored this object.
 REQUEST_ID_METADATA = "request-id"
@@ -68,6 +69,21 @@ class Way:
     handoff: str
     hook: str
     request_id: str
+
+    def summary(self, stored: list[Stored], elapsed_seconds: float) -> dict[str, object]:
+        """The upload for the log, where the request's id stands already; no filename, which is what a client likes.
+
+        Where one request gave the URL and another completes the upload, `begun_by` is the first one's id.
+        """
+        begun = {} if HANDOFFS[self.handoff].of_a_form else {"begun_by": self.request_id}
+        return {
+            "handoff": self.handoff,
+            "hook": self.hook,
+            "bytes": sum(one.size for one in stored),
+            "keys": [one.incoming.key for one in stored],
+            "elapsed_ms": round(elapsed_seconds * 1000, 1),
+            **begun,
+        }
 
     def receipt(self, stored: Stored, elapsed_seconds: float) -> Receipt:
         """The receipt for a file that went this way."""

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 from handoff.errors import SettingsError
@@ -13,9 +13,18 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
+#: How log lines look, and how much is told; see `handoff.logs`.
+LOG_FORMATS = ("console", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+#: As long as a presigned URL may be good (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
+MAX_PRESIGN_SECONDS = 604_800
+MIN_SECRET_LENGTH = 16
+
 _UNITS = {"": 1, "B": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB, "TIB": 1024 * GIB}
 _SIZE = re.compile(r"(\d{1,18})\s*(B|[KMGT]iB)?", re.IGNORECASE | re.ASCII)
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*s?", re.ASCII)
+_SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _PREFIX = re.compile(r"(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -47,6 +56,7 @@ class Settings:
     """
 
     s3_endpoint_url: str | None = None
+    s3_public_endpoint_url: str | None = None  #: where clients reach S3 by presigned URLs, if not where we do
     bucket: str = "uploads"
     key_prefix: str = ""
     max_file_bytes: int = 5 * GIB
@@ -58,9 +68,14 @@ class Settings:
     max_concurrent: int = 32
     idle_timeout: float = 30.0
     drain_seconds: float = 30.0
+    presign_seconds: float = 900.0
+    promise_secret: str | None = field(default=None, repr=False)
     s3_connect_timeout: float = 2.0
     s3_read_timeout: float = 20.0
     s3_attempts: int = 3
+    explain_closed_files: bool = True
+    log: str = "console"
+    log_level: str = "info"
 
     def __post_init__(self) -> None:
         if not self.max_body_bytes:
@@ -69,10 +84,16 @@ class Settings:
         self._check_numbers()
 
     def _check_names(self) -> None:
-        if self.s3_endpoint_url is not None and not _URL.fullmatch(self.s3_endpoint_url):
-            _refuse("s3_endpoint_url", self.s3_endpoint_url, "an http:// or https:// URL")
+        for name in ("s3_endpoint_url", "s3_public_endpoint_url"):
+            if (url := getattr(self, name)) is not None and not _URL.fullmatch(url):
+                _refuse(name, url, "an http:// or https:// URL")
+        if self.promise_secret is not None and len(self.promise_secret) < MIN_SECRET_LENGTH:
+            _refuse("promise_secret", "", f"at least {MIN_SECRET_LENGTH} characters, the same for all processes")
         if not _BUCKET.fullmatch(self.bucket):
             _refuse("bucket", self.bucket, "a bucket name: 3 to 63 of a-z, 0-9, '.' and '-'")
+        for name, words in (("log", LOG_FORMATS), ("log_level", LOG_LEVELS)):
+            if getattr(self, name) not in words:
+                _refuse(name, getattr(self, name), f"one of {', '.join(words)}")
         segments = self.key_prefix.split("/")
         if not _PREFIX.fullmatch(self.key_prefix) or {".", ".."} & set(segments) or len(self.key_prefix) > 256:  # noqa: PLR2004 - leaves S3's 1,024 bytes room for the rest of the key
             _refuse(
@@ -94,6 +115,8 @@ class Settings:
         for name in ("idle_timeout", "drain_seconds", "s3_connect_timeout", "s3_read_timeout"):
             if getattr(self, name) <= 0:
                 _refuse(name, getattr(self, name), "more than 0 seconds")
+        if not 1 <= self.presign_seconds <= MAX_PRESIGN_SECONDS:
+            _refuse("presign_seconds", self.presign_seconds, f"1 to {MAX_PRESIGN_SECONDS} seconds, a week")
         if not 1 <= self.s3_attempts <= 10:  # noqa: PLR2004 - more would outlast every client
             _refuse("s3_attempts", self.s3_attempts, "1 to 10")
         if not MIN_PART_BYTES <= self.part_bytes <= MAX_PART_BYTES:
@@ -122,10 +145,10 @@ class Settings:
             SettingsError: a value cannot be read or cannot work; one line.
         """
         values: dict[str, object] = {}
-        for field in fields(cls):
-            text = environ.get(variable(field.name), "").strip()
+        for one in fields(cls):
+            text = environ.get(variable(one.name), "").strip()
             if text:
-                values[field.name] = _read(field.name, text)
+                values[one.name] = _read(one.name, text)
         try:
             return cls(**values)  # type: ignore[arg-type] # _read gives each field its own type
         except SettingsError as error:
@@ -140,7 +163,7 @@ def variable(name: str) -> str:
 
 def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables that look like a setting and are none, each with the setting it looks like."""
-    known = {variable(field.name) for field in fields(Settings)}
+    known = {variable(one.name) for one in fields(Settings)}
     near = {
         name: difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         for name in environ
@@ -162,7 +185,11 @@ def _read(name: str, text: str) -> object:
         if _COUNT.fullmatch(text):
             return int(text)
         _refuse(name, text, "a whole number")
-    return text
+    if name == "explain_closed_files":
+        if text.lower() in _SWITCH:
+            return _SWITCH[text.lower()]
+        _refuse(name, text, "on or off")
+    return text.lower() if name in {"log", "log_level"} else text
 
 
 def _refuse(name: str, value: object, wanted: str) -> None:

@@ -26,12 +26,16 @@ LOST_CODE = "file-closed"
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """One way of handing the bytes over: what it costs, in memory and on disk, and one sentence on it."""
+    """One way of handing the bytes over: what it costs, in memory and on disk, and one sentence on it.
+
+    `of_a_form` is whether the bytes come to us, in a form; otherwise the client sends them to S3 itself.
+    """
 
     name: str
     memory: str
     disk: str
     sentence: str
+    of_a_form: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,18 @@ HANDOFFS = {
             disk="nothing",
             sentence="The request's body goes into S3 while it arrives: there is no file, so nothing can close it.",
         ),
+        Handoff(
+            "presigned",
+            memory="one chunk, while it is read back",
+            disk="nothing",
+            sentence="The client sends the file to S3 itself, by a URL for this file alone; we read back what came.",
+            of_a_form=False,
+        ),
     )
 }
+
+#: Those that are sent a form.
+FORM_HANDOFFS = [handoff.name for handoff in HANDOFFS.values() if handoff.of_a_form]
 
 HOOKS = {
     hook.name: hook

@@ -6,8 +6,10 @@ import click
 from quart import Quart
 
 from handoff.errors import SettingsError
+from handoff.explain import explain_closed_files
 from handoff.settings import Settings
-from quart_app.request import Connection, Request
+from quart_app.admission import Admission
+from quart_app.request import Connection, Handshake, Request
 from quart_app.shutdown import Shutdown
 from quart_app.store import Store
 from quart_app.sweep import sweep_command
@@ -25,6 +27,7 @@ def create_app(settings: Settings | None = None) -> Quart:
     app = Quart(__name__, static_folder=None)
     app.request_class = Request
     app.asgi_http_class = Connection
+    app.asgi_websocket_class = Handshake
     app.json.ensure_ascii = False  # type: ignore[attr-defined] # Quart's own provider has it
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -33,6 +36,9 @@ def create_app(settings: Settings | None = None) -> Quart:
     store = Store(settings or _settings())
     app.extensions["handoff"] = store
     app.extensions["handoff.shutdown"] = shutdown = Shutdown(store.settings.drain_seconds)
+    if store.settings.explain_closed_files:
+        explain_closed_files(app)
+    app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
     app.register_blueprint(routes)
     app.cli.add_command(sweep_command(store))
 
@@ -43,6 +49,7 @@ def create_app(settings: Settings | None = None) -> Quart:
 
     @app.after_serving
     async def close_store() -> None:
+        shutdown.close()
         await store.close()
 
     return app

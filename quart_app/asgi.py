@@ -5,6 +5,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from handoff import logs
 from handoff.errors import BucketMissing, SettingsError
 from handoff.settings import Settings, misspelt
 from quart_app import create_app
@@ -21,10 +22,10 @@ async def check_bucket(settings: Settings) -> None:
         await store.close()
 
 
-for name, meant in misspelt(os.environ).items():
-    sys.stderr.write(f"quart_app: {name} is no setting; was {meant} meant?\n")
 try:
     settings = Settings.from_env(os.environ)
+    logs.configure(settings)
+    logs.point_out("quart_app", misspelt(os.environ), settings)
     # In a thread with a loop of its own, for some servers load the app when theirs is running already.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, check_bucket(settings)).result()

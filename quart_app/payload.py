@@ -39,9 +39,23 @@ class FileBody(FileReader):
         self.timeout = timeout
 
     async def pieces_to_send(self) -> AsyncIterator[memoryview]:
-        """What is left of it, in pieces."""
-        while piece := await asyncio.to_thread(self.read, READ_BYTES):
-            yield memoryview(piece)
+        """What is left of it, in pieces.
+
+        The last one is known for the last: if there were another read to find that out, S3's answer might come before
+        it, and aiohttp closes a connection on which it has an answer and still something to send.
+        """
+        last = False
+        while not last:
+            piece, last = await asyncio.to_thread(self._next_piece)
+            if piece:
+                yield memoryview(piece)
+
+    def _next_piece(self) -> tuple[bytes, bool]:
+        position = self.tell()
+        end = self.seek(0, io.SEEK_END)
+        self.seek(position)
+        piece = self.read(READ_BYTES)
+        return piece, not piece or position + len(piece) >= end
 
 
 class SteadyPayload(Payload):

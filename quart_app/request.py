@@ -9,7 +9,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast, override
 
 import quart
-from hypercorn.typing import ASGISendCallable, ASGISendEvent
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope, WebsocketScope
 from quart.asgi import ASGIHTTPConnection
 from quart.datastructures import FileStorage
 from quart.formparser import FormDataParser as QuartFormDataParser
@@ -27,9 +27,9 @@ from handoff.settings import Settings
 SPOOL_BYTES = 500_000
 #: What is written to disk at once, in a thread: fewer and larger writes than the 64 KiB messages of a body.
 WRITE_BYTES = 512 * 1024
-#: How much of a body that nobody wants is still read after the answer, and for how long.
-DISCARD_BYTES = 64 * 1024 * 1024
-DISCARD_SECONDS = 2.0
+#: For how long a body that nobody wants is still read after the answer, and for how long if nothing of it arrives.
+DISCARD_SECONDS = 10.0
+DISCARD_IDLE_SECONDS = 2.0
 #: How many messages of a body, of 64 KiB each, may wait to be read before the client has to.
 BODY_MESSAGES = 16
 
@@ -104,8 +104,6 @@ class Body(QuartBody):
     async def put(self, data: bytes) -> None:
         if self._discarding:
             self._discarded += len(data)
-            if self._discarded > DISCARD_BYTES:
-                self._complete.set()
         elif data:
             await self._queue.put(data)
 
@@ -115,12 +113,27 @@ class Body(QuartBody):
         while not self._queue.empty():
             self._queue.get_nowait()
 
+    async def has_come(self) -> bool:
+        """Whether all of it is here, as far as that shows without waiting."""
+        if not self._complete.is_set():
+            await asyncio.sleep(0)  # it may be in the next messages
+        return self._complete.is_set()
+
     async def discard_to_the_end(self) -> None:
         """Wait, within bounds, until all of the body has come and was thrown away."""
         self.discard()
         with suppress(TimeoutError):
             async with asyncio.timeout(DISCARD_SECONDS):
+                while not self._complete.is_set() and await self._moves():
+                    pass
+
+    async def _moves(self) -> bool:
+        """Wait for the end of the body; whether it has come, or something of the body has, in the time for that."""
+        before = self._discarded
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_IDLE_SECONDS):
                 await self._complete.wait()
+        return self._complete.is_set() or self._discarded > before
 
     @override
     def __await__(self) -> Generator[Any, None, Any]:
@@ -136,15 +149,24 @@ class Connection(ASGIHTTPConnection):
     """One request and its answer; when the answer is sent, what is left of the request's body is discarded.
 
     Many clients read an early answer only when they have sent all. hypercorn closes the connection when the answer
-    ends before the request has; that resets it, and the answer may be lost. So the answer's end waits, within bounds.
+    ends before the request has; that resets it, and the answer may be lost. So the answer's end waits, within bounds;
+    and the answer says that the connection ends with it, or the client's next request would get none.
     """
+
+    @override
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        self.app.extensions["handoff.shutdown"].follow(send)
+        await super().__call__(receive, send)
 
     @override
     async def handle_request(self, request: quart.Request, send: ASGISendCallable) -> None:
         body = cast("Body", request.body)
 
         async def send_and_discard(message: ASGISendEvent) -> None:
-            if message["type"] == "http.response.body" and not message["more_body"]:
+            if message["type"] == "http.response.start" and self.scope["http_version"].startswith("1"):
+                if not await body.has_come():
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+            elif message["type"] == "http.response.body" and not message["more_body"]:
                 await body.discard_to_the_end()
             await send(message)
 
@@ -155,12 +177,41 @@ class Connection(ASGIHTTPConnection):
             body.discard()
 
 
+class Handshake:
+    """A WebSocket handshake, answered as the GET that it is: nothing here upgrades (RFC 9110, section 7.8).
+
+    Quart would look for a WebSocket route, and for an error handler that needs no request: the answer would be 500.
+    """
+
+    def __init__(self, app: quart.Quart, scope: WebsocketScope) -> None:
+        self._connection = Connection(app, cast("HTTPScope", {**scope, "type": "http", "method": "GET"}))
+        self._answers = "websocket.http.response" in (scope.get("extensions") or {})
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Have it answered by ASGI's WebSocket Denial Response, where the server knows that."""
+        if not self._answers:
+            await send({"type": "websocket.close", "code": 1000, "reason": None})  # which the server makes a 403 of
+            return
+
+        async def receive_as_http() -> Any:
+            connects = (await receive())["type"] == "websocket.connect"
+            return {"type": "http.request", "body": b""} if connects else {"type": "http.disconnect"}
+
+        async def send_as_websocket(message: Any) -> None:
+            await send(cast("ASGISendEvent", {**message, "type": f"websocket.{message['type']}"}))
+            if message["type"] == "http.response.body" and not message["more_body"]:
+                answering.cancel()  # it waits to hear that the client has gone, and the server for its end
+
+        async with asyncio.TaskGroup() as tasks:
+            answering = tasks.create_task(self._connection(receive_as_http, send_as_websocket))
+
+
 class FormDataParser(QuartFormDataParser):
     """Quart's seam for a form parser, with ours behind it: strict, with limits, the same as in Flask."""
 
-    def __init__(self, settings: Settings, cls: type[MultiDict[str, Any]]) -> None:
-        super().__init__(cls=cls, silent=False)
-        self._settings = settings
+    def __init__(self, request: "Request") -> None:
+        super().__init__(cls=request.parameter_storage_class, silent=False)
+        self._request = request
 
     @override
     async def parse(
@@ -171,10 +222,10 @@ class FormDataParser(QuartFormDataParser):
         options: dict[str, str] | None = None,
     ) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
         """Read the body to its end; raises the FormError that the client is to be told."""
-        parser = FormParser(mimetype, (options or {}).get("boundary"), content_length, self._settings.limits)
+        parser = self._request.form_parser()
         form = FormFiller()
         try:
-            async with aclosing(read_body(body, self._settings.idle_timeout)) as chunks:
+            async with aclosing(self._request.chunks()) as chunks:
                 async for chunk in chunks:
                     for event in parser.receive(chunk):
                         await form.take(event)
@@ -200,10 +251,17 @@ class Request(quart.Request):
         """The client's `X-Request-Id`, or a new one."""
         return request_id(self.headers.get(REQUEST_ID_HEADER))
 
+    @property
+    def coding(self) -> str:
+        """The `Content-Encoding`, empty if there is none."""
+        return ", ".join(self.headers.getlist("Content-Encoding"))
+
     def form_parser(self) -> FormParser:
         """A parser for this request's form, whoever reads the body."""
+        if len(self.headers.getlist("Content-Type")) > 1:
+            raise FormMalformed("The request has several Content-Type headers.")  # gunicorn refuses that itself
         boundary = self.mimetype_params.get("boundary")
-        return FormParser(self.mimetype, boundary, self.content_length, self._settings.limits)
+        return FormParser(self.mimetype, boundary, self.content_length, self._settings.limits, self.coding)
 
     def chunks(self) -> AsyncGenerator[bytes]:
         """The body's chunks as they arrive, as `read_body` gives them."""
@@ -215,7 +273,7 @@ class Request(quart.Request):
 
     @override
     def make_form_data_parser(self) -> FormDataParser:
-        return FormDataParser(self._settings, self.parameter_storage_class)
+        return FormDataParser(self)
 
     @override
     async def close(self) -> None:
@@ -241,7 +299,9 @@ async def read_body(body: QuartBody, idle_seconds: float) -> AsyncGenerator[byte
     except TimeoutError as error:
         raise RequestTimedOut(f"Nothing of the body arrived for {idle_seconds:g} seconds.") from error
     except ClientDisconnectedError as error:
-        raise FormMalformed("The body ended before it was complete, or its chunks are broken.") from error
+        raise FormMalformed(
+            "The body ended before it was complete, or its chunks are broken.", cut_short=True
+        ) from error
 
 
 async def close_files(files: list[FileStorage]) -> None:

@@ -6,12 +6,13 @@ Without it hypercorn 0.18 waits for them without end on Python 3.12 and newer, w
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from handoff.errors import Overloaded
+from handoff.admission import LATE_SECONDS, ending
 
 
 class Shutdown:
@@ -20,15 +21,19 @@ class Shutdown:
     def __init__(self, drain_seconds: float) -> None:
         self._drain_seconds = drain_seconds
         self._running: set[asyncio.Task[Any]] = set()
+        self._ending_since: float | None = None
         self._stopped = False
+        self._following: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def upload(self) -> AsyncIterator[None]:
         """An upload that is stopped when its time is up.
 
         Raises:
-            Overloaded: the time is up.
+            Overloaded: the time is up, or the process is to end and takes no new one.
         """
+        if self._ending_since is not None and time.monotonic() - self._ending_since > LATE_SECONDS:
+            raise ending()
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
@@ -46,7 +51,16 @@ class Shutdown:
     def check(self) -> None:
         """Raise Overloaded if the time is up."""
         if self._stopped:
-            raise Overloaded("The service is shutting down. Nothing was stored; try again later.")
+            raise ending()
+
+    def check_ready(self) -> None:
+        """Raise Overloaded if the process is to end."""
+        if self._ending_since is not None:
+            raise ending()
+
+    def refuse(self) -> None:
+        """Let no upload begin any more, a moment from now; one that runs goes on."""
+        self._ending_since = self._ending_since or time.monotonic()
 
     def watch(self) -> None:
         """Wait for the SIGTERM that tells the server to end, and count the time from then.
@@ -60,14 +74,40 @@ class Shutdown:
         loop = asyncio.get_running_loop()
 
         def handle(number: int, frame: FrameType | None) -> None:
+            self.refuse()
             loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self.stop)
             before(number, frame)
 
         with suppress(ValueError):  # in another thread than the main one there are no signals
             signal.signal(signal.SIGTERM, handle)
 
+    def follow(self, send: object) -> None:
+        """Count the time from when hypercorn closes its sockets, too; `send` is what it gave us to answer by.
+
+        It does so without a signal to this process when it replaces it (`max_requests`), and after one to another
+        (`workers`); it tells the app only when the last connection is closed, for which it would wait without end.
+        Uploads that come in until then are still taken.
+        """
+        if self._following is None:
+            context = getattr(getattr(send, "__self__", None), "context", None)
+            terminated = getattr(context, "terminated", None)
+            if terminated is not None:
+                self._following = asyncio.create_task(self._stop_after(terminated.wait))
+
+    async def _stop_after(self, told_to_end: Callable[[], Awaitable[None]]) -> None:
+        await told_to_end()
+        await asyncio.sleep(self._drain_seconds)
+        self.stop()
+
+    def close(self) -> None:
+        """End what `follow` began; nothing runs any more."""
+        if self._following is not None:
+            self._following.cancel()
+
     def stop(self) -> None:
         """Stop the uploads that run: each is cancelled where it is, and undoes what it began."""
+        if self._stopped:
+            return  # a task that is cancelled once more would not get to its answer
         self._stopped = True
         for task in self._running:
             task.cancel()

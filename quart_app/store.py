@@ -5,42 +5,55 @@ What S3 says no to becomes one of our errors here and nowhere else.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.response import StreamingBody
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, UnseekableStreamError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ParamValidationError,
+    ProfileNotFound,
+    UnseekableStreamError,
+)
 
 from handoff.digest import crc32_header
 from handoff.errors import (
     BucketMissing,
     ObjectMissing,
     RangeNotSatisfiable,
+    SettingsError,
     StoreUnavailable,
     UploadError,
     from_store_answer,
 )
 from handoff.http import ObjectInfo
 from handoff.parts import Part
+from handoff.presigned import Seal
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
 from handoff.verify import check_crc32, check_multipart_etag
+from handoff.web.metrics import Metrics
 from quart_app.hooks import Hook
 from quart_app.payload import FileBody, PartBody
+from quart_app.undoing import Undoing
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef, PartTypeDef
 
 logger = logging.getLogger(__name__)
 
 #: /readyz answers within a second.
 PROBE_TIMEOUT = 0.9
+#: How long the start waits for S3 to say whether there is the bucket.
+START_TIMEOUT = 3.0
 READ_BYTES = 256 * 1024
 
 _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
@@ -50,33 +63,49 @@ class Store:
     """One bucket, by one client for the whole process; safe to use from many tasks."""
 
     _client: "S3Client"
+    _signer: "S3Client"
     _probe: "S3Client"
+    seal: Seal
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self.settings = settings
+        self.metrics = metrics or Metrics()
+        self.undoing = Undoing()
         self._exits = AsyncExitStack()
 
     async def open(self) -> None:
-        """Make the clients; registers the one permanent handler that calls each upload's own hook."""
+        """Make the clients; registers the one permanent handler that calls each upload's own hook.
+
+        Raises:
+            SettingsError: AWS_PROFILE names no profile.
+        """
         self._client = await self._exits.enter_async_context(self.new_client())
         probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
         self._probe = await self._exits.enter_async_context(probe)
-        for operation in ("PutObject", "CreateMultipartUpload"):
-            self._client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)  # type: ignore[arg-type] # the stubs do not know that aiobotocore awaits
+        public = self.settings.s3_public_endpoint_url
+        self._signer = await self._exits.enter_async_context(self.new_client(public)) if public else self._client
+        for client in {self._client, self._signer}:
+            for operation in ("PutObject", "CreateMultipartUpload"):
+                client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)  # type: ignore[arg-type] # the stubs do not know that aiobotocore awaits
+        self.seal = Seal(self.settings.promise_secret or await _lasting_secret())
+        self._client.meta.events.register("request-created.s3", self.metrics.count_retry)
 
-    def new_client(self) -> "AbstractAsyncContextManager[S3Client]":
+    def new_client(self, endpoint_url: str | None = None) -> "AbstractAsyncContextManager[S3Client]":
         """A client of the caller's own, without our handler."""
         settings = self.settings
-        return _client(settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts)
+        return _client(
+            settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts, endpoint_url
+        )
 
-    async def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
+    async def put(self, incoming: Incoming, file: IO[bytes] | Part, crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
-        checksum = crc32_header(crc32)
+        checksum, timeout = crc32_header(crc32), self.settings.s3_read_timeout
+        body = PartBody(file, timeout) if isinstance(file, Part) else FileBody(file, timeout)
         with store_errors(), calling(hook):
             answer = await self._client.put_object(
                 Bucket=self.settings.bucket,
                 Key=incoming.key,
-                Body=cast("IO[bytes]", FileBody(body, self.settings.s3_read_timeout)),
+                Body=cast("IO[bytes]", body),
                 ContentType=incoming.content_type,
                 Metadata=incoming.metadata(),
                 ChecksumCRC32=checksum,
@@ -84,15 +113,19 @@ class Store:
         check_crc32(checksum, answer.get("ChecksumCRC32"))
         return answer["ETag"].strip('"')
 
-    async def create_multipart(self, incoming: Incoming, hook: Hook) -> str:
-        """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted."""
+    async def create_multipart(self, incoming: Incoming, hook: Hook, metadata: dict[str, str] | None = None) -> str:
+        """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted.
+
+        With `metadata` instead of the file's own it is the client that sends the parts, and without a checksum.
+        """
+        checked: dict[str, Any] = {} if metadata else {"ChecksumAlgorithm": "CRC32"}
         with store_errors(), calling(hook):
             answer = await self._client.create_multipart_upload(
                 Bucket=self.settings.bucket,
                 Key=incoming.key,
                 ContentType=incoming.content_type,
-                Metadata=incoming.metadata(),
-                ChecksumAlgorithm="CRC32",
+                Metadata=metadata or incoming.metadata(),
+                **checked,
             )
         if answer["ResponseMetadata"].get("RetryAttempts"):
             try:
@@ -104,7 +137,7 @@ class Store:
     async def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
         """Send one part, straight from the chunks it came in; S3 refuses it if what it gets has another CRC-32."""
         checksum = crc32_header(crc32)
-        with store_errors(), PartBody(part, self.settings.s3_read_timeout) as body:
+        with store_errors(), self.metrics.part(), PartBody(part, self.settings.s3_read_timeout) as body:
             answer = await self._client.upload_part(
                 Bucket=self.settings.bucket,
                 Key=key,
@@ -118,14 +151,49 @@ class Store:
         return {"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
 
     async def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> str:
-        """Make one object of the parts, given in order, and answer its ETag."""
+        """Make one object of the parts, given in order, and answer its ETag.
+
+        Where the answer to a first try was lost, S3 answers the second like the first, but not every store does: that
+        the upload is gone then means that it was completed, if the object is there, for nothing else has its key.
+        """
         with store_errors():
-            answer = await self._client.complete_multipart_upload(
-                Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
-            )
-        etag = answer["ETag"].strip('"')
+            try:
+                answer: Mapping[str, Any] = await self._client.complete_multipart_upload(
+                    Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
+                )
+            except ClientError as error:
+                if not (error.response["ResponseMetadata"].get("RetryAttempts") and is_gone(error)):
+                    raise
+                answer = await self._completed(key, error)
+        etag = str(answer["ETag"]).strip('"')
         check_multipart_etag(etag, [part["ETag"].strip('"') for part in parts], answer.get("ServerSideEncryption"))
         return etag
+
+    async def _completed(self, key: str, error: ClientError) -> Mapping[str, Any]:
+        """What S3 says of the object that a completion has made, or else the error that this is about."""
+        try:
+            return await self._client.head_object(Bucket=self.settings.bucket, Key=key)
+        except ClientError:
+            raise error from None
+
+    async def list_parts(self, key: str, upload_id: str) -> "list[PartTypeDef]":
+        """The parts of a multipart upload that S3 has, in order.
+
+        Raises:
+            ObjectMissing: there is no such upload.
+        """
+        with store_errors():
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self.settings.bucket, Key=key, UploadId=upload_id
+            )
+            try:
+                return [part async for page in pages for part in page.get("Parts", [])]
+            except ClientError as error:
+                if is_gone(error):
+                    raise ObjectMissing(
+                        "S3 knows of no such upload: it was aborted, or completed and deleted."
+                    ) from error
+                raise
 
     async def abort_multipart(self, key: str, upload_id: str) -> None:
         """End a multipart upload without an object; one that is gone already is as good."""
@@ -133,8 +201,10 @@ class Store:
             try:
                 await self._client.abort_multipart_upload(Bucket=self.settings.bucket, Key=key, UploadId=upload_id)
             except ClientError as error:
-                if error.response["Error"]["Code"] != "NoSuchUpload":
+                if not is_gone(error):
                     raise
+            else:
+                self.metrics.aborts.inc()
 
     async def abort_lost(self, key: str, known: str | None = None) -> None:
         """Abort what S3 began for this key without our learning of it, its answer lost: all but the known one."""
@@ -190,6 +260,12 @@ class Store:
                 ) from error
         return ObjectInfo.from_s3(key, answer), answer["Body"]
 
+    @contextmanager
+    def signing(self, hook: Hook | None = None) -> "Iterator[S3Client]":
+        """The client that signs URLs for other clients; what it signs a put with goes by this hook."""
+        with store_errors(), calling(hook) if hook else nullcontext():
+            yield self._signer
+
     async def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is as good."""
         with store_errors():
@@ -217,7 +293,8 @@ class Store:
             BucketMissing: S3 says that there is none. An S3 that says nothing may still come up: that is only logged.
         """
         try:
-            await self._probe.head_bucket(Bucket=self.settings.bucket)
+            async with _client(self.settings, START_TIMEOUT, START_TIMEOUT, attempts=1) as client:
+                await client.head_bucket(Bucket=self.settings.bucket)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
                 raise BucketMissing(self.settings.bucket) from None
@@ -227,6 +304,7 @@ class Store:
 
     async def close(self) -> None:
         """Close the connections to S3."""
+        await self.undoing.close()
         await self._exits.aclose()
 
 
@@ -237,6 +315,11 @@ async def read_body(body: StreamingBody) -> AsyncIterator[bytes]:
             yield chunk
     finally:
         body.close()
+
+
+def is_gone(error: ClientError) -> bool:
+    """Whether S3 says that it has no such multipart upload, or has it no more."""
+    return error.response["Error"]["Code"] == "NoSuchUpload"
 
 
 @contextmanager
@@ -253,8 +336,8 @@ def calling(hook: Hook) -> Iterator[None]:
 
 
 @contextmanager
-def store_errors() -> Iterator[None]:
-    """Turn what boto raises into our errors."""
+def store_errors(silence: str = "S3 did not answer. Nothing was stored; try again later.") -> Iterator[None]:
+    """Turn what boto raises into our errors; `silence` is what to say of an S3 that does not answer."""
     try:
         yield
     except ClientError as error:
@@ -264,7 +347,7 @@ def store_errors() -> Iterator[None]:
     except (ParamValidationError, UnseekableStreamError):
         raise  # ours to mend: what was to be sent cannot be
     except BotoCoreError as error:
-        raise StoreUnavailable("S3 did not answer. Nothing was stored; try again later.") from error
+        raise StoreUnavailable(silence) from error
 
 
 async def _run_hook(**event: Any) -> None:
@@ -278,8 +361,15 @@ def _expect_nothing(request: Any, **_event: Any) -> None:
     request.headers.pop("Expect", None)
 
 
+async def _lasting_secret() -> str | None:
+    """The secret of the AWS credentials, where it is one that lasts: that of a role is another for each process."""
+    credentials = await cast("Any", aioboto3.Session()).get_credentials()
+    frozen = await credentials.get_frozen_credentials() if credentials else None
+    return frozen.secret_key if frozen and not frozen.token else None
+
+
 def _client(
-    settings: Settings, connect_timeout: float, read_timeout: float, attempts: int
+    settings: Settings, connect_timeout: float, read_timeout: float, attempts: int, endpoint_url: str | None = None
 ) -> "AbstractAsyncContextManager[S3Client]":
     config = AioConfig(
         connect_timeout=connect_timeout,
@@ -288,10 +378,17 @@ def _client(
         max_pool_connections=settings.max_concurrent * settings.parts_in_flight,
         # We give a CRC-32 with every body, so boto need not read it once more to sign it, on the event loop at that.
         s3={"payload_signing_enabled": False},
+        # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
+        signature_version="s3v4",
+        # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
+        user_agent=f"handoff aioboto3/{aioboto3.__version__}",
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    session = aioboto3.Session()
+    try:
+        session = aioboto3.Session()
+    except ProfileNotFound:
+        raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
     for operation in ("PutObject", "UploadPart"):
         session.events.register(f"before-send.s3.{operation}", _expect_nothing)
-    return session.client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
+    return session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config)

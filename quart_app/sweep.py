@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from handoff.errors import BucketMissing, UploadError
+from handoff.errors import BucketMissing, SettingsError, UploadError
 from handoff.settings import misspelt
 from handoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Age, choose, reason
 from quart_app.store import Store
@@ -27,7 +27,7 @@ def sweep_command(store: Store) -> click.Command:
             click.echo(f"quart_app: {name} is no setting; was {meant} meant?", err=True)
         try:
             done = asyncio.run(_with_open_store(store, older_than, abort=abort))
-        except (BucketMissing, UploadError) as error:
+        except (BucketMissing, SettingsError, UploadError) as error:
             raise click.ClickException(reason(error)) from None
         context.exit(0 if done else 1)
 

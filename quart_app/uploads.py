@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What is digested on the event loop: in a tenth of a millisecond, and a thread would take longer to be asked.
+INLINE_BYTES = 64 * 1024
 #: How long undoing may take, in seconds, whatever S3 does.
 UNDO_SECONDS = 15.0
 
@@ -102,8 +104,11 @@ class Batch:
             first = await anext(parts)
             if first.last:
                 digest = Digest()
-                crc32 = await asyncio.to_thread(digest.update, first.chunks)
-                await self._put(incoming, first.open(), digest, crc32)
+                if first.size > INLINE_BYTES:
+                    crc32 = await asyncio.to_thread(digest.update, first.chunks)
+                else:
+                    crc32 = digest.update(first.chunks)
+                await self._put(incoming, first, digest, crc32)
             else:
                 upload = MultipartUpload(self._store, incoming)
                 self._uploads.append(upload)
@@ -111,10 +116,10 @@ class Batch:
                 del first  # or it would be held in memory for as long as the upload takes
                 await upload.send(all_parts, self._hook)
 
-    async def _put(self, incoming: Incoming, body: IO[bytes], digest: Digest, crc32: int) -> None:
+    async def _put(self, incoming: Incoming, file: IO[bytes] | Part, digest: Digest, crc32: int) -> None:
         upload = SinglePut(self._store, incoming, digest)
         self._uploads.append(upload)
-        await upload.send(body, crc32, self._hook)
+        await upload.send(file, crc32, self._hook)
 
     async def complete(self) -> list[Stored]:
         """Make the files visible in S3, in the order they were sent, and see that it has all of each.
@@ -138,9 +143,10 @@ class Batch:
     async def _undo(self) -> None:
         try:
             async with asyncio.timeout(UNDO_SECONDS):
-                await asyncio.gather(*(undo(upload, self._way.request_id) for upload in self._uploads))
+                await asyncio.gather(*(undo(upload, self._store, self._way.request_id) for upload in self._uploads))
         except TimeoutError:
-            logger.error("request %s: an upload could not be undone in time", self._way.request_id)  # noqa: TRY400 - likewise
+            self._store.metrics.undo_failures.inc()
+            logger.error("an upload could not be undone in time")  # noqa: TRY400 - likewise
 
 
 class SinglePut:
@@ -153,12 +159,12 @@ class SinglePut:
         self._etag = ""
         self._begun = False
 
-    async def send(self, body: IO[bytes], crc32: int, hook: Hook) -> None:
+    async def send(self, file: IO[bytes] | Part, crc32: int, hook: Hook) -> None:
         """Put the file."""
         self._digest.check(self._incoming.promised)
         self._begun = True
         # A put that is cut off may be stored all the same, and after it was undone at that: so it is never cut off.
-        self._etag = await to_the_end(self._store.put(self._incoming, body, crc32, hook))
+        self._etag = await to_the_end(self._store.put(self._incoming, file, crc32, hook))
 
     async def complete(self) -> Stored:
         """Nothing is left to do: a put is visible at once."""
@@ -262,12 +268,17 @@ async def chain(first: list[Part], rest: AsyncIterator[Part]) -> AsyncIterator[P
         yield part
 
 
-async def undo(upload: SinglePut | MultipartUpload, request_id: str) -> None:
-    """Undo one upload; a store that does not answer cannot keep the others from being undone."""
+async def undo(upload: SinglePut | MultipartUpload, store: Store, request_id: str) -> None:
+    """Undo one upload, or have it undone later; a store that is away cannot keep the others from being undone."""
     try:
         await upload.undo()
     except (UploadError, BucketMissing) as error:
-        logger.error("request %s: an upload could not be undone: %s", request_id, error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        store.metrics.undo_failures.inc()
+        logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        store.undoing.later(upload.undo, request_id)
+    except asyncio.CancelledError:
+        store.undoing.later(upload.undo, request_id)
+        raise
 
 
 async def to_the_end[T](work: Coroutine[Any, Any, T]) -> T:

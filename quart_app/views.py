@@ -1,10 +1,11 @@
 """Routes: thin, they choose a hand-off and answer."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial, wraps
 from io import SEEK_END
 from typing import Any, cast
 
@@ -13,11 +14,12 @@ from quart import Blueprint, Response, current_app, jsonify
 from quart.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException
 
-from handoff import strategies
+from handoff import logs, strategies
 from handoff.causes import CAUSES, MAX_BYTES, report
 from handoff.digest import from_content_digest
 from handoff.errors import (
     PROBLEM_CONTENT_TYPE,
+    FileClosed,
     FileMissing,
     FileTooLarge,
     Internal,
@@ -29,11 +31,16 @@ from handoff.errors import (
     file_closed,
     from_http,
 )
-from handoff.form import DIGEST_HEADER, FileStart
+from handoff.explain import explanation
+from handoff.form import DIGEST_HEADER, FileStart, check_coding
 from handoff.http import REQUEST_ID_HEADER, Asked
 from handoff.keys import is_key, new_key
-from handoff.receipt import Incoming, Way
+from handoff.presigned import Upload, WantedReader, number
+from handoff.receipt import Incoming, Stored, Way
 from handoff.web import openapi
+from handoff.web.metrics import Metrics
+from quart_app import presigned
+from quart_app.admission import Admission
 from quart_app.causes import observe
 from quart_app.handoffs import OF_A_FILE, stream
 from quart_app.hooks import HOOKS
@@ -48,18 +55,48 @@ logger = logging.getLogger(__name__)
 routes = Blueprint("uploads", __name__)
 request = cast("Request", quart.request)
 
+type Answer = tuple[Response, int, dict[str, str]]
+type View = Callable[[str], Awaitable[Answer]]
+
+
+@contextmanager
+def counted(handoff: str, *, begins: bool = False) -> Iterator[None]:
+    """Have /metrics count an upload by how this block ends."""
+    try:
+        with metrics().upload(handoff, begins=begins):
+            yield
+    except asyncio.CancelledError:
+        logger.info("abandoned: the client has left")
+        raise
+
+
+def measured(view: View) -> View:
+    """A view that takes an upload by the hand-off in its path: /metrics counts it."""
+
+    @wraps(view)
+    async def measured_view(handoff: str = strategies.DEFAULT_HANDOFF) -> Answer:
+        with counted(handoff):
+            return await view(handoff)
+
+    return measured_view
+
+
+@routes.before_app_request
+async def begin() -> None:
+    """Put the request's id on every line that is logged from here on."""
+    logs.bind(request.request_id)
+
 
 @routes.post("/uploads")
 @routes.post("/uploads/<handoff>")
-async def upload(handoff: str = strategies.DEFAULT_HANDOFF) -> tuple[Response, int, dict[str, str]]:
+@measured
+async def upload(handoff: str) -> Answer:
     """Store the files of the form by this hand-off, with the hook that the query names."""
-    hook = request.args.get("hook", strategies.DEFAULT_HOOK)
     if handoff not in strategies.HANDOFFS:
         raise UnknownHandoff(f"There is no hand-off '{handoff}'; there are {', '.join(strategies.HANDOFFS)}.")
-    if hook not in HOOKS:
-        raise UnknownHook(f"There is no hook '{hook}'; there are {', '.join(HOOKS)}.")
+    hook = wanted_hook()
     way = Way(FRAMEWORK, handoff, hook, request.request_id)
-    async with shutdown().upload(), Batch(store(), way, HOOKS[hook]()) as batch:
+    async with admitted(), Batch(store(), way, HOOKS[hook]()) as batch:
         if handoff == "stream":
             await send_stream(batch)
         else:
@@ -67,9 +104,7 @@ async def upload(handoff: str = strategies.DEFAULT_HANDOFF) -> tuple[Response, i
         if not batch:
             raise FileMissing("Send the file in a form field named 'file', with a filename.")
         stored = await batch.complete()
-    elapsed = time.perf_counter() - request.arrived
-    receipts = [way.receipt(one, elapsed).as_json() for one in stored]
-    return jsonify(receipts=receipts), 201, {"Location": f"/objects/{stored[0].incoming.key}"}
+    return receipts(way, stored)
 
 
 async def send_stream(batch: Batch) -> None:
@@ -85,19 +120,55 @@ async def send_files(batch: Batch, way: Way) -> None:
             await OF_A_FILE[way.handoff](file, partial(batch.upload, incoming(describe(file))))
 
 
+@routes.post("/uploads/presigned")
+async def presign() -> Answer:
+    """The URL, or the first of them, by which the client may send the file that it describes to S3 itself."""
+    with counted("presigned", begins=True):
+        hook = wanted_hook()
+        check_coding(request.coding)
+        wanted = WantedReader(request.mimetype, store().settings.limits)
+        async with admitted(), aclosing(request.chunks()) as body:
+            async for chunk in body:
+                wanted.receive(chunk)
+        way = Way(FRAMEWORK, "presigned", hook, request.request_id)
+        given = await presigned.begin(store(), wanted.finish(), way, HOOKS[hook]())
+        return jsonify(given), 201, {"Location": f"/objects/{given['key']}"}
+
+
+@routes.get("/uploads/presigned/<path:key>/parts")
+async def presign_parts(key: str) -> Response:
+    """The URLs of the parts that follow part `after`."""
+    after = number(request.args.get("after"), 0)
+    upload = presigned_upload(key)
+    if upload is None:
+        raise ObjectMissing("Name the upload by upload_id, size and signature, as its 'next' does.")
+    return jsonify(await presigned.give_parts(store(), upload, after))
+
+
+@routes.post("/uploads/presigned/<path:key>/complete")
+async def complete(key: str) -> Answer:
+    """Read back what the client has sent to S3; it is an upload only if it is what was promised."""
+    with counted("presigned"):
+        upload = presigned_upload(key)
+        async with admitted():
+            stored, promise = await presigned.complete(store(), key, upload)
+        return receipts(Way(FRAMEWORK, "presigned", promise.hook, promise.request_id), [stored])
+
+
 @routes.post("/causes/<cause>")
 async def show_cause(cause: str) -> Response:
     """Run the view that fails by this cause on the file that was sent, and tell what was seen."""
     if cause not in CAUSES:
         raise UnknownCause(f"There is no cause '{cause}'; there are {', '.join(CAUSES)}.")
-    file = (await request.files).get("file")
-    if file is None:
-        raise FileMissing("Send the file in a form field named 'file', with a filename.")
-    if file.stream.seek(0, SEEK_END) > MAX_BYTES:
-        raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
-    file.stream.seek(0)
-    key = new_key(store().settings.key_prefix, file.filename or "")
-    seen = await observe(cause, file, store(), key, request.request_id)
+    async with admitted():
+        file = (await request.files).get("file")
+        if file is None:
+            raise FileMissing("Send the file in a form field named 'file', with a filename.")
+        if file.stream.seek(0, SEEK_END) > MAX_BYTES:
+            raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
+        file.stream.seek(0)
+        key = new_key(store().settings.key_prefix, file.filename or "")
+        seen = await observe(cause, file, store(), key, request.request_id)
     return jsonify(report(cause, FRAMEWORK, request.request_id, seen.error, seen.closing).as_json())
 
 
@@ -139,9 +210,17 @@ async def healthz() -> Response:
 
 @routes.get("/readyz")
 async def readyz() -> Response:
-    """S3 answers for our bucket, within a second."""
+    """S3 answers for our bucket, within a second, and the process is not about to end."""
+    shutdown().check_ready()
     await store().ready()
     return jsonify(status="ready")
+
+
+@routes.get("/metrics")
+async def get_metrics() -> Response:
+    """What this app has done so far, in numbers, for Prometheus."""
+    text, content_type = await asyncio.to_thread(metrics().render, request.headers.get("Accept", ""))
+    return Response(text, content_type=content_type)
 
 
 @routes.get("/openapi.json")
@@ -158,34 +237,39 @@ async def add_request_id(response: Response) -> Response:
 
 
 @routes.app_errorhandler(UploadError)
-async def answer_error(error: UploadError) -> tuple[Response, int, dict[str, str]]:
+async def answer_error(error: UploadError) -> Answer:
     """An error of ours as problem details."""
-    if error.status >= Internal.status:
-        logger.error(
-            "request %s: %s: %s",
-            request.request_id,
-            error.code,
-            error.__cause__ or error.detail,
-            exc_info=error.__cause__ if isinstance(error, Internal) else None,
-        )
+    logger.log(
+        logging.ERROR if error.status >= Internal.status else logging.INFO,
+        "%s: %s",
+        error.code,
+        error.detail if isinstance(error, FileClosed) else error.__cause__ or error.detail,
+        exc_info=error.__cause__ if isinstance(error, Internal) else None,
+        extra={"code": error.code, "status": error.status},
+    )
     response = jsonify(error.problem(request.request_id))
     response.content_type = PROBLEM_CONTENT_TYPE
     return response, error.status, error.headers
 
 
 @routes.app_errorhandler(HTTPException)
-async def answer_http_error(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
+async def answer_http_error(error: HTTPException) -> Answer:
     """An error of Quart's own, such as its router's 404, as problem details."""
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     return await answer_error(from_http(error.code or Internal.status, error.name, error.description or "", headers))
 
 
 @routes.app_errorhandler(Exception)
-async def answer_fault(error: Exception) -> tuple[Response, int, dict[str, str]]:
+async def answer_fault(error: Exception) -> Answer:
     """Anything else is our fault: the log has it, the client gets its request's id."""
     fault = Internal("The log has more under this request's id.")
     fault.__cause__ = error
     return await answer_error(fault)
+
+
+def metrics() -> Metrics:
+    """The app's numbers."""
+    return store().metrics
 
 
 def store() -> Store:
@@ -196,6 +280,41 @@ def store() -> Store:
 def shutdown() -> Shutdown:
     """The app's end."""
     return cast("Shutdown", current_app.extensions["handoff.shutdown"])
+
+
+@asynccontextmanager
+async def admitted() -> AsyncIterator[None]:
+    """One of the uploads that run at once, until it is over or its time is up: for every view that moves a file.
+
+    Raises:
+        Overloaded: this process takes no more now; before any of the request's body was read.
+    """
+    admission = cast("Admission", current_app.extensions["handoff.admission"])
+    async with shutdown().upload(), admission.place():
+        yield
+
+
+def wanted_hook() -> str:
+    """The hook that the query names."""
+    hook = request.args.get("hook", strategies.DEFAULT_HOOK)
+    if hook not in HOOKS:
+        raise UnknownHook(f"There is no hook '{hook}'; there are {', '.join(HOOKS)}.")
+    return hook
+
+
+def receipts(way: Way, stored: list[Stored]) -> Answer:
+    """The answer to an upload."""
+    elapsed = time.perf_counter() - request.arrived
+    metrics().count_files(way.handoff, [one.size for one in stored])
+    logger.info("stored", extra=way.summary(stored, elapsed))
+    told = [way.receipt(one, elapsed).as_json() for one in stored]
+    return jsonify(receipts=told), 201, {"Location": f"/objects/{stored[0].incoming.key}"}
+
+
+def presigned_upload(key: str) -> Upload | None:
+    """The multipart upload that the query names, if it names one."""
+    check_key(key)
+    return Upload.of(store().seal, key, request.args, store().settings.limits)
 
 
 def check_key(key: str) -> None:
@@ -230,5 +349,5 @@ def explained(file: FileStorage, way: Way) -> Iterator[None]:
         raise
     except Exception as error:
         if file.stream.closed:
-            raise file_closed(way.handoff, way.hook) from error
+            raise file_closed(way.handoff, way.hook, explanation(error)) from error
         raise

@@ -11,9 +11,13 @@ from handoff.digest import SHA256_PATTERN, Digest, to_content_digest
 from handoff.errors import (
     PROBLEM_CONTENT_TYPE,
     RETRY_AFTER_SECONDS,
+    BodyTooLarge,
+    DigestMalformed,
     DigestMismatch,
     FileClosed,
+    FileTooLarge,
     FormError,
+    FormMalformed,
     Internal,
     MethodNotAllowed,
     NotFound,
@@ -21,17 +25,20 @@ from handoff.errors import (
     Overloaded,
     PreconditionFailed,
     RangeNotSatisfiable,
+    RequestTimedOut,
+    SizeMismatch,
     StoreRejected,
     StoreUnavailable,
     UnknownCause,
     UnknownHandoff,
     UnknownHook,
+    UnsupportedMediaType,
     UploadError,
 )
 from handoff.form import DIGEST_FIELD, DIGEST_HEADER
 from handoff.http import CACHE_CONTROL, CONTENT_SECURITY_POLICY, REQUEST_ID_HEADER, REQUEST_ID_PATTERN
 from handoff.keys import content_disposition
-from handoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK
+from handoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FORM_HANDOFFS
 from handoff.web.schemas import (
     ERRORS,
     ETAG,
@@ -43,6 +50,7 @@ from handoff.web.schemas import (
     closed,
     count,
     items,
+    presigned_examples,
     problem_example,
     receipts_example,
     refer,
@@ -65,12 +73,16 @@ Takes `multipart/form-data` and puts its files into S3, by every way of handing 
 - What is no HTTP at all, such as a broken request line, is answered by the server before the app, in its own words.
 """
 
-FORM_ERRORS = tuple(error for error in ERRORS.values() if issubclass(error, FormError))
+#: What a form may be refused for.
+FORM_ERRORS = tuple(
+    error for error in ERRORS.values() if issubclass(error, FormError) and not issubclass(error, SizeMismatch)
+)
 STORE_ERRORS = (Internal, StoreRejected, StoreUnavailable)
 
 #: The headers that come with an error beside the request's id.
 ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
     MethodNotAllowed: ("Allow",),
+    UnsupportedMediaType: ("Accept-Encoding",),
     RangeNotSatisfiable: ("Content-Range",),
     StoreUnavailable: ("Retry-After",),
     Overloaded: ("Retry-After",),
@@ -85,6 +97,12 @@ OBJECT_HEADERS = (
     "Content-Security-Policy",
     "Cache-Control",
 )
+#: One series of `/metrics`, as it looks before the first upload.
+METRICS = """\
+# HELP handoff_uploads_in_flight Uploads that have begun and not ended.
+# TYPE handoff_uploads_in_flight gauge
+handoff_uploads_in_flight 0.0
+"""
 PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 
 
@@ -129,6 +147,9 @@ def _paths() -> Node:
             "parameters": _use("RequestId", "Handoff"),
             "post": _upload("uploadBy", UnknownHandoff, NotFound),
         },
+        "/uploads/presigned": {"parameters": _use("RequestId"), "post": _presign()},
+        "/uploads/presigned/{key}/parts": _presign_parts(),
+        "/uploads/presigned/{key}/complete": {"parameters": _use("RequestId", "Key"), "post": _complete()},
         "/causes/{cause}": {"parameters": _use("RequestId", "Cause"), "post": _show_cause()},
         "/objects/{key}": {
             "parameters": _use("RequestId", "Key"),
@@ -145,10 +166,12 @@ def _paths() -> Node:
         "/healthz": _about("getHealth", "Whether the process answers", *_status("ok")),
         "/readyz": _about(
             "getReadiness",
-            "Whether S3 answers for the bucket, within a second",
+            "Whether S3 answers for the bucket, within a second, and the process is not about to end",
             *_status("ready"),
             StoreUnavailable,
+            Overloaded,
         ),
+        "/metrics": _get_metrics(),
         "/openapi.json": _about(
             "getOpenapi",
             "This document",
@@ -159,8 +182,6 @@ def _paths() -> Node:
 
 
 def _upload(name: str, *errors: type[UploadError]) -> Node:
-    key = {"key": "$response.body#/receipts/0/key"}
-    links = {then: {"operationId": then, "parameters": key} for then in ("getObject", "headObject", "deleteObject")}
     return {
         "operationId": name,
         "tags": ["uploads"],
@@ -170,11 +191,81 @@ def _upload(name: str, *errors: type[UploadError]) -> Node:
         "parameters": _use("Hook"),
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": {
-            "201": {
-                **_json("Every file is in S3.", refer("Receipts"), {"receipts": receipts_example()}, "Location"),
-                "links": links,
-            },
+            "201": _receipts("Every file is in S3."),
             **_problems(*FORM_ERRORS, *errors, UnknownHook, FileClosed, *STORE_ERRORS, Overloaded),
+        },
+    }
+
+
+def _receipts(description: str) -> Node:
+    key = {"key": "$response.body#/receipts/0/key"}
+    links = {then: {"operationId": then, "parameters": key} for then in ("getObject", "headObject", "deleteObject")}
+    answer = _json(description, refer("Receipts"), {"receipts": receipts_example()}, "Location")
+    return answer | {"links": links}
+
+
+def _presign() -> Node:
+    wanted, given = presigned_examples()
+    return {
+        "operationId": "presign",
+        "tags": ["uploads"],
+        "summary": "Ask for the URLs by which a file may be sent to S3 itself",
+        "description": "A file of one part gets one URL, and the headers that it must be sent with, exactly. A larger "
+        "one gets a URL for each part, in pages. When all is sent, `complete` is to be called.",
+        "parameters": _use("Hook"),
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": refer("Wanted"), "examples": {"file": {"value": wanted}}}},
+        },
+        "responses": {
+            "201": _json("Nothing is stored yet.", refer("Presigned"), given, "Location"),
+            **_problems(
+                FormMalformed,
+                DigestMalformed,
+                UnknownHook,
+                RequestTimedOut,
+                BodyTooLarge,
+                FileTooLarge,
+                UnsupportedMediaType,
+                *STORE_ERRORS,
+                Overloaded,
+            ),
+        },
+    }
+
+
+def _presign_parts() -> Node:
+    parts = {"parts": presigned_examples()[1]["parts"]}
+    get: Node = {
+        "operationId": "getPresignedParts",
+        "tags": ["uploads"],
+        "summary": "The URLs of the next parts, or of the same ones anew",
+        "parameters": _use("UploadId", "Size", "Signature", "After"),
+        "responses": {
+            "200": _json("One page of them.", refer("PresignedParts"), parts),
+            **_problems(ObjectMissing, NotFound, *STORE_ERRORS),
+        },
+    }
+    head = get | {
+        "operationId": "headPresignedParts",
+        "summary": f"{get['summary']}: the headers alone",
+        "responses": _without_content(get["responses"]),
+    }
+    return {"parameters": _use("RequestId", "Key"), "get": get, "head": head}
+
+
+def _complete() -> Node:
+    upload = [parameter | {"required": False} for parameter in (_upload_id(), _size(), _signature())]
+    return {
+        "operationId": "completePresigned",
+        "tags": ["uploads"],
+        "summary": "Read back what was sent to S3",
+        "description": "It is removed if it is not what was promised. The receipt names the request that gave the URL. "
+        "The query, of an upload in parts, is the one that `complete` was given with.",
+        "parameters": upload,
+        "responses": {
+            "201": _receipts("What was promised is in S3."),
+            **_problems(ObjectMissing, NotFound, SizeMismatch, DigestMismatch, *STORE_ERRORS, Overloaded),
         },
     }
 
@@ -189,7 +280,7 @@ def _show_cause() -> Node:
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": {
             "200": _json("What became of the file.", refer("Report"), report_examples()),
-            **_problems(*errors, UnknownCause, NotFound, *STORE_ERRORS),
+            **_problems(*errors, UnknownCause, NotFound, *STORE_ERRORS, Overloaded),
         },
     }
 
@@ -256,6 +347,16 @@ def _about(name: str, summary: str, schema: Node, example: Node, *errors: type[U
         "responses": _without_content(get["responses"]),
     }
     return {"parameters": _use("RequestId"), "get": get, "head": head}
+
+
+def _get_metrics() -> Node:
+    path = _about("getMetrics", "What this app has done so far, in numbers, for Prometheus", {}, {})
+    body = {"schema": {"type": "string"}, "examples": {"text": {"value": METRICS}}}
+    description = "Every series and its value, in the text format that `Accept` asks for."
+    content = {"text/plain": body, "application/openmetrics-text": body}
+    path["get"]["responses"]["200"] = _answer(description) | {"content": content}
+    path["head"]["responses"]["200"] = _answer(description)
+    return path
 
 
 def _status(word: str) -> tuple[Node, Node]:
@@ -366,7 +467,11 @@ def _parameters() -> Node:
             text("Kept if it has the form of a request id, replaced otherwise."),
             REQUEST_ID,
         ),
-        "Handoff": _parameter("path", "handoff", refer("Handoff"), DEFAULT_HANDOFF),
+        "Handoff": _parameter("path", "handoff", {"enum": FORM_HANDOFFS, **refer("Handoff")}, DEFAULT_HANDOFF),
+        "UploadId": _upload_id(),
+        "Size": _size(),
+        "Signature": _signature(),
+        "After": _parameter("query", "after", count("The part after which the page begins.") | {"default": 0}, 0),
         "Cause": _parameter("path", "cause", refer("Cause"), *CAUSES),
         "Hook": _parameter("query", "hook", refer("Hook") | {"default": DEFAULT_HOOK}, DEFAULT_HOOK),
         "Key": _parameter("path", "key", refer("Key"), KEY)
@@ -414,13 +519,27 @@ def _parameters() -> Node:
     }
 
 
-def _parameter(place: str, name: str, schema: Node, *examples: str) -> Node:
+def _upload_id() -> Node:
+    schema = text("S3's name of the upload in parts.", minLength=1)
+    return _parameter("query", "upload_id", schema, "an-upload") | {"required": True}
+
+
+def _size() -> Node:
+    return _parameter("query", "size", count("The file's size in bytes."), 20_000_000) | {"required": True}
+
+
+def _signature() -> Node:
+    schema = text("Our mark of key, upload_id and size; empty where the processes share no secret.")
+    return _parameter("query", "signature", schema, "a-signature") | {"required": True}
+
+
+def _parameter(place: str, name: str, schema: Node, *examples: str | int) -> Node:
     return {
         "name": name,
         "in": place,
         "required": place == "path",
         "schema": schema,
-        "examples": {example: {"value": example} for example in examples},
+        "examples": {str(example): {"value": example} for example in examples},
     }
 
 
@@ -428,9 +547,16 @@ def _headers() -> Node:
     digest = to_content_digest(receipts_example()["receipts"][0]["sha256"])
     return {
         REQUEST_ID_HEADER: _header(refer("RequestId"), REQUEST_ID),
-        "Location": _header(text("The first object.", format="uri-reference"), f"/objects/{KEY}"),
+        "Location": _header(
+            text("The first object; a presigned one is still to be sent.", format="uri-reference"), f"/objects/{KEY}"
+        ),
         "Retry-After": _header(count("Seconds after which to try again."), RETRY_AFTER_SECONDS),
         "Allow": _header(text("The methods that this address has."), "POST, OPTIONS"),
+        "Accept-Encoding": _header(
+            {"type": "string", "const": "identity", "description": "Where the body was compressed."},
+            "identity",
+            required=False,
+        ),
         "Content-Length": _header(count("Bytes of the body."), len(FILE)),
         "Content-Range": _header(
             text(

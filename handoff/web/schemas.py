@@ -1,6 +1,7 @@
 """The JSON that both apps send, as JSON Schema (2020-12), and one example of each, made by the code that sends it."""
 
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 from handoff import errors, strategies
@@ -9,8 +10,10 @@ from handoff.digest import SHA256_PATTERN, Digest
 from handoff.errors import FileClosed, FormError, UploadError
 from handoff.http import REQUEST_ID_PATTERN
 from handoff.keys import KEY_PATTERN
-from handoff.receipt import Incoming, Receipt, Stored, Way
-from handoff.settings import Settings
+from handoff.parts import PartSizes
+from handoff.presigned import Promise, Seal, Upload, expiry, parts_answer, put_answer, put_headers
+from handoff.receipt import REQUEST_ID_METADATA, Incoming, Receipt, Stored, Way
+from handoff.settings import MIB, Settings
 from handoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, Verdict
 
 #: A JSON object of the document.
@@ -96,6 +99,24 @@ def receipts_example() -> Node:
     return {"receipts": [way.receipt(stored, elapsed_seconds=0.0123).as_json()]}
 
 
+def presigned_examples() -> tuple[Node, dict[str, Node]]:
+    """A request for URLs, and what is answered to a file of one part and to one of three."""
+    sha256 = receipts_example()["receipts"][0]["sha256"]
+    wanted = {"filename": "hello.txt", "content_type": "text/plain", "size": len(FILE), "sha256": sha256}
+    incoming = Incoming(KEY, "hello.txt", "text/plain", sha256)
+    seal, until = Seal("an example's secret"), expiry(datetime(2026, 1, 31, 12, tzinfo=UTC), 900)
+    metadata = Promise(len(FILE), 1, sha256, DEFAULT_HOOK, REQUEST_ID).metadata(seal, incoming)
+    headers = put_headers(incoming, metadata | {REQUEST_ID_METADATA: REQUEST_ID}, sha256)
+    url = f"https://uploads.s3.eu-central-1.amazonaws.com/{KEY}?X-Amz-Algorithm=AWS4-HMAC-SHA256"
+    upload, sizes = Upload(KEY, "an-upload", 20_000_000), PartSizes(8 * MIB, 20_000_000)
+    page = upload.lengths(sizes, 0)
+    urls = [f"{url}&partNumber={number}" for number, _ in page]
+    return wanted, {
+        "put": put_answer(incoming, len(FILE), url, headers) | until,
+        "parts": parts_answer(seal, upload, page, urls, len(page)) | until,
+    }
+
+
 def report_examples() -> dict[str, Node]:
     """Two answers of `/causes`: the file was closed too early, or not."""
     closing = Closing(
@@ -139,6 +160,12 @@ def schemas() -> Node:
             "One receipt for each file of the form, in its order.", {"receipts": items(refer("Receipt"), minItems=1)}
         ),
         "Strategies": _strategies(),
+        "Wanted": _wanted(),
+        "Presigned": {
+            "description": "How a file is to be sent to S3: whole, or in parts.",
+            "oneOf": [refer("PresignedPut"), refer("PresignedParts")],
+        },
+        **_presigned(),
     }
 
 
@@ -178,6 +205,49 @@ def _report() -> Node:
         Report,
         {"cause": refer("Cause"), "framework": refer("Framework"), "request_id": refer("RequestId")},
     )
+
+
+def _wanted() -> Node:
+    return {
+        "type": "object",
+        "description": "The file that is to be sent; other members are passed over.",
+        "required": ["filename", "size", "sha256"],
+        "properties": {
+            "filename": text("What the file is called."),
+            "content_type": text(
+                "Its media type; application/octet-stream if there is none.", pattern=r"^(?:[a-z]+/[a-z0-9.+-]+)?$"
+            ),
+            "size": count("Bytes. More than a part, and it is sent in parts."),
+            "sha256": refer("Sha256"),
+        },
+    }
+
+
+def _presigned() -> Node:
+    common = {
+        "key": refer("Key"),
+        "size": count("Bytes of the file."),
+        "method": {"type": "string", "const": "PUT"},
+        "complete": text("What to POST to when all is sent.", format="uri-reference"),
+        "expires_at": text("Until when the URLs are good, and no longer than our own credentials.", format="date-time"),
+        "expires_in": count("Seconds until then."),
+    }
+    url = text("Where to send it; a secret, for whoever has it may send.", format="uri")
+    headers = {"type": "object", "additionalProperties": {"type": "string"}, "description": "To be sent exactly so."}
+    part = closed(
+        "A part: the bytes that follow those of the parts before it.",
+        {"number": {"type": "integer", "minimum": 1}, "size": count("Its bytes."), "url": url},
+    )
+    parts = {
+        "upload_id": text("S3's name of the upload."),
+        "parts": items(part),
+        "parts_total": count("How many parts there are in all."),
+        "next": {"type": ["string", "null"], "format": "uri-reference", "description": "Where the next page is."},
+    }
+    return {
+        "PresignedPut": closed("A file that one PUT sends.", common | {"url": url, "headers": headers}),
+        "PresignedParts": closed("One page of the parts of a file that is sent in parts.", common | parts),
+    }
 
 
 def _of_dataclass(sent: type[Receipt | Report], more: Node) -> Node:

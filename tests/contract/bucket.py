@@ -36,8 +36,12 @@ class Bucket:
 
     def stored_keys(self) -> set[str]:
         """The keys of all objects."""
+        return set(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """The size of each object, by its key."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
-        return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
+        return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}
 
     def unfinished(self) -> list[tuple[str, str]]:
         """The keys and ids of multipart uploads that were neither completed nor aborted."""
@@ -66,6 +70,10 @@ class Bucket:
         """The request that an object says it was stored by."""
         metadata = self._client.head_object(Bucket=self.name, Key=key)["Metadata"]
         return {name.lower(): value for name, value in metadata.items()}[REQUEST_ID_METADATA]
+
+    def sha256(self, key: str) -> str:
+        """The digest of an object's bytes as S3 gives them."""
+        return hashlib.sha256(self._client.get_object(Bucket=self.name, Key=key)["Body"].read()).hexdigest()
 
     def put(self, key: str, data: bytes) -> None:
         """Store an object that no app knows of."""

@@ -30,6 +30,12 @@ class Behaviour:
     takes_dots_in_keys: bool = True
     #: A put with `If-None-Match: *` does not replace an object.
     heeds_if_none_match: bool = True
+    #: A presigned URL is good for the headers that it was signed with, its length among them, its key, and its time.
+    binds_presigned_urls: bool = True
+    #: A put whose SHA-256 is not that of its `x-amz-checksum-sha256` is refused.
+    checks_sha256: bool = True
+    #: It takes rules for other origins by `PutBucketCors`, and answers a browser's preflight by them.
+    takes_cors_rules: bool = True
     #: A range of an object comes with 206, as well as with Content-Range.
     answers_ranges_with_206: bool = True
     #: A range of an object does not come with the checksum of the whole, which would not be that of the bytes given.
@@ -44,7 +50,7 @@ S3 = Behaviour()
 
 BEHAVIOURS = {
     # moto is made for tests of callers: it stores what it is given, and holds nobody to a signature or a checksum.
-    "moto": Behaviour(checks_signatures=False, checks_crc32=False),
+    "moto": Behaviour(checks_signatures=False, checks_crc32=False, binds_presigned_urls=False, checks_sha256=False),
     "rclone": Behaviour(
         checks_crc32=False,  # it keeps the CRC-32 as one more header of the object, and gives it back unread
         least_part_bytes=0,  # it writes the parts one after the other into one file: no size is too small for that
@@ -53,12 +59,15 @@ BEHAVIOURS = {
         lowercases_metadata_names=False,  # Go's net/http has every header in canonical form: Request-Id
         takes_dots_in_keys=False,  # a key is a file's path; one that would mean another file is refused
         heeds_if_none_match=False,  # not implemented
+        checks_sha256=False,  # likewise
+        takes_cors_rules=False,  # likewise; its answer to an upload lets every origin read it, its preflights none
         answers_ranges_with_206=False,  # gofakes3 gives the range with 200
         keeps_checksums_from_ranges=False,  # one more header of the object; so boto must not validate unasked
         serves_longer_suffixes=False,  # gofakes3: such a range begins before the first byte, so it is 416
     ),
     "swift": Behaviour(
         gives_checksums_back=False,  # s3api, its S3 middleware, checks a checksum and forgets it
+        takes_cors_rules=False,  # not implemented by s3api; Swift's own way is to set them on the container
     ),
 }
 

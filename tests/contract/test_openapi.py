@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 import schemathesis
 from contract.api import Api
@@ -25,6 +26,8 @@ from handoff.errors import (
     DigestMalformed,
     DigestMismatch,
     FileClosed,
+    FileTooLarge,
+    ObjectMissing,
     PreconditionFailed,
     RangeNotSatisfiable,
     UploadError,
@@ -63,8 +66,11 @@ def reached() -> Iterator[Reached]:
 def test_every_answer_is_as_described(app: Api, reached: Reached, case: Case[Any]) -> None:
     """Status, type, headers and body are documented ones; what is valid is taken, and what is not is refused."""
     key = name_a_stored_object(app, case)
+    unfinished = name_an_upload(app, case)
     answer = case.call(app.url)
     remember(app, answer, key)
+    if unfinished is not None:
+        abandon(app, unfinished)
     reached[app.url, case.operation.label].add(answer.status_code)
     case.validate_response(answer, excluded_checks=[check for check, excuses in EXCUSES if excuses(case, answer)])
 
@@ -97,15 +103,37 @@ def name_a_stored_object(app: Api, case: Case[Any]) -> str | None:
     """Where a valid key is asked for, ask for one that is there."""
     if "key" not in case.path_parameters or case.meta is None or case.meta.is_negative_at(ParameterLocation.PATH):
         return None
-    key = str(app.upload_file(FILE).json()["receipts"][0]["key"])
+    if case.path.endswith("/parts"):
+        return None  # a key of name_an_upload
+    handoff = "presigned" if "/presigned/" in case.path else "read_early"
+    key = str(app.upload_file(FILE, handoff).json()["receipts"][0]["key"])
     case.path_parameters["key"] = quote(key, safe="")
     return key
 
 
+def name_an_upload(app: Api, case: Case[Any]) -> dict[str, Any] | None:
+    """Where the parts of a presigned upload are asked for by a valid request, ask for those of one that was begun."""
+    if not case.path.endswith("/parts") or case.meta is None or case.meta.generation.mode.is_negative:
+        return None
+    given: dict[str, Any] = app.presign(bytes(app.limits["part_bytes"] + 1)).json()
+    query = httpx.URL(given["complete"]).params
+    case.path_parameters["key"] = quote(given["key"], safe="")
+    case.query.update({name: query[name] for name in ("upload_id", "size", "signature")})
+    return given
+
+
+def abandon(app: Api, given: dict[str, Any]) -> None:
+    """End an upload in parts of which none was sent."""
+    assert app.send("POST", given["complete"]).status_code == 422
+
+
 def remember(app: Api, answer: Response, key: str | None) -> None:
-    """Note what is stored and what is not any more."""
+    """Note what is stored and what is not any more; end what is still to be sent."""
     if answer.status_code == 201:
-        app.stored |= {receipt["key"] for receipt in json.loads(answer.content)["receipts"]}
+        said = json.loads(answer.content)
+        app.stored |= {receipt["key"] for receipt in said.get("receipts", [])}
+        if "upload_id" in said:
+            abandon(app, said)
     if answer.status_code == 204 and key is not None:
         app.stored.remove(key)
 
@@ -150,9 +178,21 @@ def means_another_object(case: Case[Any], answer: Response) -> bool:
     return answer.status_code == PreconditionFailed.status and bool(said)
 
 
+def asks_for_too_much(case: Case[Any], answer: Response) -> bool:
+    """The file that is to be sent is larger than this app takes: the document is the same for every limit."""
+    return case.path == "/uploads/presigned" and has_code(answer, FileTooLarge)
+
+
+def names_another_upload(case: Case[Any], answer: Response) -> bool:
+    """The query names an upload in parts that was never begun."""
+    return "/presigned/" in case.path and "upload_id" in case.query and has_code(answer, ObjectMissing)
+
+
 def has_code(answer: Response, error: type[UploadError]) -> bool:
     """Whether the answer is this error."""
-    return bool(answer.status_code == error.status and json.loads(answer.content)["code"] == error.code)
+    if answer.status_code != error.status:
+        return False
+    return not answer.content or bool(json.loads(answer.content)["code"] == error.code)  # HEAD has no words
 
 
 #: Why a valid request may be refused, or end in a 5xx: for each, the check that cannot know, and who can.
@@ -163,5 +203,7 @@ EXCUSES = [
     (positive_data_acceptance, promises_too_late),
     (positive_data_acceptance, asks_beyond_the_end),
     (positive_data_acceptance, has_the_object),
+    (positive_data_acceptance, asks_for_too_much),
+    (positive_data_acceptance, names_another_upload),
     (positive_data_acceptance, means_another_object),
 ]

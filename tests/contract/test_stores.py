@@ -1,14 +1,17 @@
 """The store itself, asked without an app: what store_differences.py says of it is so."""
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from botocore.exceptions import ClientError, FlexibleChecksumError
+from contract.api import TLS
 from contract.bucket import Bucket, md5
 from contract.store_differences import Behaviour
 
@@ -29,6 +32,13 @@ def key(bucket: Bucket) -> Iterator[str]:
     key = f"store/{uuid.uuid4().hex}"
     yield key
     bucket.delete(key)
+
+
+def test_a_presigned_url_is_good_for_its_time(s3: "S3Client", bucket: Bucket, key: str, behaviour: Behaviour) -> None:
+    """Signed for a second and used after two, a URL stores nothing."""
+    url = s3.generate_presigned_url("put_object", Params={"Bucket": bucket.name, "Key": key}, ExpiresIn=1)
+    time.sleep(2.1)
+    assert httpx.put(url, content=b"late", verify=TLS).is_success is not behaviour.binds_presigned_urls
 
 
 def refusal(call: Callable[..., Any], **arguments: Any) -> str | None:

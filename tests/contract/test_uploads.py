@@ -9,7 +9,7 @@ import pytest
 from contract.api import Api, check_problem, chunked, form, part
 from contract.bucket import Bucket
 
-from handoff.strategies import HANDOFFS
+from handoff.strategies import FORM_HANDOFFS
 
 MIB = 1024**2
 PART = 5 * MIB
@@ -40,7 +40,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_every_size_is_stored_whole(app: Api, bucket: Bucket, handoff: str, size: int) -> None:
     """A file of any allowed size is in S3 byte for byte, in as many parts as it needs."""
     data = os.urandom(size)
@@ -49,7 +49,7 @@ def test_every_size_is_stored_whole(app: Api, bucket: Bucket, handoff: str, size
     bucket.check_receipt(receipt, data)
 
 
-@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_an_empty_file_does_not_hold_up_the_next(app: Api, handoff: str) -> None:
     """The connection to S3 works after an empty file: the next one does not wait until a read times out."""
     app.upload_file(b"", handoff)
@@ -57,7 +57,7 @@ def test_an_empty_file_does_not_hold_up_the_next(app: Api, handoff: str) -> None
     assert receipt["elapsed_ms"] < 10_000  # UPLOAD_S3_READ_TIMEOUT is 20 s
 
 
-@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_a_body_without_a_declared_length_is_stored_whole(app: Api, bucket: Bucket, handoff: str) -> None:
     """A chunked body goes the same way as one with a Content-Length."""
     data = os.urandom(PART + 1)
@@ -95,7 +95,7 @@ def test_the_content_type_is_kept_if_it_is_one(app: Api, sent: str | None, kept:
     assert app.send("GET", f"/objects/{receipt['key']}").headers["Content-Type"] == kept
 
 
-@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_several_files_are_stored_in_order(app: Api, bucket: Bucket, handoff: str) -> None:
     """Each file under `file` gets a receipt, in the form's order; other fields and files are passed over."""
     files = [os.urandom(size) for size in (10, PART + 1, 0, 600_000)]
@@ -109,7 +109,7 @@ def test_several_files_are_stored_in_order(app: Api, bucket: Bucket, handoff: st
         bucket.check_receipt(receipt, data)
 
 
-@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_with_several_files_a_copied_hook_closes_the_ones_to_come(app: Api, handoff: str) -> None:
     """The hook of the first file's upload closes every file of the request, so all are lost; `stream` has none."""
     body = form(part("file", b"first", "1"), part("file", b"second", "2"))
@@ -131,7 +131,7 @@ def digest_header(data: bytes) -> str:
 
 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(PART + 1, id="multipart")])
-@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_a_kept_promise_is_stored(app: Api, bucket: Bucket, handoff: str, size: int) -> None:
     """A file whose digest was promised, by the field or by its own header, is stored if it is that file."""
     first, second = os.urandom(size), os.urandom(size)
@@ -144,7 +144,7 @@ def test_a_kept_promise_is_stored(app: Api, bucket: Bucket, handoff: str, size: 
 
 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(PART + 1, id="multipart")])
-@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_a_broken_promise_leaves_nothing(app: Api, handoff: str, size: int) -> None:
     """A file that is not the promised one is refused, and the files before it in the form are removed again."""
     data = os.urandom(size)

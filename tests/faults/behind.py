@@ -1,12 +1,12 @@
 """Both apps behind a proxy that is in front of a real store."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults.conftest import SETTINGS
 from faults.proxy import Proxy
+from faults.settings import SETTINGS
 
 from demo import stack, stores
 from demo.processes import ending
@@ -23,8 +23,11 @@ class Behind:
 
 
 @contextmanager
-def proxied(choice: str, folder: Path) -> Iterator[Behind]:
-    """Start them all for the block; `folder` is to be empty and is the apps' temporary one."""
+def proxied(choice: str, folder: Path, more: Mapping[str, str] | None = None) -> Iterator[Behind]:
+    """Start them all for the block, with these settings beside the suite's.
+
+    `folder` is to be empty and is the apps' temporary one.
+    """
     with (folder.parent / f"{folder.name}-store.log").open("w+b") as log:
         store = stores.start(choice, {}, log)
         assert store.server is not None
@@ -32,6 +35,6 @@ def proxied(choice: str, folder: Path) -> Iterator[Behind]:
             settings = Settings.from_env({"UPLOAD_BUCKET": SETTINGS["UPLOAD_BUCKET"]})
             stack.create_bucket(stack.Stack(store, settings, {}, [store.server]), log)
             with Proxy(store.endpoint_url) as proxy:
-                environ = SETTINGS | {**store.environ, "UPLOAD_S3": proxy.url, "TMPDIR": str(folder)}
+                environ = SETTINGS | {**(more or {}), **store.environ, "UPLOAD_S3": proxy.url, "TMPDIR": str(folder)}
                 with stack.running(environ, log_path=folder / "servers.log") as started:
                     yield Behind(proxy, started, store)

@@ -1,34 +1,80 @@
 """Both apps in front of a store that is not there, and the broken clients' tools."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from contract.bucket import Bucket
+from faults.app import App
+from faults.behind import Behind, proxied
+from faults.proxy import Proxy
+from faults.settings import SETTINGS
+from faults.watch import watched
 
 from demo import stack
 
-SETTINGS = {
-    "UPLOAD_S3": "moto",
-    "UPLOAD_BUCKET": "faults",
-    "UPLOAD_PART_BYTES": "5 MiB",
-    "UPLOAD_MAX_FILE_BYTES": "64 MiB",
-    "UPLOAD_IDLE_TIMEOUT": "1",
-    "UPLOAD_DRAIN_SECONDS": "2",
-    "UPLOAD_S3_CONNECT_TIMEOUT": "0.5",
-    "UPLOAD_S3_READ_TIMEOUT": "1",
-    "UPLOAD_S3_ATTEMPTS": "2",
-}
+FRAMEWORKS = ("flask", "quart")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of what is done over and over."""
     group = parser.getgroup("faults")
     group.addoption("--kills", type=int, default=100, help="how many clients are killed for each app, twice")
+    group.addoption("--overload-seconds", type=float, default=4.0, help="how long the overload lasts")
+    group.addoption("--restarts", type=int, default=20, help="how often each app is restarted under load")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest comes first: several processes run the others meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_restarts.py")
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
     """The store and both apps, for one module."""
     folder: Path = tmp_path_factory.mktemp("faults")
-    with stack.running(SETTINGS | {"TMPDIR": str(folder)}, log_path=folder / "servers.log") as started:
+    environ = SETTINGS | {"TMPDIR": str(folder)} | watched(tmp_path_factory.mktemp("watched"))
+    with stack.running(environ, log_path=folder / "servers.log") as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def both(running: stack.Stack) -> Iterator[dict[str, App]]:
+    """Both apps, each of which has done everything once."""
+    with closing(running.store.client()) as client:
+        bucket = Bucket(client, SETTINGS["UPLOAD_BUCKET"], running)
+        apps = {name: App(name, running, bucket) for name in FRAMEWORKS}
+        yield apps
+        for app in apps.values():
+            app.check_at_rest()
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def app(request: pytest.FixtureRequest, both: dict[str, App]) -> Iterator[App]:
+    """Each of the apps; after the test nothing is left of it, in S3 or in the process."""
+    app = both[request.param]
+    yield app
+    app.check_nothing_left()
+
+
+@pytest.fixture(scope="module")
+def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """A proxy in front of the store that the module names as STORE, and both apps behind it."""
+    with proxied(request.module.STORE, tmp_path_factory.mktemp("behind")) as behind:
+        yield behind
+
+
+@pytest.fixture
+def bucket(behind: Behind) -> Iterator[Bucket]:
+    """The bucket, asked past the proxy."""
+    with closing(behind.store.client()) as client:
+        yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
+
+
+@pytest.fixture
+def proxy(behind: Behind) -> Iterator[Proxy]:
+    """The proxy, which has seen no call before the test, and has nothing scripted after it."""
+    behind.proxy.calls.clear()
+    yield behind.proxy
+    behind.proxy.clear()

@@ -12,8 +12,8 @@ whoever reads slowly slows whoever sends. HTTP/1.1 without upgrades, and no TLS.
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from faults.script import (
     FlipRequestByte,
     Latency,
     LostAnswer,
+    Refuse,
     Reset,
     Script,
     Stall,
@@ -65,9 +66,10 @@ class Proxy:
         self._errors: list[Exception] = []
         self._cleared = asyncio.Event()
         self._closing = asyncio.Event()
-        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        # else the kernel reads megabytes ahead, and a client does not feel that we read no more
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
+        self._refusing = asyncio.Event()
+        self._refuse_seconds = 0.0
+        listener = listen(0)
+        self._port = listener.getsockname()[1]
         self.url = "http://{}:{}".format(*listener.getsockname())
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(listener,), name="fault proxy", daemon=True)
@@ -103,16 +105,20 @@ class Proxy:
     def _run(self, listener: socket.socket) -> None:
         asyncio.run(self._listen(listener), loop_factory=lambda: self._loop)
 
-    async def _listen(self, listener: socket.socket) -> None:
+    async def _listen(self, listener: socket.socket | None) -> None:
         self._loop.set_exception_handler(self._note_error)
-        server = await asyncio.start_server(self._serve, sock=listener)
-        await self._closing.wait()
-        server.close()
-        serving = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-        await server.wait_closed()
+        while not self._closing.is_set():
+            server = await asyncio.start_server(self._serve, sock=listener or listen(self._port))
+            await first_of(self._closing, self._refusing)
+            server.close()
+            await end(asyncio.all_tasks() - {asyncio.current_task()})
+            await server.wait_closed()
+            listener = None
+            if self._refusing.is_set():
+                self._refusing.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._refuse_seconds):
+                        await first_of(self._closing, self._cleared)
 
     def _note_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Keep what went wrong in serving a connection: asyncio would only log it."""
@@ -143,6 +149,10 @@ class Proxy:
         body = body_of(reader, head)
         match call.fault:
             case Reset(after=0):
+                raise Broken
+            case Refuse(seconds):
+                self._refuse_seconds = seconds
+                self._refusing.set()
                 raise Broken
             case Stall(after=0):
                 await self._stall()
@@ -213,6 +223,31 @@ class Proxy:
     async def _stall(self) -> None:
         await self._cleared.wait()
         raise Broken
+
+
+def listen(port: int) -> socket.socket:
+    """A listening socket on loopback; port 0 is any free one."""
+    listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+    # else the kernel reads megabytes ahead, and a client does not feel that we read no more
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
+    return listener
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait for any of them."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(waiting)
+
+
+async def end(tasks: Collection[asyncio.Task[Any] | None]) -> None:
+    """Cancel tasks and wait until they are over."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 def answer_in_place(call: Call, fault: Answer, method: str, client: asyncio.StreamWriter) -> bool:

@@ -40,6 +40,13 @@ class Reset:
 
 
 @dataclass(frozen=True)
+class Refuse:
+    """Nobody listens any more for so many seconds, or until cleared: all connections are reset, new ones refused."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Stall:
     """A black hole when so many bytes have passed: reads no more, answers nothing; reset when cleared or closed."""
 
@@ -105,7 +112,9 @@ class FlipAnswerByte:
     offset: int
 
 
-type Fault = Reset | Stall | Answer | LostAnswer | CutAnswer | Latency | Drip | FlipRequestByte | FlipAnswerByte
+type Fault = (
+    Reset | Refuse | Stall | Answer | LostAnswer | CutAnswer | Latency | Drip | FlipRequestByte | FlipAnswerByte
+)
 
 
 @dataclass
@@ -146,11 +155,14 @@ class Rule:
     first: int
     last: float
     part_number: int | None
+    key_end: str
     seen: int = 0
 
     def strikes(self, call: Call) -> bool:
         """Count a call, if it is one of this rule's, and say whether it gets the fault."""
         if self.operation not in (ANY, call.operation) or self.part_number not in (None, call.part_number):
+            return False
+        if not call.path.endswith(self.key_end):
             return False
         self.seen += 1
         return self.first <= self.seen <= self.last
@@ -169,11 +181,11 @@ class Script:
         fault: Fault,
         *,
         nth: int = 1,
-        times: int = 1,
         every: bool = False,
         part_number: int | None = None,
+        key_end: str = "",
     ) -> None:
-        """Break the nth call of an operation from now on, and as many in a row as `times` says, or `every` one.
+        """Break the nth call of an operation from now on, or `every` one from the nth on.
 
         Of several faults for one call, the one that was scripted first happens.
 
@@ -181,9 +193,9 @@ class Script:
             operation: by its name in boto3, or `ANY`.
             fault: what is to happen.
             nth: the first call to break, counted from 1; a client's second attempt is another call.
-            times: how many to break.
             every: break all from the nth on.
             part_number: count and break only calls for this part.
+            key_end: count and break only calls for keys that end so.
 
         Raises:
             ValueError: there is no such operation, so the fault would never happen.
@@ -191,7 +203,8 @@ class Script:
         if operation not in (ANY, OTHER, *OPERATIONS.values()):
             raise ValueError(f"no operation is named '{operation}'")
         with self._lock:
-            self._rules.append(Rule(operation, fault, nth, math.inf if every else nth + times - 1, part_number))
+            last = math.inf if every else nth
+            self._rules.append(Rule(operation, fault, nth, last, part_number, key_end))
 
     def fault_for(self, call: Call) -> Fault | None:
         """What is to befall a call that has come."""

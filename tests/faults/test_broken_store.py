@@ -1,4 +1,4 @@
-"""A store that breaks in the middle of a `stream` upload: the file is stored whole, or the client is told and none is.
+"""A store that breaks in the middle of an upload: the file is stored whole, or the client is told and none is.
 
 Each case is made to happen between the apps and a real S3 server by the proxy.
 """
@@ -12,38 +12,17 @@ from typing import Any
 import pytest
 from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
-from faults.behind import Behind, proxied
-from faults.conftest import SETTINGS
+from faults.behind import Behind
 from faults.proxy import Proxy
-from faults.script import Answer, Drip, Fault, FlipAnswerByte, Latency, LostAnswer, Reset, Stall, When
+from faults.script import Answer, CutAnswer, Drip, Fault, FlipAnswerByte, Latency, LostAnswer, Reset, Stall, When
+from faults.settings import SETTINGS
 
 from handoff.settings import MIB
 
 FRAMEWORKS = ("flask", "quart")
+STORE = "moto"
 #: Two parts and a byte.
 SIZE = 10 * MIB + 1
-
-
-@pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """A proxy in front of a real store, and both apps behind it."""
-    with proxied("moto", tmp_path_factory.mktemp("broken")) as behind:
-        yield behind
-
-
-@pytest.fixture
-def bucket(behind: Behind) -> Iterator[Bucket]:
-    """The bucket, asked past the proxy."""
-    with closing(behind.store.client()) as client:
-        yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
-
-
-@pytest.fixture
-def proxy(behind: Behind) -> Iterator[Proxy]:
-    """The proxy, which has seen no call before the test, and has nothing scripted after it."""
-    behind.proxy.calls.clear()
-    yield behind.proxy
-    behind.proxy.clear()
 
 
 @pytest.fixture(params=FRAMEWORKS)
@@ -128,7 +107,8 @@ def test_an_object_of_other_parts_is_no_upload(app: Api, bucket: Bucket, proxy: 
     body = form(part("file", os.urandom(SIZE), "name"))
     (receipt,) = app.upload(body, "/uploads/stream").json()["receipts"]
     bucket.check_and_empty({receipt["key"]})
-    proxy.on("complete_multipart_upload", FlipAnswerByte(etag_offset(behind, receipt["key"])))
+    digit = next(at for at, one in enumerate(receipt["etag"]) if one.isdecimal())  # flipped, it is another digit
+    proxy.on("complete_multipart_upload", FlipAnswerByte(etag_offset(behind, receipt["key"]) + digit))
     answer = app.upload(body, "/uploads/stream")
     assert "ETag" in check_problem(answer, 502, "store-rejected")["detail"]
     bucket.check_and_empty(set())
@@ -151,14 +131,36 @@ def etag_offset(behind: Behind, key: str) -> int:
     return answers[0].index(b"<ETag>") + len(b'<ETag>"')
 
 
-def test_a_store_that_is_gone_in_the_middle_is_told(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """If S3 cannot even be asked to undo it, the client has its answer, and a sweep would find what is left."""
-    proxy.on("upload_part", Reset(), every=True)
-    proxy.on("abort_multipart_upload", Reset(), every=True)
-    check_problem(app.upload(form(part("file", os.urandom(SIZE), "name")), "/uploads/stream"), 503, "store-unavailable")
-    ((key, upload_id),) = bucket.unfinished()
+@pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(SIZE, id="multipart")])
+def test_what_cannot_be_undone_at_once_is_undone_later(app: Api, bucket: Bucket, proxy: Proxy, size: int) -> None:
+    """The client has its answer, and when S3 can be asked again, nothing is left there."""
+    proxy.on("complete_multipart_upload" if size == SIZE else "put_object", LostAnswer(), every=True)
+    for undoing in ("abort_multipart_upload", "delete_object"):
+        proxy.on(undoing, Reset(), every=True)
+    answer = app.upload(form(part("file", os.urandom(size), "name")), "/uploads/stream")
+    check_problem(answer, 503, "store-unavailable")
+    (key,) = bucket.stored_keys()
     assert key.endswith("/name")
-    bucket.abort(key, upload_id)
+    proxy.clear()
+    bucket.check_and_empty(set())
+
+
+def test_a_completion_that_was_done_is_no_error(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """A store that knows a completed upload no more, when it is asked again after its answer was lost, has the file."""
+    proxy.on("complete_multipart_upload", LostAnswer())
+    proxy.on("complete_multipart_upload", Answer(404, "NoSuchUpload"), nth=2)
+    data = os.urandom(SIZE)
+    (receipt,) = app.upload(form(part("file", data, "name")), "/uploads/stream").json()["receipts"]
+    bucket.check_receipt(receipt, data)
+    bucket.check_and_empty({receipt["key"]})
+
+
+def test_an_upload_that_is_gone_is_an_error(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """A store that has no such upload, and no object either, has refused it: 502 store-rejected."""
+    proxy.on("complete_multipart_upload", Reset())
+    proxy.on("complete_multipart_upload", Answer(404, "NoSuchUpload"), nth=2)
+    answer = app.upload(form(part("file", os.urandom(SIZE), "name")), "/uploads/stream")
+    check_problem(answer, 502, "store-rejected")
     bucket.check_and_empty(set())
 
 
@@ -174,3 +176,60 @@ def test_nothing_is_asked_of_s3_for_a_form_without_a_file(app: Api, proxy: Proxy
     """A form that has only fields costs S3 nothing."""
     check_problem(app.upload(form(part("note", b"text")), "/uploads/stream"), 400, "file-missing")
     assert proxy.calls == []
+
+
+def sent(app: Api, proxy: Proxy, size: int) -> tuple[bytes, str]:
+    """A file that was sent to S3 by presigned URLs, and where it can be completed; the proxy has seen nothing yet."""
+    data = os.urandom(size)
+    given = app.presign(data).json()
+    app.send_to_s3(given, data)
+    proxy.calls.clear()
+    return data, given["complete"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault", "size"),
+    [
+        pytest.param("get_object", Answer(503, "SlowDown"), 100, id="a get is refused: too busy"),
+        pytest.param("get_object", Reset(), 100, id="a get is reset"),
+        pytest.param("get_object", CutAnswer(after=MIB), SIZE, id="the object is cut short"),
+        pytest.param("get_object", CutAnswer(after=MIB, reset=True), SIZE, id="the object is cut off"),
+        pytest.param("list_parts", Answer(500, "InternalError"), SIZE, id="the parts are not told"),
+        pytest.param("complete_multipart_upload", Answer(500, "InternalError"), SIZE, id="the parts are not joined"),
+        pytest.param("complete_multipart_upload", LostAnswer(), SIZE, id="they are, and the answer is lost"),
+    ],
+)
+def test_a_presigned_upload_can_be_completed_again(
+    app: Api, bucket: Bucket, proxy: Proxy, operation: str, fault: Fault, size: int
+) -> None:
+    """While S3 is broken the answer is 503, and nothing is removed; when it is not, the same call stores the file."""
+    data, complete = sent(app, proxy, size)
+    proxy.on(operation, fault, every=True)
+    check_problem(app.send("POST", complete), 503, "store-unavailable")
+    assert [call for call in proxy.calls if call.fault]
+    proxy.clear()
+    (receipt,) = app.send("POST", complete).json()["receipts"]
+    bucket.check_receipt(receipt, data)
+    bucket.check_and_empty({receipt["key"]})
+
+
+@pytest.mark.parametrize("fault", [LostAnswer(), Answer(500, "InternalError")], ids=["lost", "fails"])
+def test_a_presigned_upload_that_cannot_begin_leaves_nothing(
+    app: Api, bucket: Bucket, proxy: Proxy, fault: Fault
+) -> None:
+    """Without an upload in S3 there are no URLs, and what it began and did not say is aborted."""
+    proxy.on("create_multipart_upload", fault, every=True)
+    wanted = {"filename": "name", "size": SIZE, "sha256": "0" * 64}
+    check_problem(app.send("POST", "/uploads/presigned", json=wanted), 503, "store-unavailable")
+    bucket.check_and_empty(set())
+
+
+def test_a_presigned_upload_that_could_not_be_undone_is_when_s3_is_back(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """What S3 began, did not say and could not be asked about is aborted later."""
+    proxy.on("create_multipart_upload", LostAnswer(), every=True)
+    proxy.on("list_multipart_uploads", Reset(), every=True)
+    wanted = {"filename": "name", "size": SIZE, "sha256": "0" * 64}
+    check_problem(app.send("POST", "/uploads/presigned", json=wanted), 503, "store-unavailable")
+    assert bucket.unfinished()
+    proxy.clear()
+    bucket.check_and_empty(set())

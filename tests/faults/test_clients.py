@@ -1,157 +1,166 @@
-"""Clients that stop or go away in the middle of an upload."""
+"""Clients that go away, do not listen, or ask first, by raw sockets and by every hand-off."""
 
 import os
 import socket
+import struct
 import time
-from collections.abc import Iterator
-from contextlib import closing
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
-from contract.api import CONTENT_TYPE, form, part
-from contract.bucket import Bucket
+from contract.api import form, part
+from faults import raw
+from faults.app import LARGE, App, answers
+from faults.raw import CHUNKED, LAST_CHUNK, Answer, head, in_chunks, sent_in, whole
 
-from demo import stack
-from handoff.strategies import HANDOFFS
+from handoff.settings import MIB
 
-FRAMEWORKS = ("flask", "quart")
-SIZE = 5 * 1024**2 + 1
+DATA = os.urandom(LARGE)
+BODY = form(part("file", DATA, "name"))
+SMALL = form(part("file", b"small", "name"))
 #: When a client that does not wait leaves, in seconds: S3 is being written then.
 LEAVES_AFTER = 0.1
+CROWD = 40
 
 
-@pytest.fixture
-def bucket(running: stack.Stack) -> Iterator[Bucket]:
-    """The bucket, which must be empty after the test, with no upload unfinished and no file left open."""
-    client = running.store.client()
-    checked = Bucket(client, "faults", running)
-    yield checked
-    checked.check_and_empty(set())
-    client.close()
+# Those that go away.
 
 
-def connect(running: stack.Stack, framework: str) -> socket.socket:
-    """A bare connection to an app."""
-    url = urlsplit(running.apps[framework].url)
-    assert url.hostname is not None
-    return socket.create_connection((url.hostname, url.port or 80), timeout=30)
+@pytest.mark.parametrize("by_reset", [pytest.param(False, id="close"), pytest.param(True, id="reset")])
+@pytest.mark.parametrize("sent", [0, 50, LARGE // 2, len(BODY) - 1])
+def test_a_client_that_goes_away_leaves_nothing(app: App, sent: int, *, by_reset: bool) -> None:
+    """A connection that ends in the middle of the body leaves nothing in S3, and nothing in the process."""
+
+    def leave(handoff: str) -> None:
+        with app.connected() as connection:
+            connection.sendall(head(handoff, f"Content-Length: {len(BODY)}") + BODY[:sent])
+            if by_reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    app.by_each(leave)
 
 
-def head(length: int | None, handoff: str) -> bytes:
-    """A request's head: with a length, or chunked."""
-    framing = f"Content-Length: {length}" if length is not None else "Transfer-Encoding: chunked"
-    return (
-        f"POST /uploads/{handoff} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n{framing}\r\n\r\n"
-    ).encode()
-
-
-def read_answer(connection: socket.socket) -> bytes:
-    """Everything that comes until the app closes the connection, or says that it keeps it."""
-    answer = b""
-    while b"}" not in answer:
-        received = connection.recv(65536)
-        if not received:
-            break
-        answer += received
-    return answer
-
-
-@pytest.mark.parametrize("sent", [0, 100, SIZE // 2])
-@pytest.mark.parametrize("framing", ["declared", "chunked"])
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.usefixtures("bucket")
-def test_an_upload_that_stops_moving_is_answered(running: stack.Stack, framework: str, framing: str, sent: int) -> None:
-    """A body that stops arriving gets 408 request-timeout; one idle timeout later, not never."""
-    body = form(part("file", os.urandom(SIZE), "name"))
-    with closing(connect(running, framework)) as connection:
-        connection.sendall(head(len(body) if framing == "declared" else None, "temp_file"))
-        if sent:
-            connection.sendall(body[:sent] if framing == "declared" else b"%x\r\n%s\r\n" % (sent, body[:sent]))
-        answer = read_answer(connection)
-    assert answer.startswith(b"HTTP/1.1 408"), answer[:500]
-    assert b'"code":"request-timeout"' in answer.replace(b'": "', b'":"')
-
-
-@pytest.mark.parametrize(
-    "chunks",
-    [
-        pytest.param(b"zz\r\nabc\r\n", id="a size that is no number"),
-        pytest.param(b"3\r\nabcdef\r\n", id="a size too small"),
-    ],
-)
-@pytest.mark.usefixtures("bucket")
-def test_broken_chunks_are_a_broken_form(running: stack.Stack, chunks: bytes) -> None:
-    """Chunks that are none are the client's fault: 400 form-malformed on gunicorn; hypercorn answers them itself."""
-    for framework, code in (("flask", b"form-malformed"), ("quart", b"")):
-        with closing(connect(running, framework)) as connection:
-            connection.sendall(head(None, "temp_file") + chunks)
-            answer = read_answer(connection)
-        assert answer.startswith(b"HTTP/1.1 400"), answer[:300]
-        assert code in answer
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_an_upload_that_is_slow_but_moving_is_stored(running: stack.Stack, framework: str) -> None:
-    """A body that takes longer than the idle timeout as a whole, but never pauses that long, arrives."""
-    body = form(part("file", b"slow", "name"))
-    with closing(connect(running, framework)) as connection:
-        connection.sendall(head(len(body), "file"))
-        for start in range(0, len(body), 30):
-            connection.sendall(body[start : start + 30])
-            time.sleep(0.4)
-        answer = read_answer(connection)
-    assert answer.startswith(b"HTTP/1.1 201"), answer[:500]
-    with closing(running.store.client()) as client:
-        for entry in client.list_objects_v2(Bucket="faults")["Contents"]:
-            client.delete_object(Bucket="faults", Key=entry["Key"])
-
-
-@pytest.mark.parametrize("sent", [50, SIZE // 2, SIZE])
-@pytest.mark.parametrize("handoff", HANDOFFS)
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.usefixtures("bucket")
-def test_a_client_that_goes_away_leaves_nothing(running: stack.Stack, framework: str, handoff: str, sent: int) -> None:
-    """A connection closed in the middle of the body leaves no object, no unfinished upload, no open file."""
-    body = form(part("file", os.urandom(SIZE), "name"))
-    with closing(connect(running, framework)) as connection:
-        connection.sendall(head(len(body), handoff) + body[:sent])
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.usefixtures("bucket")
-def test_an_early_answer_waits_for_a_client_that_sends_on(running: stack.Stack, framework: str) -> None:
-    """A client that reads an early answer only when it has sent all, gets it all the same."""
-    body = bytes(16 * 1024**2)
-    for _ in range(20):
-        with closing(connect(running, framework)) as connection:
-            connection.sendall(head(len(body), "nonsense") + body)
-            assert read_answer(connection).startswith(b"HTTP/1.1 404")
-
-
-@pytest.mark.parametrize("handoff", HANDOFFS)
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_client_that_does_not_wait_for_the_answer(running: stack.Stack, framework: str, handoff: str) -> None:
+def test_a_client_that_does_not_wait_for_the_answer(app: App) -> None:
     """A client that sends all and leaves while S3 is being written leaves a whole object or none, nothing unfinished.
 
     Flask does not learn that it has gone, and stores the file; Quart is cancelled, wherever it is, and undoes it.
     """
-    data = os.urandom(3 * SIZE)
-    body = form(part("file", data, "name"))
-    with closing(running.store.client()) as client:
-        bucket = Bucket(client, "faults", running)
-        with closing(connect(running, framework)) as connection:
-            connection.sendall(head(len(body), handoff) + body)
+    data = 3 * DATA
+
+    def leave(handoff: str) -> None:
+        with app.connected() as connection:
+            connection.sendall(whole(handoff, form(part("file", data, "name"))))
             time.sleep(LEAVES_AFTER)
-        wait_until_quiet(bucket)
-        sizes = [entry["Size"] for entry in client.list_objects_v2(Bucket="faults").get("Contents", [])]
-        bucket.check_and_empty(bucket.stored_keys())
-    assert sizes in ([], [len(data)])
+
+    app.by_each(leave)
+    for size in app.stored_without_a_receipt():
+        assert size == len(data)
 
 
-def wait_until_quiet(bucket: Bucket) -> None:
-    """Wait until no upload has been under way for a second, as far as its file and its parts show."""
-    deadline, quiet_since = time.monotonic() + 30, time.monotonic()
-    while time.monotonic() < deadline and time.monotonic() - quiet_since < 1:
-        if bucket.unfinished() or bucket.new_open_files():
-            quiet_since = time.monotonic()
-        time.sleep(0.02)
+# Those that do not listen.
+
+#: Each with what makes of a hand-off the one that is asked for, what the body begins with, and the answer.
+ERRORS: dict[str, tuple[Callable[[str], str], bytes, int, str]] = {
+    "no such hand-off": (lambda _: "nonsense", SMALL[:-9], 404, "unknown-handoff"),
+    "a broken first part": (str, part(None, b""), 400, "form-malformed"),
+    "too many parts": (str, 101 * part("note", b"x"), 413, "too-many-parts"),
+    "a field that is too long": (str, part("note", 70_000 * b"x"), 413, "too-many-fields"),
+}
+
+
+@pytest.mark.parametrize("framing", ["declared", "chunked"])
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_early_answer_waits_for_a_client_that_sends_on(app: App, error: str, framing: str) -> None:
+    """A client that reads an early answer only when it has sent all, gets it all the same."""
+    name, beginning, status, code = ERRORS[error]
+    body = beginning + bytes(24 * MIB)
+
+    def talk_on(connection: socket.socket, handoff: str) -> Answer:
+        begin, frame = sent_in(framing, name(handoff), body)
+        connection.sendall(begin + frame(body) + (LAST_CHUNK if framing == "chunked" else b""))
+        return raw.read_answer(connection)
+
+    for answer in answers(app, talk_on):
+        assert (answer.status, answer.code) == (status, code)
+
+
+def test_a_body_that_is_too_long_is_answered_though_all_of_it_is_sent(app: App) -> None:
+    """What was refused for its length before it was read, is read all the same, to the end."""
+    length = 200 * MIB
+    block = bytes(MIB)
+
+    def talk_on(connection: socket.socket, handoff: str) -> Answer:
+        connection.sendall(head(handoff, f"Content-Length: {length}"))
+        for _ in range(length // len(block)):
+            connection.sendall(block)
+        return raw.read_answer(connection)
+
+    for answer in answers(app, talk_on):
+        assert (answer.status, answer.code) == (413, "body-too-large")
+
+
+# Those that ask first.
+
+
+def test_a_client_that_waits_to_be_asked_for_its_body_is(app: App) -> None:
+    """With Expect: 100-continue the body is asked for before it is sent."""
+
+    def wait(connection: socket.socket, handoff: str) -> Answer:
+        connection.sendall(head(handoff, f"Content-Length: {len(BODY)}", "Expect: 100-continue"))
+        assert connection.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 100"
+        while not connection.recv(4, socket.MSG_PEEK).startswith(b"\r\n\r\n"):
+            connection.recv(1)
+        connection.recv(4)
+        connection.sendall(BODY)
+        return raw.read_answer(connection)
+
+    for answer in answers(app, wait):
+        app.check_stored(answer, [DATA])
+
+
+def test_a_client_that_waits_in_vain_gets_the_error(app: App) -> None:
+    """An error that needs no body comes without one."""
+
+    def wait(connection: socket.socket, _handoff: str) -> Answer:
+        connection.sendall(head("nonsense", f"Content-Length: {len(BODY)}", "Expect: 100-continue"))
+        return raw.read_answer(connection)
+
+    for answer in answers(app, wait):
+        assert (answer.status, answer.code) == (404, "unknown-handoff")
+
+
+# All of them, again and again.
+
+
+def test_broken_clients_cost_no_memory(app: App) -> None:
+    """After every further round of them, Python holds what it held before it, but for a little."""
+    early = part(None, b"") + bytes(8 * MIB)
+
+    def break_off(handoff: str) -> None:
+        for request in (
+            head(handoff, f"Content-Length: {len(BODY)}") + BODY[:-1],
+            head(handoff, CHUNKED) + in_chunks(BODY)[: LARGE // 2],
+            whole(handoff, BODY[:-20] + bytes(20)),
+            whole(handoff, early),
+        ):
+            with app.connected() as connection:
+                raw.send(connection, request)
+
+    def rounds(number: int) -> int:
+        for _ in range(number):
+            app.by_each(break_off)
+        app.wait_until_at_rest()
+        return app.watch.memory()
+
+    rounds(1)
+    before = rounds(3)
+    assert rounds(6) - before < MIB
+
+
+def test_a_crowd_that_leaves_at_once_leaves_nothing(app: App) -> None:
+    """As many clients as gunicorn has threads, all gone at the same moment."""
+    with ExitStack() as exits, ThreadPoolExecutor(CROWD) as pool:
+        crowd = [exits.enter_context(app.connected()) for _ in range(CROWD)]
+        beginning = head("stream", f"Content-Length: {len(BODY)}") + BODY[: MIB // 2]
+        list(pool.map(lambda connection: connection.sendall(beginning), crowd))

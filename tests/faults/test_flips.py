@@ -8,38 +8,28 @@ from contextlib import closing
 import pytest
 from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
-from faults.behind import Behind, proxied
-from faults.conftest import SETTINGS
+from faults.behind import Behind
 from faults.proxy import Proxy
 from faults.script import OTHER, FlipRequestByte
 
 from handoff.settings import MIB
-from handoff.strategies import HANDOFFS
+from handoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
+STORE = "swift"
 SIZES = [pytest.param(1000, id="put"), pytest.param(5 * MIB + 1, id="multipart")]
 
 
-@pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """A proxy in front of Swift, and both apps behind it."""
-    with proxied("swift", tmp_path_factory.mktemp("flips")) as behind:
-        yield behind
-
-
-@pytest.fixture
-def bucket(behind: Behind) -> Iterator[Bucket]:
-    """The bucket, asked past the proxy, which must be empty after the test."""
-    with closing(behind.store.client()) as client:
-        checked = Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
-        yield checked
-        checked.check_and_empty(set())
+@pytest.fixture(autouse=True)
+def nothing_left(bucket: Bucket) -> Iterator[None]:
+    """After the test, the bucket is empty."""
+    yield
+    bucket.check_and_empty(set())
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-@pytest.mark.usefixtures("bucket")
 def test_a_byte_flipped_before_s3_is_refused(behind: Behind, name: str, handoff: str, size: int) -> None:
     """S3 compares the CRC-32 of every put and part, by every hand-off: 502 store-rejected, and nothing is left."""
     if size == 1000:
@@ -53,9 +43,8 @@ def test_a_byte_flipped_before_s3_is_refused(behind: Behind, name: str, handoff:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-@pytest.mark.usefixtures("bucket")
 def test_a_byte_flipped_before_the_app_breaks_the_promise(behind: Behind, name: str, handoff: str, size: int) -> None:
     """The promised digest is not that of what came, by every hand-off: 422 digest-mismatch, and nothing is left."""
     data = os.urandom(size)

@@ -11,7 +11,7 @@ from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
 
 from demo import stack
-from handoff.strategies import HANDOFFS
+from handoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 
@@ -38,7 +38,7 @@ def app(running_without_store: stack.Stack, framework: str) -> Iterator[Api]:
 
 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(5 * 1024**2 + 1, id="multipart")])
-@pytest.mark.parametrize("handoff", HANDOFFS)
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_upload_is_answered_in_time(app: Api, handoff: str, size: int) -> None:
     """503 store-unavailable with Retry-After, and no temporary file stays open."""

@@ -1,6 +1,7 @@
 """The null store: it takes and refuses what S3 would, keeps nothing but sizes, and can be slow."""
 
 import itertools
+import os
 import re
 import socket
 import subprocess
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from benchmarks.null_store import LARGEST_PART, SMALLEST_PART, NullStore, running
+from benchmarks.null_s3 import LARGEST_PART, SMALLEST_PART
+from benchmarks.null_store import NullStore, running
 from demo import stores
 from demo.processes import ROOT, python
 
@@ -90,6 +92,25 @@ def test_an_object_is_known_by_its_size_until_it_is_deleted(s3: "S3Client", stor
     assert refusal(lambda: s3.head_object(Bucket=BUCKET, Key=key)) == (404, "404")
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET, Prefix=key)
     assert key not in store.stats().objects
+
+
+def test_what_is_named_to_be_kept_can_be_read_back(s3: "S3Client", key: str) -> None:
+    """By its name alone, put at once or in parts, byte for byte, whole only; and it can be deleted."""
+    name = f"{key}/kept-{key}"
+    body = os.urandom(300_000)
+    s3.put_object(Bucket=BUCKET, Key=name, Body=body)
+    assert s3.get_object(Bucket=BUCKET, Key=name)["Body"].read() == body
+    assert refusal(lambda: s3.get_object(Bucket=BUCKET, Key=name, Range="bytes=0-1")) == (501, "NotImplemented")
+    upload_id = s3.create_multipart_upload(Bucket=BUCKET, Key=name)["UploadId"]
+    bodies = [os.urandom(SMALLEST_PART), b"", os.urandom(7)]
+    sent = []
+    for number, part_body in ((3, bodies[2]), (1, bodies[0])):
+        answer = s3.upload_part(Bucket=BUCKET, Key=name, UploadId=upload_id, PartNumber=number, Body=part_body)
+        sent.append((number, answer["ETag"]))
+    complete(s3, name, upload_id, sorted(sent))
+    assert s3.get_object(Bucket=BUCKET, Key=name)["Body"].read() == b"".join(bodies)
+    s3.delete_object(Bucket=BUCKET, Key=name)
+    assert refusal(lambda: s3.get_object(Bucket=BUCKET, Key=name)) == (404, "NoSuchKey")
 
 
 def test_no_etag_comes_twice(s3: "S3Client", key: str) -> None:

@@ -22,6 +22,7 @@ CASES = [
     pytest.param("UPLOAD_IDLE_TIMEOUT", "0", id="no time at all"),
     pytest.param("UPLOAD_BUCKET", "Not A Bucket", id="no bucket name"),
     pytest.param("UPLOAD_KEY_PREFIX", "/../", id="a prefix that climbs"),
+    pytest.param("AWS_PROFILE", "nobody", id="no such profile"),
 ]
 
 
@@ -77,6 +78,18 @@ def test_a_misspelt_setting_is_pointed_out(framework: str, empty_store: stores.S
     ended = run(serve_app(framework), environ)
     lines = own_lines(ended.stdout + ended.stderr)
     assert f"{framework}_app: UPLOAD_BUCKETS is no setting; was UPLOAD_BUCKET meant?" in lines
+
+
+@pytest.mark.parametrize("framework", COMMANDS)
+def test_a_missing_folder_for_numbers_stops_the_start_with_one_line(
+    framework: str, empty_store: stores.Store, tmp_path: Path
+) -> None:
+    """Processes that are to share their numbers in a folder need one."""
+    environ = {"UPLOAD_S3_ENDPOINT_URL": empty_store.endpoint_url, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "no")}
+    ended = run(serve_app(framework), environ)
+    assert ended.returncode not in {0, None}
+    (line,) = own_lines(ended.stdout + ended.stderr)
+    assert line.startswith(f"{framework}_app: PROMETHEUS_MULTIPROC_DIR is '{tmp_path / 'no'}'; it must be a folder ")
 
 
 @pytest.mark.parametrize("module", ["demo", "demo.serve"])

@@ -7,6 +7,7 @@ A row of settings is one setting: its variable, its default as one would write i
 import re
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ import handoff
 from handoff.errors import UploadError
 from handoff.settings import Settings, variable
 from handoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, verdict
+from handoff.web.metrics import OUTCOMES, Metrics
 
 README = Path(handoff.__file__).parent.parent / "README.md"
 ROW = re.compile(r"^\|\s*`(UPLOAD_\w+)`\s*\|\s*([^|]*?)\s*\|\s*([^|]*?)\s*\|", re.MULTILINE)
@@ -21,6 +23,8 @@ ROW = re.compile(r"^\|\s*`(UPLOAD_\w+)`\s*\|\s*([^|]*?)\s*\|\s*([^|]*?)\s*\|", r
 #: How a default is written that no environment variable could hold, by its field.
 WORDS = {
     "s3_endpoint_url": "none (AWS)",
+    "s3_public_endpoint_url": "the same",
+    "promise_secret": "that of the AWS credentials",
     "key_prefix": "empty",
     "max_body_bytes": "file + 1 MiB",
 }
@@ -80,3 +84,21 @@ def test_every_error_code_is_documented_with_its_status() -> None:
         todo += error.__subclasses__()
         known |= {(error.status, error.code)} if not error.__subclasses__() or "code" in vars(error) else set()
     assert documented == known
+
+
+def test_every_number_is_documented_with_its_labels() -> None:
+    """The README's table has each of the app's own series, in its order, and each outcome by its name."""
+    block = README.read_text("utf-8").split("<!-- metrics -->")[1].split("<!-- /metrics -->")[0]
+    metrics = Metrics()
+    with metrics.upload("file"):
+        metrics.count_files("file", [1])
+    metrics.count_retry(SimpleNamespace(context={"retries": {"attempt": 2}}), "PutObject")
+    expected = {}
+    for family in metrics.registry.collect():
+        if family.name.startswith("handoff_"):
+            series = family.name + ("_total" if family.type == "counter" else "")
+            expected[series] = {label for sample in family.samples for label in sample.labels} - {"le"}
+    cells = re.findall(r"^\| `(handoff_\w+)` \|([^|]*)\|", block, re.MULTILINE)
+    expected |= {"handoff_failures_total": {"reason"}}  # which shows itself with the first failure
+    assert {series: set(re.findall(r"`(\w+)`", labels)) for series, labels in cells} == expected
+    assert all(f"`{outcome}`" in block for outcome in OUTCOMES)

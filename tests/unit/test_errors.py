@@ -257,3 +257,8 @@ def test_a_closed_file_is_explained(hook: str, words: list[str]) -> None:
     assert type(error) is FileClosed
     assert [word for word in [*words, "Nothing was stored"] if word not in error.detail] == []
     assert ("flask#5399" in error.detail) == (hook == "copied")
+
+
+def test_a_closed_file_that_was_explained_says_what_was_seen() -> None:
+    """The explanation is the detail, as it is."""
+    assert file_closed("file", "copied", "The upload was closed by a cat.").detail == "The upload was closed by a cat."

@@ -323,6 +323,22 @@ def test_another_media_type_is_refused(mimetype: str, named: str) -> None:
     assert caught.value.code == "unsupported-media-type"
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity", "x" * 1000])
+def test_a_compressed_body_is_refused(coding: str) -> None:
+    """What is not sent as it is gets 415, with the one coding that is taken in Accept-Encoding."""
+    with pytest.raises(FormError, match="Content-Encoding") as caught:
+        FormParser("multipart/form-data", BOUNDARY, None, LIMITS, coding)
+    assert (caught.value.code, caught.value.headers) == ("unsupported-media-type", {"Accept-Encoding": "identity"})
+    assert len(caught.value.detail) < 100
+
+
+@pytest.mark.parametrize("coding", ["", "identity", " Identity "])
+def test_a_body_that_is_as_it_is_may_say_so(coding: str) -> None:
+    """`identity` is no coding (RFC 9110, section 8.4.1)."""
+    parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS, coding)
+    assert collect(parser, [OPEN + TEXT + b"a" + CLOSE]).items == [Field("t", "a")]
+
+
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
@@ -401,6 +417,13 @@ def test_an_empty_form_has_no_events(body: bytes) -> None:
         pytest.param(OPEN + TEXT.replace(b'"t"', b'""') + CLOSE, "form-malformed", id="an empty name"),
         pytest.param(
             OPEN + TEXT.replace(b"form-data", b"attachment") + CLOSE, "form-malformed", id="another disposition"
+        ),
+        pytest.param(OPEN + TEXT[:-2] + TEXT + CLOSE, "form-malformed", id="two names"),
+        pytest.param(OPEN + FILE[:-2] + TEXT + CLOSE, "form-malformed", id="a file or a field"),
+        pytest.param(
+            OPEN + b"Content-Type: text/plain\r\ncontent-type: image/png\r\n" + FILE + CLOSE,
+            "form-malformed",
+            id="two types",
         ),
         pytest.param(OPEN + b"no colon\r\n" + TEXT + CLOSE, "form-malformed", id="a header without a colon"),
         pytest.param(OPEN + b"A: \xff\r\n" + TEXT + CLOSE, "form-malformed", id="a header that is not UTF-8"),
@@ -513,6 +536,23 @@ def test_after_a_failed_end_the_same_error_is_raised(body: bytes, error: type[Fo
     assert first.value is second.value
 
 
+@pytest.mark.parametrize(
+    ("declared", "cut_short"),
+    [
+        pytest.param(len(OPEN + TEXT) + 1, True, id="a byte less than was declared"),
+        pytest.param(len(OPEN + TEXT), False, id="as much as was declared"),
+        pytest.param(None, False, id="nothing was declared"),
+    ],
+)
+def test_a_client_that_sent_less_than_it_said_is_told_apart(declared: int | None, cut_short: bool) -> None:  # noqa: FBT001 - what is expected
+    """The error is the same to the client; that the body was cut off says that the client has left, most often."""
+    parser = FormParser("multipart/form-data", BOUNDARY, declared, LIMITS)
+    list(parser.receive(OPEN + TEXT))
+    with pytest.raises(FormMalformed) as error:
+        parser.finish()
+    assert error.value.cut_short is cut_short
+
+
 # Promises.
 
 
@@ -609,6 +649,14 @@ def test_a_declared_length_over_the_limit_is_refused_at_once(*, declared: int | 
     """A Content-Length over the limit is answered before a byte is read."""
     with pytest.raises(BodyTooLarge) if refused else nullcontext():
         FormParser("multipart/form-data", BOUNDARY, declared, Limits(body_bytes=100))
+
+
+def test_a_body_that_ends_before_its_declared_length_is_cut_short() -> None:
+    """Though the form is whole: what was to follow it did not come."""
+    body = OPEN + TEXT + b"a" + CLOSE
+    parser = FormParser("multipart/form-data", BOUNDARY, len(body) + 1, LIMITS)
+    assert collect(parser, [body]).code == "form-malformed"
+    assert collect(FormParser("multipart/form-data", BOUNDARY, len(body), LIMITS), [body]).code is None
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_an_object_is_what_s3_says_of_it(name: str) -> None:
     }
     disposition = "attachment; filename=\"_.txt\"; filename*=UTF-8''%C3%9C.txt"
     assert ObjectInfo.from_s3("a/b/_.txt", answer) == ObjectInfo(
-        2, "text/plain", '"abc"', disposition, modified, "bytes 0-1/9"
+        2, "text/plain", '"abc"', disposition, modified, "bytes 0-1/9", {"filename": "UTF-8''%C3%9C.txt"}
     )
 
 

@@ -17,6 +17,7 @@ SHELLS = ("flask_app", "quart_app")
 FILES_OF_ONE = {
     "flask_app/wsgi.py": "what a WSGI server loads",
     "quart_app/asgi.py": "what an ASGI server loads",
+    "flask_app/worker.py": "gunicorn's thread that accepts also closes, and heads have no limit; hypercorn's do",
     "quart_app/payload.py": "aiohttp is to be told how to send a body, boto3 sends it well by itself",
     "flask_app/gunicorn.conf.py": "how gunicorn runs it, in Python",
     "quart_app/hypercorn.toml": "how hypercorn runs it, in TOML",
@@ -25,12 +26,16 @@ FILES_OF_ONE = {
 #: Public names that only one shell's module has, each with its reason.
 NAMES_OF_ONE = {
     ("flask_app", "request.py", "READ_BYTES"): "Flask asks the server for so much, Quart is given messages",
+    ("flask_app", "request.py", "close_after_answer"): "a thread is not to wait for a client, a task may",
+    ("flask_app", "store.py", "EXPECT_BYTES"): "boto3 asks S3 before it sends a body, aiohttp is kept from it",
     ("quart_app", "request.py", "WRITE_BYTES"): "a write to disk would block the loop: it goes to a thread, in bulk",
     ("quart_app", "request.py", "close_files"): "so does closing what is on disk",
     ("quart_app", "request.py", "BODY_MESSAGES"): "Quart has no back-pressure (pallets/quart#152), WSGI has",
     ("quart_app", "request.py", "Body"): "likewise: a body of which only so much waits in memory",
     ("quart_app", "request.py", "Connection"): "likewise: the rest of a bounded body must be discarded",
+    ("quart_app", "request.py", "Handshake"): "a WebSocket handshake is no request to ASGI, to WSGI it is",
     ("quart_app", "uploads.py", "to_the_end"): "a task can be cancelled in the middle of a call, a thread cannot",
+    ("quart_app", "uploads.py", "INLINE_BYTES"): "what is digested by the loop itself, and not by a thread",
     ("quart_app", "uploads.py", "AsyncReader"): "the end of a queue of tasks is awaited, that of threads is read",
     ("quart_app", "uploads.py", "is_file"): "so two kinds of body must be told apart",
     ("quart_app", "uploads.py", "read_chunks"): "the core's `read_chunks` from a file that is awaited",
@@ -136,13 +141,18 @@ def loaded(shell: str, module: str) -> ModuleType:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_shell_has_every_hand_off_of_the_grid(shell: str) -> None:
-    """OF_A_FILE has the grid's names but `stream`, each the `hand_off` of its own file, and no file is left over."""
+    """OF_A_FILE has those that get a file, each the `hand_off` of its own module, and no module is left over."""
     handoffs = loaded(shell, "handoffs").OF_A_FILE
-    assert [*handoffs, "stream"] == list(strategies.HANDOFFS)
+    assert [*handoffs, "stream", "presigned"] == list(strategies.HANDOFFS)
     assert {name: function.__module__ for name, function in handoffs.items()} == {
         name: f"{shell}.handoffs.{name}" for name in handoffs
     }
-    assert {path.stem for path in (ROOT / shell / "handoffs").glob("*.py")} == {"__init__", "stream", *handoffs}
+    assert {path.stem for path in (ROOT / shell / "handoffs").glob("*.py")} == {
+        "__init__",
+        "stream",
+        "presigned",
+        *handoffs,
+    }
 
 
 @pytest.mark.parametrize("shell", SHELLS)

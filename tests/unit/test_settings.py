@@ -20,6 +20,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert Settings.from_env({}) == DEFAULTS
     assert {field.name: getattr(DEFAULTS, field.name) for field in fields(Settings)} == {
         "s3_endpoint_url": None,
+        "s3_public_endpoint_url": None,
         "bucket": "uploads",
         "key_prefix": "",
         "max_file_bytes": 5 * GIB,
@@ -31,9 +32,14 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "max_concurrent": 32,
         "idle_timeout": 30.0,
         "drain_seconds": 30.0,
+        "presign_seconds": 900.0,
+        "promise_secret": None,
         "s3_connect_timeout": 2.0,
         "s3_read_timeout": 20.0,
         "s3_attempts": 3,
+        "explain_closed_files": True,
+        "log": "console",
+        "log_level": "info",
     }
 
 
@@ -75,8 +81,12 @@ def test_a_setting_is_named_after_its_field() -> None:
         pytest.param("s3_attempts", "10", 10, id="the most attempts"),
         pytest.param("idle_timeout", "0.5", 0.5, id="half a second"),
         pytest.param("drain_seconds", "10 s", 10.0, id="seconds with a unit"),
+        pytest.param("presign_seconds", "604800", 604_800.0, id="a week for a URL"),
+        pytest.param("promise_secret", "x" * 16, "x" * 16, id="the shortest secret"),
         pytest.param("s3_connect_timeout", "1s", 1.0, id="a unit without a space"),
         pytest.param("s3_read_timeout", "60", 60.0, id="seconds"),
+        pytest.param("log", "JSON", "json", id="a log in any case"),
+        pytest.param("log_level", "warning", "warning", id="a level"),
         pytest.param("bucket", "abc", "abc", id="the shortest bucket"),
         pytest.param("bucket", "a.b-c" * 12 + "abc", "a.b-c" * 12 + "abc", id="the longest bucket"),
         pytest.param("key_prefix", "a/b.c/_-/", "a/b.c/_-/", id="a prefix of folders"),
@@ -124,6 +134,8 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: obj
         pytest.param("idle_timeout", "nan", id="not a number"),
         pytest.param("idle_timeout", "-1", id="time before it began"),
         pytest.param("drain_seconds", "0", id="no time to drain"),
+        pytest.param("log", "xml", id="a log of another form"),
+        pytest.param("log_level", "loud", id="no level"),
         pytest.param("drain_seconds", "1 min", id="minutes"),
         pytest.param("s3_connect_timeout", "0.0", id="no time to connect"),
         pytest.param("s3_read_timeout", "0 s", id="no time to read"),
@@ -140,6 +152,10 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: obj
         pytest.param("key_prefix", "a\nb", id="a line end"),
         pytest.param("key_prefix", "é", id="not ASCII"),
         pytest.param("key_prefix", "x" * 257, id="a prefix one byte too long"),
+        pytest.param("presign_seconds", "0.5", id="less than a second for a URL"),
+        pytest.param("presign_seconds", "604801", id="a URL for more than a week"),
+        pytest.param("promise_secret", "x" * 15, id="a secret that is too short"),
+        pytest.param("s3_public_endpoint_url", "s3.example.com", id="a public URL without a scheme"),
         pytest.param("s3_endpoint_url", "localhost:9000", id="a URL without a scheme"),
         pytest.param("s3_endpoint_url", "ftp://localhost", id="another scheme"),
         pytest.param("s3_endpoint_url", "http://", id="no host"),
@@ -275,3 +291,21 @@ def test_the_parts_get_their_sizes() -> None:
 def test_a_misspelt_setting_is_found(environ: dict[str, str], expected: dict[str, str]) -> None:
     """A variable that nearly is a setting is named with the one that was meant, in alphabetical order."""
     assert list(misspelt(environ).items()) == list(expected.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(pytest.param(text, True, id=text) for text in ("on", "true", "Yes", "1")),
+        *(pytest.param(text, False, id=text) for text in ("off", "FALSE", "no", "0")),
+    ],
+)
+def test_a_switch_is_read_in_the_usual_words(text: str, value: bool) -> None:  # noqa: FBT001 - parametrised
+    """On and off, true and false, yes and no, 1 and 0, in any case."""
+    assert Settings.from_env({"UPLOAD_EXPLAIN_CLOSED_FILES": text}).explain_closed_files is value
+
+
+def test_a_switch_is_nothing_else() -> None:
+    """Another word stops the start."""
+    with pytest.raises(SettingsError, match="UPLOAD_EXPLAIN_CLOSED_FILES is 'maybe'; it must be on or off"):
+        Settings.from_env({"UPLOAD_EXPLAIN_CLOSED_FILES": "maybe"})

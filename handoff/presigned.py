@@ -1,0 +1,307 @@
+"""The hand-off `presigned`, where the client sends the file to S3 itself: what it asks for, is given, and promised.
+
+Nothing is remembered between the request for a URL and the one to complete. What was promised (the size, the SHA-256,
+which request it was) goes with the file, as metadata that the URL is signed with; any process with the same secret can
+read it there. S3 keeps a client from sending other metadata, by its own signature. Our seal is beside it for stores
+that look at no signature.
+"""
+
+import base64
+import hmac
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from handoff.digest import SHA256_PATTERN, from_hex
+from handoff.errors import BodyTooLarge, DigestMismatch, FileTooLarge, FormMalformed, ObjectMissing, SizeMismatch
+from handoff.errors import UnsupportedMediaType as Unsupported
+from handoff.form import DEFAULT_CONTENT_TYPE, is_media_type
+from handoff.keys import decode_name
+from handoff.parts import PartSizes
+from handoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming
+from handoff.settings import Limits
+
+PROMISE_METADATA = "promise"
+JSON = "application/json"
+
+#: How many parts' URLs one answer has: each takes half a millisecond to sign.
+PAGE_PARTS = 100
+
+#: A promise as metadata: its version, size, parts, SHA-256, hook and mark.
+_PROMISE = re.compile(rf"1\.(\d{{1,15}})\.(\d{{1,5}})\.({SHA256_PATTERN})\.([a-z]*)\.([\w-]*)", re.ASCII)
+_NUMBER = re.compile(r"\d{1,15}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The file that a client wants to send: its size in bytes, and its SHA-256 in lowercase hex."""
+
+    filename: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+class WantedReader:
+    """Reads the JSON object in which a client says what it wants to send: `receive` its bytes, then `finish`.
+
+    Its members are `filename`, `size`, `sha256`, and `content_type`, which may be missing; others are passed over.
+
+    Raises:
+        UnsupportedMediaType: the body is of another type than JSON.
+        BodyTooLarge: it has more bytes than the fields of a form may have.
+        FormMalformed, DigestMalformed: it is not that object.
+        FileTooLarge: the file is.
+    """
+
+    def __init__(self, mimetype: str, limits: Limits) -> None:
+        if mimetype != JSON:
+            raise Unsupported(f"A presigned upload is asked for by {JSON}, not {mimetype or 'a body without a type'}.")
+        self._limits = limits
+        self._body = bytearray()
+
+    def receive(self, chunk: bytes) -> None:
+        """Take the next bytes of the body."""
+        self._body += chunk
+        if len(self._body) > self._limits.field_bytes:
+            raise BodyTooLarge(f"The request has more than {self._limits.field_bytes} bytes.")
+
+    def finish(self) -> Wanted:
+        """What the client wants; the body has ended."""
+        try:
+            asked = json.loads(self._body)
+        except (ValueError, RecursionError):
+            raise FormMalformed("The body is not JSON in UTF-8.") from None
+        if not isinstance(asked, dict):
+            raise FormMalformed("The body must be a JSON object with filename, size and sha256.")
+        size = asked.get("size")
+        if isinstance(size, float) and size.is_integer():
+            size = int(size)  # JSON knows but one kind of number: 3.0 is as whole as 3
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise FormMalformed("'size' must be the file's size in bytes, a whole number.")
+        if size > self._limits.file_bytes:
+            raise FileTooLarge(f"The file has more than {self._limits.file_bytes} bytes.")
+        content_type = _text(asked, "content_type", "") or DEFAULT_CONTENT_TYPE
+        if not is_media_type(content_type):
+            raise FormMalformed("'content_type' must be a media type, such as image/png.")
+        return Wanted(_text(asked, "filename"), content_type, size, from_hex(_text(asked, "sha256")))
+
+
+def _text(asked: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = asked.get(name, default)
+    if not isinstance(value, str):
+        raise FormMalformed(f"'{name}' must be a text.")
+    return value
+
+
+class Seal:
+    """Marks values that a client carries back to us, so that we know them for our own: HMAC-SHA256 (RFC 2104).
+
+    Without a secret that all processes share it marks nothing, and S3's own signatures have to do.
+    """
+
+    def __init__(self, secret: str | None) -> None:
+        # The secret may be the one that S3's requests are signed with: so that what we sign can be no such signature.
+        self._key = hmac.digest(secret.encode(), b"handoff presigned", "sha256") if secret else None
+
+    def sign(self, *values: str | int) -> str:
+        """The mark of these values, in this order; empty without a secret."""
+        if self._key is None:
+            return ""
+        message = "".join(f"{len(text)}:{text}" for text in map(str, values))
+        digest = hmac.digest(self._key, message.encode("utf-8", "replace"), "sha256")
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+    def holds(self, mark: str, *values: str | int) -> bool:
+        """Whether this is the mark of these values."""
+        return hmac.compare_digest(mark.encode(), self.sign(*values).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a client has promised of a file, and by which request, with which hook it was given its URL.
+
+    `size` is in bytes, `parts` 1 for a single put, `sha256` lowercase hex.
+    """
+
+    size: int
+    parts: int
+    sha256: str
+    hook: str
+    request_id: str
+
+    def metadata(self, seal: Seal, incoming: Incoming) -> dict[str, str]:
+        """The object's user metadata that carries it; the request's id is the hook's to stamp."""
+        named = incoming.metadata()
+        mark = seal.sign(*self._sealed(incoming.key, incoming.content_type, named[FILENAME_METADATA]))
+        return named | {PROMISE_METADATA: f"1.{self.size}.{self.parts}.{self.sha256}.{self.hook}.{mark}"}
+
+    @classmethod
+    def of(cls, seal: Seal, key: str, content_type: str, metadata: Mapping[str, str]) -> tuple[Self, Incoming]:
+        """The promise of a stored object, by its metadata (names in lowercase), and what the client called the file.
+
+        Raises:
+            ObjectMissing: the object has none: it was not stored by this hand-off.
+            DigestMismatch: it has one that we did not give.
+        """
+        if PROMISE_METADATA not in metadata:
+            raise ObjectMissing("No presigned upload has this key.")
+        name = metadata.get(FILENAME_METADATA, "")
+        match = _PROMISE.fullmatch(metadata[PROMISE_METADATA])
+        if match is not None:
+            size, parts, sha256, hook, mark = match.groups()
+            promise = cls(int(size), int(parts), sha256, hook, metadata.get(REQUEST_ID_METADATA, ""))
+            if seal.holds(mark, *promise._sealed(key, content_type, name)):
+                return promise, Incoming(key, decode_name(name) or "", content_type, sha256)
+        raise DigestMismatch("The object carries a promise that was not made here. It was removed.")
+
+    def _sealed(self, key: str, content_type: str, name: str) -> tuple[str | int, ...]:
+        return key, self.size, self.parts, self.sha256, self.hook, self.request_id, content_type, name
+
+    def check_size(self, size: int) -> None:
+        """Compare with what is stored, in bytes.
+
+        Raises:
+            SizeMismatch: they differ.
+        """
+        if size != self.size:
+            raise SizeMismatch(f"What was sent to S3 has {size} bytes, promised were {self.size}. It was removed.")
+
+    def check(self, size: int, sha256: str) -> None:
+        """Compare with what was read back.
+
+        Raises:
+            SizeMismatch, DigestMismatch: it is not what was promised.
+        """
+        self.check_size(size)
+        if sha256 != self.sha256:
+            raise DigestMismatch(
+                f"The SHA-256 of what was sent to S3 is {sha256}, promised was {self.sha256}. It was removed."
+            )
+
+
+def put_headers(incoming: Incoming, metadata: Mapping[str, str], sha256: str) -> dict[str, str]:
+    """The headers that a presigned PUT must come with, beside its length, which HTTP clients add themselves.
+
+    `If-None-Match: *` keeps the URL from storing twice, and the checksum other bytes from being stored, in S3
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
+    """
+    return {
+        "Content-Type": incoming.content_type,
+        "If-None-Match": "*",
+        "x-amz-checksum-sha256": sha256_header(sha256),
+        **{f"x-amz-meta-{name}": value for name, value in metadata.items()},
+    }
+
+
+def sha256_header(sha256: str) -> str:
+    """A SHA-256 in hex as S3's `x-amz-checksum-sha256` wants it: in base64."""
+    return base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A multipart upload that the client is sending: which one, and of how many bytes."""
+
+    key: str
+    upload_id: str
+    size: int
+
+    @classmethod
+    def of(cls, seal: Seal, key: str, query: Mapping[str, str], limits: Limits) -> Self | None:
+        """The one that a query names; None if it names none.
+
+        Raises:
+            ObjectMissing: it was not given by us.
+        """
+        if "upload_id" not in query:
+            return None
+        upload_id, size = query["upload_id"], number(query.get("size"), -1)
+        if not 0 <= size <= limits.file_bytes or not seal.holds(query.get("signature", ""), key, upload_id, size):
+            raise ObjectMissing("No presigned upload has this key, upload_id, size and signature.")
+        return cls(key, upload_id, size)
+
+    def query(self, seal: Seal, **more: int) -> str:
+        """The query that names it."""
+        signature = seal.sign(self.key, self.upload_id, self.size)
+        return urlencode({"upload_id": self.upload_id, "size": self.size, "signature": signature, **more})
+
+    def lengths(self, sizes: PartSizes, after: int) -> list[tuple[int, int]]:
+        """The numbers and sizes in bytes of the parts of one page, the one that follows part `after`."""
+        return list(islice(part_lengths(self.size, sizes), after, after + PAGE_PARTS))
+
+    def check(self, parts: Sequence[tuple[int, int]]) -> None:
+        """Compare the parts that S3 has, their numbers and sizes in order, with the whole.
+
+        Raises:
+            SizeMismatch: some are missing, or are not what they should be.
+        """
+        missing = next((number for number, (seen, _) in enumerate(parts, 1) if seen != number), None)
+        if missing is not None:
+            raise SizeMismatch(f"Part {missing} was not sent to S3. The upload was aborted.")
+        if (size := sum(size for _, size in parts)) != self.size:
+            raise SizeMismatch(
+                f"The {len(parts)} parts that were sent to S3 have {size} bytes, promised were {self.size}. "
+                "The upload was aborted."
+            )
+
+
+def part_lengths(size: int, sizes: PartSizes) -> list[tuple[int, int]]:
+    """The numbers and sizes in bytes of all parts of a file: one, of the whole, if a single put is to store it."""
+    lengths: list[tuple[int, int]] = []
+    for number, room in enumerate(sizes, 1):
+        lengths.append((number, min(room, size)))
+        size -= room
+        if size <= 0:
+            break
+    return lengths
+
+
+def put_answer(incoming: Incoming, size: int, url: str, headers: Mapping[str, str]) -> dict[str, object]:
+    """What the client is told that sends the file by one put; without when, which comes with `expiry`."""
+    return {
+        "key": incoming.key,
+        "size": size,
+        "method": "PUT",
+        "url": url,
+        "headers": dict(headers),
+        "complete": f"{_path(incoming.key)}/complete",
+    }
+
+
+def parts_answer(
+    seal: Seal, upload: Upload, page: Sequence[tuple[int, int]], urls: Sequence[str], count: int
+) -> dict[str, object]:
+    """What the client is told that sends the file in `count` parts: one page of them, and where the next one is."""
+    last = page[-1][0] if page else count
+    path = _path(upload.key)
+    return {
+        "key": upload.key,
+        "size": upload.size,
+        "method": "PUT",
+        "upload_id": upload.upload_id,
+        "parts": [{"number": number, "size": size, "url": url} for (number, size), url in zip(page, urls, strict=True)],
+        "parts_total": count,
+        "next": f"{path}/parts?{upload.query(seal, after=last)}" if last < count else None,
+        "complete": f"{path}/complete?{upload.query(seal)}",
+    }
+
+
+def _path(key: str) -> str:
+    return f"/uploads/presigned/{key}"
+
+
+def expiry(now: datetime, seconds: float) -> dict[str, object]:
+    """What the client is told of how long a URL is good: until when (RFC 3339, in UTC), and how many seconds."""
+    until = (now + timedelta(seconds=seconds)).astimezone(UTC)
+    return {"expires_at": until.isoformat(timespec="seconds").replace("+00:00", "Z"), "expires_in": int(seconds)}
+
+
+def number(text: str | None, default: int) -> int:
+    """A whole number of a query, the default if it is none."""
+    return int(text) if text and _NUMBER.fullmatch(text) else default

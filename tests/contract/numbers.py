@@ -1,0 +1,81 @@
+"""What an app tells of itself at /metrics, to be compared with what was sent to it."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from contract.api import CONTENT_TYPE, Api, form, part
+from prometheus_client.parser import text_string_to_metric_families
+
+#: A number that follows an answer, or a client that has gone, may take so long, in seconds.
+SETTLE_SECONDS = 10.0
+
+
+def numbers(app: Api) -> dict[str, float]:
+    """The app's own series by name and labels, such as `uploads_total{handoff=stream,outcome=stored}`.
+
+    Without a histogram's buckets, and without what depends on the clock.
+    """
+    text = app.send("GET", "/metrics").text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {
+        name(sample.name.removeprefix("handoff_"), sample.labels): sample.value
+        for sample in samples
+        if sample.name.startswith("handoff_") and not sample.name.endswith(("_bucket", "_seconds_sum"))
+    }
+
+
+def name(series: str, labels: dict[str, str]) -> str:
+    """A series with its labels as one readable word."""
+    return series + ("{" + ",".join(f"{key}={labels[key]}" for key in sorted(labels)) + "}" if labels else "")
+
+
+def grown(app: Api, before: dict[str, float]) -> dict[str, float]:
+    """What has changed since, and by how much, where anything has."""
+    after = numbers(app)
+    changed = {series: value - before.get(series, 0) for series, value in after.items()}
+    return {series: change for series, change in changed.items() if change}
+
+
+def wait_for(app: Api, series: str, value: float) -> None:
+    """Wait until a series has this value."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (seen := numbers(app).get(series)) != value:
+        assert time.monotonic() < deadline, f"{series} is {seen}, not {value}"
+        time.sleep(0.02)
+
+
+def ended(handoff: str, outcome: str, count: int = 1) -> dict[str, float]:
+    """What grows when an upload ends, whatever its outcome."""
+    labels = f"{{handoff={handoff},outcome={outcome}}}"
+    return {f"uploads_total{labels}": count, f"upload_seconds_count{labels}": count}
+
+
+def stored(handoff: str, *sizes: int, uploads: int = 1) -> dict[str, float]:
+    """What grows when uploads are stored: by their number, and by each byte."""
+    labels = f"{{handoff={handoff}}}"
+    total = {f"stored_bytes_total{labels}": sum(sizes), f"file_bytes_sum{labels}": sum(sizes)}
+    return (
+        ended(handoff, "stored", uploads)
+        | {name: value for name, value in total.items() if value}
+        | {f"file_bytes_count{labels}": len(sizes)}
+    )
+
+
+@contextmanager
+def half_sent(app: Api) -> Iterator[socket.socket]:
+    """A connection on which the first half of an upload was sent."""
+    length = 1024**2
+    url = urlsplit(app.url)
+    lines = [
+        "POST /uploads/stream HTTP/1.1",
+        "Host: here",
+        f"Content-Type: {CONTENT_TYPE}",
+        f"Content-Length: {length}",
+    ]
+    body = form(part("file", bytes(length), "name"))[: length // 2]
+    with socket.create_connection((url.hostname or "", url.port or 80), timeout=30) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        yield connection

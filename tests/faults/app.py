@@ -1,0 +1,123 @@
+"""One app in front of broken clients: what it stores, and what it holds afterwards."""
+
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+from contract.api import form, part
+from contract.bucket import Bucket
+from faults import raw
+from faults.raw import Answer
+from faults.watch import Held, Watch
+
+from demo import stack
+from handoff.strategies import FORM_HANDOFFS
+
+#: What hypercorn 0.18 keeps of a connection that its client has closed while nothing was asked on it, for as long as it
+#: would have kept it open (keep_alive_timeout, 5 s): its TaskGroup waits for its own idle timer.
+LINGERING = Counter({"worker_serve.<locals>._server_callback": 1, "TCPServer._idle_timeout": 1, "socket": 1})
+#: More than one part of the smallest size.
+LARGE = 5 * 1024**2 + 1
+SETTLE_SECONDS = 20.0
+
+
+class App:
+    """One of the apps, by its address; remembers what it said that it has stored."""
+
+    def __init__(self, name: str, started: stack.Stack, bucket: Bucket) -> None:
+        self.name = name
+        self.url = started.apps[name].url
+        self.bucket = bucket
+        self.watch = Watch(started.apps[name].pid, started.environ)
+        self._named: set[str] = set()
+        self._at_rest = self._warmed_up()
+
+    def connect(self) -> socket.socket:
+        """A bare connection."""
+        return raw.connect(self.url)
+
+    @contextmanager
+    def connected(self) -> Iterator[socket.socket]:
+        """Likewise, for a block."""
+        with closing(self.connect()) as connection:
+            yield connection
+
+    def by_each[T](self, exchange: Callable[[str], T], handoffs: Sequence[str] = FORM_HANDOFFS) -> dict[str, T]:
+        """What comes of an exchange with each hand-off, all at the same time."""
+        with ThreadPoolExecutor(len(handoffs)) as pool:
+            return dict(zip(handoffs, pool.map(exchange, handoffs), strict=True))
+
+    def check_stored(self, answer: Answer, files: Sequence[bytes]) -> None:
+        """Assert that the answer is 201, and that S3 holds these files, each as its receipt says."""
+        assert answer.status == 201, answer
+        receipts = json.loads(answer.body)["receipts"]
+        self._named |= {receipt["key"] for receipt in receipts}
+        for receipt, data in zip(receipts, files, strict=True):
+            self.bucket.check_receipt(receipt, data)
+
+    def stored_without_a_receipt(self) -> list[int]:
+        """The sizes of what S3 holds once the process is at rest, though no client was told; it may stay."""
+        self.wait_until_at_rest()
+        sizes = self.bucket.sizes()
+        self._named |= set(sizes)
+        return list(sizes.values())
+
+    def wait_until_at_rest(self) -> None:
+        """Wait until the process does nothing any more."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while (more := self._more()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert more == Counter(), self.name
+
+    def check_nothing_left(self) -> None:
+        """Assert that S3 holds what a 201 named and nothing else, and the process no more than when it was at rest."""
+        named, self._named = self._named, set()
+        try:
+            self.wait_until_at_rest()
+        finally:
+            self.bucket.check_and_empty(named)
+
+    def check_at_rest(self) -> None:
+        """Assert that no connection lingers either, in its time."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while (more := self.watch.held().beyond(self._at_rest)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert more == Counter(), self.name
+
+    def _more(self) -> Counter[str]:
+        """What it holds beyond what it held at rest, but for connections that linger."""
+        more = self.watch.held().beyond(self._at_rest)
+        lingering = {name: count * more["TCPServer._idle_timeout"] for name, count in LINGERING.items()}
+        return more - Counter(lingering)
+
+    def _warmed_up(self) -> Held:
+        """What the process holds when it has done everything once."""
+        for size in (100, LARGE):
+            data = os.urandom(size)
+
+            def upload(handoff: str, data: bytes = data) -> Answer:
+                with self.connected() as connection:
+                    connection.sendall(raw.whole(handoff, form(part("file", data, "name")), "Connection: close"))
+                    return raw.read_answer(connection)
+
+            for answer in self.by_each(upload).values():
+                self.check_stored(answer, [data])
+        self.bucket.check_and_empty(self._named)
+        self._named.clear()
+        time.sleep(0.5)
+        return self.watch.held()
+
+
+def answers(app: App, exchange: Callable[[socket.socket, str], Answer]) -> Iterator[Answer]:
+    """What comes of an exchange on a connection for each hand-off, all at the same time."""
+
+    def on_a_connection(handoff: str) -> Answer:
+        with app.connected() as connection:
+            return exchange(connection, handoff)
+
+    yield from app.by_each(on_a_connection).values()

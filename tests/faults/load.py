@@ -1,0 +1,143 @@
+"""Clients that upload again and again, each on a connection of its own, and remember what they were told."""
+
+import hashlib
+import json
+import random
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
+from urllib.parse import urlsplit
+
+from contract.api import CONTENT_TYPE, form, part
+
+#: How long a client pauses after an answer that was no 201, or none, in seconds. Retry-After would say longer.
+PAUSE_SECONDS = 0.1
+#: How long a client waits for an answer; nothing here is to take so long.
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one request: `status` is None where no answer came; `eras` are those it began and ended in."""
+
+    request_id: str
+    eras: tuple[int, int]
+    status: int | None
+    problem: str = ""
+    key: str = ""
+    sha256: str = ""
+    size: int = 0
+    retry_after: str | None = None
+
+
+@dataclass
+class Load:
+    """Clients of one app, and all that became of their requests."""
+
+    url: str
+    files: Sequence[bytes]
+    paths: Sequence[str] = ("/uploads",)
+    era: int = 0
+    outcomes: list[Outcome] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def with_status(self, status: int | None) -> list[Outcome]:
+        """The requests that were answered so."""
+        return [outcome for outcome in self.outcomes if outcome.status == status]
+
+    @contextmanager
+    def running(self, at_once: int) -> Iterator[None]:
+        """So many clients for as long as the block takes, and until their last requests are over."""
+        clients = [threading.Thread(target=self._client, args=(seed,)) for seed in range(at_once)]
+        for client in clients:
+            client.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for client in clients:
+                client.join()
+
+    def _client(self, seed: int) -> None:
+        chance = random.Random(seed)  # noqa: S311 - not for secrets
+        with closing(Connection(self.url)) as connection:
+            while not self._stop.is_set():
+                outcome = self._upload(connection, chance.choice(self.paths), chance.choice(self.files))
+                self.outcomes.append(outcome)
+                if outcome.status != HTTPStatus.CREATED:
+                    time.sleep(PAUSE_SECONDS)
+
+    def _upload(self, connection: "Connection", path: str, data: bytes) -> Outcome:
+        request_id, began = f"load-{uuid.uuid4().hex}", self.era
+        try:
+            answer, text = connection.upload(path, form(part("file", data, "file.bin")), request_id)
+        except (OSError, HTTPException) as error:
+            connection.close()
+            return Outcome(request_id, (began, self.era), None, repr(error))
+        eras, told = (began, self.era), json.loads(text)
+        if answer.status != HTTPStatus.CREATED:
+            return Outcome(request_id, eras, answer.status, told["code"], retry_after=answer.headers["Retry-After"])
+        sha256 = hashlib.sha256(data).hexdigest()
+        return Outcome(request_id, eras, answer.status, "", told["receipts"][0]["key"], sha256, len(data))
+
+
+class Connection:
+    """A connection to an app, made when it is needed, and kept for as long as the app keeps it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = urlsplit(url)
+        self._socket: socket.socket | None = None
+
+    def close(self) -> None:
+        """Close it; the next request makes another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def upload(self, path: str, body: bytes, request_id: str) -> tuple[HTTPResponse, bytes]:
+        """POST a form; the answer is read when all is sent, or when no more can be.
+
+        Raises:
+            OSError, HTTPException: no answer came.
+        """
+        if self._socket is None:
+            address = (str(self._url.hostname), self._url.port or 80)
+            self._socket = socket.create_connection(address, PATIENCE_SECONDS)
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
+            f"X-Request-Id: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._socket.sendall(head.encode() + body)
+        answer = HTTPResponse(self._socket, method="POST")
+        answer.begin()
+        text = answer.read()
+        if answer.will_close:
+            self.close()
+        return answer, text
+
+
+def begin(url: str, body: bytes, sent: int, path: str = "/uploads") -> socket.socket:
+    """A connection on which an upload's head and so many bytes of its body were sent."""
+    address = urlsplit(url)
+    connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=60)
+    connection.sendall(
+        f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body[:sent]
+    )
+    return connection
+
+
+def answer_of(connection: socket.socket) -> tuple[int, bytes]:
+    """The status of an answer, and all of it up to the end of its JSON."""
+    answer = b""
+    while not answer.rstrip().endswith(b"}") and (received := connection.recv(65536)):
+        answer += received
+    return int(answer.split(b" ", 2)[1]), answer

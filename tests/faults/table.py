@@ -1,0 +1,143 @@
+"""Runs every case of a store that breaks, and writes the table in docs/faults.md: `python -m faults.table`.
+
+Exits with 1 if an upload was lost or left something behind, or a fault did not strike.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+from contract.bucket import Bucket
+from contract.store_differences import behaviour_of
+from faults.behind import Behind, proxied
+from faults.script import Refuse
+from faults.settings import SETTINGS
+from faults.store_faults import FRAMEWORKS, SIZES, UNDO_SECONDS, Case, Outcome, Row, cases, rows, run
+
+from handoff.strategies import FORM_HANDOFFS
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "faults.md"
+#: Patient enough for ten uploads at once on a busy machine.
+TABLE_SETTINGS = {"UPLOAD_S3_READ_TIMEOUT": "3", "UPLOAD_S3_CONNECT_TIMEOUT": "1"}
+
+HEADER = "| what breaks | on the call | of a file of | how often | cases | survived | told | lost | left behind |"
+
+INTRODUCTION = """\
+# The store breaks: what becomes of each upload
+
+Made by `make faults-table` from real uploads; not written by hand. Each row breaks one call to S3 in one way, once or
+each time it is tried, and is run {cases_in_a_row}: on Flask and on Quart, by each of
+{handoffs}.
+A file of {put:,} bytes is sent by one put, a file of {parts:,} bytes in three parts, of which the second is broken.
+After its answer each upload has {undo:g} seconds until the store is looked at, past the proxy that breaks the calls.
+
+- **survived**: 201, and the object was read back and is what was sent.
+- **told**: an error of ours, with its code.
+- **lost**: 201 and no such object or another one, or no answer that means anything.
+- **left behind**: objects and unfinished multipart uploads in S3 that no 201 names.
+
+S3 is {store}; a call is tried {attempts} times. Where connections are
+refused, it is by a store that nobody can connect to for a moment, or for longer than a call is tried; all the
+connections that there are then are reset with it.
+`presigned` is not in here: its clients send to S3 themselves.
+"""
+
+
+def run_row(behind: Behind, bucket: Bucket, row: Row) -> list[Outcome]:
+    """A row's cases, at the same time; but one after the other where all connections are refused."""
+    alone = isinstance(row.what(), Refuse)
+    with ThreadPoolExecutor(1 if alone else len(cases(row))) as pool:
+
+        def run_case(case: Case) -> Outcome:
+            outcome = run(behind, bucket, case)
+            if alone:
+                behind.proxy.clear()
+            return outcome
+
+        outcomes = list(pool.map(run_case, cases(row)))
+    behind.proxy.clear()
+    behind.proxy.calls.clear()
+    return outcomes
+
+
+def line(row: Row, outcomes: Sequence[Outcome]) -> str:
+    """A row of the table."""
+    codes = Counter(outcome.code for outcome in outcomes if outcome.told)
+    told = ", ".join(f"{count} `{code}`" for code, count in sorted(codes.items())) or "0"
+    cells = [
+        row.fault,
+        f"`{row.call}`",
+        f"{SIZES[row.size]:,}",
+        row.times,
+        len(outcomes),
+        sum(outcome.survived for outcome in outcomes),
+        told,
+        sum(outcome.lost for outcome in outcomes),
+        sum(bool(outcome.left) for outcome in outcomes),
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def names(text: str) -> list[tuple[str, ...]]:
+    """What each row of a document's table is about: its first four cells."""
+    lines = [[cell.strip() for cell in text.strip("|").split("|")] for text in text.splitlines() if text[:1] == "|"]
+    return [tuple(cells[:4]) for cells in lines[2:]]
+
+
+def document(store: str, results: Iterable[tuple[Row, Sequence[Outcome]]]) -> str:
+    """The whole document."""
+    results = list(results)
+    every = [outcome for _, outcomes in results for outcome in outcomes]
+    introduction = INTRODUCTION.format(
+        cases_in_a_row=f"{len(FRAMEWORKS) * len(FORM_HANDOFFS)} times",
+        handoffs=", ".join(f"`{name}`" for name in FORM_HANDOFFS),
+        undo=UNDO_SECONDS,
+        store=store,
+        attempts=SETTINGS["UPLOAD_S3_ATTEMPTS"],
+        **SIZES,
+    )
+    summary = (
+        f"\n{len(every)} cases: {sum(outcome.survived for outcome in every)} survived, "
+        f"{sum(outcome.told for outcome in every)} told, {sum(outcome.lost for outcome in every)} lost, "
+        f"{sum(bool(outcome.left) for outcome in every)} left something behind.\n\n"
+    )
+    rule = "|---" * HEADER.count(" | ") + "|---|"
+    return introduction + summary + "\n".join([HEADER, rule, *(line(*result) for result in results)]) + "\n"
+
+
+def main() -> int:
+    """Run them all."""
+    parser = argparse.ArgumentParser(prog="make faults-table", description=__doc__)
+    parser.add_argument("--store", choices=["moto", "rclone"], default="moto")
+    parser.add_argument("--only", default="", help="rows with this in them; nothing is written then")
+    options = parser.parse_args()
+    wanted = [row for row in rows() if options.only in f"{row.fault} {row.call} {row.size} {row.times}"]
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "apps"
+        temporary.mkdir()
+        with proxied(options.store, temporary, TABLE_SETTINGS) as behind, closing(behind.store.client()) as client:
+            bucket = Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started, behaviour_of(options.store))
+            for number, row in enumerate(wanted, 1):
+                began = time.monotonic()
+                outcomes = run_row(behind, bucket, row)
+                results.append((row, outcomes))
+                print(f"{number}/{len(wanted)} {time.monotonic() - began:.1f} s {line(row, outcomes)}", flush=True)
+                for case, outcome in zip(cases(row), outcomes, strict=True):
+                    if outcome.lost or outcome.left or not outcome.struck:
+                        print(f"    {case.framework} {case.handoff}: {outcome}", flush=True)
+    every = [outcome for _, outcomes in results for outcome in outcomes]
+    if not options.only and options.store == "moto":
+        DOCUMENT.parent.mkdir(exist_ok=True)
+        DOCUMENT.write_text(document(options.store, results), "utf-8")
+    return int(any(outcome.lost or outcome.left or not outcome.struck for outcome in every))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

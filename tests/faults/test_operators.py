@@ -1,0 +1,282 @@
+"""What operators see while S3 breaks: numbers that agree with what passed the proxy, and a log of JSON without secrets.
+
+Both apps log at `debug` here, where botocore tells how it signs each request, from hooks, tasks and worker threads.
+"""
+
+import itertools
+import json
+import os
+import re
+import socket
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from contract.api import Api, form, part
+from contract.numbers import ended, grown, numbers, stored, wait_for
+from faults.behind import Behind, proxied
+from faults.proxy import Proxy
+from faults.script import Answer, Stall, When
+
+from handoff.settings import MIB
+from handoff.strategies import HANDOFFS, HOOKS
+
+FRAMEWORKS = ("flask", "quart")
+#: Three parts.
+SIZE = 10 * MIB + 1
+TOKEN = "a-session-token-that-nobody-may-read"
+SECRETS = ("embedded-secret", TOKEN)
+#: What signs a request, in any of the forms that botocore tells it in, and is not hidden.
+SIGNATURE = re.compile(r"(?i)(?:signature|credential)\\?['\"]?\s*[=:](?:\s|\\n)*(?!\[hidden\])[\w/]{16,}")
+#: A filename that would be a line, or colour a terminal, if it could.
+FORGED = "name\x1b[31m\u2028{'event': 'forged'}"
+#: The server's own lines, which are about no request.
+SERVERS = ("gunicorn.error", "hypercorn.error")
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """A proxy in front of a real store, and both apps behind it, which log all they can."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UPLOAD_LOG", "json")
+        patch.setenv("UPLOAD_LOG_LEVEL", "debug")
+        patch.setenv("AWS_SESSION_TOKEN", TOKEN)
+        with proxied("moto", tmp_path_factory.mktemp("operators")) as behind:
+            yield behind
+
+
+@pytest.fixture
+def proxy(behind: Behind) -> Iterator[Proxy]:
+    """The proxy, which has seen no call before the test, and has nothing scripted after it."""
+    behind.proxy.calls.clear()
+    yield behind.proxy
+    behind.proxy.clear()
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def app(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Api]:
+    """Each of the apps."""
+    with closing(Api(behind.started.apps[request.param].url)) as api:
+        yield api
+
+
+class Log:
+    """What the apps have written since the test began."""
+
+    def __init__(self, behind: Behind) -> None:
+        self._path = Path(behind.started.environ["TMPDIR"]) / "servers.log"
+        self._begin = self._path.stat().st_size
+
+    def rewind(self) -> None:
+        """Take in what was written before the test as well."""
+        self._begin = 0
+
+    def text(self) -> str:
+        """All of it."""
+        return self._path.read_bytes()[self._begin :].decode()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Each line as the object that it is."""
+        return [json.loads(line) for line in self.text().splitlines()]
+
+
+@pytest.fixture
+def log(behind: Behind) -> Log:
+    """The log of this test."""
+    return Log(behind)
+
+
+# Numbers.
+
+
+@pytest.mark.parametrize(
+    ("fault", "operation", "size", "tries"),
+    [
+        pytest.param(Answer(503, "SlowDown"), "put_object", 100, 1, id="a put is tried again"),
+        pytest.param(Answer(500, "InternalError", When.AFTER_BODY), "upload_part", SIZE, 3, id="a part is tried again"),
+    ],
+)
+def test_a_retry_is_counted_where_it_happened(
+    app: Api, proxy: Proxy, fault: Answer, operation: str, size: int, tries: int
+) -> None:
+    """One call breaks, one is sent again: the proxy saw one more than were needed, and so many are counted."""
+    proxy.on(operation, fault)
+    before = numbers(app)
+    assert app.upload(form(part("file", bytes(size), "name")), "/uploads/stream").status_code == 201
+    made = Counter(call.operation for call in proxy.calls)[operation]
+    name = {"put_object": "PutObject", "upload_part": "UploadPart"}[operation]
+    assert made == tries + 1
+    assert grown(app, before) == stored("stream", size) | {f"s3_retries_total{{operation={name}}}": made - tries}
+
+
+def test_a_store_that_says_no_is_a_failure_and_an_abort(app: Api, proxy: Proxy) -> None:
+    """The part is refused for good: the upload has failed, and its multipart upload was aborted."""
+    proxy.on("upload_part", Answer(403, "AccessDenied", When.AFTER_BODY), part_number=2, every=True)
+    before = numbers(app)
+    answer = app.upload(form(part("file", bytes(SIZE), "name")), "/uploads/stream")
+    assert answer.json()["code"] == "store-rejected"
+    assert Counter(call.operation for call in proxy.calls)["abort_multipart_upload"] == 1
+    assert grown(app, before) == ended("stream", "failed") | {
+        "failures_total{reason=store-rejected}": 1,
+        "aborts_total": 1,
+    }
+
+
+def test_what_could_not_be_undone_is_counted(app: Api, proxy: Proxy) -> None:
+    """A multipart upload that S3 does not abort is left behind, and somebody must be told."""
+    proxy.on("upload_part", Answer(403, "AccessDenied", When.AFTER_BODY), part_number=2, every=True)
+    proxy.on("abort_multipart_upload", Answer(403, "AccessDenied"), every=True)
+    before = numbers(app)
+    assert app.upload(form(part("file", bytes(SIZE), "name")), "/uploads/stream").status_code == 502
+    assert grown(app, before) == ended("stream", "failed") | {
+        "failures_total{reason=store-rejected}": 1,
+        "undo_failures_total": 1,
+    }
+
+
+def test_parts_are_in_flight_until_s3_has_answered(app: Api, proxy: Proxy) -> None:
+    """A part that S3 does not take is in flight; when all is over, none is."""
+    proxy.on("upload_part", Stall(after=MIB), part_number=1)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(app.upload, form(part("file", bytes(SIZE), "name")), "/uploads/stream")
+        with closing(Api(app.url)) as other:
+            wait_for(other, "parts_in_flight", 1)
+            assert numbers(other)["uploads_in_flight"] == 1
+        assert answer.result().status_code == 201
+    assert {numbers(app)[name] for name in ("parts_in_flight", "uploads_in_flight")} == {0}
+
+
+# The log.
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an app logged while files went through every hand-off with every hook, all at once."""
+
+    framework: str
+    marker: str  #: what each file begins with
+    signatures: list[str]  #: of the presigned URLs
+    became: dict[str, str]  #: the key or the error code of each upload, by its request's id
+    text: str
+
+    @cached_property
+    def lines(self) -> list[dict[str, Any]]:
+        """Each line as the object that it is, without the server's own."""
+        lines = [json.loads(line) for line in self.text.splitlines()]
+        return [line for line in lines if line["logger"] not in SERVERS]
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The request's id of each file that was stored, by its key."""
+        return {key: request_id for request_id, key in self.became.items() if "/" in key}
+
+    @property
+    def sent_parts(self) -> set[str]:
+        """The requests whose files the app sent to S3 itself."""
+        return {request_id for request_id in self.keys.values() if not request_id.startswith("presigned.")}
+
+
+@pytest.fixture(scope="module", params=FRAMEWORKS)
+def said(request: pytest.FixtureRequest, behind: Behind) -> Said:
+    """A file of three parts in every cell of the grid, and what was logged of it."""
+    log = Log(behind)
+    marker = f"this-is-in-the-file-{uuid.uuid4().hex}"
+
+    signatures: list[str] = []
+
+    def upload(cell: tuple[str, str]) -> tuple[str, str]:
+        handoff, hook = cell
+        data = marker.encode() + os.urandom(SIZE - len(marker))
+        request_id = f"{handoff}.{hook}.{uuid.uuid4().hex}"
+        headers = {"X-Request-Id": request_id}
+        if handoff == "presigned":
+            given = api.presign(data, FORGED, headers=headers, hook=hook).json()
+            signatures.extend(parse_qs(urlsplit(one["url"]).query)["X-Amz-Signature"][0] for one in given["parts"])
+            api.send_to_s3(given, data)
+            answer = api.send("POST", given["complete"], headers=headers).json()
+        else:
+            answer = api.upload(form(part("file", data, FORGED)), f"/uploads/{handoff}", headers, hook=hook).json()
+        return request_id, answer["receipts"][0]["key"] if "receipts" in answer else answer["code"]
+
+    with closing(Api(behind.started.apps[request.param].url)) as api, ThreadPoolExecutor(4) as pool:
+        became = dict(pool.map(upload, itertools.product(HANDOFFS, HOOKS)))
+    return Said(request.param, marker, signatures, became, log.text())
+
+
+def test_every_line_is_json_and_has_its_own_requests_id(said: Said) -> None:
+    """None lacks an id, and each that names an object has the id of the request that stored it."""
+    assert {line.get("request_id") for line in said.lines} == set(said.became)
+    assert len(said.keys) == len(said.became) - 2  # `file` and `byte_queue`, with the hook that closes their files
+    named = {(key, line["request_id"]) for line in said.lines for key in said.keys if key in line["event"]}
+    assert named == set(said.keys.items())
+
+
+def test_lines_from_hooks_and_for_parts_have_the_id(said: Said) -> None:
+    """Of every upload there are lines from around its hook, and from where its parts are sent."""
+    hooks = [line for line in said.lines if "calling handler" in line["event"] and "_run_hook" in line["event"]]
+    assert {line["request_id"] for line in hooks} == set(said.became)
+    parts = [line for line in said.lines if "name=UploadPart" in line["event"]]
+    assert {line["request_id"] for line in parts} >= said.sent_parts
+
+
+@pytest.mark.parametrize("said", ["flask"], indirect=True)
+def test_lines_from_worker_threads_have_the_id(said: Said) -> None:
+    """Of every upload there are lines from the threads of its parts; `byte_queue` has one more, for its upload."""
+    threads: dict[str, set[str]] = {request_id: set() for request_id in said.became}
+    for line in said.lines:
+        threads[line["request_id"]].add(line["thread"].partition("-")[0])
+    assert {request_id for request_id, names in threads.items() if "parts" in names} >= said.sent_parts
+    assert all(len(names) == 3 for request_id, names in threads.items() if request_id.startswith("byte_queue.bound"))
+
+
+def test_each_upload_has_one_line_of_ours(said: Said) -> None:
+    """What was stored, with its keys and bytes; what was not, with the code: one line each, whatever the SDK says."""
+    ours = [line for line in said.lines if line["logger"].endswith("_app.views")]
+    assert Counter(line["request_id"] for line in ours) == Counter(dict.fromkeys(said.became, 1))
+    for line in ours:
+        became = said.became[line["request_id"]]
+        if line["event"] == "stored":
+            assert (line["level"], line["keys"], line["bytes"]) == ("info", [became], SIZE)
+        else:
+            assert (line["level"], line["code"], line["status"]) == ("error", became, 500)
+
+
+def test_no_secret_is_in_the_log(said: Said) -> None:
+    """Neither a credential nor a signature nor a byte of a file, though the SDK tells how it signed each request."""
+    assert "StringToSign" in said.text
+    assert "[hidden]" in said.text
+    assert len(said.signatures) == len(HOOKS) * 3
+    assert [secret for secret in (*SECRETS, *said.signatures, said.marker) if secret in said.text] == []
+    assert SIGNATURE.findall(said.text) == []
+
+
+def test_a_failure_is_told_with_its_cause(app: Api, proxy: Proxy, log: Log) -> None:
+    """What S3 said is in the log under the request's id, which the client was told."""
+    proxy.on("put_object", Answer(403, "AccessDenied"), every=True)
+    answer = app.upload(form(part("file", b"data", "name")), "/uploads/stream", {"X-Request-Id": "find-me"})
+    assert answer.status_code == 502
+    (line,) = [line for line in log.lines() if line["logger"].endswith("_app.views")]
+    assert (line["request_id"], line["code"], line["level"]) == ("find-me", "store-rejected", "error")
+    assert "AccessDenied" in line["event"]
+
+
+@pytest.mark.parametrize("app", ["flask"], indirect=True)
+def test_a_thread_that_is_free_again_has_no_id(app: Api, log: Log) -> None:
+    """A thread of gunicorn's that served a request puts that one's id on no line about the next connection."""
+    app.upload(form(part("file", b"data", "name")), "/uploads/stream", {"X-Request-Id": "the-one-before"})
+    url = urlsplit(app.url)
+    with socket.create_connection((url.hostname or "", url.port or 80), timeout=30) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400")
+    (line,) = [line for line in log.lines() if "Invalid request" in line["event"]]
+    log.rewind()
+    assert line["thread"] in {before["thread"] for before in log.lines() if "request_id" in before}
+    assert "request_id" not in line

@@ -1,0 +1,43 @@
+"""Broken clients of `presigned`, whose one request to the app is a few bytes of JSON."""
+
+import json
+
+import pytest
+from faults import raw
+from faults.app import App
+from faults.raw import Answer
+
+from handoff.settings import MIB
+
+WANTED = json.dumps({"filename": "name", "size": 5, "content_type": "text/plain", "sha256": 64 * "0"}).encode()
+
+
+def head(length: int, *headers: str) -> bytes:
+    """The head of a request for a URL."""
+    return raw.head("presigned", f"Content-Length: {length}", *headers, content_type="application/json")
+
+
+def ask(app: App, sent: bytes) -> Answer:
+    """Send all, and read the answer."""
+    with app.connected() as connection:
+        raw.send(connection, sent)
+        return raw.read_answer(connection)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        pytest.param(head(len(WANTED)) + WANTED[:-9], 408, "request-timeout", id="stops"),
+        pytest.param(head(len(WANTED)), 408, "request-timeout", id="sends nothing"),
+        pytest.param(
+            head(len(WANTED), "Content-Encoding: gzip") + WANTED, 415, "unsupported-media-type", id="compresses"
+        ),
+        pytest.param(raw.whole("presigned", WANTED), 415, "unsupported-media-type", id="sends a form"),
+        pytest.param(head(len(WANTED) - 9) + WANTED, 400, "form-malformed", id="says less than it sends"),
+        pytest.param(head(24 * MIB) + bytes(24 * MIB), 413, "body-too-large", id="sends far too much"),
+    ],
+)
+def test_the_answer_is_an_error(app: App, sent: bytes, status: int, code: str) -> None:
+    """And nothing is begun in S3."""
+    answer = ask(app, sent)
+    assert (answer.status, answer.code) == (status, code), answer

@@ -1,0 +1,287 @@
+"""Apps that are restarted again and again under load: S3 has what clients were told it has, and nothing else."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+
+import httpx
+import pytest
+from contract.api import TLS, form, part
+from contract.bucket import Bucket
+from faults.load import Connection, Load, Outcome, answer_of, begin
+from faults.processes import family
+
+from demo import stack, stores
+from demo.processes import ROOT, Server, StartError, ending, listen, python
+from handoff.admission import LATE_SECONDS
+from handoff.settings import MIB, Settings
+from handoff.strategies import FORM_HANDOFFS
+
+FRAMEWORKS = ("flask", "quart")
+#: Most are one put, some two parts.
+FILES = (*[os.urandom(20_000) for _ in range(4)], os.urandom(5 * MIB + 1))
+PATHS = tuple(f"/uploads/{handoff}" for handoff in FORM_HANDOFFS)
+CLIENTS = 4
+#: How long an app serves before it is ended once more, in seconds.
+SERVE_SECONDS = 0.2
+#: Of so many restarts one kills.
+KILL_EVERY = 4
+DRAIN_SECONDS = 2.0
+#: How many processes are seen, one after the other.
+RECYCLED = 3
+
+
+class App:
+    """One app on one port, started and ended as often as is asked."""
+
+    def __init__(self, name: str, environ: dict[str, str], log: IO[bytes]) -> None:
+        self.name = name
+        self.environ = environ
+        self._log = log
+        # Bound all the time, or a client's own end might get the port while nobody listens there.
+        self._port = socket.socket()
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._port.bind(("127.0.0.1", 0))
+        self.url = "http://{}:{}".format(*self._port.getsockname())
+        self.server: Server | None = None
+
+    def start(self, *arguments: str) -> None:
+        """Start it and wait until it is ready."""
+        deadline = time.monotonic() + stack.START_SECONDS
+        while True:
+            try:
+                listener = listen(self.name, "PORT", self._port.getsockname()[1])
+                break
+            except StartError:  # gunicorn's worker, which was killed with it, may take a moment more to be gone
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        command = [*stack.COMMANDS[self.name], *arguments]
+        self.server = Server(self.name, command, listener, self.environ, log=self._log, drain_seconds=DRAIN_SECONDS)
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until it answers so; it must not end."""
+        assert self.server is not None
+        deadline = time.monotonic() + stack.START_SECONDS
+        while time.monotonic() < deadline:
+            assert self.server.returncode is None, f"{self.name} ended with {self.server.returncode}"
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/readyz", timeout=5, verify=TLS).is_success:
+                    return
+            time.sleep(0.02)
+        pytest.fail(f"{self.name} was not ready in time")
+
+    def end(self) -> None:
+        """SIGTERM, and wait; it must end by itself."""
+        assert self.server is not None
+        self.server.terminate()
+        self.server.wait()
+        assert self.server.returncode == 0
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._port.close()
+
+    def kill(self) -> None:
+        """SIGKILL for all of its processes."""
+        assert self.server is not None
+        os.killpg(self.server.pid, signal.SIGKILL)
+        self.server.wait()
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A store that keeps what it gets, with a bucket, as an app's environment."""
+    with (tmp_path / "store.log").open("w+b") as log:
+        store = stores.start("moto", {}, log)
+        assert store.server is not None
+        with ending([store.server]):
+            settings = Settings(bucket="restarts")
+            stack.create_bucket(stack.Stack(store, settings, {}, [store.server]), log)
+            yield {
+                **os.environ,
+                **store.environ,
+                "UPLOAD_S3_ENDPOINT_URL": store.endpoint_url,
+                "UPLOAD_BUCKET": settings.bucket,
+                "UPLOAD_PART_BYTES": "5 MiB",
+                "UPLOAD_DRAIN_SECONDS": str(DRAIN_SECONDS),
+                "TMPDIR": str(tmp_path),
+            }
+
+
+@pytest.fixture
+def bucket(environ: dict[str, str]) -> Iterator[Bucket]:
+    """That bucket, as S3 shows it."""
+    store = stores.Store("moto", environ["UPLOAD_S3_ENDPOINT_URL"], environ)
+    client = store.client()
+    yield Bucket(client, environ["UPLOAD_BUCKET"], None)
+    client.close()
+
+
+@contextmanager
+def started(name: str, environ: dict[str, str], log_path: Path) -> Iterator[App]:
+    """An app that has no server yet, and has none any more after the block."""
+    with log_path.open("w+b") as log:
+        app = App(name, {**environ, "UPLOAD_KEY_PREFIX": f"{name}/"}, log)
+        try:
+            yield app
+        finally:
+            if app.server is not None:
+                app.server.terminate()
+                app.server.wait()
+            app.close()
+
+
+def restart(app: App, load: Load, bucket: Bucket, restarts: int) -> set[int]:
+    """Restart the app under load; the eras that were ended by a kill, which alone may leave anything unfinished."""
+    killed, left = set(), set[str]()
+    app.start()
+    with load.running(CLIENTS):
+        for era in range(restarts):
+            time.sleep(SERVE_SECONDS)
+            if era % KILL_EVERY == KILL_EVERY - 1:
+                killed.add(era)
+                app.kill()
+                left = unfinished(bucket, app)
+            else:
+                app.end()
+                assert unfinished(bucket, app) <= left
+            load.era = era + 1
+            app.start()
+        time.sleep(SERVE_SECONDS)
+    app.end()
+    return killed
+
+
+def unfinished(bucket: Bucket, app: App) -> set[str]:
+    """The ids of the app's unfinished uploads."""
+    return {upload_id for key, upload_id in bucket.unfinished() if key.startswith(f"{app.name}/")}
+
+
+def check(bucket: Bucket, app: App, outcomes: list[Outcome], killed: set[int]) -> None:
+    """Assert that S3 has what the 201s name, whole, and beyond it only what was under way when the app was killed."""
+    named = {outcome.key: outcome.sha256 for outcome in outcomes if outcome.status == httpx.codes.CREATED}
+    stored = {key for key in bucket.stored_keys() if key.startswith(f"{app.name}/")}
+    assert {key: bucket.sha256(key) for key in named.keys() & stored} == named
+    cut_off = {
+        outcome.request_id
+        for outcome in outcomes
+        if outcome.status is None and killed & set(range(outcome.eras[0], outcome.eras[1] + 1))
+    }
+    assert {bucket.request_id(key) for key in stored - named.keys()} <= cut_off
+
+
+def sweep(app: App) -> None:
+    """Run the app's command that removes what killed processes left."""
+    command = python(app.name, "--app", f"{app.name}_app", "sweep-uploads", "--older-than", "0s", "--abort")
+    done = subprocess.run(command, cwd=ROOT, env=app.environ, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    assert done.returncode == 0, done.stderr
+
+
+def test_restarts_lose_nothing(
+    environ: dict[str, str], bucket: Bucket, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """Every 201 that a client received is in S3, whole; beyond it is only what a kill left, and the sweep ends that.
+
+    SIGTERM leaves nothing at all. SIGKILL, every fourth time, may leave unfinished uploads, and the object of an upload
+    whose answer was still to be sent.
+    """
+
+    def run(name: str) -> None:
+        with started(name, environ, tmp_path / f"{name}.log") as app:
+            load = Load(app.url, FILES, PATHS)
+            killed = restart(app, load, bucket, pytestconfig.getoption("restarts"))
+            assert {outcome.status for outcome in load.outcomes} <= {201, 503, None}
+            assert len(load.with_status(201)) > pytestconfig.getoption("restarts")
+            check(bucket, app, load.outcomes, killed)
+            sweep(app)
+            assert unfinished(bucket, app) == set()
+
+    with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
+        list(pool.map(run, FRAMEWORKS))
+
+
+#: How each server is told to replace its process after so many requests.
+RECYCLING = {"flask": ("--max-requests", "20"), "quart": ("--workers", "1", "--max-requests", "20")}
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_recycling_loses_nothing(name: str, environ: dict[str, str], bucket: Bucket, tmp_path: Path) -> None:
+    """Where the server replaces its process again and again, S3 has what the 201s name, and nothing else."""
+    with started(name, environ, tmp_path / "app.log") as app:
+        load, processes = Load(app.url, FILES, PATHS), set[int]()
+        app.start(*RECYCLING[name])
+        assert app.server is not None
+        with load.running(CLIENTS):
+            deadline = time.monotonic() + 30
+            while len(processes) < RECYCLED and time.monotonic() < deadline:
+                processes |= {pid for pid in family(app.server.pid) if pid != app.server.pid}
+                time.sleep(0.1)
+        app.end()
+        assert len(processes) >= RECYCLED
+        assert {outcome.status for outcome in load.outcomes} <= {201, 503, None}
+        assert load.with_status(201)
+        check(bucket, app, load.outcomes, set())
+        assert unfinished(bucket, app) == set()
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_an_upload_that_stands_still_does_not_hold_up_recycling(
+    name: str, environ: dict[str, str], bucket: Bucket, tmp_path: Path
+) -> None:
+    """When the server is to replace its process, an upload gets UPLOAD_DRAIN_SECONDS; then it is undone and told so."""
+    body = form(part("file", FILES[-1], "file.bin"))
+    with started(name, environ, tmp_path / "app.log") as app:
+        app.start(*RECYCLING[name])
+        with closing(begin(app.url, body, len(body) - 5)) as connection:
+            with suppress(httpx.HTTPError):  # until they are too many, and nobody answers
+                while True:
+                    httpx.get(f"{app.url}/healthz", verify=TLS, timeout=1)
+            status, answer = answer_of(connection)
+        assert (status, b'"overloaded"' in answer) == (503, True)
+        app.wait_until_ready()
+        app.end()
+        assert unfinished(bucket, app) == set()
+        assert bucket.stored_keys() == set()
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_an_ending_process_is_not_ready(name: str, environ: dict[str, str], bucket: Bucket, tmp_path: Path) -> None:
+    """After SIGTERM /readyz soon fails, by an answer or because nobody takes the connection, while an upload ends well.
+
+    A kept connection gets no new upload through, some moments later.
+    """
+    body = form(part("file", b"some bytes", "file.bin"))
+    with started(name, environ | {"UPLOAD_DRAIN_SECONDS": "60"}, tmp_path / "app.log") as app:
+        app.start()
+        assert app.server is not None
+        with closing(begin(app.url, body, len(body) - 5)) as running, closing(Connection(app.url)) as kept:
+            assert kept.upload("/uploads/nonsense", b"", "kept")[0].status == 404
+            app.server.terminate()
+            while ready(app):
+                time.sleep(0.02)
+            assert not any(ready(app) for _ in range(10))
+            time.sleep(LATE_SECONDS + 0.3)
+            with suppress(OSError, HTTPException):
+                assert kept.upload("/uploads", body, "kept")[0].status == 503
+            running.sendall(body[-5:])
+            assert answer_of(running)[0] == 201
+        app.server.wait()
+        assert app.server.returncode == 0
+        assert len(bucket.stored_keys()) == 1
+
+
+def ready(app: App) -> bool:
+    """Whether a new connection is told that the app is ready."""
+    try:
+        return httpx.get(f"{app.url}/readyz", verify=TLS, timeout=5).is_success
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,74 @@
+"""A proxy in front of a real store, and clients of it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.config import Config
+from faults.proxy import Proxy
+
+from demo import stack, stores
+from demo.processes import ending
+from handoff.settings import Settings
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+from faults.tools.talk import BUCKET, TIMEOUT
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
+    """An S3 server with a bucket, for the module."""
+    with (tmp_path_factory.mktemp("proxy") / "moto.log").open("w+b") as log:
+        started = stores.start("moto", {}, log)
+        assert started.server is not None
+        with ending([started.server]):
+            settings = Settings.from_env({"UPLOAD_BUCKET": BUCKET})
+            stack.create_bucket(stack.Stack(started, settings, {}, [started.server]), log)
+            yield started
+
+
+@pytest.fixture(scope="module")
+def direct(store: stores.Store) -> "Iterator[S3Client]":
+    """A client that asks the store itself."""
+    with closing(store.client()) as client:
+        yield client
+
+
+@pytest.fixture
+def proxy(store: stores.Store) -> Iterator[Proxy]:
+    """A proxy in front of the store, which nothing outlives."""
+    threads = threading.active_count()
+    with Proxy(store.endpoint_url) as started:
+        yield started
+    assert threading.active_count() == threads
+
+
+@pytest.fixture(scope="module")
+def session(store: stores.Store) -> boto3.session.Session:
+    """What the clients have in common."""
+    return boto3.session.Session(
+        aws_access_key_id=store.environ["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=store.environ["AWS_SECRET_ACCESS_KEY"],
+        region_name=store.environ["AWS_DEFAULT_REGION"],
+    )
+
+
+@pytest.fixture
+def s3(session: boto3.session.Session, proxy: Proxy) -> "Iterator[S3Client]":
+    """A client of the store by way of the proxy, which tries once, and leaves the bytes it reads to the tests."""
+    config = Config(retries={"total_max_attempts": 1}, response_checksum_validation="when_required")
+    with closing(session.client("s3", endpoint_url=proxy.url, config=config)) as client:
+        yield client
+
+
+@pytest.fixture
+def hasty(session: boto3.session.Session, proxy: Proxy) -> "Iterator[S3Client]":
+    """Likewise, but it does not wait for an answer for long."""
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=TIMEOUT)
+    with closing(session.client("s3", endpoint_url=proxy.url, config=config)) as client:
+        yield client

@@ -1,0 +1,74 @@
+"""What an app's process holds, seen from outside: tasks, threads, sockets, files, and memory."""
+
+import json
+import os
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faults.processes import family
+
+ANSWER_SECONDS = 20.0
+#: Threads of the pools that gunicorn and asyncio keep: as many as were once needed at the same time.
+_POOLED = re.compile(r"ThreadPoolExecutor-\d+_\d+|asyncio_\d+")
+
+
+def watched(folder: Path) -> dict[str, str]:
+    """The environment in which an app can be asked; the folder is for its answers."""
+    here = str(Path(__file__).parent / "watched")
+    python_path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    return {"PYTHONPATH": python_path, "WATCH_FOLDER": str(folder)}
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a process has: tasks and threads of its own by name, descriptors by kind, or by path if it is a file."""
+
+    tasks: Counter[str]
+    threads: Counter[str]
+    descriptors: Counter[str]
+
+    def beyond(self, other: "Held") -> Counter[str]:
+        """What is more here than there."""
+        return (self.tasks - other.tasks) + (self.threads - other.threads) + (self.descriptors - other.descriptors)
+
+
+class Watch:
+    """One process, that which serves: gunicorn's worker, or hypercorn itself."""
+
+    def __init__(self, pid: int, environ: Mapping[str, str]) -> None:
+        *_, self.pid = family(pid)
+        self._answer = Path(environ["WATCH_FOLDER"]) / f"{self.pid}.json"
+
+    def held(self) -> Held:
+        """What it has now."""
+        told = self._ask(signal.SIGRTMIN)
+        own = Counter(name for name in told["threads"] if not _POOLED.fullmatch(name))
+        return Held(Counter(told["tasks"]), own, self._descriptors())
+
+    def memory(self) -> int:
+        """The bytes it holds of what Python took since this was first asked; from then on it is slower."""
+        return int(self._ask(signal.SIGRTMIN + 1)["bytes"])
+
+    def _descriptors(self) -> Counter[str]:
+        kinds: Counter[str] = Counter()
+        for fd in (Path("/proc") / str(self.pid) / "fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                kinds[re.sub(r":\[\d+\]$", "", str(fd.readlink()))] += 1
+        return kinds
+
+    def _ask(self, number: int) -> dict[str, Any]:
+        os.kill(self.pid, number)
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not self._answer.exists():
+            assert time.monotonic() < deadline, f"process {self.pid} does not answer"
+            time.sleep(0.005)
+        told: dict[str, Any] = json.loads(self._answer.read_text())
+        self._answer.unlink()
+        return told

@@ -1,0 +1,112 @@
+"""Several processes behind one address: one of them answers for all, and all write one log."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contract.api import Api, form, part
+from contract.numbers import SETTLE_SECONDS, half_sent, numbers, stored, wait_for
+
+from demo import stack, stores
+from demo.processes import Server, ending, listen
+from handoff.settings import Settings
+
+WORKERS = 2
+#: How many uploads are sent at once, and then again, until each process had some.
+BATCH = 20
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
+    """An S3 server with a bucket."""
+    with (tmp_path_factory.mktemp("workers") / "store.log").open("w+b") as log:
+        store = stores.start("moto", {}, log)
+        assert store.server is not None
+        with ending([store.server]):
+            stack.create_bucket(stack.Stack(store, Settings(), {}, [store.server]), log)
+            yield store
+
+
+@pytest.fixture(params=stack.COMMANDS)
+def app(request: pytest.FixtureRequest, store: stores.Store, tmp_path: Path) -> Iterator[Api]:
+    """Two processes of an app, with a folder for their numbers, and with the server's log of every request."""
+    (tmp_path / "numbers").mkdir()
+    folder = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers")}
+    settings = {"UPLOAD_S3_ENDPOINT_URL": store.endpoint_url, "UPLOAD_LOG": "json", "UPLOAD_DRAIN_SECONDS": "1"}
+    environ = {**os.environ, **store.environ, **settings, **folder}
+    command = [*stack.COMMANDS[request.param], "--workers", str(WORKERS), "--access-logfile", "-"]
+    with (tmp_path / "log").open("w+b") as log:
+        server = Server(request.param, command, listen("the app", "PORT", 0), environ, log=log, drain_seconds=1)
+        with ending([server]):
+            stack.wait_until_ready(stack.Stack(store, Settings(), environ, [server]), server.url + "/readyz", log)
+            with closing(Api(server.url)) as api:
+                yield api
+
+
+def upload(app: Api, number: int) -> int:
+    """Send a file of so many bytes, on a connection of its own; which process takes it, the kernel says."""
+    with closing(Api(app.url)) as api:
+        body = form(part("file", bytes(number), "name"))
+        return api.upload(body, headers={"X-Request-Id": f"upload-{number}"}).status_code
+
+
+def log_lines(tmp_path: Path) -> list[dict[str, Any]]:
+    """All that was written so far, each line an object."""
+    return [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+
+
+def upload_until_all_had_some(app: Api, tmp_path: Path) -> int:
+    """Send files of 1, 2, 3, … bytes on many connections until each process had some; answers how many it were.
+
+    Which process takes a connection is the kernel's choice.
+    """
+    for sent in range(0, 50 * BATCH, BATCH):
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(lambda size: upload(app, size), range(sent + 1, sent + BATCH + 1))) == {201}
+        if len({line["process"] for line in log_lines(tmp_path) if line["event"] == "stored"}) == WORKERS:
+            return sent + BATCH
+    raise AssertionError("one process has taken everything")
+
+
+def test_any_process_answers_for_all_and_all_write_one_log(app: Api, tmp_path: Path) -> None:
+    """Each scrape has the uploads of all; every line, the server's own too, is JSON, with its request's id."""
+    count = upload_until_all_had_some(app, tmp_path)
+    expected = stored("read_early", *range(1, count + 1), uploads=count)
+    for _ in range(5):
+        with closing(Api(app.url)) as another:
+            seen = numbers(another)
+            assert {series: seen[series] for series in expected} == expected
+    wait_for(app, "uploads_in_flight", 0)
+    lines = log_lines(tmp_path)
+    ours = [line for line in lines if line["event"] == "stored"]
+    assert sorted(line["bytes"] for line in ours) == list(range(1, count + 1))
+    assert all(line["request_id"] == f"upload-{line['bytes']}" for line in ours)
+    access = [line for line in lines if line["logger"].endswith(".access") and "POST /uploads" in line["event"]]
+    assert sorted(line["request_id"] for line in access) == sorted(f"upload-{size}" for size in range(1, count + 1))
+
+
+def booted(tmp_path: Path) -> list[int]:
+    """The processes that gunicorn has started so far."""
+    return [line["process"] for line in log_lines(tmp_path) if line["event"].startswith("Booting worker")]
+
+
+@pytest.mark.parametrize("app", ["flask"], indirect=True)
+def test_what_a_killed_process_had_in_flight_is_in_flight_no_more(app: Api, tmp_path: Path) -> None:
+    """Another is started in its place, and the dead one's share is taken out of the numbers."""
+    with half_sent(app):
+        wait_for(app, "uploads_in_flight", 1)
+        for process in booted(tmp_path):
+            os.kill(process, signal.SIGKILL)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while len(booted(tmp_path)) < 2 * WORKERS:
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        with closing(Api(app.url)) as another:
+            wait_for(another, "uploads_in_flight", 0)

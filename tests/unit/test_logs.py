@@ -1,0 +1,249 @@
+"""Log lines: each one line, with the request's id, and nothing in it that is secret or steers a terminal."""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handoff import logs
+from handoff.receipt import Incoming, Stored, Way
+from handoff.settings import Settings
+
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+SIGNATURE = "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+STYLES = ("json", "console")
+
+
+def written(style: str, message: object, *values: object, **more: Any) -> str:
+    """What a handler writes for one message."""
+    record = logging.getLogger("flask_app.views").makeRecord(
+        "flask_app.views", logging.INFO, "views.py", 1, message, values, more.pop("exc_info", None), extra=more or None
+    )
+    return logs.formatter(style, [SECRET, "short"]).format(record)
+
+
+def parsed(message: object, *values: object, **more: Any) -> dict[str, Any]:
+    """The same as the object that a line of JSON is."""
+    line: dict[str, Any] = json.loads(written("json", message, *values, **more))
+    return line
+
+
+@pytest.fixture(autouse=True)
+def _no_request() -> Iterator[None]:
+    """No id is left over from another test, and none for the next."""
+    logs.unbind()
+    yield
+    logs.unbind()
+
+
+def test_a_line_of_json_says_when_who_and_what() -> None:
+    """Time in UTC, level, the logger's name, process and thread, the message, and what was given with it."""
+    line = parsed("stored %d", 2, bytes=11, keys=["a", "b"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("timestamp"))
+    assert isinstance(line.pop("process"), int)
+    assert line == {
+        "level": "info",
+        "event": "stored 2",
+        "logger": "flask_app.views",
+        "thread": "MainThread",
+        "bytes": 11,
+        "keys": ["a", "b"],
+    }
+
+
+def test_a_line_for_the_eye_looks_like_the_servers() -> None:
+    """Time, process, level, message, and the rest by name."""
+    line = written("console", "stored", bytes=11, told="a b", code="left out", ok=None)
+    assert re.fullmatch(
+        r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000\] \[\d+\] \[INFO\] stored "
+        r"bytes=11 logger=flask_app\.views ok=None told='a b'",
+        line,
+    )
+
+
+def test_a_line_has_its_requests_id() -> None:
+    """What is bound is on each line until another is, or none; a block's is there in the block only."""
+    assert "request_id" not in parsed("…")
+    logs.bind("one")
+    assert parsed("…")["request_id"] == "one"
+    assert "[INFO] request one: …" in written("console", "…")
+    with logs.bound("two"):
+        assert parsed("…")["request_id"] == "two"
+    assert parsed("…")["request_id"] == "one"
+    logs.unbind()
+    assert "request_id" not in parsed("…")
+
+
+HOSTILE = 'a"\r\n[2026-01-01 00:00:00 +0000] [1] [INFO] forged\x1b[2J\x00\x85\u2028\u202e'
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_no_name_of_a_clients_makes_a_line_or_steers_a_terminal(style: str) -> None:
+    """A line break, an escape sequence, a change of direction: each is written as an escape, wherever it stands."""
+    line = written(style, "no file %s", HOSTILE, told=HOSTILE, keys=[HOSTILE])
+    assert line.isprintable()
+    assert line.count("forged") == 3
+
+
+def fail(message: str) -> None:
+    """An error with a message that a client had a hand in."""
+    raise ValueError(message)
+
+
+def failure(message: str) -> Any:
+    """The same, as a log handler gets it."""
+    try:
+        fail(message)
+    except ValueError:
+        return sys.exc_info()
+
+
+def test_a_traceback_is_one_line_of_json() -> None:
+    """It is in a member of its own."""
+    line = parsed("internal", exc_info=failure(HOSTILE))
+    assert line["event"] == "internal"
+    assert line["exception"].startswith("Traceback (most recent call last):\n")
+    assert HOSTILE in line["exception"]
+
+
+def test_no_line_of_a_traceback_looks_like_one_of_the_log() -> None:
+    """For the eye it stands below its message, indented, whatever it says."""
+    first, *more = written("console", "internal", exc_info=failure(HOSTILE)).split("\n")
+    assert "[INFO] internal" in first
+    assert more[0] == "    Traceback (most recent call last):"
+    assert all(line.startswith("    ") and line.isprintable() for line in more)
+    assert any("forged" in line for line in more)
+
+
+SECRETS = [
+    pytest.param(f"a key {SECRET}", SECRET, id="a credential of the environment's"),
+    pytest.param(
+        f"{{'Authorization': b'AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/20261124/us-east-1/s3/aws4_request, "
+        f"SignedHeaders=host;x-amz-date, Signature={SIGNATURE}'}}",
+        SIGNATURE,
+        id="a signed header",
+    ),
+    pytest.param("Authorization: Bearer mF_9.B5f-4.1JqM", "mF_9", id="a bearer's token"),
+    pytest.param("{'Authorization': 'Basic QWxhZGRpbjpvcGVu'}", "QWxh", id="a password"),
+    pytest.param(f"Signature:\n{SIGNATURE}", SIGNATURE, id="a signature, as botocore tells it"),
+    pytest.param(f"GET /b/k?X-Amz-Signature={SIGNATURE}&X-Amz-Expires=60", SIGNATURE, id="a presigned URL"),
+    pytest.param(f"/?next=%2Fk%3FX-Amz-Signature%3D{SIGNATURE}", SIGNATURE, id="a presigned URL in a URL"),
+    pytest.param("/k?AWSAccessKeyId=AKIAEXAMPLE&Signature=bWq2s1WEIj%3D&Expires=1", "bWq2", id="one of version 2"),
+    pytest.param("x-amz-security-token:FwoGZXIvYXdzEBYaD", "FwoGZX", id="a session's token in a canonical request"),
+    pytest.param("{'X-Amz-Security-Token': b'FwoGZXIvYXdzEBYaD'}", "FwoGZX", id="a session's token in a header"),
+    pytest.param("<SecretAccessKey>a/b+c</SecretAccessKey>", "a/b+c", id="what STS answers"),
+    pytest.param('{"SessionToken": "FwoGZXIvYXdzEBYaD"}', "FwoGZX", id="what a metadata service answers"),
+]
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(("text", "secret"), SECRETS)
+def test_no_secret_is_written(style: str, text: str, secret: str) -> None:
+    """Neither in a message, nor in what comes with it, nor in a traceback; what stands around it stays."""
+    more = {"in": [text], "of": OSError(text)}
+    line = written(style, "before %s", text, value=text, more=more, exc_info=failure(text))
+    assert secret not in line
+    assert "AKIAEXAMPLE" not in line
+    assert line.count(logs.HIDDEN) >= 5
+    assert "before " in line
+
+
+def test_what_is_no_secret_stays() -> None:
+    """Short values and ordinary words are not taken for one."""
+    text = "a short signature was refused: credentials are missing, the token of UPLOAD_BUCKET 'uploads'"
+    assert parsed(text)["event"] == text
+
+
+@pytest.mark.parametrize(
+    ("handoff", "more"),
+    [pytest.param("stream", {}, id="of a form"), pytest.param("presigned", {"begun_by": "an-id"}, id="presigned")],
+)
+def test_a_stored_upload_is_told_without_its_filename(handoff: str, more: dict[str, str]) -> None:
+    """The summary has the way, the keys and the sizes; a filename may be anything, and is in the object's metadata."""
+    way = Way("flask", handoff, "bound", "an-id")
+    stored = [
+        Stored(Incoming(key, "private.txt", "text/plain"), size, "…", "…", 1) for key, size in (("a", 11), ("b", 4))
+    ]
+    assert way.summary(stored, 0.01234) == more | {
+        "handoff": handoff,
+        "hook": "bound",
+        "bytes": 15,
+        "keys": ["a", "b"],
+        "elapsed_ms": 12.3,
+    }
+
+
+@pytest.fixture
+def configure() -> Iterator[Callable[..., None]]:
+    """Configures this process's log by settings; afterwards all is as it was."""
+    loggers = [logging.getLogger(name) for name in (None, *logs.OURS, *logs.SERVERS)]
+    before = [(one, one.level, one.handlers, one.filters.copy(), one.propagate) for one in loggers]
+    yield lambda **settings: logs.configure(Settings(**settings), {"AWS_SECRET_ACCESS_KEY": SECRET})
+    logging.captureWarnings(capture=False)
+    for logger, level, handlers, filters, propagate in before:
+        logger.setLevel(level)
+        logger.handlers, logger.filters, logger.propagate = handlers, filters, propagate
+
+
+def events(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The messages written to stderr, each by a line of JSON; nothing else is to be written anywhere."""
+    output = capsys.readouterr()
+    assert output.out == ""
+    return [json.loads(line)["event"] for line in output.err.splitlines()]
+
+
+def test_a_library_is_heard_when_it_warns(configure: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    """What ours tell is written from the level on that is set; what a library has to tell is not, unless at debug."""
+    for level in ("debug", "info", "warning"):
+        configure(log="json", log_level=level)
+        for name in ("flask_app.views", "botocore.credentials"):
+            logging.getLogger(name).info("%s at %s", name, level)
+            logging.getLogger(name).warning("warned at %s", level)
+    assert events(capsys) == [
+        *("flask_app.views at debug", "warned at debug", "botocore.credentials at debug", "warned at debug"),
+        *("flask_app.views at info", "warned at info", "warned at info"),
+        *("warned at warning", "warned at warning"),
+    ]
+
+
+def test_the_credentials_of_the_environment_are_known(
+    configure: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever tells them, and however."""
+    configure(log="json")
+    logging.getLogger("somebody").error("it is %s", SECRET)
+    assert events(capsys) == [f"it is {logs.HIDDEN}"]
+
+
+@pytest.mark.parametrize("server", logs.SERVERS)
+def test_a_servers_lines_are_written_once_and_like_ours(
+    configure: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path, server: str
+) -> None:
+    """Also where the server makes its handler later; what it was told to write to a file goes there as well."""
+    logger = logging.getLogger(server)
+    configure(log="json")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [logging.StreamHandler(sys.stdout), logging.FileHandler(tmp_path / "log")]
+    logger.propagate = False
+    configure(log="json")
+    logger.info("Listening")
+    logger.handlers[-1].close()
+    assert events(capsys) == ["Listening"]
+    assert (tmp_path / "log").read_text() == "Listening\n"
+
+
+def test_a_misspelt_setting_is_pointed_out_in_the_logs_own_form(
+    configure: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line of JSON among lines of JSON, plain words among others."""
+    for style in STYLES:
+        configure(log=style)
+        logs.point_out("flask_app", {"UPLOAD_LOGS": "UPLOAD_LOG"}, Settings(log=style))
+    first, second = capsys.readouterr().err.splitlines()
+    assert second == "flask_app: UPLOAD_LOGS is no setting; was UPLOAD_LOG meant?"
+    assert json.loads(first)["event"] == second

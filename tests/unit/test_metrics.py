@@ -1,0 +1,207 @@
+"""The numbers of one app: what is counted, under which labels, and how they are told."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client import values
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from handoff.errors import (
+    BodyTooLarge,
+    FormMalformed,
+    Internal,
+    MethodNotAllowed,
+    ObjectMissing,
+    Overloaded,
+    RequestTimedOut,
+    SettingsError,
+    StoreRejected,
+    StoreUnavailable,
+    UnknownHandoff,
+    UploadError,
+    file_closed,
+)
+from handoff.strategies import HANDOFFS
+from handoff.web.metrics import FOLDER_VARIABLE, OUTCOMES, REFUSALS, Metrics, judge
+from handoff.web.openapi import METRICS
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """The numbers of an app that has just begun."""
+    return Metrics()
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """One series' value, None if there is no such series."""
+    return metrics.registry.get_sample_value(f"handoff_{name}", labels)
+
+
+CASES = [
+    pytest.param(BodyTooLarge("…"), "refused", "body-too-large", id="a limit"),
+    pytest.param(RequestTimedOut("…"), "refused", "request-timeout", id="a client that stands still"),
+    pytest.param(FormMalformed("…"), "refused", "form-malformed", id="no form"),
+    pytest.param(FormMalformed("…", cut_short=True), "abandoned", "", id="a body cut short"),
+    pytest.param(UnknownHandoff("…"), "refused", "unknown-handoff", id="a hand-off that is none"),
+    pytest.param(Overloaded("…"), "refused", "overloaded", id="a process that is full or ends"),
+    pytest.param(ObjectMissing("…"), "refused", "object-missing", id="a client that sent nothing to S3"),
+    pytest.param(MethodNotAllowed("…"), "refused", "other", id="what no upload is refused for"),
+    pytest.param(file_closed("file", "copied"), "lost", "file-closed", id="a known failure"),
+    pytest.param(StoreRejected("…"), "failed", "store-rejected", id="S3 says no"),
+    pytest.param(StoreUnavailable("…"), "failed", "store-unavailable", id="S3 says nothing"),
+    pytest.param(Internal("…"), "failed", "internal", id="an error of ours"),
+    pytest.param(ValueError("…"), "failed", "internal", id="any other error"),
+    pytest.param(KeyboardInterrupt(), "abandoned", "", id="no error at all, as a cancelled task has"),
+]
+
+
+@pytest.mark.parametrize(("error", "outcome", "reason"), CASES)
+def test_an_upload_is_counted_by_how_it_ends(metrics: Metrics, error: BaseException, outcome: str, reason: str) -> None:
+    """One upload more with this outcome, one refusal or failure more for this reason, and the error goes on."""
+    with pytest.raises(type(error)), metrics.upload("stream"):
+        raise error
+    counted = {name: value(metrics, "uploads_total", handoff="stream", outcome=name) for name in OUTCOMES}
+    assert counted == dict.fromkeys(OUTCOMES, 0) | {outcome: 1}
+    assert value(metrics, "upload_seconds_count", handoff="stream", outcome=outcome) == 1
+    told = {name: value(metrics, f"{name}_total", reason=reason) or 0 for name in ("refusals", "failures")}
+    assert value(metrics, "uploads_in_flight") == 0
+    assert told == {"refusals": int(outcome == "refused"), "failures": int(outcome in {"failed", "lost"})}
+
+
+def test_a_code_that_nobody_knows_makes_no_label() -> None:
+    """An error whose code is made up, as those of a framework's errors are, is counted as another."""
+    unknown = UploadError("…")
+    unknown.code = "made-up"
+    assert judge(unknown) == ("failed", "other")
+    unknown.status = 418
+    assert judge(unknown) == ("refused", "other")
+
+
+def test_a_stored_upload_is_counted_with_its_files(metrics: Metrics) -> None:
+    """Sizes go into a counter and a histogram, byte by byte."""
+    with metrics.upload("file"):
+        metrics.count_files("file", [0, 11, 5 * 1024**4])
+    assert value(metrics, "uploads_total", handoff="file", outcome="stored") == 1
+    assert value(metrics, "stored_bytes_total", handoff="file") == 11 + 5 * 1024**4
+    assert value(metrics, "file_bytes_sum", handoff="file") == 11 + 5 * 1024**4
+    assert value(metrics, "file_bytes_bucket", handoff="file", le="1024.0") == 2
+    assert value(metrics, "file_bytes_bucket", handoff="file", le="+Inf") == 3
+
+
+def test_an_upload_that_only_begins_has_not_ended(metrics: Metrics) -> None:
+    """URLs that were given are counted as such, those that were refused as an upload that was."""
+    with metrics.upload("presigned", begins=True):
+        pass
+    with pytest.raises(BodyTooLarge), metrics.upload("presigned", begins=True):
+        raise BodyTooLarge("…")
+    assert value(metrics, "presigned_total") == 1
+    assert value(metrics, "uploads_total", handoff="presigned", outcome="stored") == 0
+    assert value(metrics, "uploads_total", handoff="presigned", outcome="refused") == 1
+    assert value(metrics, "upload_seconds_count", handoff="presigned", outcome="stored") is None
+
+
+def test_what_is_in_flight_is_seen_and_ends(metrics: Metrics) -> None:
+    """Uploads and parts are in flight within their blocks only."""
+    with metrics.upload("stream"), metrics.part(), metrics.part():
+        assert value(metrics, "uploads_in_flight") == 1
+        assert value(metrics, "parts_in_flight") == 2
+    assert value(metrics, "uploads_in_flight") == 0
+    assert value(metrics, "parts_in_flight") == 0
+
+
+def test_a_name_that_a_client_made_up_makes_no_series(metrics: Metrics) -> None:
+    """Whatever clients call a hand-off, there is one series for all that are none."""
+    for name in ("nonsense", "Stream", "../stream", 'a"} 1\nx{b="'):
+        with pytest.raises(UnknownHandoff), metrics.upload(name):
+            raise UnknownHandoff("…")
+    series = [sample for family in metrics.registry.collect() for sample in family.samples]
+    assert {sample.labels["handoff"] for sample in series if "handoff" in sample.labels} == {*HANDOFFS, "unknown"}
+    assert value(metrics, "uploads_total", handoff="unknown", outcome="refused") == 4
+
+
+def test_what_may_happen_is_there_before_it_does(metrics: Metrics) -> None:
+    """Every hand-off's outcomes and every reason to refuse begin at 0."""
+    assert [value(metrics, "uploads_total", handoff=one, outcome=two) for one in HANDOFFS for two in OUTCOMES] == [
+        0
+    ] * len(HANDOFFS) * len(OUTCOMES)
+    assert [value(metrics, "refusals_total", reason=reason) for reason in REFUSALS] == [0] * len(REFUSALS)
+
+
+def test_every_try_but_the_first_is_a_retry(metrics: Metrics) -> None:
+    """The try's number is botocore's own; calls of one operation are counted together."""
+    for attempt in (1, 2, 3, 1):
+        request = SimpleNamespace(context={"retries": {"attempt": attempt}})
+        metrics.count_retry(request, "UploadPart", event_name="request-created.s3.UploadPart")
+    assert value(metrics, "s3_retries_total", operation="UploadPart") == 2
+
+
+def test_two_apps_in_one_process_count_for_themselves(metrics: Metrics) -> None:
+    """Each has a registry of its own."""
+    with Metrics().upload("stream"):
+        pass
+    assert value(metrics, "uploads_total", handoff="stream", outcome="stored") == 0
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "end"),
+    [
+        pytest.param("", "text/plain; version=0.0.4; charset=utf-8", "", id="nothing asked"),
+        pytest.param("*/*", "text/plain; version=0.0.4; charset=utf-8", "", id="anything"),
+        pytest.param("application/openmetrics-text", "application/openmetrics-text", "# EOF\n", id="OpenMetrics"),
+    ],
+)
+def test_numbers_are_told_as_asked(metrics: Metrics, accept: str, content_type: str, end: str) -> None:
+    """The text format of Prometheus, or OpenMetrics to whoever asks for it; the process's own numbers are in both."""
+    text, told = metrics.render(accept)
+    assert told.startswith(content_type)
+    assert text.decode().endswith(end)
+    assert b"\nprocess_open_fds " in text
+    assert b"_created" not in text
+
+
+def test_the_described_example_is_one(metrics: Metrics) -> None:
+    """What OpenAPI shows of the numbers is what an app tells before its first upload."""
+    assert METRICS in metrics.render("")[0].decode()
+    assert [family.name for family in text_string_to_metric_families(METRICS)] == ["handoff_uploads_in_flight"]
+
+
+@pytest.fixture
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The number of the process that counts, to be changed; all share a folder, as prometheus_client is told to."""
+    number = [1]
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: number[0]))
+    yield number
+    values.close_all_multiprocess_files()
+
+
+def test_processes_that_share_a_folder_are_added_up(process: list[int]) -> None:
+    """Each answers for all, but for what only one of them can have."""
+    told = []
+    for process[0], size in ((1, 11), (2, 4)):
+        metrics = Metrics()
+        with metrics.upload("stream"):
+            metrics.count_files("stream", [size])
+            told.append(metrics.render("")[0].decode())
+    first, second = ({sample.name: sample.value for sample in of_stream(text)} for text in told)
+    assert (first["handoff_stored_bytes_total"], second["handoff_stored_bytes_total"]) == (11, 15)
+    assert (first["handoff_uploads_total"], second["handoff_uploads_total"]) == (0, 1)
+    assert "process_open_fds" not in told[1]
+
+
+def of_stream(text: str) -> list[Sample]:
+    """The samples of the hand-off `stream`, and of its outcome `stored`."""
+    wanted = ({"handoff": "stream"}, {"handoff": "stream", "outcome": "stored"})
+    families = text_string_to_metric_families(text)
+    return [sample for family in families for sample in family.samples if sample.labels in wanted]
+
+
+@pytest.mark.usefixtures("process")
+def test_a_shared_folder_that_is_missing_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the variable, the value and what would do."""
+    monkeypatch.setenv(FOLDER_VARIABLE, "/nowhere/at/all")
+    with pytest.raises(SettingsError, match="PROMETHEUS_MULTIPROC_DIR is '/nowhere/at/all'; it must be a folder that"):
+        Metrics()

@@ -1,0 +1,92 @@
+"""How bodies go to S3 from Quart: each on a connection that the next one can use."""
+
+import asyncio
+import io
+import os
+from collections.abc import Callable
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
+
+import pytest
+
+import quart_app.store
+from handoff.parts import Part
+from handoff.receipt import Incoming
+from handoff.settings import Settings
+from quart_app.payload import READ_BYTES, FileBody
+
+INCOMING = Incoming("a/key", "name", "text/plain")
+PUTS = 20
+
+
+class HastyStore:
+    """An S3 server that answers a put with the last byte of its body, and counts the connections it is given."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer every put on one connection."""
+        self.connections += 1
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                lines = (line.partition(b":") for line in head.lower().split(b"\r\n"))
+                length = next(int(value) for name, _, value in lines if name == b"content-length")
+                await reader.readexactly(length)
+                writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: "e"\r\n\r\n')
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+
+def spooled(data: bytes) -> IO[bytes]:
+    """A file that has rolled over to disk."""
+    file = SpooledTemporaryFile(1)  # noqa: SIM115 - the test closes it
+    file.write(data)
+    file.seek(0)
+    return file
+
+
+async def ignore(**_event: Any) -> None:
+    """A hook that does nothing."""
+
+
+@pytest.mark.parametrize("size", [1, READ_BYTES, READ_BYTES + 1])
+@pytest.mark.parametrize(
+    "as_body",
+    [
+        pytest.param(io.BytesIO, id="in memory"),
+        pytest.param(spooled, id="on disk"),
+        pytest.param(lambda data: Part(1, (data,)), id="as chunks"),
+    ],
+)
+async def test_a_connection_is_used_again(
+    monkeypatch: pytest.MonkeyPatch, as_body: Callable[[bytes], Any], size: int
+) -> None:
+    """Puts one after the other need one connection, however soon S3 answers each."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "none")
+    hasty = HastyStore()
+    server = await asyncio.start_server(hasty.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = quart_app.store.Store(Settings(s3_endpoint_url=f"http://127.0.0.1:{port}"))
+    await store.open()
+    try:
+        for _ in range(PUTS):
+            body = as_body(os.urandom(size))
+            assert await store.put(INCOMING, body, 1, ignore) == "e"
+            if not isinstance(body, Part):
+                body.close()
+    finally:
+        await store.close()
+        server.close()
+    assert hasty.connections == 1
+
+
+async def test_a_file_is_sent_from_where_it_stands() -> None:
+    """All of the rest comes, in pieces, none empty; of nothing there is none."""
+    data = os.urandom(2 * READ_BYTES + 1)
+    file = io.BytesIO(data)
+    file.seek(3)
+    pieces = [bytes(piece) async for piece in FileBody(file, 1).pieces_to_send()]
+    assert (b"".join(pieces), len(pieces)) == (data[3:], 2 + (len(data) - 3 > 2 * READ_BYTES))
+    assert [piece async for piece in FileBody(io.BytesIO(), 1).pieces_to_send()] == []

@@ -1,0 +1,327 @@
+"""What a client asks for, is given and has promised, where it sends the file to S3 itself."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flask_app
+import quart_app
+from handoff.errors import (
+    BodyTooLarge,
+    DigestMalformed,
+    DigestMismatch,
+    FileTooLarge,
+    FormError,
+    FormMalformed,
+    ObjectMissing,
+    SettingsError,
+    SizeMismatch,
+    UnsupportedMediaType,
+    UploadError,
+)
+from handoff.parts import MAX_PARTS, PartSizes
+from handoff.presigned import (
+    JSON,
+    PAGE_PARTS,
+    Promise,
+    Seal,
+    Upload,
+    Wanted,
+    WantedReader,
+    expiry,
+    number,
+    part_lengths,
+    parts_answer,
+)
+from handoff.receipt import REQUEST_ID_METADATA, Incoming
+from handoff.settings import GIB, MIB, Limits, Settings
+
+SHA256 = "9dcab7f911a30badbe34a46257ed1e2ab99bcfbaea49c1808a1f53ae35f8e01b"
+KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
+INCOMING = Incoming(KEY, "hello.txt", "text/plain", SHA256)
+PROMISE = Promise(11, 1, SHA256, "bound", "a-request")
+SEAL = Seal("a secret of sixteen and more")
+OPEN = Seal(None)
+LIMITS = Limits()
+SIZES = PartSizes(8 * MIB, 5 * GIB)
+
+
+def stored(seal: Seal) -> dict[str, str]:
+    """The metadata of an object with the promise, as S3 gives it back once the hook has stamped it."""
+    return {**PROMISE.metadata(seal, INCOMING), REQUEST_ID_METADATA: PROMISE.request_id}
+
+
+@given(st.binary(max_size=200), st.integers(1, 9))
+def test_any_bytes_are_refused_in_one_sentence(body: bytes, size: int) -> None:
+    """What is not the object that is wanted is told so, in pieces of whatever size it came."""
+    reader = WantedReader(JSON, LIMITS)
+    for start in range(0, len(body), size):
+        reader.receive(body[start : start + size])
+    with pytest.raises(FormError):
+        reader.finish()
+
+
+def test_what_is_wanted_is_read() -> None:
+    """The four members, others passed over; a whole number may be written with a point."""
+    reader = WantedReader(JSON, LIMITS)
+    members = {"filename": "a", "content_type": "image/png", "size": 3.0, "sha256": SHA256, "more": [1]}
+    reader.receive(json.dumps(members).encode())
+    assert reader.finish() == Wanted("a", "image/png", 3, SHA256)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        pytest.param({"filename": None}, FormMalformed, id="no name"),
+        pytest.param({"size": "3"}, FormMalformed, id="a size in words"),
+        pytest.param({"size": -1}, FormMalformed, id="less than nothing"),
+        pytest.param({"size": 0.5}, FormMalformed, id="half a byte"),
+        pytest.param({"size": True}, FormMalformed, id="a truth"),
+        pytest.param({"size": LIMITS.file_bytes + 1}, FileTooLarge, id="a byte too many"),
+        pytest.param({"content_type": "text"}, FormMalformed, id="no media type"),
+        pytest.param({"sha256": "0" * 63}, DigestMalformed, id="a short promise"),
+        pytest.param({"more": "x" * LIMITS.field_bytes}, BodyTooLarge, id="a long body"),
+    ],
+)
+def test_what_cannot_be_wanted_is_refused(changed: dict[str, Any], error: type[UploadError]) -> None:
+    """Each member that is none gets its own error."""
+    reader = WantedReader(JSON, LIMITS)
+    members = {"filename": "a", "size": 3, "sha256": SHA256} | changed
+    with pytest.raises(error):
+        read_whole(reader, json.dumps(members).encode())
+
+
+def read_whole(reader: WantedReader, body: bytes) -> Wanted:
+    """What a body says that comes at once."""
+    reader.receive(body)
+    return reader.finish()
+
+
+def test_no_file_has_more_parts_than_s3_takes() -> None:
+    """A file beyond the limit that the sizes are made for ends at 10,000 parts."""
+    assert len(part_lengths(100 * GIB, PartSizes(8 * MIB, GIB))) == MAX_PARTS
+
+
+def test_json_that_is_no_object_is_refused() -> None:
+    """A list is not what is asked for."""
+    with pytest.raises(FormMalformed):
+        read_whole(WantedReader(JSON, LIMITS), b"[]")
+
+
+@pytest.mark.parametrize("mimetype", ["", "text/json", "multipart/form-data"])
+def test_only_json_is_read(mimetype: str) -> None:
+    """A body of another type is not looked at."""
+    with pytest.raises(UnsupportedMediaType):
+        WantedReader(mimetype, LIMITS)
+
+
+@pytest.mark.parametrize("seal", [SEAL, OPEN], ids=["a secret", "no secret"])
+def test_a_promise_comes_back_as_it_was_given(seal: Seal) -> None:
+    """What the metadata of the object says is what was promised, and what the file was called."""
+    assert Promise.of(seal, KEY, "text/plain", stored(seal)) == (PROMISE, INCOMING)
+
+
+@pytest.mark.parametrize(
+    ("key", "content_type", "changed"),
+    [
+        pytest.param(KEY + "x", "text/plain", {}, id="another key"),
+        pytest.param(KEY, "text/html", {}, id="another type"),
+        pytest.param(KEY, "text/plain", {"filename": "UTF-8''b"}, id="another name"),
+        pytest.param(KEY, "text/plain", {REQUEST_ID_METADATA: "b"}, id="another request"),
+        pytest.param(KEY, "text/plain", {"promise": f"1.12.1.{SHA256}.bound.mark"}, id="another size"),
+        pytest.param(KEY, "text/plain", {"promise": f"1.11.1.{SHA256}.bound."}, id="no mark"),
+        pytest.param(KEY, "text/plain", {"promise": f"2.11.1.{SHA256}.bound."}, id="another version"),
+        pytest.param(KEY, "text/plain", {"promise": ""}, id="an empty promise"),
+    ],
+)
+def test_a_promise_is_ours_or_none(key: str, content_type: str, changed: dict[str, str]) -> None:
+    """With anything changed, it is not the one that was given."""
+    with pytest.raises(DigestMismatch):
+        Promise.of(SEAL, key, content_type, stored(SEAL) | changed)
+
+
+def test_an_object_without_a_promise_is_none_of_these() -> None:
+    """What another hand-off stored is not to be completed, nor removed."""
+    with pytest.raises(ObjectMissing):
+        Promise.of(SEAL, KEY, "text/plain", {"filename": "UTF-8''a"})
+
+
+def test_without_a_secret_nothing_is_marked() -> None:
+    """Then S3's signature alone is what keeps a promise, and a mark is as wrong as none is elsewhere."""
+    assert OPEN.sign("a") == ""
+    assert OPEN.holds("", "b")
+    assert not OPEN.holds("mark", "b")
+
+
+@given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))
+def test_a_mark_is_of_its_values_alone(values: list[str], others: list[str]) -> None:
+    """Values that only together make the same text have other marks."""
+    assert SEAL.holds(SEAL.sign(*values), *values)
+    assert SEAL.holds(SEAL.sign(*values), *others) is (values == others)
+
+
+@pytest.mark.parametrize("sha256", [SHA256, "0" * 64])
+@pytest.mark.parametrize("size", [10, 11, 12])
+def test_what_was_read_back_is_what_was_promised_or_an_error(size: int, sha256: str) -> None:
+    """The size is compared first, then the SHA-256."""
+    if (size, sha256) == (PROMISE.size, PROMISE.sha256):
+        PROMISE.check(size, sha256)
+        return
+    with pytest.raises(SizeMismatch if size != PROMISE.size else DigestMismatch):
+        PROMISE.check(size, sha256)
+
+
+@given(st.integers(0, 100 * GIB))
+def test_the_parts_are_the_file(size: int) -> None:
+    """The lengths of all parts make the whole, none is empty but that of an empty file, all but the last are full."""
+    sizes = PartSizes(8 * MIB, 100 * GIB)
+    lengths = part_lengths(size, sizes)
+    assert sum(length for _, length in lengths) == size
+    assert [one for one, _ in lengths] == list(range(1, len(lengths) + 1))
+    assert all(length for _, length in lengths) or lengths == [(1, 0)]
+    assert [length for _, length in lengths[:-1]] == [room for room, _ in zip(sizes, lengths[:-1], strict=False)]
+
+
+@given(st.integers(8 * MIB + 1, 5 * GIB))
+def test_the_pages_have_each_part_once(size: int) -> None:
+    """From one `next` to the other, all parts come, in order, at most so many at once, and then no more."""
+    upload, after, seen = Upload(KEY, "an id+/=&", size), 0, list[Any]()
+    whole = part_lengths(size, SIZES)
+    while True:
+        page = upload.lengths(SIZES, after)
+        assert 0 < len(page) <= PAGE_PARTS
+        answer: Any = parts_answer(SEAL, upload, page, [f"u{one}" for one, _ in page], len(whole))
+        seen += [(part["number"], part["size"]) for part in answer["parts"]]
+        if answer["next"] is None:
+            break
+        query = {name: values[0] for name, values in parse_qs(urlsplit(answer["next"]).query).items()}
+        assert Upload.of(SEAL, KEY, query, LIMITS) == upload
+        after = number(query["after"], 0)
+    assert seen == whole
+
+
+def test_a_page_beyond_the_last_part_is_empty() -> None:
+    """It has no parts, and no next page."""
+    upload = Upload(KEY, "id", 20 * MIB)
+    page = upload.lengths(SIZES, 3)
+    assert parts_answer(SEAL, upload, page, [], 3)["parts"] == page == []
+    assert parts_answer(SEAL, upload, page, [], 3)["next"] is None
+
+
+def test_a_query_that_names_no_upload_is_of_a_single_put() -> None:
+    """Without `upload_id` there are no parts."""
+    assert Upload.of(SEAL, KEY, {}, LIMITS) is None
+
+
+@pytest.mark.parametrize("size", ["", "-1", "1e3", "²", "9" * 16, str(LIMITS.file_bytes + 1), None])
+def test_an_upload_has_a_size_that_can_be(size: str | None) -> None:
+    """Anything but a number of bytes up to the largest file is no upload of ours, marked or not."""
+    query = {"upload_id": "id", "signature": OPEN.sign()} | ({} if size is None else {"size": size})
+    with pytest.raises(ObjectMissing):
+        Upload.of(OPEN, KEY, query, LIMITS)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([], id="none"),
+        pytest.param([(1, 5)], id="the last one missing"),
+        pytest.param([(2, 10)], id="the first one missing"),
+        pytest.param([(1, 5), (3, 5)], id="one between missing"),
+        pytest.param([(1, 5), (2, 6)], id="one too long"),
+    ],
+)
+def test_an_upload_has_all_its_parts(parts: list[tuple[int, int]]) -> None:
+    """Parts that are not one after the other, or not the whole, are no file."""
+    Upload(KEY, "id", 10).check([(1, 5), (2, 5)])
+    with pytest.raises(SizeMismatch):
+        Upload(KEY, "id", 10).check(parts)
+
+
+def test_the_time_of_a_url_is_told_in_utc() -> None:
+    """RFC 3339, to the second, wherever the clock stands."""
+    now = datetime(2026, 1, 31, 13, 0, 0, 500_000, tzinfo=timezone(timedelta(hours=1)))
+    assert expiry(now, 900) == {"expires_at": "2026-01-31T12:15:00Z", "expires_in": 900}
+    assert expiry(now.astimezone(UTC), 1)["expires_at"] == "2026-01-31T12:00:01Z"
+
+
+def test_a_secret_is_never_shown() -> None:
+    """Neither by the settings nor by the error about one that is too short."""
+    assert "sixteen letters!" not in repr(Settings(promise_secret="sixteen letters!"))
+    with pytest.raises(SettingsError, match="UPLOAD_PROMISE_SECRET is not shown; it must be at least 16") as caught:
+        Settings.from_env({"UPLOAD_PROMISE_SECRET": "too short"})
+    assert "too short" not in str(caught.value)
+
+
+def by_flask(settings: Settings, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What the Flask app gives."""
+    app = flask_app.create_app(settings)
+    given: dict[str, Any] = app.test_client().post("/uploads/presigned", json=wanted).get_json()
+    app.extensions["handoff"].close()
+    return given
+
+
+def by_quart(settings: Settings, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What the Quart app gives."""
+
+    async def ask() -> dict[str, Any]:
+        async with quart_app.create_app(settings).test_app() as app:
+            answer = await app.test_client().post("/uploads/presigned", json=wanted)
+            given: dict[str, Any] = await answer.get_json()
+            return given
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(params=[pytest.param(by_flask, id="flask"), pytest.param(by_quart, id="quart")])
+def presign(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings], dict[str, Any]]:
+    """What each app gives to a client that wants to send a small file; S3 is not asked for that."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    wanted = {"filename": "a", "size": 1, "sha256": SHA256}
+    return lambda settings: request.param(settings, wanted)
+
+
+HERE = Settings(s3_endpoint_url="http://127.0.0.1:9")
+
+
+def test_a_url_leads_where_clients_reach_s3(presign: Callable[[Settings], dict[str, Any]]) -> None:
+    """It is signed for the public address, where there is one, and for the time that is set."""
+    public = replace(HERE, s3_public_endpoint_url="https://files.example.com", presign_seconds=60.0)
+    given, url = presign(public), urlsplit(presign(public)["url"])
+    assert (url.scheme, url.netloc) == ("https", "files.example.com")
+    assert "X-Amz-Expires=60&" in url.query
+    assert given["expires_in"] == 60
+    assert urlsplit(presign(HERE)["url"]).netloc == "127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("secret", "token", "marked"),
+    [
+        pytest.param(None, None, True, id="credentials that last"),
+        pytest.param(None, "a role's", False, id="credentials of a role"),
+        pytest.param("a secret of one's own", "a role's", True, id="a secret of one's own"),
+    ],
+)
+def test_a_promise_is_marked_by_a_secret_that_lasts(
+    presign: Callable[[Settings], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    secret: str | None,
+    token: str | None,
+    marked: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """That of the credentials, if they are no role's; one that is set comes before it; otherwise there is no mark."""
+    if token:
+        monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+    promise = presign(replace(HERE, promise_secret=secret))["headers"]["x-amz-meta-promise"]
+    mark = promise.rpartition(".")[2]
+    assert bool(mark) is marked
