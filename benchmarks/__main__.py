@@ -1,0 +1,239 @@
+"""`python -m benchmarks run|report|compare|list`: measure uploads, and say what was seen."""
+
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks import compare, decide, report, results, stats
+from benchmarks.choosing import Choices, chosen, one_of, plan_named
+from benchmarks.plans import LEVELS, PLANS, SCENARIOS, SIZES, STORES, Cell, Plan, guessed_seconds
+from benchmarks.runner import Runner
+from benchmarks.runs import NoRun, Run, RunFolder, described
+from benchmarks.targets import SERVERS, Target, known
+from demo.processes import StartError
+from handoff.errors import SettingsError
+
+INTERRUPTED = 130
+
+
+class Wrong(click.ClickException):
+    """What was asked for does not exist; one line."""
+
+    exit_code = 2
+
+
+@click.group(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Read the command."""
+
+
+def _choosing(command: click.decorators.FC) -> click.decorators.FC:
+    """The options that choose cells, which `run` and `list cells` share."""
+    options = [
+        click.option("--plan", metavar="NAME", help=f"what to measure: {', '.join(PLANS)}"),
+        click.option("--cell", "cells", metavar="ID", multiple=True, help="a cell, as `list cells` writes it"),
+        click.option("--target", "targets", metavar="PATTERN", multiple=True, help="such as 'quart/*@uvicorn'"),
+        click.option("--peer", "peers", metavar="NAME=MODULE:APP@SERVER", multiple=True, help="an app of your own"),
+        click.option("--store", "stores", metavar="NAME", multiple=True, help=f"{', '.join(STORES)}, or a URL"),
+        click.option("--scenario", "scenarios", metavar="NAME", multiple=True, help=", ".join(SCENARIOS)),
+        click.option("--size", "sizes", metavar="SIZE", multiple=True, help="of the files, such as 64KiB"),
+        click.option("--clients", metavar="N", multiple=True, type=int, help="how many send at once"),
+        click.option("--level", "levels", metavar="NAME", multiple=True, help=", ".join(LEVELS)),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_choosing
+@click.option("--rounds", type=click.IntRange(1), help="how often each cell is measured; the plan's by default")
+@click.option("--seconds", type=click.FloatRange(0.1), help="for how long at least each time; the plan's by default")
+@click.option("--seed", type=int, help="of the order of the cells")
+@click.option("--out", type=click.Path(path_type=Path), help="the folder for the run; a new one by default")
+@click.option("--resume", type=click.Path(path_type=Path), help="the folder of a run to go on with")
+def run(
+    plan: str | None,
+    rounds: int | None,
+    seconds: float | None,
+    seed: int | None,
+    out: Path | None,
+    resume: Path | None,
+    **choices: Any,
+) -> None:
+    """Measure the cells of a plan, or those that are chosen by the other options.
+
+    With --plan the other options choose from the plan's cells; without, they stand for all that they can be combined
+    to. Ctrl-C ends the run and keeps what was measured; --resume goes on with it.
+    """
+    console = Console(highlight=False)
+    try:
+        if resume is not None:
+            folder = RunFolder.resume(resume)
+            targets = known(folder.run.own_peers)
+        else:
+            targets = known(choices["peers"])
+            named = plan_named(plan)
+            basis = named or PLANS["default"]
+            cells = chosen(named, targets, Choices(**choices))
+            made = Run(
+                plan=named.name if named else "own",
+                rounds=rounds or basis.rounds,
+                seconds=seconds or basis.seconds,
+                seed=random.randrange(10**6) if seed is None else seed,  # noqa: S311 - an order, no secret
+                own_peers=list(choices["peers"]),
+                cells=[vars(cell) for cell in cells],
+                targets={cell.target: described(targets[cell.target]) for cell in cells},
+                environment={},
+                began=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            folder = RunFolder.create(out or _new_folder(), made)
+    except (NoRun, ValueError) as error:
+        raise Wrong(str(error)) from None
+    _measure(console, folder, targets)
+
+
+def _new_folder() -> Path:
+    return Path("benchmarks") / "runs" / time.strftime("%Y%m%d-%H%M%S")
+
+
+def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target]) -> None:
+    """Run it, with progress, and say what came of it."""
+    run = folder.run
+    total = len(run.cells) * run.rounds
+    console.print(
+        f"{len(run.cells)} cells in {run.rounds} rounds into {folder.folder}; seed {run.seed}.", soft_wrap=True
+    )
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    try:
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("measuring what the load generator can do", total=total)
+
+            def progress(number: int, of: int, cell: Cell, round_number: int, left: float) -> None:
+                minutes = f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"  # noqa: PLR2004 - below, minutes are too coarse
+                text = f"about {minutes} left  round {round_number + 1}  {cell.id}"
+                bar.update(task, completed=number - 1, total=of, description=text)
+                if not console.is_terminal:
+                    console.print(f"{number}/{of} {text}", soft_wrap=True)
+
+            runner = Runner(folder, targets)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, runner.interrupt)
+            runner.run(progress)
+            bar.update(task, completed=total, description="profiling what missed its goal")
+            runner.profile(decide.missed(results.read(folder.folder)))
+    except KeyboardInterrupt:
+        kept = f"Interrupted; {len(run.visits)} measurements are kept."
+        console.print(f"{kept} Go on with --resume {folder.folder}", soft_wrap=True)
+        sys.exit(INTERRUPTED)
+    except (StartError, SettingsError, NoRun, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    _say_result(console, folder)
+
+
+def _say_result(console: Console, folder: RunFolder) -> None:
+    visits = folder.run.visits
+    seen = {
+        status: {v["cell"]: v["reason"] for v in visits if v["status"] == status} for status in ("failed", "skipped")
+    }
+    for status, cells in seen.items():
+        for cell, reason in cells.items():
+            console.print(f"{status}: {cell}: {reason}", soft_wrap=True, markup=False)
+    good = {visit["cell"] for visit in visits} - set(seen["failed"]) - set(seen["skipped"])
+    console.print(f"{len(good)} cells measured, {len(seen['failed'])} failed, {len(seen['skipped'])} skipped.")
+    try:
+        html, *_ = report.write(folder.folder)
+    except (NoRun, OSError) as error:
+        raise click.ClickException(f"the report cannot be written: {error}") from None
+    console.print(f"Report: {html}", soft_wrap=True)
+
+
+@main.command("report")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Path(path_type=Path), help="where to write it; into the run's own folder by default")
+def report_(folder: Path, to: Path | None) -> None:
+    """Write report.html and report.md of the run in FOLDER."""
+    try:
+        written = report.write(folder, to)
+    except NoRun as error:
+        raise Wrong(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"the report cannot be written: {error}") from None
+    print("\n".join(str(path) for path in written))
+
+
+@main.command("compare")
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+def compare_(before: Path, after: Path) -> None:
+    """Say what changed from the run in BEFORE to the one in AFTER, beyond noise."""
+    try:
+        seen = compare.compare(results.read(before), results.read(after))
+    except NoRun as error:
+        raise Wrong(str(error)) from None
+    for line in seen.environment:
+        print(f"environment: {line}")
+    for change in seen.changes:
+        word = "better" if change.is_better else "worse"
+        old, new = (f"{report.shown(it)} {change.figure.unit}".rstrip() for it in (change.before, change.after))
+        times = f" ({report.shown(change.times)} times)" if change.before.median else ""
+        print(f"{word}: {change.cell} {change.level}: {change.figure.label} was {old}, is {new}{times}")
+    for word, cells in (("before", seen.only_before), ("after", seen.only_after)):
+        for cell in cells:
+            print(f"only {word}: {cell}")
+    if seen.too_few_rounds:
+        print(f"Fewer than {stats.FEWEST} rounds: nothing can be told from noise.")
+    print(f"{len(seen.changes)} of {seen.compared} figures changed beyond noise.")
+
+
+@main.command("list")
+@click.argument("what", default="plans")
+@_choosing
+def list_(what: str, plan: str | None, **choices: Any) -> None:
+    """List plans, cells, targets, servers, stores, scenarios, sizes or levels."""
+    try:
+        targets = known(choices["peers"])
+        kinds: dict[str, Iterable[str]] = {
+            "plans": (
+                f"{it.name:8} {len(it.cells(targets)):4} cells × {it.rounds} rounds, about {_duration(it, targets)}: "
+                f"{it.sentence}"
+                for it in PLANS.values()
+            ),
+            "targets": (_about(target) for target in targets.values()),
+            "servers": (f"{it.name:17} {it.interface}" for it in SERVERS.values()),
+            "stores": (*STORES, "http://… or https://…"),
+            "scenarios": (f"{it.name:14} {it.sentence}" for it in SCENARIOS.values()),
+            "sizes": SIZES,
+            "levels": LEVELS,
+        }
+        if what == "cells":
+            named = plan_named(plan)
+            kinds["cells"] = (cell.id for cell in chosen(named, targets, Choices(**choices)))
+        for line in kinds[one_of(what, [*kinds, "cells"], "list")]:
+            print(line)
+    except ValueError as error:
+        raise Wrong(str(error)) from None
+
+
+def _duration(plan: Plan, targets: Mapping[str, Target]) -> str:
+    """How long a plan takes about."""
+    minutes = plan.rounds * sum(guessed_seconds(cell, plan.seconds) for cell in plan.cells(targets)) / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.0f} h"  # noqa: PLR2004 - from there, minutes are too fine
+
+
+def _about(target: Target) -> str:
+    missing = target.missing()
+    return f"{target.name:40} {target.label}" + (f" (the module {missing} is not installed)" if missing else "")
+
+
+if __name__ == "__main__":
+    main()

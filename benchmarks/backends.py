@@ -1,0 +1,179 @@
+"""The stores behind what is measured, and what they have stored: the null store, those of `demo`, or any endpoint."""
+
+import hashlib
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, override
+from urllib.parse import quote
+
+from botocore.exceptions import ClientError
+
+from benchmarks import null_store
+from benchmarks.null_s3 import KEPT
+from benchmarks.plans import STORES, Scenario
+from demo import stores
+from demo.processes import Server, ending
+from demo.stack import Stack, create_bucket
+from handoff.settings import Settings
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+_READ_BYTES = 2**20
+_MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - what is made there is ours, and has a random name
+
+
+class Backend(ABC):
+    """A store that runs: what an app needs to find it, its process if it is ours."""
+
+    def __init__(self, environ: Mapping[str, str], server: Server | None) -> None:
+        self.environ = environ
+        self.server = server
+
+    @abstractmethod
+    def keys(self) -> dict[str, tuple[str, int]]:
+        """By file name (what follows a key's last `/`), the keys and the sizes of all objects."""
+
+    @abstractmethod
+    def sha256(self, key: str) -> str:
+        """The digest, in hex, of an object that is read back."""
+
+    @abstractmethod
+    def delete(self, keys: list[str]) -> None:
+        """Remove objects."""
+
+    @abstractmethod
+    def unfinished(self) -> int:
+        """How many multipart uploads were neither completed nor aborted."""
+
+    def can_read(self, _name: str) -> bool:
+        """Whether a file of this name can be read back."""
+        return True
+
+
+class NullBackend(Backend):
+    """The null store: keeps sizes, and the bytes of what is named to be kept."""
+
+    def __init__(self, store: null_store.NullStore) -> None:
+        super().__init__(store.environ, store.server)
+        self._store = store
+
+    @override
+    def keys(self) -> dict[str, tuple[str, int]]:
+        return {key.rpartition("/")[2]: (key, size) for key, size in self._store.stats().objects.items()}
+
+    @override
+    def sha256(self, key: str) -> str:
+        digest = hashlib.sha256()
+        with self._ask("GET", key) as answer:
+            while data := answer.read(_READ_BYTES):
+                digest.update(data)
+        return digest.hexdigest()
+
+    @override
+    def delete(self, keys: list[str]) -> None:
+        for key in keys:
+            with self._ask("DELETE", key) as answer:
+                answer.read()
+
+    @override
+    def unfinished(self) -> int:
+        return len(self._store.stats().unfinished)
+
+    @override
+    def can_read(self, name: str) -> bool:
+        return name.startswith(KEPT)
+
+    @contextmanager
+    def _ask(self, method: str, key: str) -> "Iterator[IO[bytes]]":
+        connection = HTTPConnection(self._store.endpoint_url.removeprefix("http://"), timeout=120)
+        try:
+            connection.request(method, f"/{self._store.bucket}/{quote(key)}")
+            yield connection.getresponse()
+        finally:
+            connection.close()
+
+
+class S3Backend(Backend):
+    """A real store, or one that is like it."""
+
+    def __init__(self, store: stores.Store, bucket: str) -> None:
+        endpoint = {"UPLOAD_S3_ENDPOINT_URL": store.endpoint_url, "UPLOAD_BUCKET": bucket}
+        super().__init__({**store.environ, **endpoint}, store.server)
+        self._bucket = bucket
+        self._client: S3Client = store.client()
+
+    @override
+    def keys(self) -> dict[str, tuple[str, int]]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket)
+        listed = (entry for page in pages for entry in page.get("Contents", []))
+        return {entry["Key"].rpartition("/")[2]: (entry["Key"], entry["Size"]) for entry in listed}
+
+    @override
+    def sha256(self, key: str) -> str:
+        digest = hashlib.sha256()
+        for data in self._client.get_object(Bucket=self._bucket, Key=key)["Body"].iter_chunks(_READ_BYTES):
+            digest.update(data)
+        return digest.hexdigest()
+
+    @override
+    def delete(self, keys: list[str]) -> None:
+        for key in keys:
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    @override
+    def unfinished(self) -> int:
+        try:
+            return len(self._client.list_multipart_uploads(Bucket=self._bucket).get("Uploads", []))
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchUpload":  # how rclone says that there are none
+                return 0
+            raise
+
+
+@contextmanager
+def running(choice: str, scenario: Scenario, log: IO[bytes]) -> Iterator[Backend]:
+    """Start a store for the block, or take the one at a URL.
+
+    Raises:
+        StartError: it cannot be started; one line.
+    """
+    if choice == "null":
+        paced = {"bytes_per_second": scenario.store_bytes_per_second, "latency_ms": scenario.store_latency_ms}
+        with null_store.running(**paced) as store:  # type: ignore[arg-type] # a dict of keywords
+            yield NullBackend(store)
+        return
+    environ = dict(os.environ)
+    settings = Settings.from_env(environ)
+    with _on_memory_disk():
+        store_process = stores.start(choice, environ, log)
+    servers = [] if store_process.server is None else [store_process.server]
+    with ending(servers):
+        if servers:
+            create_bucket(Stack(store_process, settings, environ, servers), log)
+        yield S3Backend(store_process, settings.bucket)
+
+
+@contextmanager
+def _on_memory_disk() -> Iterator[None]:
+    """Have the store keep its files in memory: the disk's speed is nobody's question here."""
+    before, tempfile.tempdir = tempfile.tempdir, str(_MEMORY_DISK) if _MEMORY_DISK.is_dir() else tempfile.tempdir
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def check(choice: str) -> None:
+    """See that there is such a store.
+
+    Raises:
+        ValueError: there is none; one line with the choices.
+    """
+    if choice not in STORES and not choice.startswith(("http://", "https://")):
+        raise ValueError(f"there is no store '{choice}'; there is {', '.join(STORES)}, or an http:// or https:// URL")

@@ -1,0 +1,137 @@
+"""Which cells a command line chooses, and what it is told when there is no such thing."""
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks import backends
+from benchmarks.plans import CLIENTS, LEVELS, PLANS, SCENARIOS, SIZES, Block, Cell, Plan, is_possible, merged
+from benchmarks.targets import Target
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the options name, each perhaps several times, as it was written."""
+
+    cells: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    peers: Sequence[str] = ()
+    stores: Sequence[str] = ()
+    scenarios: Sequence[str] = ()
+    sizes: Sequence[str] = ()
+    clients: Sequence[int] = ()
+    levels: Sequence[str] = ()
+
+
+def plan_named(name: str | None) -> Plan | None:
+    """The plan of this name, None for none.
+
+    Raises:
+        ValueError: there is none such; one line with the choices.
+    """
+    return None if name is None else PLANS[one_of(name, PLANS, "plan")]
+
+
+def one_of(name: str, choices: Iterable[str], kind: str) -> str:
+    """The name, if it is one.
+
+    Raises:
+        ValueError: it is none; one line with the choices.
+    """
+    names = list(choices)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=1)
+    meant = f"; was '{near[0]}' meant?" if near else "."
+    raise ValueError(f"there is no {kind} '{name}'{meant} There is {', '.join(names)}")
+
+
+def chosen(plan: Plan | None, targets: Mapping[str, Target], choices: Choices) -> list[Cell]:
+    """The cells that a plan and the options choose.
+
+    Raises:
+        ValueError: one of them names what does not exist, or nothing is left; one line.
+    """
+    names = _matching(choices.targets or [f"{peer.partition('=')[0]}@*" for peer in choices.peers], targets)
+    for store in choices.stores:
+        backends.check(store)
+    for name in choices.scenarios:
+        one_of(name, SCENARIOS, "scenario")
+    sizes = [parse_size(text) for text in choices.sizes]
+    if any(number < 1 for number in choices.clients):
+        raise ValueError("the number of clients is 1 or more")
+    levels = tuple(one_of(name, LEVELS, "level") for name in choices.levels)
+    if choices.cells:
+        return merged(parse_cell(text, targets, levels) for text in choices.cells)
+    if plan is None and not (names or choices.scenarios or sizes or choices.clients or choices.stores):
+        plan = PLANS["default"]
+    if plan is None:
+        block = Block(
+            names or [name for name, it in targets.items() if it.hook in {"", "bound"}],
+            sizes or [SIZES["64KiB"], SIZES["16MiB"]],
+            choices.clients or [8],
+            choices.stores or ["null"],
+            choices.scenarios or ["plain"],
+            _with_ceiling(levels),
+        )
+        cells = [cell for cell in block.cells() if is_possible(cell, targets)]
+    else:
+        wanted = (names, choices.stores, choices.scenarios, sizes, choices.clients)
+        cells = [cell for cell in plan.cells(targets) if _has(cell, wanted)]
+    if not cells:
+        raise ValueError("nothing is left: no cell has all that is asked for, or its file is known to be lost")
+    return cells
+
+
+def _has(cell: Cell, wanted: tuple[Sequence[object], ...]) -> bool:
+    """Whether a cell is of each kind one that is wanted; of a kind that nothing is said of, all are."""
+    values = (cell.target, cell.store, cell.scenario, cell.size, cell.clients)
+    return all(not some or value in some for value, some in zip(values, wanted, strict=True))
+
+
+def _with_ceiling(levels: tuple[str, ...]) -> tuple[str, ...]:
+    """The levels with the closed one, which the others are shares of."""
+    return tuple(name for name in LEVELS if name in {"closed", *levels})
+
+
+def _matching(patterns: Sequence[str], targets: Mapping[str, Target]) -> list[str]:
+    names: dict[str, None] = {}
+    for pattern in patterns:
+        matched = fnmatch.filter(targets, pattern) or [one_of(pattern, targets, "target")]
+        names.update(dict.fromkeys(matched))
+    return list(names)
+
+
+def parse_size(text: str) -> int:
+    """A size in bytes, from `64KiB` and the like.
+
+    Raises:
+        ValueError: it is none.
+    """
+    units = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "B": 1}
+    number, unit = next(((text.removesuffix(unit), unit) for unit in units if text.endswith(unit)), (text, "B"))
+    if not (number.isascii() and number.isdecimal()) or not int(number):
+        raise ValueError(f"'{text}' is no size; a size is written like {', '.join(SIZES)}")
+    return int(number) * units[unit]
+
+
+def parse_cell(text: str, targets: Mapping[str, Target], levels: tuple[str, ...] = ()) -> Cell:
+    """A cell by its id.
+
+    Raises:
+        ValueError: there is none such, or it cannot be measured.
+    """
+    try:
+        target, store, scenario, size, clients = text.split(" ")
+        number = int(clients.removeprefix("x"))
+    except ValueError:
+        example = Cell("quart/stream@uvicorn", "null", "plain", SIZES["64KiB"], CLIENTS[1]).id
+        raise ValueError(f"there is no cell '{text}'; it is written like '{example}'; `list cells` has more") from None
+    backends.check(store)
+    one_of(target, targets, "target")
+    one_of(scenario, SCENARIOS, "scenario")
+    cell = Cell(target, store, scenario, parse_size(size), number, _with_ceiling(levels))
+    if number < 1 or not is_possible(cell, targets):
+        raise ValueError(f"the cell '{text}' cannot be: its file is known to be lost, or its parts do not go together")
+    return cell

@@ -1,0 +1,9 @@
+"""The ASGI app that `BENCHMARK_APP` names as `module:app`, with a look at its event loop."""
+
+import importlib
+import os
+
+from benchmarks.lag import Lag
+
+_module, _, _name = os.environ["BENCHMARK_APP"].partition(":")
+app = Lag(getattr(importlib.import_module(_module), _name))

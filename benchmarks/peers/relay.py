@@ -1,0 +1,46 @@
+"""The limit: an ASGI app that copies the body of a PUT into one PUT to the store, unparsed, unhashed and unsigned."""
+
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import ClientSession, DummyCookieJar
+
+STORE = f"{os.environ['UPLOAD_S3_ENDPOINT_URL']}/{os.environ['UPLOAD_BUCKET']}"
+_sessions: list[ClientSession] = []
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Take `PUT /<name>`, whose length must be declared."""
+    if scope["type"] == "lifespan":
+        await _live(receive, send)
+        return
+    headers = dict(scope["headers"])
+    put = _session().put(
+        STORE + scope["path"], data=_body(receive), headers={"Content-Length": headers[b"content-length"].decode()}
+    )
+    async with put as answer:
+        status = 201 if answer.status == 200 else 502  # noqa: PLR2004 - S3's answer to a put
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _body(receive: Any) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message = await receive()
+        more = message["more_body"]
+        yield message["body"]
+
+
+def _session() -> ClientSession:
+    if not _sessions:
+        _sessions.append(ClientSession(cookie_jar=DummyCookieJar()))
+    return _sessions[0]
+
+
+async def _live(receive: Any, send: Any) -> None:
+    while (await receive())["type"] != "lifespan.shutdown":
+        await send({"type": "lifespan.startup.complete"})
+    await _session().close()
+    await send({"type": "lifespan.shutdown.complete"})

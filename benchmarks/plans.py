@@ -1,0 +1,274 @@
+"""What is measured: cells, each a target, a store, a scenario, a size and a number of clients; and plans of cells."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.targets import TARGETS, Target
+from handoff.settings import GIB, KIB, MIB
+from handoff.strategies import DEFAULT_HOOK
+
+SIZES = {"4KiB": 4 * KIB, "64KiB": 64 * KIB, "1MiB": MIB, "16MiB": 16 * MIB, "256MiB": 256 * MIB, "1GiB": GIB}
+CLIENTS = (1, 8, 32)
+#: The null store, and those of `demo.stores`; a URL is a store as well.
+STORES = ("null", "rclone", "moto", "swift")
+#: Stores that keep what they get in memory, here: rclone is given a memory disk.
+KEEPING = ("rclone", "moto", "swift")
+
+#: The ceiling is found by a closed loop; then an open one offers this share of it.
+LEVELS: Mapping[str, float | None] = {"closed": None, "open50": 0.5, "open80": 0.8}
+
+#: Both hops' rate in the scenario of that name, bytes per second.
+HOP_BYTES_PER_SECOND = 40_000_000
+SLOW_STORE_BYTES_PER_SECOND = 20_000_000
+SLOW_STORE_LATENCY_MS = 30
+#: The slow clients beside the fast ones: how many, what each sends, and how fast.
+SLOW_CLIENTS = 64
+SLOW_CLIENT_BYTES = 64 * KIB
+SLOW_CLIENT_BYTES_PER_SECOND = 32 * KIB
+STALL_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The circumstances of a measurement.
+
+    Args:
+        name: what it is called here.
+        sentence: what it is.
+        store_bytes_per_second: how fast the store reads of all bodies together; None for as fast as it can.
+        store_latency_ms: how much later the store answers.
+        client_bytes_per_second: how fast each client sends.
+        slow_clients: how many clients send slowly beside those that are measured.
+        stall_seconds: for how long the store stands still in the middle.
+        only: the stores it works with.
+        environ: settings of the app for this.
+        seconds: for how long a load lasts at least.
+    """
+
+    name: str
+    sentence: str
+    store_bytes_per_second: int | None = None
+    store_latency_ms: float = 0
+    client_bytes_per_second: int | None = None
+    slow_clients: int = 0
+    stall_seconds: float = 0
+    only: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("plain", "clients and store as fast as they can"),
+        Scenario(
+            "slow-clients",
+            f"{SLOW_CLIENTS} clients that send {SLOW_CLIENT_BYTES_PER_SECOND // KIB} KiB/s beside the measured ones",
+            slow_clients=SLOW_CLIENTS,
+            environ={"UPLOAD_MAX_CONCURRENT": "128"},
+            seconds=3,
+        ),
+        Scenario(
+            "slow-store",
+            f"a store that reads {SLOW_STORE_BYTES_PER_SECOND // 10**6} MB/s, answers {SLOW_STORE_LATENCY_MS} ms late",
+            store_bytes_per_second=SLOW_STORE_BYTES_PER_SECOND,
+            store_latency_ms=SLOW_STORE_LATENCY_MS,
+            only=("null",),
+        ),
+        Scenario(
+            "both-hops",
+            f"each client sends {HOP_BYTES_PER_SECOND // 10**6} MB/s, and the store reads as much",
+            store_bytes_per_second=HOP_BYTES_PER_SECOND,
+            client_bytes_per_second=HOP_BYTES_PER_SECOND,
+            only=("null",),
+        ),
+        Scenario(
+            "stalled-store",
+            f"a store that stands still for {STALL_SECONDS:g} s in the middle",
+            stall_seconds=STALL_SECONDS,
+            only=STORES,
+            seconds=2,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to measure; `size` in bytes, `levels` of `LEVELS`."""
+
+    target: str
+    store: str
+    scenario: str
+    size: int
+    clients: int
+    levels: tuple[str, ...] = ("closed",)
+
+    @property
+    def id(self) -> str:
+        """Its name, which it has in every run."""
+        return f"{self.target} {self.store} {self.scenario} {size_name(self.size)} x{self.clients}"
+
+
+def size_name(size: int) -> str:
+    """A size as it is written here: `64KiB`."""
+    unit, name = next((it for it in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")) if size % it[0] == 0), (1, "B"))
+    return f"{size // unit}{name}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Cells of everything with everything."""
+
+    targets: Sequence[str]
+    sizes: Sequence[int]
+    clients: Sequence[int]
+    stores: Sequence[str] = ("null",)
+    scenarios: Sequence[str] = ("plain",)
+    levels: tuple[str, ...] = ("closed",)
+
+    def cells(self) -> Iterator[Cell]:
+        """Its cells, in no order that matters."""
+        product = itertools.product(self.targets, self.stores, self.scenarios, self.sizes, self.clients)
+        for target, store, scenario, size, clients in product:
+            yield Cell(target, store, scenario, size, clients, self.levels)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Blocks of cells, and for how long each is measured.
+
+    Args:
+        name: what it is called here.
+        sentence: what it is for.
+        blocks: what it measures.
+        rounds: how often each cell is measured, each time by a new process.
+        seconds: for how long a load lasts at least.
+    """
+
+    name: str
+    sentence: str
+    blocks: Sequence[Block]
+    rounds: int
+    seconds: float
+
+    def cells(self, targets: Mapping[str, Target]) -> list[Cell]:
+        """Every cell of the plan that is known to work, once, with the most levels that any block asks for."""
+        return merged(cell for block in self.blocks for cell in block.cells() if is_possible(cell, targets))
+
+
+#: What starting, checking and ending takes about, for every cell, and how fast uploads are.
+_OVERHEAD_SECONDS, _GUESSED_BYTES_PER_SECOND = 2.5, 200 * MIB
+
+
+def guessed_seconds(cell: Cell, seconds: float) -> float:
+    """How long a visit to a cell takes about, where each level lasts this long at least."""
+    scenario = SCENARIOS[cell.scenario]
+    rate = scenario.store_bytes_per_second or _GUESSED_BYTES_PER_SECOND
+    once = max(seconds, scenario.seconds + scenario.stall_seconds, cell.size * cell.clients / rate)
+    return _OVERHEAD_SECONDS + once * len(cell.levels)
+
+
+def is_possible(cell: Cell, targets: Mapping[str, Target]) -> bool:
+    """Whether a cell makes sense: its file is stored by what is known, and store and scenario go together."""
+    target, scenario = targets[cell.target], SCENARIOS[cell.scenario]
+    fits = cell.store in scenario.only if scenario.only else True
+    return target.works_with(cell.size) and fits and (not target.stores or cell.store in target.stores)
+
+
+def merged(cells: Iterable[Cell]) -> list[Cell]:
+    """Each cell once, with the levels of all of it."""
+    levels: dict[Cell, dict[str, None]] = {}
+    for cell in cells:
+        key = Cell(cell.target, cell.store, cell.scenario, cell.size, cell.clients, ())
+        levels.setdefault(key, {}).update(dict.fromkeys(cell.levels))
+    return [
+        Cell(it.target, it.store, it.scenario, it.size, it.clients, tuple(name for name in LEVELS if name in wanted))
+        for it, wanted in levels.items()
+    ]
+
+
+_STREAMS = ["flask/stream@gunicorn", "quart/stream@hypercorn-uvloop", "quart/stream@uvicorn"]
+_HOME_STREAMS = ["flask/stream@gunicorn", "quart/stream@uvicorn"]
+_PEERS = [name for name, target in TARGETS.items() if not target.is_ours]
+_ASKED = ["fastapi@uvicorn", "flask-plain@gunicorn-gthread", "relay@uvicorn"]
+#: Each app on one server: its own, and the one that most peers run on.
+_HANDOFFS = [
+    name
+    for name, it in TARGETS.items()
+    if it.is_ours and it.server.name in {"gunicorn", "uvicorn"} and it.hook == DEFAULT_HOOK
+]
+_IN_MEMORY = [name for name in _HANDOFFS if name.partition("@")[0].endswith(("/file", "/read_early"))]
+_WITH_REQUEST = ["flask/stream+snapshot@gunicorn", "quart/stream+snapshot@uvicorn"]
+_GRID = [name for name, it in TARGETS.items() if it.is_ours and it.server.name in {"gunicorn", "hypercorn"}]
+_OTHER_SERVERS = [
+    "quart/stream@hypercorn",
+    "quart/stream@granian",
+    "flask/stream@granian-wsgi",
+    "flask/stream@waitress",
+]
+_ALL_LEVELS = tuple(LEVELS)
+
+PLANS = {
+    plan.name: plan
+    for plan in (
+        Plan(
+            "smoke",
+            "whether everything works; its figures mean nothing",
+            [
+                Block(
+                    ["flask/stream@gunicorn", "quart/stream@hypercorn", "fastapi@uvicorn", "relay@uvicorn"],
+                    [64 * KIB, 9 * MIB],
+                    [2],
+                )
+            ],
+            rounds=1,
+            seconds=0.2,
+        ),
+        Plan(
+            "default",
+            "the streams, the hand-offs and the peers at the sizes that tell most",
+            [
+                Block([*_HOME_STREAMS, *_ASKED], [64 * KIB], [8], levels=_ALL_LEVELS),
+                Block([*_IN_MEMORY, *_WITH_REQUEST, *_PEERS], [64 * KIB], [8]),
+                Block([*_HANDOFFS, *_WITH_REQUEST, *_ASKED], [16 * MIB], [8]),
+                Block([*_STREAMS, *_ASKED], [16 * MIB, GIB], [1]),
+                Block(_HOME_STREAMS, [128 * MIB], [1], scenarios=["both-hops"]),
+            ],
+            rounds=5,
+            seconds=0.6,
+        ),
+        Plan(
+            "full",
+            "every size, number of clients, hand-off, server, store and scenario",
+            [
+                Block(
+                    [*_STREAMS, *_OTHER_SERVERS, *_PEERS],
+                    [4 * KIB, 64 * KIB, MIB, 16 * MIB],
+                    CLIENTS,
+                    levels=_ALL_LEVELS,
+                ),
+                Block([*_STREAMS, *_HANDOFFS, *_PEERS], [256 * MIB, GIB], [1, 8]),
+                Block(_HOME_STREAMS, [4 * GIB], [8]),
+                Block([*_HANDOFFS, *_WITH_REQUEST], [4 * KIB, 64 * KIB, MIB, 16 * MIB], [1, 8]),
+                Block(_GRID, [64 * KIB, 16 * MIB], [8]),
+                Block(
+                    [*_STREAMS, "fastapi@uvicorn", "flask-plain@gunicorn-gthread", "quart-plain@hypercorn"],
+                    [64 * KIB, 16 * MIB],
+                    [8],
+                    stores=KEEPING,
+                ),
+                Block(
+                    [*_STREAMS, "fastapi@uvicorn", "flask-plain@gunicorn-gthread", "quart-plain@hypercorn"],
+                    [64 * KIB, 16 * MIB],
+                    [8],
+                    scenarios=["slow-clients", "slow-store", "stalled-store"],
+                ),
+                Block([*_STREAMS, *_ASKED[:2]], [GIB], [1], scenarios=["both-hops"]),
+            ],
+            rounds=5,
+            seconds=2,
+        ),
+    )
+}

@@ -1,0 +1,207 @@
+"""The report of a run, from its raw data alone: `report.html`, which needs nothing else, and `report.md`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from benchmarks import decide, figures
+from benchmarks.plans import LEVELS, SCENARIOS, size_name
+from benchmarks.results import FIGURES, NOISY, Result, Results, read
+from benchmarks.stats import FEWEST, Measure
+from benchmarks.targets import NOT_DRIVEN
+from handoff.settings import GIB
+
+HTML, MARKDOWN, PICTURES = "report.html", "report.md", "pictures"
+_TEMPLATES = Path(__file__).parent / "templates"
+#: Of each level, the figures that its table has.
+_COLUMNS = {
+    "closed": (
+        "rate",
+        "bytes_per_second",
+        "p50",
+        "p99",
+        "cpu_per_request",
+        "cpu_per_gib",
+        "peak",
+        "disk",
+        "threads",
+        "lag_p99",
+    ),
+    "open50": ("rate", "p50", "p90", "p99", "cpu_per_request"),
+    "open80": ("rate", "p50", "p90", "p99", "cpu_per_request"),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every target at one store, scenario, size, number of clients and level of load."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def write(folder: Path, to: Path | None = None) -> list[Path]:
+    """Write the report of the run in a folder, there or elsewhere; what was written.
+
+    Raises:
+        NoRun: there is no run, or it cannot be read.
+        OSError: it cannot be written.
+    """
+    results = read(folder)
+    to = to or folder
+    drawn = figures.pictures(results)
+    values = context(results)
+    (to / PICTURES).mkdir(parents=True, exist_ok=True)
+    written = [to / HTML, to / MARKDOWN]
+    for picture in drawn:
+        path = to / PICTURES / f"{picture.name}.svg"
+        path.write_text(picture.svg, "utf-8")
+        written.append(path)
+    for path, template in zip(written, ("report.html.jinja", "report.md.jinja"), strict=False):
+        path.write_text(_render(template, **values, pictures=drawn), "utf-8")
+    return written
+
+
+def _render(name: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html.jinja"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name).render(values)
+
+
+def context(results: Results) -> dict[str, Any]:
+    """What the report says, in words and numbers."""
+    run = results.run
+    return {
+        "began": datetime.fromisoformat(run.began),
+        "run": run,
+        "environment": run.environment,
+        "choices": [_choice(it) for it in decide.choices(results)],
+        "goals": [_goal(it) for it in decide.goals(results)],
+        "profiles": [_profile(cell, profile) for cell, profile in run.profiles.items()],
+        "tables": tables(results),
+        "scenarios": _scenarios(results),
+        "not_measured": not_measured(results),
+        "noisy": sorted({it.cell.id for it in results.results if it.others_share > NOISY}),
+        "noisiest": max((it.others_share for it in results.results), default=0.0),
+        "erring": [(it, f"{it.errors} of {it.errors + it.requests}") for it in results.results if it.errors],
+        "cells": len({it.cell.id for it in results.results}),
+        "requests": sum(it.requests for it in results.results),
+        "enough": bool(results.results) and all(it.figures["rate"].low is not None for it in results.results),
+        "fewest": FEWEST,
+        "sink": [{**it, "size": size_name(it["size"])} for it in run.sink],
+        "gib": GIB,
+    }
+
+
+def number(value: float) -> str:
+    """A number with three digits that count, and never in powers of ten."""
+    if value >= 99.95:  # noqa: PLR2004 - from there on no decimals
+        return f"{value:,.0f}"
+    digits = next((it for it, limit in ((0, 100), (1, 10), (2, 1)) if value >= limit), 3)
+    return f"{value:.{digits}f}" if value else "0"
+
+
+def shown(measure: Measure | None) -> str:
+    """A median with its interval: `12.3 (11.9–12.8)`."""
+    if measure is None:
+        return "–"
+    if measure.low is None or measure.high is None:
+        return number(measure.median)
+    return f"{number(measure.median)} ({number(measure.low)}–{number(measure.high)})"
+
+
+def tables(results: Results) -> list[Table]:
+    """Everything that was measured."""
+    made = []
+    kinds = {(it.cell.store, it.cell.scenario, it.cell.size, it.cell.clients, it.level) for it in results.results}
+    scenarios, levels = list(SCENARIOS), list(LEVELS)
+    for kind in sorted(
+        kinds, key=lambda it: (it[0] != "null", it[0], scenarios.index(it[1]), it[2], it[3], levels.index(it[4]))
+    ):
+        store, scenario, size, clients, level = kind
+        rows = [
+            it
+            for it in results.results
+            if (it.cell.store, it.cell.scenario, it.cell.size, it.cell.clients, it.level) == kind
+        ]
+        rows.sort(key=lambda it: -it.figures["rate"].median)
+        load = "as fast as it goes" if level == "closed" else f"at {LEVELS[level]:.0%} of that"
+        title = f"{size_name(size)}, {clients} at once, {load}; {scenario}, store {store}"
+        made.append(Table(title, _head(level), [_row(it) for it in rows]))
+    return made
+
+
+def _head(level: str) -> list[str]:
+    names = [FIGURES[name] for name in _COLUMNS[level]]
+    return ["", *(f"{it.label}, {it.unit}" if it.unit else it.label for it in names), "errors"]
+
+
+def _row(result: Result) -> list[str]:
+    values = [shown(result.figures.get(name)) for name in _COLUMNS[result.level]]
+    return [
+        figures.label(result),
+        *values,
+        f"{result.errors} of {result.errors + result.requests}" if result.errors else "0",
+    ]
+
+
+def _choice(choice: decide.Choice) -> dict[str, Any]:
+    best = choice.best
+    return {
+        "size": size_name(choice.size),
+        "clients": choice.clients,
+        "disk": "yes" if choice.disk else "no",
+        "needs_request": "yes" if choice.hook_needs_request else "no",
+        "way": f"{best.target['handoff']} × {best.target['hook']}" if best else "not measured",
+        "framework": best.target["framework"] if best else "–",
+        "server": best.target["server"] if best else "–",
+        "rate": shown(best.figures["rate"]) if best else "–",
+        "ties": "; ".join(figures.label(it) for it in choice.ties),
+        "against": f"{shown(choice.against)} × {figures.label(choice.peer)}" if choice.against and choice.peer else "–",
+    }
+
+
+def _goal(goal: decide.Goal) -> dict[str, str]:
+    return {"sentence": goal.sentence, "seen": shown(goal.seen), "verdict": goal.verdict, "cell": goal.cell or ""}
+
+
+def _profile(cell: str, profile: dict[str, Any]) -> dict[str, Any]:
+    shares = {kind: [(name, f"{share:.1%}") for name, share in profile[kind]] for kind in ("functions", "packages")}
+    return {"cell": cell, "samples": profile["samples"], "reason": profile["reason"], **shares}
+
+
+def _scenarios(results: Results) -> list[tuple[str, str]]:
+    seen = {it.cell.scenario for it in results.results}
+    return [(it.name, it.sentence) for it in SCENARIOS.values() if it.name in seen]
+
+
+def not_measured(results: Results) -> list[tuple[str, str]]:
+    """What the run has no figures of, each with the reason."""
+    run = results.run
+    seen = {it.cell for it in results.results}
+    said = [(cell, f"failed: {reason}") for cell, reason in results.failed.items()]
+    said += [(cell, f"skipped: {reason}") for cell, reason in results.skipped.items()]
+    said += [
+        (cell, f"the load generator was the bottleneck: {reason}") for cell, reason in results.bottlenecked.items()
+    ]
+    said += [(cell, "the run was interrupted before it") for cell in results.not_reached]
+    said += [(f"hand-off {name}", reason) for name, reason in NOT_DRIVEN.items()]
+    scenarios = [name for name in SCENARIOS if name not in {it.scenario for it in seen}]
+    stores = [name for name in ("rclone", "moto", "swift") if name not in {it.store for it in seen}]
+    if scenarios:
+        said.append((f"scenarios {', '.join(scenarios)}", f"not in the plan '{run.plan}'"))
+    if stores:
+        said.append((f"stores {', '.join(stores)}", f"not in the plan '{run.plan}'"))
+    said.append(("TLS, HTTP/2, several processes, networks other than loopback", "no plan has them"))
+    return said

@@ -1,0 +1,202 @@
+"""What a run says: each figure of each cell over its rounds, from `run.json` and the requests alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hdrh.histogram import HdrHistogram
+
+from benchmarks import runs
+from benchmarks.plans import Cell
+from benchmarks.runs import Run
+from benchmarks.stats import Measure, measure
+from handoff.settings import GIB
+
+#: Latencies are kept from 1 µs to an hour, with three digits.
+_LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
+PERCENTILES = (50.0, 90.0, 99.0)
+#: A percentile needs so many requests in each round: of 20 requests the slowest is no 99th percentile.
+_FEWEST_FOR = {50.0: 1, 90.0: 10, 99.0: 100}
+#: More of one core than that, or a larger share of what it can do against the sink, and the load generator was the
+#: bottleneck.
+_LOAD_CPU, _LOAD_SHARE = 0.9, 0.8
+#: Others took more of the machine's time than that: what was measured is not what the machine can do.
+NOISY = 0.1
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What can be measured of a cell: how it is called, its unit, and whether more is better."""
+
+    name: str
+    label: str
+    unit: str
+    more_is_better: bool = False
+
+
+FIGURES = {
+    figure.name: figure
+    for figure in (
+        Figure("rate", "uploads", "1/s", more_is_better=True),
+        Figure("bytes_per_second", "throughput", "MB/s", more_is_better=True),
+        Figure("seconds_per_upload", "time for an upload", "s"),
+        Figure("p50", "latency, median", "ms"),
+        Figure("p90", "latency, 90%", "ms"),
+        Figure("p99", "latency, 99%", "ms"),
+        Figure("cpu_per_gib", "CPU per GiB", "s"),
+        Figure("cpu_per_request", "CPU per upload", "ms"),
+        Figure("peak", "memory above idle", "MiB"),
+        Figure("disk", "disk written per byte", ""),
+        Figure("threads", "threads", ""),
+        Figure("lag_p99", "event loop late, 99%", "ms"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A cell at one level of load: its visits, and its figures over the rounds."""
+
+    cell: Cell
+    level: str
+    target: dict[str, Any]
+    visits: Sequence[dict[str, Any]]
+    histograms: Sequence[HdrHistogram]
+    on_disk: bool
+
+    @property
+    def requests(self) -> int:
+        """How many uploads there were in all rounds that were answered by 201 and found right."""
+        return sum(level["requests"] for level in self._levels)
+
+    @property
+    def errors(self) -> int:
+        """How many failed."""
+        return sum(level["errors"] for level in self._levels)
+
+    @property
+    def _levels(self) -> list[dict[str, Any]]:
+        return [visit["levels"][self.level] for visit in self.visits]
+
+    @cached_property
+    def figures(self) -> dict[str, Measure]:
+        """Every figure that there is, by its name."""
+        each = [
+            dict(_figures(self.cell, level, histogram, on_disk=self.on_disk))
+            for level, histogram in zip(self._levels, self.histograms, strict=True)
+        ]
+        names = [name for name in FIGURES if all(name in figures for figures in each)]
+        return {name: measure([figures[name] for figures in each]) for name in names}
+
+    @property
+    def others_share(self) -> float:
+        """The largest share of the machine's busy time that was neither the server's, the store's nor the load's."""
+        return max(_others_share(level) for level in self._levels)
+
+
+def _figures(
+    cell: Cell, level: dict[str, Any], histogram: HdrHistogram, *, on_disk: bool
+) -> Iterator[tuple[str, float]]:
+    sent = level["requests"] * cell.size
+    yield "rate", level["rate"]
+    yield "bytes_per_second", level["bytes_per_second"] / 1e6
+    if level["requests"]:
+        yield "seconds_per_upload", level["seconds"] * cell.clients / level["requests"]
+        if cell.scenario != "slow-clients":  # whose uploads cost as well and are not counted
+            yield "cpu_per_gib", level["cpu_seconds"] / (sent / GIB)
+            yield "cpu_per_request", level["cpu_seconds"] / level["requests"] * 1000
+    for percentile in PERCENTILES:
+        if histogram.get_total_count() >= _FEWEST_FOR[percentile]:
+            yield f"p{percentile:g}", histogram.get_value_at_percentile(percentile) / 1000
+    yield "peak", level["peak_bytes"] / 2**20
+    if on_disk and sent:
+        yield "disk", level["disk_bytes"] / sent
+    yield "threads", level["threads"]
+    if level["lag_p99"] is not None:
+        yield "lag_p99", level["lag_p99"] * 1000
+
+
+def _others_share(level: dict[str, Any]) -> float:
+    known = level["cpu_seconds"] + level["store_cpu_seconds"] + level["load_cpu_seconds"]
+    # the machine counts in hundredths of a second, and from a moment before to a moment after
+    return float(max(level["machine_cpu_seconds"] - known, 0) / max(level["machine_cpu_seconds"], 1e-9))
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run that was read: what was measured, and of every other cell the reason why not."""
+
+    run: Run
+    results: Sequence[Result]
+    failed: dict[str, str]
+    skipped: dict[str, str]
+    bottlenecked: dict[str, str]
+
+    def get(
+        self, target: str, store: str, scenario: str, size: int, clients: int, level: str = "closed"
+    ) -> Result | None:
+        """One result, if there is one."""
+        cell = Cell(target, store, scenario, size, clients).id
+        return next((it for it in self.results if it.cell.id == cell and it.level == level), None)
+
+    @property
+    def not_reached(self) -> list[str]:
+        """Cells that an interrupted run did not come to."""
+        seen = {visit["cell"] for visit in self.run.visits}
+        return [cell.id for cell in self.run.measured_cells() if cell.id not in seen]
+
+
+def read(folder: Path) -> Results:
+    """Read a run.
+
+    Raises:
+        NoRun: there is none, or it cannot be read.
+    """
+    run = runs.load(folder)
+    reasons: dict[str, dict[str, str]] = {"failed": {}, "skipped": {}}
+    for visit in run.visits:
+        if visit["status"] in reasons:
+            reasons[visit["status"]][visit["cell"]] = visit["reason"]
+    bottlenecked: dict[str, str] = {}
+    results = []
+    for cell in run.measured_cells():
+        visits = [visit for visit in run.visits if visit["cell"] == cell.id]
+        if not visits or any(cell.id in cells for cells in reasons.values()):
+            continue
+        reason = _bottleneck(cell, run, visits)
+        if reason:
+            bottlenecked[cell.id] = reason
+            continue
+        results += _results(cell, run, visits, folder)
+    return Results(run, results, reasons["failed"], reasons["skipped"], bottlenecked)
+
+
+def _results(cell: Cell, run: Run, visits: list[dict[str, Any]], folder: Path) -> list[Result]:
+    by_level: dict[str, list[HdrHistogram]] = {level: [] for level in cell.levels}
+    for visit in visits:
+        histograms = {level: HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS) for level in cell.levels}
+        for line in runs.requests(folder, visit):
+            if line["error"] is None and line["group"] == "measured":
+                # from when it should have begun: what had to wait for a free client has waited
+                histograms[line["level"]].record_value(max(line["ended_us"] - line["intended_us"], _LOWEST_US))
+        for level, histogram in histograms.items():
+            by_level[level].append(histogram)
+    on_disk = run.environment.get("temporary_files_on") != "tmpfs"
+    target = run.targets[cell.target]
+    return [Result(cell, level, target, visits, histograms, on_disk) for level, histograms in by_level.items()]
+
+
+def _bottleneck(cell: Cell, run: Run, visits: list[dict[str, Any]]) -> str | None:
+    """Why a cell is not reported: the load generator could not do more."""
+    as_form = run.targets[cell.target]["as_form"]
+    kind = (cell.size, cell.clients, as_form)
+    sink = next((it for it in run.sink if (it["size"], it["clients"], it["as_form"]) == kind), None)
+    for visit in visits:
+        level = visit["levels"]["closed"]
+        if level["load_cpu_seconds"] > _LOAD_CPU * level["seconds"]:
+            return f"the load generator used {level['load_cpu_seconds'] / level['seconds']:.0%} of its core"
+        if sink is not None and level["rate"] > _LOAD_SHARE * sink["rate"]:
+            return f"the load generator can do {sink['rate']:.0f} uploads/s, and did {level['rate']:.0f}"
+    return None

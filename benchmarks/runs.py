@@ -1,0 +1,160 @@
+"""A run on disk: `run.json`, and every request in `requests.jsonl.gz`. The report is made from these alone."""
+
+import gzip
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from benchmarks.plans import Cell
+from benchmarks.targets import Target
+
+FORMAT = 1
+SUMMARY, REQUESTS = "run.json", "requests.jsonl.gz"
+
+
+class NoRun(Exception):
+    """There is no run there, or not one that can be read; the message is one line."""
+
+
+@dataclass
+class Run:
+    """What was to be measured, where, and what was.
+
+    A visit says where its requests are, by offset and length; `profiles` are by cell.
+    """
+
+    plan: str
+    rounds: int
+    seconds: float
+    seed: int
+    own_peers: list[str]
+    cells: list[dict[str, Any]]
+    targets: dict[str, dict[str, Any]]
+    environment: dict[str, Any]
+    began: str
+    sink: list[dict[str, Any]] = field(default_factory=list)
+    visits: list[dict[str, Any]] = field(default_factory=list)
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    complete: bool = False
+    format: int = FORMAT
+
+    def measured_cells(self) -> list[Cell]:
+        """The cells, as they were planned."""
+        return [Cell(**{**cell, "levels": tuple(cell["levels"])}) for cell in self.cells]
+
+
+def described(target: Target) -> dict[str, Any]:
+    """What a report has to know of a target."""
+    return {
+        "label": target.label,
+        "framework": target.framework,
+        "server": target.server.name,
+        "handoff": target.handoff,
+        "hook": target.hook,
+        "is_ours": target.is_ours,
+        "as_form": target.as_form,
+    }
+
+
+@dataclass
+class RunFolder:
+    """The folder of a run that is being made."""
+
+    folder: Path
+    run: Run
+
+    @classmethod
+    def create(cls, folder: Path, run: Run) -> Self:
+        """Begin a run in a new or an empty folder.
+
+        Raises:
+            NoRun: there is a run in it, or it cannot be written to.
+        """
+        if (folder / SUMMARY).exists():
+            raise NoRun(f"there is a run in {folder}; go on with it by --resume, or name another folder by --out")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            one = cls(folder, run)
+            one.save()
+        except OSError as error:
+            raise NoRun(f"{folder} cannot be written to: {os.strerror(error.errno or 0)}") from None
+        return one
+
+    @classmethod
+    def resume(cls, folder: Path) -> Self:
+        """Take up a run that was interrupted; what was skipped is tried again.
+
+        Raises:
+            NoRun: there is none.
+        """
+        one = cls(folder, load(folder))
+        one.run.visits = [visit for visit in one.run.visits if visit["status"] != "skipped"]
+        with suppress(FileNotFoundError):
+            os.truncate(folder / REQUESTS, one._end)  # what a killed run wrote and did not record
+        return one
+
+    @property
+    def _end(self) -> int:
+        return max((visit["offset"] + visit["length"] for visit in self.run.visits), default=0)
+
+    def add(self, visit: dict[str, Any], lines: Sequence[dict[str, Any]]) -> None:
+        """Record a visit, its requests first; where they cannot be written, it has failed, and the run goes on."""
+        offset = self._end
+        data = gzip.compress("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode(), 6)
+        try:
+            with (self.folder / REQUESTS).open("ab") as file:
+                file.write(data)
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self.folder / REQUESTS, offset)
+            reason = f"its requests could not be written: {os.strerror(error.errno or 0)}"
+            visit, data = {**visit, "status": "failed", "reason": reason, "levels": {}}, b""
+        self.run.visits.append({**visit, "offset": offset, "length": len(data)})
+        with suppress(OSError):  # it is all written again after the next visit, and at the end
+            self.save()
+
+    def save(self) -> None:
+        """Write what is known, all of it or nothing.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        temporary = self.folder / f"{SUMMARY}.new"
+        temporary.write_text(json.dumps(asdict(self.run), indent=1), "utf-8")
+        temporary.replace(self.folder / SUMMARY)
+
+
+def load(folder: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        NoRun: there is none, or it is of another version.
+    """
+    try:
+        values = json.loads((folder / SUMMARY).read_text("utf-8"))
+        if values["format"] != FORMAT:
+            raise NoRun(f"the run in {folder} has format {values['format']}, and this program reads {FORMAT}")
+        return Run(**values)
+    except OSError as error:
+        raise NoRun(f"there is no run in {folder}: {os.strerror(error.errno or 0)}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoRun(f"{folder / SUMMARY} is not the record of a run: {error!r}") from None
+
+
+def requests(folder: Path, visit: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The requests of a visit.
+
+    Raises:
+        NoRun: they are not there, or damaged.
+    """
+    try:
+        with (folder / REQUESTS).open("rb") as file:
+            file.seek(visit["offset"])
+            data = file.read(visit["length"])
+        yield from (json.loads(line) for line in gzip.decompress(data).splitlines())
+    except (OSError, EOFError, ValueError) as error:
+        raise NoRun(f"{folder / REQUESTS} cannot be read: {error}") from None

@@ -1,0 +1,199 @@
+"""What is driven: both apps by every hand-off and hook that works, and their peers, each under a server."""
+
+import importlib.util
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from demo.processes import python
+from handoff.settings import Settings
+from handoff.strategies import DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, LOST, outcomes
+
+#: Hand-offs that are no upload by one request, so that a load of uploads does not measure them.
+NOT_DRIVEN = {"presigned": "the client sends to S3 itself, so none of the bytes pass through the app"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A program that serves apps.
+
+    Args:
+        name: what it is called here.
+        interface: `asgi` or `wsgi`.
+        command: how it is started. `{app}` is the app, `{threads}` how many requests it is to serve at once.
+        requires: the modules that it needs.
+        inherits: whether it takes a socket; otherwise it is told a port.
+    """
+
+    name: str
+    interface: str
+    command: list[str]
+    requires: tuple[str, ...]
+    inherits: bool = True
+
+
+def _servers() -> Iterator[Server]:
+    hypercorn = python("hypercorn", "-c", "quart_app/hypercorn.toml", "-b", "fd://{fd}")
+    yield Server("hypercorn", "asgi", [*hypercorn, "{app}"], ("hypercorn",))
+    yield Server("hypercorn-uvloop", "asgi", [*hypercorn, "-k", "uvloop", "{app}"], ("hypercorn", "uvloop"))
+    quiet = ["--no-access-log", "--log-level", "warning"]
+    # what `uvicorn[standard]` installs, uvicorn then uses by itself
+    # not by --fd: uvicorn takes such a socket for a Unix one and leaves Nagle's algorithm on, 40 ms for each answer
+    uvicorn = python("uvicorn", "--host", "127.0.0.1", "--port", "{port}", *quiet, "{app}")
+    yield Server("uvicorn", "asgi", uvicorn, ("uvicorn", "uvloop", "httptools"), inherits=False)
+    granian = python("granian", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning")
+    yield Server("granian", "asgi", [*granian, "--interface", "asgi", "{app}"], ("granian",), inherits=False)
+    shipped = python("gunicorn", "-c", "flask_app/gunicorn.conf.py", "-b", "fd://{fd}", "{app}")
+    yield Server("gunicorn", "wsgi", shipped, ("gunicorn",))
+    gthread = python("gunicorn", "-k", "gthread", "--threads", "{threads}", "--no-control-socket", "-b", "fd://{fd}")
+    yield Server("gunicorn-gthread", "wsgi", [*gthread, "--log-level", "warning", "{app}"], ("gunicorn",))
+    wsgi = [*granian, "--interface", "wsgi", "--blocking-threads", "{threads}", "{app}"]
+    yield Server("granian-wsgi", "wsgi", wsgi, ("granian",), inherits=False)
+    waitress = python("waitress", "--listen=127.0.0.1:{port}", "--threads={threads}", "{app}")
+    yield Server("waitress", "wsgi", waitress, ("waitress",), inherits=False)
+
+
+SERVERS = {server.name: server for server in _servers()}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that takes uploads.
+
+    Args:
+        name: what it is called here, with its server after an `@`.
+        label: the same for people, without the server.
+        app: `module:app`.
+        server: what serves it.
+        path: where a file is sent; `{name}` is its name.
+        requires: the modules that it needs beyond its server's.
+        handoff: for one of our apps; empty for others.
+        hook: likewise.
+        framework: what it is written in.
+        as_form: whether it takes a form, or the bare body of a PUT.
+        stores: the stores it works with; none for all.
+    """
+
+    name: str
+    label: str
+    app: str
+    server: Server
+    path: str
+    framework: str
+    requires: tuple[str, ...] = ()
+    handoff: str = ""
+    hook: str = ""
+    as_form: bool = True
+    stores: tuple[str, ...] = ()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is one of this project's apps, which answer receipts and are ready when `/readyz` says so."""
+        return bool(self.handoff)
+
+    def missing(self) -> str | None:
+        """The first module it needs that is not installed."""
+        return next((it for it in (*self.server.requires, *self.requires) if not _is_installed(it)), None)
+
+    def works_with(self, size: int) -> bool:
+        """Whether a file of this size is known to be stored."""
+        if not self.is_ours:
+            return True
+        known = outcomes(self.framework.lower(), self.handoff, self.hook, size, Settings().part_bytes)
+        return LOST not in known
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package above it
+        return False
+
+
+#: By framework: the app, and the servers that it is measured on, its own first.
+_OURS: Mapping[str, tuple[str, list[str]]] = {
+    "flask": ("flask_app.wsgi:app", ["gunicorn", "granian-wsgi", "waitress"]),
+    "quart": ("quart_app.asgi:app", ["hypercorn", "hypercorn-uvloop", "uvicorn", "granian"]),
+}
+
+
+def _ours() -> Iterator[Target]:
+    for framework in FRAMEWORKS:
+        app, servers = _OURS[framework]
+        for handoff in HANDOFFS:
+            if handoff in NOT_DRIVEN:
+                continue
+            for hook in HOOKS:
+                for server in servers:
+                    name = f"{framework}/{handoff}" + ("" if hook == DEFAULT_HOOK else f"+{hook}")
+                    yield Target(
+                        f"{name}@{server}",
+                        f"{framework.capitalize()} {handoff}" + ("" if hook == DEFAULT_HOOK else f" × {hook}"),
+                        app,
+                        SERVERS[server],
+                        f"/uploads/{handoff}?hook={hook}",
+                        framework.capitalize(),
+                        ("boto3",) if framework == "flask" else ("aioboto3",),
+                        handoff,
+                        hook,
+                    )
+
+
+def _peer(name: str, label: str, module: str, server: str, *requires: str) -> Target:
+    framework = label.split(maxsplit=1)[0]
+    app = f"benchmarks.peers.{module}:app"
+    return Target(f"{name}@{server}", label, app, SERVERS[server], "/upload", framework, requires)
+
+
+def _peers() -> Iterator[Target]:
+    fastapi = ("fastapi", "python_multipart", "aioboto3")
+    yield _peer("fastapi", "FastAPI UploadFile + aioboto3", "fastapi_aioboto3", "uvicorn", *fastapi)
+    yield _peer("fastapi", "FastAPI UploadFile + aioboto3", "fastapi_aioboto3", "hypercorn", *fastapi)
+    starlette = ("starlette", "python_multipart", "aioboto3")
+    yield _peer("starlette", "Starlette form + aioboto3", "starlette_aioboto3", "uvicorn", *starlette)
+    yield _peer("litestar", "Litestar UploadFile + aioboto3", "litestar_aioboto3", "uvicorn", "litestar", "aioboto3")
+    django = ("django", "storages", "boto3")
+    yield _peer("django", "Django + django-storages", "django_storages", "gunicorn-gthread", *django)
+    yield _peer("flask-plain", "Flask + upload_fileobj", "flask_boto3", "gunicorn-gthread", "flask", "boto3")
+    yield _peer("quart-plain", "Quart + upload_fileobj", "quart_aioboto3", "hypercorn", "quart", "aioboto3")
+    yield Target(
+        "relay@uvicorn",
+        "bare relay (the limit)",
+        "benchmarks.peers.relay:app",
+        SERVERS["uvicorn"],
+        "/{name}",
+        "none",
+        ("aiohttp",),
+        as_form=False,
+        stores=("null",),  # it signs nothing
+    )
+
+
+TARGETS = {target.name: target for target in (*_ours(), *_peers())}
+
+_OWN = re.compile(r"(?P<name>[A-Za-z0-9_-]+)=(?P<app>[\w.]+:\w+)@(?P<server>[\w-]+)")
+
+
+def own(text: str) -> Target:
+    """A peer of the user's own, from `NAME=MODULE:APP@SERVER`: it takes a form's `file` at `/upload`, like ours.
+
+    Raises:
+        ValueError: it is not of this form, or there is no such server; one line.
+    """
+    match = _OWN.fullmatch(text)
+    if match is None:
+        raise ValueError(f"'{text}' is not of the form NAME=MODULE:APP@SERVER")
+    if match["server"] not in SERVERS:
+        raise ValueError(f"there is no server '{match['server']}'; there is {', '.join(SERVERS)}")
+    server = SERVERS[match["server"]]
+    requires = (match["app"].partition(":")[0],)
+    return Target(f"{match['name']}@{server.name}", match["name"], match["app"], server, "/upload", "other", requires)
+
+
+def known(own_peers: Iterable[str]) -> dict[str, Target]:
+    """Every target by its name: ours, the peers, and the user's own.
+
+    Raises:
+        ValueError: as `own` says.
+    """
+    return TARGETS | {target.name: target for target in map(own, own_peers)}

@@ -1,0 +1,111 @@
+"""What is counted of a process is what it did, that of its children and of threads that are gone as well."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.counters import Tree
+from benchmarks.environment import captured, filesystem
+from handoff.settings import MIB
+
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+
+
+@contextmanager
+def paused(script: str) -> Iterator[tuple[Tree, "subprocess.Popen[str]"]]:
+    """A process whose child runs a script that prints a line and reads one again and again."""
+    command = [sys.executable, "-c", PARENT, script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        try:
+            yield Tree(process.pid), process
+        finally:
+            process.kill()
+
+
+def step(process: "subprocess.Popen[str]") -> None:
+    """Let it go on to its next line."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline()
+
+
+def test_cpu_of_a_childs_dead_thread_counts() -> None:
+    """Half a second of work in a thread that is gone when it is looked at."""
+    script = """
+import threading, time
+def work():
+    end = time.thread_time() + 0.5
+    while time.thread_time() < end: pass
+input(); print("ready", flush=True); input()
+thread = threading.Thread(target=work); thread.start(); thread.join()
+print("done", flush=True); input()
+"""
+    with paused(script) as (tree, process):
+        step(process)
+        before = tree.counts()
+        step(process)
+        assert 0.5 <= tree.counts().cpu_seconds - before.cpu_seconds < 1.5
+
+
+def test_the_peak_is_seen_after_it_and_forgotten_when_asked() -> None:
+    """64 MiB that were there for a moment."""
+    script = """
+input(); print("ready", flush=True); input()
+data = bytearray(64 * 2**20); del data
+print("done", flush=True); input()
+"""
+    with paused(script) as (tree, process):
+        step(process)
+        tree.forget_peak()
+        before = tree.counts()
+        step(process)
+        assert tree.counts().peak_bytes - before.resident_bytes >= 60 * MIB  # Linux rounds what each core counts
+        tree.forget_peak()
+        assert tree.counts().peak_bytes - before.resident_bytes < 32 * MIB
+
+
+def test_what_is_written_to_disk_counts_though_it_is_deleted(tmp_path: Path) -> None:
+    """16 MiB to a file without a name; not what goes into a pipe."""
+    if filesystem(tmp_path) == "tmpfs":
+        pytest.skip("TMPDIR is in memory, where Linux counts nothing as written to disk: name a folder on a disk")
+    script = f"""
+import os, tempfile
+input(); print("ready", flush=True); input()
+with tempfile.TemporaryFile(dir={str(tmp_path)!r}) as file: file.write(bytes(16 * 2**20))
+read, write = os.pipe()
+for _ in range(1024): os.write(write, bytes(16384)); os.read(read, 16384)
+print("done", flush=True); input()
+"""
+    with paused(script) as (tree, process):
+        step(process)
+        before = tree.counts()
+        step(process)
+        assert 16 * MIB <= tree.counts().disk_bytes - before.disk_bytes < 20 * MIB
+
+
+def test_a_process_that_is_gone_counts_nothing() -> None:
+    """And is no error."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    assert Tree(process.pid).counts().resident_bytes == 0
+
+
+def test_the_environment_has_what_a_figure_may_depend_on_and_no_secret(tmp_path: Path) -> None:
+    """Packages, settings and the processor; no endpoint, no key."""
+    environ = {
+        "UPLOAD_PART_BYTES": "5 MiB",
+        "UPLOAD_S3_ENDPOINT_URL": "http://secret.example",
+        "AWS_SECRET_ACCESS_KEY": "hush",
+        "UPLOAD_KEY_PREFIX": "mine/",
+    }
+    seen = captured(environ, tmp_path)
+    assert seen["settings"] == {"UPLOAD_PART_BYTES": "5 MiB"}
+    assert seen["packages"]["boto3"]
+    assert seen["cores"] >= 1
+    assert "hush" not in str(seen)

@@ -1,0 +1,282 @@
+"""The load generator: its times are true, its pace is kept, and it takes no answer for granted."""
+
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from benchmarks.bodies import POOL_BYTES, Bodies
+from benchmarks.load import BOUNDARY, Group, Job, is_whole
+from benchmarks.visit import send
+
+Serve = Callable[[socket.socket], None]
+CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def bodies() -> Iterator[Bodies]:
+    """Random bodies."""
+    with closing(Bodies()) as made:
+        yield made
+
+
+@contextmanager
+def serving(serve: Serve) -> Iterator[int]:
+    """A server that does this with each connection; its port."""
+    with ExitStack() as exits:
+        listener = exits.enter_context(socket.create_server(("127.0.0.1", 0)))
+        threads: list[threading.Thread] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threads.append(threading.Thread(target=run, args=[connection]))
+                threads[-1].start()
+
+        def run(connection: socket.socket) -> None:
+            with connection:
+                serve(connection)
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for thread in [accepting, *threads]:
+                thread.join()
+
+
+def read_request(connection: socket.socket) -> tuple[bytes, bytes]:
+    """A request's head and body; two times nothing when the client has gone."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            return b"", b""
+        data += more
+    head, _, beginning = data.partition(b"\r\n\r\n")
+    body = bytearray(beginning)
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(2**20)
+    return head, bytes(body)
+
+
+def answer(*answers: bytes) -> Serve:
+    """Answer the requests of a connection by these, the last again and again; then leave."""
+
+    def serve(connection: socket.socket) -> None:
+        number = 0
+        while read_request(connection)[0]:
+            connection.sendall(answers[min(number, len(answers) - 1)])
+            number += 1
+
+    return serve
+
+
+def group(bodies: Bodies, size: int, **values: Any) -> Group:
+    """One client that sends one file of this size, unless more is said."""
+    plain = Group("g", clients=1, size=size, prefix="f-", digests=bodies.digests(size), at_most=1)
+    return replace(plain, **values)
+
+
+def job(bodies: Bodies, port: int, *groups: Group, **values: Any) -> Job:
+    """A job of forms, that lasts no longer than what it has to send."""
+    plain = Job(
+        port,
+        "/upload",
+        as_form=True,
+        receipts=False,
+        pool_fd=bodies.fd,
+        pool_bytes=POOL_BYTES,
+        seconds=0.01,
+        timeout=10,
+        groups=list(groups),
+    )
+    return replace(plain, **values)
+
+
+@pytest.mark.parametrize(
+    ("size", "as_form"),
+    [
+        *(pytest.param(size, True, id=f"{size} in a form") for size in (0, 1, 65_536, 300_000, POOL_BYTES + 100)),
+        *(pytest.param(size, False, id=f"{size} bare") for size in (1, 300_000)),
+    ],
+)
+def test_the_bytes_that_are_sent_are_those_that_are_told(bodies: Bodies, size: int, *, as_form: bool) -> None:
+    """Of any size, also of one that goes round the pool: framed as it should be, with the digest that is known."""
+    seen: list[tuple[bytes, bytes]] = []
+
+    def serve(connection: socket.socket) -> None:
+        while (request := read_request(connection))[0]:
+            seen.append(request)
+            connection.sendall(CREATED)
+
+    wanted = group(bodies, size, at_least=2, at_most=2)
+    with serving(serve) as port:
+        lines, _ = send(job(bodies, port, wanted, as_form=as_form, path="/{name}"))
+    assert [line["error"] for line in lines] == [None, None]
+    assert [line["name"] for line in lines] == ["f-0000000.bin", "f-0000001.bin"]
+    for number, (head, body) in enumerate(seen):
+        before, blank, rest = body.partition(b"\r\n\r\n") if as_form else (b"", b"", body)
+        content = rest.removesuffix(f"\r\n--{BOUNDARY}--\r\n".encode()) if as_form else rest
+        assert len(content) == size
+        assert hashlib.sha256(content).hexdigest() == bodies.digest(wanted, number)
+        if as_form:
+            assert f'filename="f-000000{number}.bin"' in before.decode()
+            assert blank
+            assert head.startswith(b"POST ")
+        else:
+            assert head.startswith(f"PUT /f-000000{number}.bin ".encode())
+
+
+def test_two_bodies_are_not_the_same(bodies: Bodies) -> None:
+    """A server that mixes up files of one size is found out."""
+    assert len(set(bodies.digests(4096).values())) == 8
+
+
+RECEIPT = {"filename": "f-0000000.bin", "size": 10, "sha256": "of this body"}
+
+
+def receipts(**values: object) -> bytes:
+    """An answer with a receipt."""
+    body = json.dumps({"receipts": [RECEIPT | values]}).encode()
+    return b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        pytest.param(CREATED, "the answer cannot be read", id="no receipt"),
+        pytest.param(receipts(), None, id="the right receipt"),
+        pytest.param(receipts(size=11), "the receipt is another file's", id="another size"),
+        pytest.param(receipts(sha256="other"), "the receipt is another file's", id="another digest"),
+        pytest.param(receipts(filename="other"), "the receipt is another file's", id="another name"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "answered 200", id="not created"),
+        pytest.param(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nwait", "answered 503: wait", id="refused"),
+        pytest.param(
+            b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n", "closed without a whole answer", id="cut short"
+        ),
+        pytest.param(b"hello\r\n\r\n", "the answer cannot be read", id="no HTTP"),
+    ],
+)
+def test_an_answer_is_judged(bodies: Bodies, answers: bytes, error: str | None) -> None:
+    """201 alone is not enough where a receipt is due, and nothing else is an upload."""
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(answers)
+        connection.shutdown(socket.SHUT_WR)
+
+    wanted = replace(group(bodies, 10), digests={0: "of this body"})
+    with serving(serve) as port:
+        (line,), _ = send(job(bodies, port, wanted, receipts=True))
+    assert (line["error"] is None) if error is None else (error in line["error"])
+
+
+def test_a_file_that_was_not_read_is_not_stored(bodies: Bodies) -> None:
+    """An early answer is an error, also if it is 201."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(CREATED)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(2**20):
+            pass
+
+    with serving(serve) as port:
+        (line,), _ = send(job(bodies, port, group(bodies, 64 * 2**20)))
+    assert line["error"] == "answered before the file had been sent"
+
+
+def test_a_server_that_stands_still_is_given_up(bodies: Bodies) -> None:
+    """After the timeout, and the client goes on with another connection."""
+    gone = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.recv(1)
+        gone.set()
+
+    with serving(serve) as port:
+        (line,), _ = send(job(bodies, port, group(bodies, 10), timeout=0.1))
+        assert gone.wait(10)
+    assert "nothing moved for 0.1 s" in line["error"]
+
+
+def test_nobody_there_is_an_error(bodies: Bodies) -> None:
+    """A port that nobody listens on."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    (line,), _ = send(job(bodies, port, group(bodies, 10)))
+    assert "Connection refused" in line["error"]
+
+
+def test_latency_counts_from_when_an_upload_should_have_begun(bodies: Bodies) -> None:
+    """One that had to wait for a slow one before it has waited: 50 a second, and the first is held for 0.4 s."""
+    first = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        while read_request(connection)[0]:
+            if not first.is_set():
+                first.set()
+                time.sleep(0.4)
+            connection.sendall(CREATED)
+
+    wanted = group(bodies, 10, rate=50.0, at_most=None)
+    with serving(serve) as port:
+        lines, _ = send(job(bodies, port, wanted, seconds=0.3))
+    assert [line["error"] for line in lines] == [None] * 15
+    assert [line["intended_us"] for line in lines] == [number * 20_000 for number in range(15)]
+    waited = [line["ended_us"] - line["intended_us"] for line in lines]
+    assert all(latency >= 400_000 - line["intended_us"] for latency, line in zip(waited, lines, strict=True))
+    # what is counted from the sending alone would hide it
+    assert min(line["ended_us"] - line["began_us"] for line in lines[1:]) < 100_000
+
+
+def test_a_pace_is_kept(bodies: Bodies) -> None:
+    """1 MB at 4 MB/s takes a quarter of a second at least; the server could take it at once."""
+    with serving(answer(CREATED)) as port:
+        (line,), _ = send(job(bodies, port, group(bodies, 1_000_000, bytes_per_second=4_000_000)))
+    assert line["error"] is None
+    assert line["ended_us"] - line["began_us"] > 220_000
+
+
+def test_those_in_the_background_stop_with_the_others(bodies: Bodies) -> None:
+    """They send for as long as the others do, and what they have begun they end."""
+    others = group(bodies, 10, name="measured", at_most=None, at_least=5)
+    background = group(bodies, 10, name="slow", in_background=True, at_most=None, prefix="s-")
+    with serving(answer(CREATED)) as port:
+        lines, _ = send(job(bodies, port, others, background, seconds=0.05))
+    last = max(line["ended_us"] for line in lines if line["group"] == "measured")
+    assert len([line for line in lines if line["group"] == "measured"]) >= 5
+    assert all(line["error"] is None for line in lines)
+    assert sum(line["began_us"] > last for line in lines if line["group"] == "slow") <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "whole"),
+    [
+        pytest.param(b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n", False, id="half a head"),
+        pytest.param(b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{", False, id="half a body"),
+        pytest.param(b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}", True, id="a whole body"),
+        pytest.param(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", False, id="a chunk"),
+        pytest.param(
+            b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", True, id="all chunks"
+        ),
+    ],
+)
+def test_the_end_of_an_answer_is_known(data: bytes, *, whole: bool) -> None:
+    """By its length, or by its last chunk."""
+    assert is_whole(data) == whole

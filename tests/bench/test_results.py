@@ -1,0 +1,261 @@
+"""What is made of a run: medians and their intervals, ties, the decision table, the goals, and what changed."""
+
+import gzip
+import json
+import random
+from pathlib import Path
+
+import pytest
+from bench.invented import REQUESTS, Seen, around, invent
+from click.testing import CliRunner
+
+from benchmarks import decide, report, results, runs
+from benchmarks.__main__ import main
+from benchmarks.compare import compare
+from benchmarks.runs import RunFolder
+from benchmarks.stats import is_tie, measure, ratio
+
+QUART, FLASK, FASTAPI = "quart/stream@uvicorn", "flask/stream@gunicorn", "fastapi@uvicorn"
+
+
+def test_an_interval_holds_the_median_and_lies_within_the_values() -> None:
+    """The same for the same values in any order; three values are the fewest."""
+    one = measure([5.0, 1.0, 3.0, 4.0, 2.0])
+    assert one.median == 3
+    assert one.low is not None
+    assert one.high is not None
+    assert 1 <= one.low < 3 < one.high <= 5
+    assert measure([1.0, 2.0, 3.0, 4.0, 5.0]) == one
+    assert measure([1.0, 2.0]).low is None
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Of 400 medians of 15 draws, the interval holds the true one in about 95 of 100; 88 is far from chance."""
+    chance = random.Random(7)  # noqa: S311 - draws, no secret
+    held = 0
+    for _ in range(400):
+        one = measure([chance.gauss(10, 1) for _ in range(15)])
+        assert one.low is not None
+        assert one.high is not None
+        held += one.low <= 10 <= one.high
+    assert 0.88 <= held / 400 <= 0.99
+
+
+def test_the_same_is_a_tie_and_twice_as_much_is_none() -> None:
+    """By the interval of the ratio; without intervals, nothing can be told apart."""
+    few, many = measure([1.0, 1.1, 0.9, 1.05, 0.95]), measure([2.0, 2.2, 1.8, 2.1, 1.9])
+    assert is_tie(ratio(few, measure([1.02, 1.1, 0.9, 1.0, 0.97])))
+    assert not is_tie(ratio(many, few))
+    assert ratio(many, few).median == 2
+    assert is_tie(ratio(measure([1.0]), measure([2.0])))
+
+
+def test_figures_are_those_of_the_rounds(tmp_path: Path) -> None:
+    """Rate, throughput, time, CPU, memory and percentiles, of known ones."""
+    seen = [Seen(8, cpu_per_gib=16, peak_bytes=2**20, disk_per_byte=2) for _ in range(5)]
+    (one,) = results.read(invent(tmp_path / "run", {QUART: seen})).results
+    expected = {
+        "rate": 1000,
+        "bytes_per_second": 65.536,
+        "seconds_per_upload": 0.008,
+        "cpu_per_gib": 16,
+        "cpu_per_request": 16 * 65536 / 2**30 * 1000,
+        "peak": 1,
+        "disk": 2,
+        "threads": 5,
+        "p50": 8,
+        "p90": 8,
+    }
+    assert {name: one.figures[name].median for name in expected} == pytest.approx(expected, rel=0.001)
+    assert one.requests == 5 * REQUESTS
+
+
+def test_a_percentile_of_too_few_requests_is_not_given(tmp_path: Path) -> None:
+    """The slowest of 20 is no 99th percentile."""
+    folder = invent(tmp_path / "run", {QUART: around(8)})
+    run = json.loads((folder / runs.SUMMARY).read_text("utf-8"))
+    visit = run["visits"][0]
+    kept = list(runs.requests(folder, visit))[:20]
+    data = gzip.compress("".join(json.dumps(line) + "\n" for line in kept).encode())
+    (folder / runs.REQUESTS).write_bytes(data)
+    run["visits"] = [visit | {"length": len(data)}]
+    (folder / runs.SUMMARY).write_text(json.dumps(run))
+    (one,) = results.read(folder).results
+    assert "p90" in one.figures
+    assert "p99" not in one.figures
+
+
+@pytest.mark.parametrize(
+    ("values", "sink_rate", "reason"),
+    [
+        pytest.param({"load_cpu_share": 0.95}, 1e6, "used 95% of its core", id="its CPU is used up"),
+        pytest.param({}, 1100, "can do 1100 uploads/s, and did 1000", id="it can do no more"),
+    ],
+)
+def test_a_cell_that_the_load_generator_held_back_is_not_reported(
+    tmp_path: Path, values: dict[str, float], sink_rate: float, reason: str
+) -> None:
+    """It has no figures, and the reason stands among what was not measured."""
+    folder = invent(tmp_path / "run", {QUART: [Seen(8, **values)] * 5}, sink_rate=sink_rate)  # type: ignore[arg-type] # a dict of keywords
+    read = results.read(folder)
+    assert read.results == []
+    assert reason in read.bottlenecked[f"{QUART} null plain 64KiB x8"]
+    report.write(folder)
+    assert reason in (folder / report.MARKDOWN).read_text("utf-8")
+
+
+def test_a_machine_that_was_not_quiet_is_told_of(tmp_path: Path) -> None:
+    """If others took more than a tenth of the CPU time; not if they took less."""
+    for name, seconds, told in (("loud", 1.0, True), ("quiet", 0.01, False)):
+        folder = invent(tmp_path / name, {QUART: [Seen(8, cpu_per_gib=20, others_cpu_seconds=seconds)] * 5})
+        report.write(folder)
+        assert ("not quiet" in (folder / report.MARKDOWN).read_text("utf-8")) == told
+
+
+CELLS = {
+    QUART: around(10, cpu_per_gib=10),
+    FLASK: around(10.1, cpu_per_gib=20),
+    "flask/file@gunicorn": around(5, disk_per_byte=1),
+    "quart/stream+snapshot@uvicorn": around(20),
+    FASTAPI: around(15),
+    "relay@uvicorn": around(1),
+}
+
+
+def test_the_table_decides_by_what_was_measured(tmp_path: Path) -> None:
+    """The fastest where disk may be used; without it the cheaper of a tie; with the request only what has it."""
+    rows = decide.choices(results.read(invent(tmp_path / "run", CELLS)))
+    chosen = {(row.disk, row.hook_needs_request): row for row in rows}
+    ways = {case: row.best.cell.target if row.best else None for case, row in chosen.items()}
+    assert ways == {
+        (True, False): "flask/file@gunicorn",
+        (True, True): "quart/stream+snapshot@uvicorn",
+        (False, False): QUART,
+        (False, True): "quart/stream+snapshot@uvicorn",
+    }
+    assert [it.cell.target for it in chosen[False, False].ties] == [FLASK]
+    assert chosen[True, False].ties == []
+    against = chosen[False, False].against
+    assert against is not None
+    assert against.median == pytest.approx(1.5)  # the relay, which is no peer, does not count
+
+
+def test_what_no_cell_can_do_is_not_measured(tmp_path: Path) -> None:
+    """A row without a way says so, and names none."""
+    folder = invent(tmp_path / "run", {"flask/file@gunicorn": around(5, disk_per_byte=1)})
+    rows = decide.choices(results.read(folder))
+    assert [row.best is None for row in rows if not row.disk or row.hook_needs_request] == [True] * 3
+    report.write(folder)
+    assert (folder / report.MARKDOWN).read_text("utf-8").count("| not measured | – | – |") == 3
+
+
+@pytest.mark.parametrize(
+    ("quart", "verdict"),
+    [
+        pytest.param(around(10), "reached", id="faster"),
+        pytest.param(around(14), "missed", id="not as much faster"),
+        pytest.param(around(12.4, spread=0.2), "reached, within the noise", id="just, by chance perhaps"),
+        pytest.param(around(12.6, spread=0.2), "missed, within the noise", id="just not"),
+        pytest.param(None, "not measured", id="not there"),
+    ],
+)
+def test_a_goal_is_reached_or_missed_by_what_was_seen(tmp_path: Path, quart: list[Seen] | None, verdict: str) -> None:
+    """1.2 times the uploads of FastAPI: what is inside the noise is said to be."""
+    cells = {FASTAPI: around(15)} | ({QUART: quart} if quart else {})
+    goals = decide.goals(results.read(invent(tmp_path / "run", cells)))
+    (goal,) = [goal for goal in goals if goal.sentence.startswith("uploads per second") and QUART in goal.sentence]
+    assert goal.verdict == verdict
+
+
+def test_two_runs_of_the_same_do_not_differ(tmp_path: Path) -> None:
+    """Within the spread of their rounds, and for less than 5%."""
+    before = results.read(invent(tmp_path / "before", CELLS))
+    after = {
+        name: [Seen(**{**vars(it), "milliseconds": it.milliseconds * 1.01}) for it in seen]
+        for name, seen in CELLS.items()
+    }
+    seen = compare(before, results.read(invent(tmp_path / "after", after)))
+    assert seen.changes == []
+    assert seen.compared > 20
+    assert seen.environment == []
+
+
+def test_what_changed_is_told_with_by_how_much(tmp_path: Path) -> None:
+    """Slower by half, with more memory: two cells' figures, worse; and what is different about the places."""
+    before = invent(tmp_path / "before", CELLS)
+    after = invent(
+        tmp_path / "after",
+        CELLS | {QUART: around(15, cpu_per_gib=10), FLASK: around(10.1, cpu_per_gib=10)},
+        packages={"boto3": "2"},
+    )
+    result = CliRunner().invoke(main, ["compare", str(before), str(after)])
+    lines = result.output.splitlines()
+    assert result.exit_code == 0
+    assert "environment: packages: boto3 was 1, is 2" in lines
+    assert [line for line in lines if line.startswith(f"worse: {QUART} null plain 64KiB x8 closed: uploads was 800")]
+    assert [line for line in lines if line.startswith(f"better: {FLASK} null plain 64KiB x8 closed: CPU per upload")]
+    assert lines[-1].startswith("4 of ")  # uploads, median and 99% of the one, CPU of the other
+    assert "(0.667 (" in result.output
+
+
+def test_what_only_one_run_has_is_told(tmp_path: Path) -> None:
+    """A cell that the other does not have is not compared, and is not passed over either."""
+    before = invent(tmp_path / "before", {QUART: around(10), FLASK: around(10)})
+    after = invent(tmp_path / "after", {QUART: around(10), FASTAPI: around(10)})
+    output = CliRunner().invoke(main, ["compare", str(before), str(after)]).output
+    assert f"only before: {FLASK} null plain 64KiB x8" in output
+    assert f"only after: {FASTAPI} null plain 64KiB x8" in output
+
+
+def test_of_too_few_rounds_nothing_is_said_to_have_changed(tmp_path: Path) -> None:
+    """Two rounds have no interval, be they ever so different."""
+    before = invent(tmp_path / "before", {QUART: around(10)[:2]})
+    after = invent(tmp_path / "after", {QUART: around(90)[:2]})
+    output = CliRunner().invoke(main, ["compare", str(before), str(after)]).output
+    assert "Fewer than 3 rounds" in output
+    assert "0 of " in output
+
+
+def test_a_full_disk_fails_the_cell_and_not_the_run(tmp_path: Path) -> None:
+    """What cannot be written is not in the record; what comes later is."""
+    folder = invent(tmp_path / "run", {QUART: around(10)})
+    one = RunFolder.resume(folder)
+    visits = list(one.run.visits)
+    visit = {name: value for name, value in visits[0].items() if name not in {"offset", "length"}}
+    kept = (folder / runs.REQUESTS).rename(folder / "kept")
+    (folder / runs.REQUESTS).symlink_to("/dev/full")
+    one.add(visit | {"round": 5}, [{"level": "closed"}])
+    assert one.run.visits[-1]["status"] == "failed"
+    assert "No space left on device" in one.run.visits[-1]["reason"]
+    (folder / runs.REQUESTS).unlink()
+    kept.rename(folder / runs.REQUESTS)
+    one.add(visit | {"round": 6}, list(runs.requests(folder, visits[0])))
+    read = runs.load(folder)
+    assert list(runs.requests(folder, read.visits[-1])) == list(runs.requests(folder, visits[0]))
+
+
+def test_what_a_killed_run_wrote_last_is_written_anew(tmp_path: Path) -> None:
+    """Requests without a record are cut off when the run goes on."""
+    folder = invent(tmp_path / "run", {QUART: around(10)})
+    whole = (folder / runs.REQUESTS).read_bytes()
+    (folder / runs.REQUESTS).write_bytes(whole + b"\x1f\x8bhalf")
+    RunFolder.resume(folder)
+    assert (folder / runs.REQUESTS).read_bytes() == whole
+
+
+def test_damaged_requests_are_said_in_one_line(tmp_path: Path) -> None:
+    """A report is not made from half of what was measured."""
+    folder = invent(tmp_path / "run", {QUART: around(10)})
+    (folder / runs.REQUESTS).write_bytes(b"damaged")
+    result = CliRunner().invoke(main, ["report", str(folder)])
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.01234, "0.012"), (0.5, "0.500"), (1.234, "1.23"), (12.34, "12.3"), (99.96, "100"), (1234.5, "1,234")],
+)
+def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
+    """And no powers of ten."""
+    assert report.number(value) == text

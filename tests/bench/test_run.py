@@ -1,0 +1,118 @@
+"""A run of both apps from its command to its report: what is printed was measured, and nothing else is needed."""
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench.made import Done, check_report, command, done
+
+from benchmarks import report, runs
+from demo.processes import ROOT
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A run of both apps with files of one part and of two, and of a peer whose disk is full once."""
+    names = ("flask/stream@gunicorn", "quart/stream@hypercorn")
+    cells = [f"--cell={name} null plain {size} x2" for name in names for size in ("64KiB", "9MiB")]
+    peer = ("--peer=full=tests.bench.odd_peers:full@uvicorn", "--cell=full@uvicorn null plain 64KiB x4")
+    load = ("--level", "open50", "--rounds", "1", "--seconds", "0.2")
+    return done(tmp_path_factory.mktemp("ours") / "run", *cells, *peer, *load)
+
+
+def test_what_is_printed_agrees_with_the_raw_data(ours: Done) -> None:
+    """Each row of the report, computed anew from the lines of its requests."""
+    check_report(ours)
+
+
+def test_errors_stand_beside_the_throughput(ours: Done) -> None:
+    """A peer whose disk is full for one upload answers it with 500: an error, and none of the uploads."""
+    (result,) = [it for it in ours.read.results if (it.cell.target, it.level) == ("full@uvicorn", "closed")]
+    assert result.errors >= 1
+    assert result.requests >= 1
+    raw = [line for line in runs.requests(ours.folder, result.visits[0]) if line["level"] == "closed"]
+    statuses = {line["status"] for line in raw if line["error"]}
+    assert 500 in statuses
+    assert statuses <= {500, 0}  # uvicorn closes the connection after an exception, perhaps under the next upload
+    assert f"{result.errors} of {len(raw)}" in (ours.folder / report.MARKDOWN).read_text("utf-8")
+
+
+def test_both_apps_are_measured_with_what_they_cost(ours: Done) -> None:
+    """CPU, memory and threads are seen, nothing is written to disk, and the loop's lag is known where there is one."""
+    read = ours.read
+    assert (read.failed, read.skipped) == ({}, {})
+    apps = [it for it in read.results if it.target["is_ours"]]
+    assert len(apps) == 8
+    for it in apps:
+        assert it.errors == 0
+        assert it.figures["cpu_per_request"].median > 0
+        assert it.figures["threads"].median >= 1
+        assert ("lag_p99" in it.figures) == (it.cell.target == "quart/stream@hypercorn")
+        assert "disk" not in it.figures or it.figures["disk"].median < 0.01
+    for it in apps:
+        if it.level == "open50":
+            offered = it.visits[0]["levels"]["closed"]["rate"] / 2
+            assert it.visits[0]["levels"]["open50"]["offered_rate"] == pytest.approx(offered)
+
+
+def test_the_report_needs_nothing_else(ours: Done) -> None:
+    """The page holds its pictures and its style, and asks for nothing from anywhere."""
+    page = (ours.folder / report.HTML).read_text("utf-8")
+    assert page.count("<svg") == len(list((ours.folder / report.PICTURES).glob("*.svg"))) > 0
+    assert not re.findall(r"(?:src|href)=[\"'](?!#)", page)
+    assert not re.findall(r"@import|url\((?!#)|<script|<link", page)
+
+
+def test_the_report_is_made_from_the_raw_data_alone(ours: Done, tmp_path: Path) -> None:
+    """From the two files of a run, elsewhere, the same report comes again, byte for byte."""
+    for name in (runs.SUMMARY, runs.REQUESTS):
+        shutil.copy(ours.folder / name, tmp_path)
+    for path in report.write(tmp_path):
+        assert path.read_bytes() == (ours.folder / path.relative_to(tmp_path)).read_bytes()
+
+
+def test_the_record_names_no_place(ours: Done) -> None:
+    """Not the folder of this copy, nor its user's home."""
+    for name in (runs.SUMMARY, report.HTML, report.MARKDOWN):
+        text = (ours.folder / name).read_text("utf-8")
+        assert str(ROOT) not in text
+        assert str(Path.home()) + "/" not in text
+
+
+def visits(folder: Path) -> Sequence[dict[str, Any]]:
+    """What is recorded so far."""
+    try:
+        return list(runs.load(folder).visits)
+    except runs.NoRun:
+        return []
+
+
+def test_ctrl_c_keeps_what_was_measured_and_a_resumed_run_goes_on(tmp_path: Path) -> None:
+    """What was recorded stays as it is, the rest is measured once, and no server is left."""
+    folder = tmp_path / "run"
+    cells = ("--target", "relay@uvicorn", "--size", "4KiB", "--size", "64KiB", "--clients", "2", "--rounds", "2")
+    arguments = command("run", "--out", str(folder), "--seconds", "0.2", *cells)
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        while not visits(folder):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate()
+    assert process.returncode == 130
+    assert f"Go on with --resume {folder}" in output
+    kept = visits(folder)
+    assert 1 <= len(kept) < 4
+    subprocess.run(command("run", "--resume", str(folder)), cwd=ROOT, check=True, capture_output=True)  # noqa: S603 - our own
+    run = runs.load(folder)
+    assert run.complete
+    assert run.visits[: len(kept)] == kept
+    assert sorted((visit["cell"], visit["round"]) for visit in run.visits) == sorted(
+        (cell.id, number) for cell in run.measured_cells() for number in range(2)
+    )
+    assert all(list(runs.requests(folder, visit)) for visit in run.visits)

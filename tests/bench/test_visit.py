@@ -1,0 +1,107 @@
+"""A visit to a cell that goes wrong: what cannot be measured is skipped, what breaks has failed, and why is told."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from benchmarks import visit
+from benchmarks.bodies import Bodies
+from benchmarks.counters import family
+from benchmarks.plans import Cell
+from benchmarks.targets import TARGETS, Target, own
+from benchmarks.visit import Visitor
+from demo import stores
+from demo.processes import StartError, listen
+from handoff.settings import KIB
+
+
+@pytest.fixture
+def visitor(tmp_path: Path) -> Iterator[Visitor]:
+    """One that measures for a moment."""
+    with closing(Bodies()) as bodies:
+        yield Visitor(bodies, tmp_path, seconds=0.1)
+
+
+def cell(target: Target, store: str = "null") -> Cell:
+    """A small one."""
+    return Cell(target.name, store, "plain", 64 * KIB, 2)
+
+
+RELAY = TARGETS["relay@uvicorn"]
+
+
+def test_a_server_that_ends_at_its_start_is_skipped_with_its_last_words(visitor: Visitor) -> None:
+    """An app that is not in its module."""
+    target = own("wrong=json:no_such_app@uvicorn")
+    record, lines = visitor.visit(cell(target), target, thorough=True)
+    assert record["status"] == "skipped"
+    assert "did not start" in record["reason"]
+    assert "no_such_app" in record["reason"]
+    assert lines == []
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "granian"])
+def test_a_port_in_use_skips_the_cell(visitor: Visitor, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+    """Somebody took it between its choice and the server's start."""
+    taken = []
+    start = listen
+
+    def take(*arguments: object, **options: object) -> object:
+        listener = start(*arguments, **options)  # type: ignore[arg-type] # as they come
+        taken.append(listener.dup())  # it stays open when the other is closed
+        return listener
+
+    monkeypatch.setattr("benchmarks.visit.listen", take)
+    target = own(f"mine=tests.bench.odd_peers:right@{server}")
+    try:
+        record, _ = visitor.visit(cell(target), target, thorough=True)
+    finally:
+        for listener in taken:
+            listener.close()
+    assert record["status"] == "skipped"
+    assert "did not start" in record["reason"]
+
+
+def test_a_missing_program_skips_the_cell(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's reason is the cell's."""
+
+    def missing() -> Path:
+        raise StartError("rclone's program is not installed")
+
+    monkeypatch.setattr(stores, "rclone_program", missing)
+    target = TARGETS["flask-plain@gunicorn-gthread"]
+    record, _ = visitor.visit(cell(target, "rclone"), target, thorough=True)
+    assert (record["status"], record["reason"]) == ("skipped", "rclone's program is not installed")
+
+
+def test_a_store_that_dies_fails_the_cell(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not the one before the measurement, so the cell is not skipped; and nothing is left running."""
+    measure = visit.Visit.measure
+    pids: list[int] = []
+
+    def kill_first(self: visit.Visit, *arguments: object) -> None:
+        assert self.backend.server is not None
+        pids.extend([*family(self.server.pid), self.backend.server.pid])
+        os.kill(self.backend.server.pid, signal.SIGKILL)
+        while self.backend.server.returncode is None:
+            time.sleep(0.01)
+        measure(self, *arguments)  # type: ignore[arg-type] # as they come
+
+    monkeypatch.setattr(visit.Visit, "measure", kill_first)
+    record, _ = visitor.visit(cell(RELAY), RELAY, thorough=True)
+    assert record["status"] == "failed"
+    assert record["reason"]
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_nothing_of_the_servers_is_left_in_the_folder(visitor: Visitor) -> None:
+    """Their temporary files go with them."""
+    record, lines = visitor.visit(cell(RELAY), RELAY, thorough=True)
+    assert record["status"] == "measured"
+    assert lines
+    assert list(visitor.folder.iterdir()) == []
