@@ -1,7 +1,13 @@
 # make demo    send real files through every hand-off of both apps, on an embedded S3 server, and print what became of them
 # make test    every check and test
-# make soak    kill a thousand clients of each app in the middle of their uploads
+# make contract-all  the contract on all three stores, whole
+# make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
+# make faults-table  break the store in every way, on every call of an upload, and write what became of it (ten minutes)
 # make serve   the S3 server and both apps, until Ctrl-C
+# make bench   measure uploads in the apps and their peers, and write a report: about a quarter of an hour
+# make bench-full   likewise with everything: many hours
+# make bench-smoke  whether the benchmark works, in less than a minute
+# make matrix  each cause and each fix on many versions of Flask and Quart, into docs/matrix.md (many minutes)
 # make lock    pin the dependencies anew (needs uv)
 #
 # UPLOAD_S3 chooses the S3 server of demo and serve: moto (default), rclone, swift, or the URL of one that runs already.
@@ -10,8 +16,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
-.PHONY: help demo serve test lint unit processes contract faults soak lock clean
+.PHONY: help demo serve test lint unit processes contract contract-all faults faults-table soak
+.PHONY: bench bench-full bench-smoke matrix lock clean
 .SILENT:
 
 help:
@@ -23,7 +31,7 @@ demo: $(READY)
 serve: $(READY)
 	exec $(BIN)/python -m demo.serve
 
-test: lint unit processes contract faults
+test: lint unit processes contract faults bench-smoke
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -31,27 +39,45 @@ lint: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	file=$$(mktemp -u) && COVERAGE_FILE=$$file $(BIN)/pytest tests/unit --cov --cov-fail-under=100; \
+	file=$$(mktemp -u) && COVERAGE_FILE=$$file $(BIN)/pytest tests/unit -n 2 --cov --cov-fail-under=100; \
 	status=$$?; rm -f $$file; exit $$status
 
-# On three stores that differ (tests/contract/store_differences.py); the crowd is large on one of them, and what the
-# description says of the apps does not depend on the store. Swift, the most like S3 and the slowest, gets the tests that
-# ask most of a store; it passes the others too.
+# On three stores that differ (tests/contract/store_differences.py): all of it on one, and on the others the tests that ask
+# most of a store. They pass the rest too, for which `make test` has no time.
 contract: $(READY)
 	$(BIN)/pytest tests/contract --store moto -n 2 --dist worksteal
-	$(BIN)/pytest tests/contract --store rclone -n 2 --dist worksteal --at-once 10 --ignore tests/contract/test_openapi.py
-	$(BIN)/pytest tests/contract/test_stores.py tests/contract/test_grid.py tests/contract/test_objects.py --store swift \
-	  -n 2 --dist worksteal
+	$(BIN)/pytest $(OF_A_STORE) tests/contract/test_uploads.py tests/contract/test_objects.py --store rclone -n 2 --dist worksteal
+	$(BIN)/pytest $(OF_A_STORE) --store swift -n 2 --dist worksteal
+
+contract-all: $(READY)
+	for store in moto rclone swift; do $(BIN)/pytest tests/contract --store $$store -n 2 --dist worksteal || exit 1; done
 
 # These two wait more than they work: for processes to start, for timeouts, for a slow store.
 processes: $(READY)
-	$(BIN)/pytest tests/processes -n 2 --dist loadfile
+	$(BIN)/pytest tests/processes -n 3 --dist worksteal
 
 faults: $(READY)
-	$(BIN)/pytest tests/faults -n 3 --dist loadfile
+	$(BIN)/pytest tests/faults -n 3 --dist loadfile --no-loadscope-reorder
+
+faults-table: $(READY)
+	PYTHONPATH=tests:. $(BIN)/python -m faults.table
 
 soak: $(READY)
 	$(BIN)/pytest tests/faults/test_kills.py --kills 500
+	$(BIN)/pytest tests/faults/test_overload.py --overload-seconds 30 -rP
+	$(BIN)/pytest tests/faults/test_restarts.py --restarts 100
+
+bench: $(READY)
+	exec $(BIN)/python -m benchmarks run --plan default
+
+bench-full: $(READY)
+	exec $(BIN)/python -m benchmarks run --plan full
+
+bench-smoke: $(READY)
+	$(BIN)/pytest tests/bench -n 2 --dist loadfile
+
+matrix: $(READY)
+	exec $(BIN)/python -m matrix
 
 lock:
 	command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
@@ -78,4 +104,4 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) .nox build *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage
