@@ -54,8 +54,12 @@ class Processes:
 
 
 def family(pid: int) -> Iterator[int]:
-    """A process, its children, theirs."""
+    """A process, its children, theirs: those that run when it is their turn, as threads and processes end meanwhile."""
     yield pid
-    for tasks in (Path("/proc") / str(pid) / "task").iterdir():
-        for child in (tasks / "children").read_text().split():
-            yield from family(int(child))
+    children = list[str]()
+    with suppress(FileNotFoundError, ProcessLookupError):  # the process ended
+        for thread in (Path("/proc") / str(pid) / "task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # the thread ended
+                children += (thread / "children").read_text().split()
+    for child in children:
+        yield from family(int(child))
