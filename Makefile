@@ -15,6 +15,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# schemathesis takes two seconds of each process that loads it, and but one file has use for it.
+PYTEST := $(BIN)/pytest -p no:schemathesis
 READY := $(VENV)/ready
 OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
@@ -39,33 +41,33 @@ lint: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	file=$$(mktemp -u) && COVERAGE_FILE=$$file $(BIN)/pytest tests/unit -n 2 --cov --cov-fail-under=100; \
+	file=$$(mktemp -u) && COVERAGE_FILE=$$file $(PYTEST) tests/unit -n 2 --cov --cov-fail-under=100; \
 	status=$$?; rm -f $$file; exit $$status
 
 # On three stores that differ (tests/contract/store_differences.py): all of it on one, and on the others the tests that ask
 # most of a store. They pass the rest too, for which `make test` has no time.
 contract: $(READY)
 	$(BIN)/pytest tests/contract --store moto -n 2 --dist worksteal
-	$(BIN)/pytest $(OF_A_STORE) tests/contract/test_uploads.py tests/contract/test_objects.py --store rclone -n 2 --dist worksteal
-	$(BIN)/pytest $(OF_A_STORE) --store swift -n 2 --dist worksteal
+	$(PYTEST) $(OF_A_STORE) tests/contract/test_uploads.py tests/contract/test_objects.py --store rclone -n 2 --dist worksteal
+	$(PYTEST) $(OF_A_STORE) --store swift -n 2 --dist worksteal
 
 contract-all: $(READY)
 	for store in moto rclone swift; do $(BIN)/pytest tests/contract --store $$store -n 2 --dist worksteal || exit 1; done
 
 # These two wait more than they work: for processes to start, for timeouts, for a slow store.
 processes: $(READY)
-	$(BIN)/pytest tests/processes -n 3 --dist worksteal
+	$(PYTEST) tests/processes -n 3 --dist worksteal
 
 faults: $(READY)
-	$(BIN)/pytest tests/faults -n 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) tests/faults -n 3 --dist loadfile --no-loadscope-reorder
 
 faults-table: $(READY)
 	PYTHONPATH=tests:. $(BIN)/python -m faults.table
 
 soak: $(READY)
-	$(BIN)/pytest tests/faults/test_kills.py --kills 500
-	$(BIN)/pytest tests/faults/test_overload.py --overload-seconds 30 -rP
-	$(BIN)/pytest tests/faults/test_restarts.py --restarts 100
+	$(PYTEST) tests/faults/test_kills.py --kills 500
+	$(PYTEST) tests/faults/test_overload.py --overload-seconds 30 -rP
+	$(PYTEST) tests/faults/test_restarts.py --restarts 100
 
 bench: $(READY)
 	exec $(BIN)/python -m benchmarks run --plan default
@@ -74,7 +76,7 @@ bench-full: $(READY)
 	exec $(BIN)/python -m benchmarks run --plan full
 
 bench-smoke: $(READY)
-	$(BIN)/pytest tests/bench -n 2 --dist loadfile
+	$(PYTEST) tests/bench -n 2 --dist loadfile
 
 matrix: $(READY)
 	exec $(BIN)/python -m matrix

@@ -11,24 +11,13 @@ from handoff.settings import Settings, misspelt
 from quart_app import create_app
 from quart_app.store import Store
 
-
-async def check_bucket(settings: Settings) -> None:
-    """Look for the bucket, by a client for this alone."""
-    store = Store(settings)
-    await store.open()
-    try:
-        await store.check_bucket()
-    finally:
-        await store.close()
-
-
 try:
     settings = Settings.from_env(os.environ)
     logs.configure(settings)
     logs.point_out("quart_app", misspelt(os.environ), settings)
     # In a thread with a loop of its own, for some servers load the app when theirs is running already.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, check_bucket(settings)).result()
+        thread.submit(asyncio.run, Store(settings).check_bucket()).result()
 except (SettingsError, BucketMissing) as error:
     sys.exit(f"quart_app: {error}")
 app = create_app(settings)

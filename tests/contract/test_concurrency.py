@@ -78,10 +78,10 @@ async def test_many_at_once_are_each_stamped_with_their_own_id(
 ) -> None:
     """Of many uploads at once, each object has its own request's id and its own bytes, or each is lost as known.
 
-    Every fifth is a multipart upload, so that both kinds of first call, put and create, meet in the one client.
+    Every tenth is a multipart upload, so that both kinds of first call, put and create, meet in the one client.
     """
     filler = os.urandom(app.limits["part_bytes"])
-    sizes = [len(filler) if number % 5 == 0 else 0 for number in range(at_once)]
+    sizes = [len(filler) if number % 10 == 0 else 0 for number in range(at_once)]
     uploads = [Sent(handoff, hook, filler[:size] + os.urandom(60)) for size in sizes]
     for upload, answer in zip(uploads, await send_all(app, uploads), strict=True):
         check(app, bucket, upload, answer)
@@ -90,7 +90,7 @@ async def test_many_at_once_are_each_stamped_with_their_own_id(
 async def test_a_crowd_of_all_kinds_is_stored_right(app: Api, bucket: Bucket, at_once: int) -> None:
     """Four times as many at once, of every hand-off, hook and size: each is stored whole, or lost as known."""
     part_bytes = app.limits["part_bytes"]
-    sizes = (0, 1, 60_000, 500_001, 1_000_000, part_bytes, 2 * part_bytes + 1)
+    sizes = (0, 1, 100, 60_000, 500_000, 500_001, 700_000, 1_000_000, part_bytes, 2 * part_bytes + 1)
     filler = os.urandom(max(sizes))
     cells = itertools.product(HANDOFFS, HOOKS, sizes)
     uploads = [
