@@ -11,11 +11,10 @@ parser gives files that remember who closed them.
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
-from handoff.explain.note import OPENING
+from handoff.explain.note import OPENING, causes
 
 __all__ = ["explain_closed_files", "explanation"]
 
@@ -44,25 +43,11 @@ def explanation(error: BaseException) -> str | None:
 
     The folders of this machine are left out. None if no closed upload has to do with it.
     """
-    for one in _causes(error):
+    for one in causes(error):
         for note in getattr(one, "__notes__", ()):
             if note.startswith(OPENING):
                 return _without_folders(note)
     return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        one = todo.pop(0)
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        todo += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            todo += one.exceptions
 
 
 def _without_folders(note: str) -> str:

@@ -13,7 +13,7 @@ from handoff.explain.watching import Parser, begin_close, explain_error, explain
 def explain(app: Any) -> None:
     """Give the app a request class whose files explain themselves, and hear of errors that they cannot reach."""
     app.request_class = explained(app.request_class)
-    with suppress(RuntimeError):  # no signals: where Flask 2.2 has no blinker
+    with suppress(RuntimeError):  # no signals: where Flask 2.2 has no blinker, and few errors come to be known by them
         flask.got_request_exception.connect(_error_raised, app)
 
 

@@ -16,6 +16,8 @@ from typing import Any
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx"})
 #: What lies between a request's close and who popped its context.
 _ON_THE_WAY = _CONTEXTS | {"contextlib"}
+#: Modules whose files pass on what they are asked and told, which explains nothing.
+FILES = ("tempfile", "werkzeug.datastructures")
 #: Where boto calls the handlers of an event.
 _HOOKS = frozenset({"botocore.hooks", "aiobotocore.hooks"})
 
@@ -81,14 +83,26 @@ class Closing:
 
 
 class Moment:
-    """One request, as far as its files need to know: when its view began, and whether it is being closed."""
+    """One request, as far as its files need to know: when its view began, and whether it is being closed.
 
-    __slots__ = ("began", "closing", "view_began")
+    A wrapper that is written in C, such as a TextIOWrapper, asks its file whether it is closed, and raises by itself.
+    The error then leaves the same instruction of the same code that the question came from, so these are kept, with
+    whose file was asked.
+    """
+
+    __slots__ = ("asked", "began", "closing", "view_began")
 
     def __init__(self) -> None:
         self.began = perf_counter()
         self.view_began: float | None = None
         self.closing: Closing | None = None
+        self.asked: dict[tuple[CodeType, int], Any] = {}
+
+    def see_question(self, frame: FrameType, upload: Any) -> None:
+        """Somebody in this frame was told that the file of an upload is closed."""
+        while str(frame.f_globals.get("__name__")).startswith(FILES) and frame.f_back is not None:
+            frame = frame.f_back
+        self.asked[frame.f_code, frame.f_lasti] = upload
 
     def see(self, frame: FrameType | None, *, by_request: bool = False) -> Closing:
         """What is to be seen from this frame, which is closing a file."""

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from copyreg import __newobj__  # type: ignore[attr-defined] # what object.__reduce_ex__ names
 from functools import lru_cache, partial
+from inspect import getattr_static
 from types import MethodType
 from typing import Any
 
 from handoff.explain.closing import Closing, Moment
-from handoff.explain.note import sentence
+from handoff.explain.note import OPENING, sentence
 
 #: All that a file can be asked which fails if it is closed.
 _METHODS = (
@@ -43,12 +44,11 @@ class Upload:
         self.closing = self.moment.closing or self.moment.see(sys._getframe(2))  # noqa: SLF001 - who called close is the question
 
     def explain(self, error: Exception) -> None:
-        """Put the note on an error of the closed file, once."""
+        """Put the note on an error of the closed file, once: an error that passes a second file is the first one's."""
         if isinstance(error, io.UnsupportedOperation):
             return
-        note = sentence(self.filename, self.name, self.closing, as_text=self.as_text)
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        if not any(note.startswith(OPENING) for note in getattr(error, "__notes__", ())):
+            error.add_note(sentence(self.filename, self.name, self.closing, as_text=self.as_text))
 
 
 def explained(stream: Any, upload: Upload) -> Any:
@@ -117,6 +117,18 @@ def _delegate(name: str) -> Callable[..., Any]:
     return method
 
 
+def _see_question(upload: Upload, answer: Any) -> Any:
+    """Keep who is told that a file is closed; but not where we ask ourselves, to see whose an error is."""
+    frame = sys._getframe(2)  # noqa: SLF001 - who asks is the question
+    if answer is True and frame.f_globals is not globals():
+        upload.moment.see_question(frame, upload)
+    return answer
+
+
+def _closed(self: Any) -> Any:
+    return _see_question(self._handoff_upload, self._handoff_inner.closed)
+
+
 def _is_closed(stream: Any, upload: Upload) -> bool:
     try:
         return bool(stream.closed)
@@ -160,10 +172,11 @@ def _exit(self: Any, *_error: object) -> None:
 
 def _make_stand_in(cls: type) -> Any:
     namespace: dict[str, Any] = {name: _delegate(name) for name in _METHODS if hasattr(cls, name)}
-    namespace |= {name: _attribute(name) for name in ("closed", "mode", "name", "raw", "closefd") if hasattr(cls, name)}
+    namespace |= {name: _attribute(name) for name in ("mode", "name", "raw", "closefd") if hasattr(cls, name)}
     if "read1" in namespace:
         namespace["read1"] = _marks_text(namespace["read1"])
     namespace |= {
+        "closed": property(_closed),
         "__iter__": _iter,
         "__enter__": _enter,
         "__exit__": _exit,
@@ -277,6 +290,13 @@ def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwarg
         raise
 
 
+def _closed_of_its_own(closed: Any) -> property:
+    def get(self: Any) -> Any:
+        return _see_question(self._handoff_upload, closed.__get__(self, type(self)))
+
+    return property(get, closed.__set__)
+
+
 @lru_cache(64)
 def _subclass(cls: Any) -> Any:
     """A class of streams whose own methods, found as methods or by `__getattr__`, put the note on their errors."""
@@ -291,11 +311,16 @@ def _subclass(cls: Any) -> Any:
 
     def find(self: Any, name: str) -> Any:
         value = super(made[0], self).__getattr__(name)
+        if name == "closed":
+            return _see_question(self._handoff_upload, value)
         return partial(_watch, self, name, value) if name in (*_METHODS, "close") and callable(value) else value
 
     names = (*_METHODS, "__iter__", "close")
     namespace: dict[str, Any] = {name: watched(name) for name in names if hasattr(cls, name)}
     namespace["__reduce_ex__"] = lambda self, protocol: _plain(super(made[0], self).__reduce_ex__(protocol))
+    closed = getattr_static(cls, "closed", None)
+    if hasattr(type(closed), "__set__"):  # else it is a value that may be set
+        namespace["closed"] = _closed_of_its_own(closed)
     if hasattr(cls, "__getattr__"):
         namespace["__getattr__"] = find
     made.append(call_itself(type(cls)(cls.__name__, (cls,), namespace), cls))

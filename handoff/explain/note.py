@@ -2,9 +2,10 @@
 
 import linecache
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from handoff.explain.closing import Call, Closing, Function
+from handoff.explain.closing import FILES, Call, Closing, Function
 
 #: How every note begins, so that it can be found again.
 OPENING = "The upload "
@@ -42,6 +43,21 @@ def sentence(filename: str | None, name: str | None, closing: Closing | None, *,
         f"That was in {closing.where}, {closing.milliseconds:.1f} ms after {since}. "
         f"Use instead: {cause.instead} See {README}#{cause.section}."
     )
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it, or are grouped in it, each once."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop(0)
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        todo += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
 
 
 _READ_EARLY = "the hand-off 'read_early': read all bytes while the view runs, and give each user a new BytesIO of them"
@@ -178,7 +194,7 @@ def _plumbing(call: Call) -> bool:
 
 def _is_close_of_a_file(call: Call) -> bool:
     """Whether this call is a file passing on a close, which explains nothing."""
-    return call.module.startswith(("tempfile", "werkzeug.datastructures"))
+    return call.module.startswith(FILES)
 
 
 def _package(call: Call) -> str:

@@ -4,11 +4,14 @@ import inspect
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
+from types import CodeType
 from typing import Any
 
 from handoff.explain.closing import Moment
 from handoff.explain.files import Upload, call_itself, explained
+from handoff.explain.note import causes
 
 _MOMENT = "_handoff_moment"
 _UPLOADS = "_handoff_uploads"
@@ -39,14 +42,25 @@ def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
 
 
 def explain_error(request: Any, error: BaseException) -> None:
-    """Put the note on an error that a TextIOWrapper around an upload raised itself.
+    """Put the note on an error, or on what led to it, that a TextIOWrapper or its like around an upload raised itself.
 
-    It asks whether the file is closed, and then does not touch it, so that no method of the file can put the note on.
+    It asked whether the file is closed, and then did not touch it, so that no method of the file could put the note on.
     """
-    for upload in vars(request).get(_UPLOADS, ()):
-        if upload.as_text and upload.closing is not None and type(error) is ValueError and "closed file" in str(error):
-            upload.explain(error)
-            return
+    moment = vars(request).get(_MOMENT)
+    if moment is None or not moment.asked:
+        return
+    for one in causes(error):
+        if type(one) is ValueError and "closed file" in str(one):
+            upload = moment.asked.get(_raised_at(one))
+            if upload is not None:
+                upload.explain(one)
+
+
+def _raised_at(error: BaseException) -> tuple[CodeType, int] | None:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return (traceback.tb_frame.f_code, traceback.tb_lasti) if traceback is not None else None
 
 
 def begin_close(request: Any) -> Moment:
@@ -58,9 +72,11 @@ def begin_close(request: Any) -> Moment:
 
 
 def finish(cls: Any, base: Any) -> Any:
-    """Let a request class call itself what its base does, and know when its view begins."""
+    """Let a request class call itself what its base does, know when its view begins, and hear of its errors."""
     if inspect.getattr_static(base, "view_args", None) is None:
         cls.view_args = property(_view_args, _set_view_args)
+    if isinstance(inspect.getattr_static(base, "blueprints", None), property):
+        cls.blueprints = property(partial(_blueprints, base))
     return call_itself(cls, base)
 
 
@@ -80,6 +96,17 @@ def _set_view_args(request: Any, value: Any) -> None:
     state["view_args"] = value
     if _MOMENT not in state:  # the request has been routed: it begins
         state[_MOMENT] = Moment()
+
+
+def _blueprints(base: Any, request: Any) -> Any:
+    """The blueprints of the request. Either framework reads them to find the handlers of an error while it handles it.
+
+    That is before any handler, and before the signal, whose receivers have no order: an error tracker may be one.
+    """
+    error = sys.exception()
+    if error is not None:
+        explain_error(request, error)
+    return base.blueprints.__get__(request)
 
 
 class Parser:

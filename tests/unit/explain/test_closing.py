@@ -5,7 +5,6 @@ import functools
 import io
 import re
 import threading
-from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -392,38 +391,6 @@ def test_a_closed_file_keeps_nothing_of_its_closers_alive() -> None:
     assert freed.is_set()
     with pytest.raises(ValueError, match="closed file"):
         kept[0].read()
-
-
-def test_an_error_of_a_text_wrapper_is_explained_where_it_passes_the_app() -> None:
-    """A TextIOWrapper asks whether its file is closed and fails by itself; the app sees the error go by."""
-    for framework in FRAMEWORKS:
-        for explained in (True, False):
-
-            def view(file: FileStorage) -> None:
-                text = io.TextIOWrapper(file.stream)
-                file.close()
-                try:
-                    text.read()
-                finally:
-                    with suppress(ValueError):
-                        text.detach()
-
-            with pytest.raises(ValueError, match=r"I/O operation on closed file\.") as caught:
-                post(make_app(framework, view, explained=explained), b"x")
-            assert len(notes(caught.value)) == explained
-
-
-def test_an_error_of_another_kind_that_passes_the_app_gets_no_note() -> None:
-    """An app's other errors are none of ours, also when a file is closed."""
-
-    def view(file: FileStorage) -> None:
-        io.TextIOWrapper(file.stream).detach()
-        file.close()
-        raise ValueError("something else")
-
-    with pytest.raises(ValueError, match="something else") as caught:
-        post(make_app("flask", view), b"x")
-    assert notes(caught.value) == []
 
 
 def test_the_explanation_is_found_behind_other_errors() -> None:
