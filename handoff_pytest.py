@@ -81,5 +81,5 @@ def _explain(app: Any, frame: FrameType | None) -> None:
 
 
 def _become(request: Any, request_class: Any) -> None:
-    if request_class.__base__ is type(request):
-        request.__class__ = request_class
+    if request_class.__bases__[-1] is type(request):
+        object.__setattr__(request, "__class__", request_class)  # its own may refuse

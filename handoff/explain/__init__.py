@@ -26,7 +26,7 @@ def explain_closed_files(app: Any) -> None:
     does nothing.
 
     Raises:
-        TypeError: the app is of neither framework.
+        TypeError: the app is of neither framework, or its request class does not let itself be subclassed.
     """
     kind = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(app).__mro__}
     if ("quart", "Quart") in kind:

@@ -8,10 +8,12 @@ import io
 import sys
 from collections.abc import Callable
 from copyreg import __newobj__  # type: ignore[attr-defined] # what object.__reduce_ex__ names
-from functools import lru_cache, partial
+from functools import partial
 from inspect import getattr_static
+from tempfile import SpooledTemporaryFile
 from types import MethodType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from handoff.explain.closing import Closing, Moment
 from handoff.explain.note import OPENING, sentence
@@ -52,7 +54,17 @@ class Upload:
 
 
 def explained(stream: Any, upload: Upload) -> Any:
-    """The stream to use instead of this one: the same object wherever that can be."""
+    """The stream to use instead of this one: the same object wherever that can be.
+
+    A class of the app's own may forbid whatever it likes: then its stream stays what it is, and explains nothing.
+    """
+    try:
+        return _explained(stream, upload)
+    except Exception:  # noqa: BLE001 - it is somebody else's class, in the middle of somebody else's request
+        return stream
+
+
+def _explained(stream: Any, upload: Upload) -> Any:
     if _ATTRIBUTE in getattr(stream, "__dict__", ()):
         return stream
     if type(getattr(stream, "_file", None)) in _STAND_INS and hasattr(stream, "rollover"):
@@ -65,16 +77,32 @@ def explained(stream: Any, upload: Upload) -> Any:
 
 
 def _become(stream: Any, subclass: Callable[[Any], Any], upload: Upload, file: Any = None) -> Any:
-    """Make an object one of a subclass; if its class does not allow that, it stays what it is, and explains nothing."""
-    try:
-        state = vars(stream)
-        stream.__class__ = subclass(type(stream))
-    except TypeError:
-        return stream
+    """Make an object one of a subclass."""
+    state = vars(stream)
+    object.__setattr__(stream, "__class__", _class_of(type(stream), subclass))  # its own may refuse
     state[_ATTRIBUTE] = upload
     if file is not None:
         state["_file"] = file
     return stream
+
+
+#: Classes that were made, for as long as a file is of one: an app's own class, and all that it refers to, may go.
+_MADE: WeakValueDictionary[tuple[Any, Any], Any] = WeakValueDictionary()
+
+
+def _class_of(cls: Any, subclass: Callable[[Any], Any]) -> Any:
+    made = _MADE.get((cls, subclass))
+    if made is None:
+        _MADE[cls, subclass] = made = subclass(cls)
+    return made
+
+
+class Unannounced:
+    """Stands before a base that is told of its subclasses, and does not tell it of those that no app has written."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        if "_handoff_plain" not in vars(cls):
+            super().__init_subclass__(**more)
 
 
 def call_itself(cls: Any, base: Any) -> Any:
@@ -85,7 +113,6 @@ def call_itself(cls: Any, base: Any) -> Any:
         base.__module__,
         base.__doc__,
     )
-    cls._handoff_plain = True
     return cls
 
 
@@ -95,7 +122,7 @@ def _plain(result: Any) -> Any:
         return result  # a way of its own
     _, (cls, *args), state, *rest = result
     if "_handoff_plain" in vars(cls):
-        cls = cls.__base__
+        cls = cls.__bases__[-1]
     if isinstance(state, dict):
         state = {name: value for name, value in state.items() if name != _ATTRIBUTE}
     return partial(__newobj__, cls), tuple(args), state, *rest  # named as it is, pickle would compare the classes
@@ -187,6 +214,7 @@ def _make_stand_in(cls: type) -> Any:
         "__getattr__": lambda self, name: getattr(self._handoff_inner, name),
         "__del__": lambda _self: None,  # the file closes itself
         "close": _close,
+        "_handoff_plain": True,
     }
     return call_itself(type(cls.__name__, (cls,), namespace), cls)
 
@@ -235,11 +263,11 @@ def _direct_stand_in(stream: Any, upload: Upload) -> Any:
 # ---- SpooledTemporaryFile
 
 
-@lru_cache(64)
 def _spooled(cls: Any) -> Any:
     """A class of spooled files whose file in memory or on disk is a stand-in, also after it rolls over."""
 
-    class Spooled(cls):  # type: ignore[misc] # known at run time only
+    class Spooled(Unannounced, cls):  # type: ignore[misc] # known at run time only
+        _handoff_plain = True
         _file: Any
 
         def rollover(self) -> None:
@@ -262,6 +290,10 @@ def _spooled(cls: Any) -> Any:
             return _plain(super().__reduce_ex__(protocol))
 
     return call_itself(Spooled, cls)
+
+
+#: Kept for good: nearly all uploads are of this one.
+_USUAL = _class_of(SpooledTemporaryFile, _spooled)
 
 
 # ---- NamedTemporaryFile
@@ -299,7 +331,6 @@ def _closed_of_its_own(closed: Any) -> property:
     return property(get, closed.__set__)
 
 
-@lru_cache(64)
 def _subclass(cls: Any) -> Any:
     """A class of streams whose own methods, found as methods or by `__getattr__`, put the note on their errors."""
     made: list[Any] = []
@@ -325,5 +356,6 @@ def _subclass(cls: Any) -> Any:
         namespace["closed"] = _closed_of_its_own(closed)
     if hasattr(cls, "__getattr__"):
         namespace["__getattr__"] = find
-    made.append(call_itself(type(cls)(cls.__name__, (cls,), namespace), cls))
+    namespace["_handoff_plain"] = True
+    made.append(call_itself(type(cls)(cls.__name__, (Unannounced, cls), namespace), cls))
     return made[0]

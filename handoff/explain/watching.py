@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -69,6 +69,16 @@ def begin_close(request: Any) -> Moment:
     if _UPLOADS in request.__dict__:
         moment.closing = moment.see(sys._getframe(2), by_request=True)  # noqa: SLF001 - who closes the request is the question
     return moment
+
+
+def explained_class(base: Any, subclass: Callable[[Any], Any]) -> Any:
+    """A subclass of a request class; the class itself if it is one, or comes from one."""
+    if any("_handoff_plain" in vars(cls) for cls in base.__mro__):
+        return base
+    try:
+        return subclass(base)
+    except Exception as error:
+        raise TypeError(f"explain_closed_files cannot subclass {base.__name__}, the request class: {error}") from error
 
 
 def finish(cls: Any, base: Any) -> Any:
