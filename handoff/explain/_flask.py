@@ -7,7 +7,15 @@ import flask
 from werkzeug.datastructures import iter_multi_items
 
 from handoff.explain.files import Unannounced
-from handoff.explain.watching import Parser, begin_close, explain_error, explain_files, explained_class, finish
+from handoff.explain.watching import (
+    Parser,
+    begin_close,
+    end_close,
+    explain_error,
+    explain_files,
+    explained_class,
+    finish,
+)
 
 
 def explain(app: Any) -> None:
@@ -38,10 +46,10 @@ def _subclass(base: Any) -> Any:
             return _Parser(super().make_form_data_parser(), self)
 
         def close(self) -> None:
-            moment = begin_close(self)
+            closing = begin_close(self)
             try:
                 super().close()
             finally:
-                moment.closing = None
+                end_close(self, closing)
 
     return finish(Request, base)

@@ -6,7 +6,15 @@ import quart
 from werkzeug.datastructures import iter_multi_items
 
 from handoff.explain.files import Unannounced
-from handoff.explain.watching import Parser, begin_close, explain_error, explain_files, explained_class, finish
+from handoff.explain.watching import (
+    Parser,
+    begin_close,
+    end_close,
+    explain_error,
+    explain_files,
+    explained_class,
+    finish,
+)
 
 
 def explain(app: Any) -> None:
@@ -36,10 +44,10 @@ def _subclass(base: Any) -> Any:
             return _Parser(super().make_form_data_parser(), self)
 
         async def close(self) -> None:
-            moment = begin_close(self)
+            closing = begin_close(self)
             try:
                 await super().close()
             finally:
-                moment.closing = None
+                end_close(self, closing)
 
     return finish(Request, base)

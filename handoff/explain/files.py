@@ -11,7 +11,6 @@ from copyreg import __newobj__  # type: ignore[attr-defined] # what object.__red
 from functools import partial
 from inspect import getattr_static
 from tempfile import SpooledTemporaryFile
-from types import MethodType
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -32,25 +31,31 @@ _DIRECT = ("read", "seek", "tell", "readline", "seekable")
 class Upload:
     """One uploaded file: its names, and its first close."""
 
-    __slots__ = ("as_text", "closing", "filename", "moment", "name")
+    __slots__ = ("_seen", "collected", "filename", "moment", "name")
 
     def __init__(self, name: str | None, filename: str | None, moment: Moment) -> None:
         self.name = name
         self.filename = filename
         self.moment = moment
-        self.closing: Closing | None = None
-        self.as_text = False  #: somebody asked for `read1`, as a TextIOWrapper does when it is made
+        self.collected = False  #: a wrapper around the file is being collected
+        self._seen: list[Closing] = []
+
+    @property
+    def closing(self) -> Closing | None:
+        """The first close that was seen, also where several threads close the file at once."""
+        return self._seen[0] if self._seen else None
 
     def see_close(self) -> None:
         """Note the first close of the file; called before it is done, and not for a later one."""
-        self.closing = self.moment.closing or self.moment.see(sys._getframe(2))  # noqa: SLF001 - who called close is the question
+        by_request = next(iter(self.moment.closings), None)
+        self._seen.append(by_request or self.moment.see(sys._getframe(1).f_back, collected=self.collected))  # noqa: SLF001 - who called close is the question
 
     def explain(self, error: Exception) -> None:
         """Put the note on an error of the closed file, once: an error that passes a second file is the first one's."""
         if isinstance(error, io.UnsupportedOperation):
             return
         if not any(note.startswith(OPENING) for note in getattr(error, "__notes__", ())):
-            error.add_note(sentence(self.filename, self.name, self.closing, as_text=self.as_text))
+            error.add_note(sentence(self.filename, self.name, self.closing))
 
 
 def explained(stream: Any, upload: Upload) -> Any:
@@ -146,8 +151,8 @@ def _delegate(name: str) -> Callable[..., Any]:
 
 def _see_question(upload: Upload, answer: Any) -> Any:
     """Keep who is told that a file is closed; but not where we ask ourselves, to see whose an error is."""
-    frame = sys._getframe(2)  # noqa: SLF001 - who asks is the question
-    if answer is True and frame.f_globals is not globals():
+    frame = sys._getframe(1).f_back  # noqa: SLF001 - who asks is the question
+    if answer is True and frame is not None and frame.f_globals is not globals():
         upload.moment.see_question(frame, upload)
     return answer
 
@@ -180,12 +185,17 @@ def _attribute(name: str) -> property:
     return property(get)
 
 
-def _marks_text(method: Callable[..., Any]) -> property:
-    def read1(self: Any) -> Any:
-        self._handoff_upload.as_text = True
-        return MethodType(method, self)
+def _marks_collected(find: Callable[[Any], Any]) -> property:
+    """`_dealloc_warn`: what a wrapper of `io` asks its file for when it is collected, before it closes the file.
 
-    return property(read1)
+    A file on disk has it, to warn that nobody closed it; the others need not.
+    """
+
+    def get(self: Any) -> Any:
+        self._handoff_upload.collected = True
+        return find(self)
+
+    return property(get)
 
 
 def _enter(self: Any) -> Any:
@@ -200,10 +210,9 @@ def _exit(self: Any, *_error: object) -> None:
 def _make_stand_in(cls: type) -> Any:
     namespace: dict[str, Any] = {name: _delegate(name) for name in _METHODS if hasattr(cls, name)}
     namespace |= {name: _attribute(name) for name in ("mode", "name", "raw", "closefd") if hasattr(cls, name)}
-    if "read1" in namespace:
-        namespace["read1"] = _marks_text(namespace["read1"])
     namespace |= {
         "closed": property(_closed),
+        "_dealloc_warn": _marks_collected(lambda self: self._handoff_inner._dealloc_warn),  # noqa: SLF001 - likewise
         "__iter__": _iter,
         "__next__": _next,
         "__enter__": _enter,
@@ -282,9 +291,9 @@ def _spooled(cls: Any) -> Any:
                 self._handoff_upload.explain(error)
                 raise
 
-        @property
-        def read1(self) -> Any:
-            return self._file.read1  # the stand-in's, which sees that it is asked for
+        @_marks_collected
+        def _dealloc_warn(self) -> Any:
+            return super()._dealloc_warn
 
         def __reduce_ex__(self, protocol: Any) -> Any:
             return _plain(super().__reduce_ex__(protocol))
@@ -351,6 +360,7 @@ def _subclass(cls: Any) -> Any:
     names = (*_METHODS, "__iter__", "close")
     namespace: dict[str, Any] = {name: watched(name) for name in names if hasattr(cls, name)}
     namespace["__reduce_ex__"] = lambda self, protocol: _plain(super(made[0], self).__reduce_ex__(protocol))
+    namespace["_dealloc_warn"] = _marks_collected(lambda self: super(made[0], self)._dealloc_warn)
     closed = getattr_static(cls, "closed", None)
     if hasattr(type(closed), "__set__"):  # else it is a value that may be set
         namespace["closed"] = _closed_of_its_own(closed)

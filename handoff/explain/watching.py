@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
-from handoff.explain.closing import Moment
+from handoff.explain.closing import Closing, Moment
 from handoff.explain.files import Upload, call_itself, explained
 from handoff.explain.note import causes
 
@@ -63,12 +63,28 @@ def _raised_at(error: BaseException) -> tuple[CodeType, int] | None:
     return (traceback.tb_frame.f_code, traceback.tb_lasti) if traceback is not None else None
 
 
-def begin_close(request: Any) -> Moment:
+def begin_close(request: Any) -> Closing | None:
     """The request's own close begins: it is seen once for all its files, in whichever thread they are then closed."""
+    if _UPLOADS not in request.__dict__:
+        return None
+    frame = sys._getframe(1).f_back  # noqa: SLF001 - who closes the request is the question
+    while frame is not None and _closes(frame, request):  # a close of a subclass of ours
+        frame = frame.f_back
     moment = moment_of(request)
-    if _UPLOADS in request.__dict__:
-        moment.closing = moment.see(sys._getframe(2), by_request=True)  # noqa: SLF001 - who closes the request is the question
-    return moment
+    closing = moment.see(frame, by_request=True)
+    moment.closings.append(closing)
+    return closing
+
+
+def end_close(request: Any, closing: Closing | None) -> None:
+    """The request's own close, as it began, is over."""
+    if closing is not None:
+        moment_of(request).closings.remove(closing)
+
+
+def _closes(frame: FrameType, request: Any) -> bool:
+    code = frame.f_code
+    return code.co_name == "close" and code.co_argcount > 0 and frame.f_locals.get(code.co_varnames[0]) is request
 
 
 def explained_class(base: Any, subclass: Callable[[Any], Any]) -> Any:
