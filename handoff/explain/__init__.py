@@ -28,6 +28,8 @@ def explain_closed_files(app: Any) -> None:
     Raises:
         TypeError: the app is of neither framework, or its request class does not let itself be subclassed.
     """
+    if any((cls.__module__, cls.__name__) == ("werkzeug.local", "LocalProxy") for cls in type(app).__mro__):
+        app = app._get_current_object()  # noqa: SLF001 - documented, for all its underscore
     kind = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(app).__mro__}
     if ("quart", "Quart") in kind:
         from handoff.explain import _quart as framework  # noqa: PLC0415 - only for who has Quart
@@ -55,8 +57,10 @@ def _without_folders(note: str) -> str:
 
     def shorten(match: re.Match[str]) -> str:
         path = PurePath(match[0])
+        if path.suffix == ".md":
+            return path.name
         folders = [PurePath(folder) for folder in sys.path if folder and path.is_relative_to(folder)]
         # The longest: site-packages lies in a folder that is itself on the path.
         return str(path.relative_to(max(folders, key=lambda folder: len(folder.parts)))) if folders else path.name
 
-    return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[\\/][^\n:`'\"]*?\.py\b", shorten, note)
+    return re.sub(r"(?<![\w.:/])(?:[A-Za-z]:)?[\\/][^\n:`'\"]*?\.(?:py|md)\b", shorten, note)

@@ -42,8 +42,11 @@ class Function:
                 function = (
                     function.func if isinstance(function, partial) else getattr(function, "__wrapped__", function)
                 )
+            if isinstance(function, type):
+                file = str(sys.modules[function.__module__].__file__)
+                return cls(function.__qualname__, file, vars(function)["__firstlineno__"])
             if not hasattr(function, "__code__"):
-                function = vars(type(function)).get("__call__")
+                function = type(function).__call__
             code = function.__code__
             return cls(function.__qualname__, code.co_filename, code.co_firstlineno)
         except Exception:  # noqa: BLE001 - it is somebody else's object, in the middle of somebody else's close

@@ -138,6 +138,7 @@ def _plain(result: Any) -> Any:
 
 def _delegate(name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True  # pytest then points at who asked
         try:
             return getattr(self._handoff_inner, name)(*args, **kwargs)
         except (ValueError, OSError) as error:
@@ -199,12 +200,21 @@ def _marks_collected(find: Callable[[Any], Any]) -> property:
 
 
 def _enter(self: Any) -> Any:
+    __tracebackhide__ = True  # likewise
     _delegate("__enter__")(self)
     return self
 
 
 def _exit(self: Any, *_error: object) -> None:
     self.close()
+
+
+_reduced = _delegate("__reduce_ex__")  # a closed file cannot be copied
+
+
+def _reduce(self: Any, protocol: Any) -> Any:
+    __tracebackhide__ = True  # likewise
+    return _plain(_reduced(self, protocol))
 
 
 def _make_stand_in(cls: type) -> Any:
@@ -219,7 +229,7 @@ def _make_stand_in(cls: type) -> Any:
         "__exit__": _exit,
         "__repr__": lambda self: repr(self._handoff_inner),
         "__sizeof__": lambda self: self._handoff_inner.__sizeof__(),
-        "__reduce_ex__": lambda self, protocol: _plain(self._handoff_inner.__reduce_ex__(protocol)),
+        "__reduce_ex__": _reduce,
         "__getattr__": lambda self, name: getattr(self._handoff_inner, name),
         "__del__": lambda _self: None,  # the file closes itself
         "close": _close,
@@ -229,6 +239,7 @@ def _make_stand_in(cls: type) -> Any:
 
 
 def _iter(self: Any) -> Any:
+    __tracebackhide__ = True  # likewise
     _check(self)
     return self  # as a file does: after a seek it goes on from there, and threads may share it
 
@@ -241,7 +252,7 @@ def _next(self: Any) -> Any:
     try:
         return next(self._handoff_inner)
     except (ValueError, OSError) as error:
-        __tracebackhide__ = True
+        __tracebackhide__ = True  # likewise
         if _is_closed(self._handoff_inner, self._handoff_upload):
             self._handoff_upload.explain(error)
         raise
@@ -285,6 +296,7 @@ def _spooled(cls: Any) -> Any:
                 self._file = _direct_stand_in(self._file, self._handoff_upload)
 
         def __enter__(self) -> Any:
+            __tracebackhide__ = True  # likewise
             try:
                 return super().__enter__()
             except ValueError as error:
@@ -323,6 +335,7 @@ def _named_temporary_file(stream: Any, upload: Upload) -> Any:
 
 def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a method of a file, and see whether it closes the file, or fails because it is closed."""
+    __tracebackhide__ = True  # likewise
     if name == "close" and self._handoff_upload.closing is None and not _is_closed(self, self._handoff_upload):
         self._handoff_upload.see_close()
     try:
@@ -346,6 +359,7 @@ def _subclass(cls: Any) -> Any:
 
     def watched(name: str) -> Callable[..., Any]:
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True  # likewise
             return _watch(self, name, getattr(super(made[0], self), name), *args, **kwargs)
 
         method.__name__ = name
@@ -357,9 +371,10 @@ def _subclass(cls: Any) -> Any:
             return _see_question(self._handoff_upload, value)
         return partial(_watch, self, name, value) if name in (*_METHODS, "close") and callable(value) else value
 
+    reduced = watched("__reduce_ex__")
     names = (*_METHODS, "__iter__", "close")
     namespace: dict[str, Any] = {name: watched(name) for name in names if hasattr(cls, name)}
-    namespace["__reduce_ex__"] = lambda self, protocol: _plain(super(made[0], self).__reduce_ex__(protocol))
+    namespace["__reduce_ex__"] = lambda self, protocol: _plain(reduced(self, protocol))
     namespace["_dealloc_warn"] = _marks_collected(lambda self: super(made[0], self)._dealloc_warn)
     closed = getattr_static(cls, "closed", None)
     if hasattr(type(closed), "__set__"):  # else it is a value that may be set

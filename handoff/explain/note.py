@@ -2,16 +2,21 @@
 
 import linecache
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distributions
 from itertools import pairwise
+from pathlib import Path
 
 from handoff.explain.closing import FILES, FRAMEWORKS, Call, Closing, Function, package_of
 
 #: How every note begins, so that it can be found again.
 OPENING = "The upload "
-#: The project has no public address yet: its README comes with the package.
-README = "handoff's README.md"
+#: What labels an address of the project, under which its README is.
+_LABELS = frozenset({"readme", "documentation", "homepage"})
+#: How much of a name that a client chose is told, in characters.
+_LONGEST_NAME = 200
 
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as the interpreter writes it in co_filename
 #: Libraries that lie between an app and its file; a close in one of these is told by who called it.
@@ -34,17 +39,45 @@ class Cause:
 
 def sentence(filename: str | None, name: str | None, closing: Closing | None) -> str:
     """The whole note for an upload."""
-    upload = f"{OPENING}{filename or '(without a name)'!r} of the form field {name or '(without a name)'!r}"
+    upload = f"{OPENING}{_told(filename)} of the form field {_told(name)}"
     if closing is None:
         cause = _UNSEEN
-        return f"{upload} was closed {cause.closed_by}. Use instead: {cause.instead} See {README}#{cause.section}."
+        return f"{upload} was closed {cause.closed_by}. Use instead: {cause.instead} See {_section(cause)}."
     cause = _cause(closing)
     since = "the view began" if closing.in_view else "the request began"
     return (
         f"{upload} was closed by {cause.closed_by}. "
         f"That was in {closing.where}, {closing.milliseconds:.1f} ms after {since}. "
-        f"Use instead: {cause.instead} See {README}#{cause.section}."
+        f"Use instead: {cause.instead} See {_section(cause)}."
     )
+
+
+def _told(name: str | None) -> str:
+    name = name or "(without a name)"
+    return repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")
+
+
+def _section(cause: Cause) -> str:
+    return f"handoff's {_readme()}#{cause.section}"
+
+
+@cache
+def _readme() -> str:
+    urls = (url for found in distributions(name="handoff") for url in found.metadata.get_all("Project-URL") or ())
+    return readme(urls, Path(__file__).parents[2])
+
+
+def readme(urls: Iterable[str], folder: Path) -> str:
+    """Where the README is: at the project's address, else in the checkout that the package runs from, else with it.
+
+    The addresses are those of a distribution's metadata, each `label, address`.
+    """
+    for url in urls:
+        label, _, address = url.partition(",")
+        if label.strip().lower() in _LABELS:
+            return address.strip()
+    path = folder / "README.md"
+    return str(path) if path.is_file() and (folder / "pyproject.toml").is_file() else path.name
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

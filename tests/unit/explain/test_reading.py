@@ -10,6 +10,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
@@ -168,6 +169,22 @@ def test_what_a_file_in_memory_can_never_do_is_no_closed_file() -> None:
     error = error_of(file.stream._file.fileno)  # type: ignore[attr-defined] # noqa: SLF001 - people do
     assert isinstance(error, io.UnsupportedOperation)
     assert notes(error) == []
+
+
+@pytest.mark.parametrize("copied", [deepcopy, pickle.dumps])
+def test_a_copy_of_a_closed_file_is_explained(copied: Callable[[Any], Any]) -> None:
+    """A stream in memory can be copied, until it is closed."""
+    file = closed_by_the_end("flask", 100).stream._file  # type: ignore[attr-defined] # noqa: SLF001 - a spooled file copied by half complains
+    assert len(notes(error_of(copied, file))) == 1
+
+
+def test_a_failure_points_at_who_asked() -> None:
+    """Of the calls that pytest shows, none is ours."""
+    with pytest.raises(ValueError, match="closed file") as caught:
+        closed_by_the_end("flask", 100).read()
+    shown = [entry.path for entry in caught.traceback.filter(caught)]
+    assert Path(__file__) in shown
+    assert not any("handoff" in path.parts[-3:] for path in map(Path, shown))
 
 
 def test_an_error_that_is_explained_twice_has_one_note() -> None:
