@@ -242,7 +242,8 @@ def test_a_file_that_streams_until_the_end_is_told_of_it() -> None:
     app.test_client().post("/streamed", data={"photo": (io.BytesIO(b"x"), "n")}).get_data()
     with pytest.raises(ValueError, match="closed file") as caught:
         kept[0].read()
-    assert "by the end of the request" in notes(caught.value)[0]
+    # Flask 2.2 leaves a context only then; the newest has left the request's before.
+    assert re.search("by the end of (the request: |what stream_with_context wraps: )", notes(caught.value)[0])
 
 
 def close(file: FileStorage) -> None:
