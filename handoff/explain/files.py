@@ -10,7 +10,6 @@ from collections.abc import Callable
 from copyreg import __newobj__  # type: ignore[attr-defined] # what object.__reduce_ex__ names
 from functools import partial
 from inspect import getattr_static
-from tempfile import SpooledTemporaryFile
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -49,6 +48,17 @@ class Upload:
         """Note the first close of the file; called before it is done, and not for a later one."""
         by_request = next(iter(self.moment.closings), None)
         self._seen.append(by_request or self.moment.see(sys._getframe(1).f_back, collected=self.collected))  # noqa: SLF001 - who called close is the question
+
+    def see_question(self, answer: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - who asks is the question
+        """Keep who is told that the file is closed; but not where we ask ourselves, to see whose an error is."""
+        if answer is True:
+            try:
+                frame = caller(2)
+                if frame.f_globals is not globals():
+                    self.moment.see_question(frame, self)
+            except Exception:  # noqa: BLE001 - nobody is there, or the interpreter ends and has taken modules apart
+                return answer
+        return answer
 
     def explain(self, error: Exception) -> None:
         """Put the note on an error of the closed file, once: an error that passes a second file is the first one's."""
@@ -93,12 +103,16 @@ def _become(stream: Any, subclass: Callable[[Any], Any], upload: Upload, file: A
 
 #: Classes that were made, for as long as a file is of one: an app's own class, and all that it refers to, may go.
 _MADE: WeakValueDictionary[tuple[Any, Any], Any] = WeakValueDictionary()
+#: Those of the standard library's files, kept for good: nearly all uploads are of one.
+_KEPT: list[Any] = []
 
 
 def _class_of(cls: Any, subclass: Callable[[Any], Any]) -> Any:
     made = _MADE.get((cls, subclass))
     if made is None:
         _MADE[cls, subclass] = made = subclass(cls)
+        if cls.__module__ == "tempfile":
+            _KEPT.append(made)
     return made
 
 
@@ -150,16 +164,8 @@ def _delegate(name: str) -> Callable[..., Any]:
     return method
 
 
-def _see_question(upload: Upload, answer: Any) -> Any:
-    """Keep who is told that a file is closed; but not where we ask ourselves, to see whose an error is."""
-    frame = sys._getframe(1).f_back  # noqa: SLF001 - who asks is the question
-    if answer is True and frame is not None and frame.f_globals is not globals():
-        upload.moment.see_question(frame, upload)
-    return answer
-
-
 def _closed(self: Any) -> Any:
-    return _see_question(self._handoff_upload, self._handoff_inner.closed)
+    return self._handoff_upload.see_question(self._handoff_inner.closed)
 
 
 def _is_closed(stream: Any, upload: Upload) -> bool:
@@ -313,10 +319,6 @@ def _spooled(cls: Any) -> Any:
     return call_itself(Spooled, cls)
 
 
-#: Kept for good: nearly all uploads are of this one.
-_USUAL = _class_of(SpooledTemporaryFile, _spooled)
-
-
 # ---- NamedTemporaryFile
 
 
@@ -348,7 +350,7 @@ def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwarg
 
 def _closed_of_its_own(closed: Any) -> property:
     def get(self: Any) -> Any:
-        return _see_question(self._handoff_upload, closed.__get__(self, type(self)))
+        return self._handoff_upload.see_question(closed.__get__(self, type(self)))
 
     return property(get, closed.__set__)
 
@@ -368,7 +370,7 @@ def _subclass(cls: Any) -> Any:
     def find(self: Any, name: str) -> Any:
         value = super(made[0], self).__getattr__(name)
         if name == "closed":
-            return _see_question(self._handoff_upload, value)
+            return self._handoff_upload.see_question(value)
         return partial(_watch, self, name, value) if name in (*_METHODS, "close") and callable(value) else value
 
     reduced = watched("__reduce_ex__")

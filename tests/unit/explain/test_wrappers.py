@@ -2,6 +2,9 @@
 
 import asyncio
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -233,6 +236,40 @@ def test_an_error_of_a_wrapper_of_the_apps_own_stream_is_explained(factory: Any)
 
     [note] = notes(failed(view, request_class=Own))
     assert "(`file.close()`)" in note
+
+
+def test_a_question_of_nobody_is_answered() -> None:
+    """A thread can be started on the question itself, and a file may be asked when the interpreter ends."""
+    kept: list[FileStorage] = []
+    post(make_app("flask", kept.append), b"x")
+    upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - what is asked
+    assert upload.see_question(True, lambda _depth: None) is True  # noqa: FBT003 - what a file answers
+
+
+ENDING = """
+import io
+import flask
+from handoff.explain import explain_closed_files
+
+app = flask.Flask("ending")
+explain_closed_files(app)
+kept = []
+
+@app.post("/")
+def view():
+    kept.append(flask.request.files["photo"].stream)
+    return ""
+
+app.test_client().post("/", data={"photo": (io.BytesIO(b"x"), "name")})
+assert kept[0].closed
+"""
+
+
+def test_a_file_that_outlives_the_interpreter_goes_in_silence() -> None:
+    """What a spooled file asks when it goes is answered, also where our modules are gone."""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", ENDING], env=environ, capture_output=True, text=True, check=False)  # noqa: S603 - this Python
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "ignored" in line]) == (0, [])
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
