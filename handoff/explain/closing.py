@@ -110,8 +110,13 @@ class Moment:
         self.asked: dict[tuple[CodeType, int], Any] = {}
 
     def see_question(self, frame: FrameType, upload: Any) -> None:
-        """Somebody in this frame was told that the file of an upload is closed."""
+        """Somebody in this frame was told that the file of an upload is closed.
+
+        A file that goes asks too, and each upload's file goes: nobody is told, and nothing is to be kept.
+        """
         while str(frame.f_globals.get("__name__")).startswith(FILES) and frame.f_back is not None:
+            if frame.f_code.co_name == "__del__":
+                return
             frame = frame.f_back
         self.asked[frame.f_code, frame.f_lasti] = upload
 

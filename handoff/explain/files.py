@@ -104,15 +104,14 @@ def _become(stream: Any, subclass: Callable[[Any], Any], upload: Upload, file: A
 #: Classes that were made, for as long as a file is of one: an app's own class, and all that it refers to, may go.
 _MADE: WeakValueDictionary[tuple[Any, Any], Any] = WeakValueDictionary()
 #: Those of the standard library's files, kept for good: nearly all uploads are of one.
-_KEPT: list[Any] = []
+_KEPT: dict[tuple[Any, Any], Any] = {}
 
 
 def _class_of(cls: Any, subclass: Callable[[Any], Any]) -> Any:
-    made = _MADE.get((cls, subclass))
+    made = _KEPT.get((cls, subclass)) or _MADE.get((cls, subclass))
     if made is None:
-        _MADE[cls, subclass] = made = subclass(cls)
-        if cls.__module__ == "tempfile":
-            _KEPT.append(made)
+        made = subclass(cls)
+        (_KEPT if cls.__module__ == "tempfile" else _MADE)[cls, subclass] = made
     return made
 
 

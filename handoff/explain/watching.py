@@ -4,7 +4,6 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from time import perf_counter
 from types import CodeType, FrameType
 from typing import Any
@@ -101,8 +100,9 @@ def finish(cls: Any, base: Any) -> Any:
     """Let a request class call itself what its base does, know when its view begins, and hear of its errors."""
     if inspect.getattr_static(base, "view_args", None) is None:
         cls.view_args = property(_view_args, _set_view_args)
-    if isinstance(inspect.getattr_static(base, "blueprints", None), property):
-        cls.blueprints = property(partial(_blueprints, base))
+    blueprints = inspect.getattr_static(base, "blueprints", None)
+    if isinstance(blueprints, property) and blueprints.fget is not None:
+        cls.blueprints = _blueprints(blueprints.fget)
     return call_itself(cls, base)
 
 
@@ -124,15 +124,19 @@ def _set_view_args(request: Any, value: Any) -> None:
         state[_MOMENT] = Moment()
 
 
-def _blueprints(base: Any, request: Any) -> Any:
+def _blueprints(read: Callable[[Any], Any]) -> property:
     """The blueprints of the request. Either framework reads them to find the handlers of an error while it handles it.
 
     That is before any handler, and before the signal, whose receivers have no order: an error tracker may be one.
     """
-    error = sys.exception()
-    if error is not None:
-        explain_error(request, error)
-    return base.blueprints.__get__(request)
+
+    def get(request: Any) -> Any:
+        error = sys.exception()
+        if error is not None:
+            explain_error(request, error)
+        return read(request)
+
+    return property(get)
 
 
 class Parser:

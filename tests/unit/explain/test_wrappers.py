@@ -246,6 +246,15 @@ def test_a_question_of_nobody_is_answered() -> None:
     assert upload.see_question(True, lambda _depth: None) is True  # noqa: FBT003 - what a file answers
 
 
+def test_a_file_that_goes_leaves_nothing_behind() -> None:
+    """It asks whether it is closed, as each upload's file does at its end: what asked would hold what was asked."""
+    kept: list[FileStorage] = []
+    post(make_app("flask", kept.append), b"x")
+    upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - what is asked
+    kept.clear()
+    assert upload.moment.asked == {}
+
+
 ENDING = """
 import io
 import flask
