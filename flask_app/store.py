@@ -25,21 +25,23 @@ from flask_app.hooks import Hook
 from flask_app.undoing import Undoing
 from handoff.digest import crc32_header
 from handoff.errors import (
+    GONE_CODES,
     BucketMissing,
     ObjectMissing,
     RangeNotSatisfiable,
     SettingsError,
     StoreUnavailable,
     UploadError,
+    UploadGone,
     from_store_answer,
 )
-from handoff.http import ObjectInfo
+from handoff.http import ObjectInfo, clamp
 from handoff.parts import Part
-from handoff.presigned import Seal
+from handoff.presigned import Seal, is_aws
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
-from handoff.verify import check_crc32, check_multipart_etag
+from handoff.verify import Completed, check_crc32
 from handoff.web.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -147,11 +149,15 @@ class Store:
         check_crc32(checksum, answer.get("ChecksumCRC32"))
         return {"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
 
-    def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> str:
-        """Make one object of the parts, given in order, and answer its ETag.
+    def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> Completed:
+        """Make one object of the parts, given in order; what S3 says of it is still to be compared with them.
 
         Where the answer to a first try was lost, S3 answers the second like the first, but not every store does: that
-        the upload is gone then means that it was completed, if the object is there, for nothing else has its key.
+        the upload is gone then means that it was completed, if the object is there, for nothing else has its key. So it
+        does where somebody else has completed it.
+
+        Raises:
+            UploadGone: there is neither the upload nor the object.
         """
         with store_errors():
             try:
@@ -159,25 +165,25 @@ class Store:
                     Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
                 )
             except ClientError as error:
-                if not (error.response["ResponseMetadata"].get("RetryAttempts") and is_gone(error)):
+                if not is_gone(error):
                     raise
-                answer = self._completed(key, error)
-        etag = str(answer["ETag"]).strip('"')
-        check_multipart_etag(etag, [part["ETag"].strip('"') for part in parts], answer.get("ServerSideEncryption"))
-        return etag
+                answer = self._completed(key)
+        return Completed.from_s3(answer)
 
-    def _completed(self, key: str, error: ClientError) -> Mapping[str, Any]:
-        """What S3 says of the object that a completion has made, or else the error that this is about."""
+    def _completed(self, key: str) -> Mapping[str, Any]:
+        """What S3 says of the object that a completion has made."""
         try:
             return self._client.head_object(Bucket=self.settings.bucket, Key=key)
-        except ClientError:
-            raise error from None
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
+                raise UploadGone from error
+            raise
 
     def list_parts(self, key: str, upload_id: str) -> "list[PartTypeDef]":
         """The parts of a multipart upload that S3 has, in order.
 
         Raises:
-            ObjectMissing: there is no such upload.
+            UploadGone: there is no such upload.
         """
         with store_errors():
             pages = self._client.get_paginator("list_parts").paginate(
@@ -187,13 +193,11 @@ class Store:
                 return [part for page in pages for part in page.get("Parts", [])]
             except ClientError as error:
                 if is_gone(error):
-                    raise ObjectMissing(
-                        "S3 knows of no such upload: it was aborted, or completed and deleted."
-                    ) from error
+                    raise UploadGone from error
                 raise
 
-    def abort_multipart(self, key: str, upload_id: str) -> None:
-        """End a multipart upload without an object; one that is gone already is as good."""
+    def abort_multipart(self, key: str, upload_id: str) -> bool:
+        """End a multipart upload without an object; whether there was one: one that is gone already is as good."""
         with store_errors():
             try:
                 self._client.abort_multipart_upload(Bucket=self.settings.bucket, Key=key, UploadId=upload_id)
@@ -314,7 +318,7 @@ def read_body(body: StreamingBody) -> Iterator[bytes]:
 
 def is_gone(error: ClientError) -> bool:
     """Whether S3 says that it has no such multipart upload, or has it no more."""
-    return error.response["Error"]["Code"] == "NoSuchUpload"
+    return error.response["Error"]["Code"] in GONE_CODES
 
 
 @contextmanager
