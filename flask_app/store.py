@@ -3,6 +3,7 @@
 What S3 says no to becomes one of our errors here and nowhere else.
 """
 
+import http.client
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
 
 import boto3
+import urllib3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -37,7 +39,7 @@ from handoff.errors import (
 )
 from handoff.http import ObjectInfo, clamp
 from handoff.parts import Part
-from handoff.presigned import Seal, is_aws
+from handoff.presigned import Seal
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
@@ -62,7 +64,7 @@ _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 
 
 class Store:
-    """One bucket, by one client for the whole process; safe to use from many threads."""
+    """One bucket, by clients for the whole process; safe to use from many threads."""
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self.settings = settings
@@ -76,6 +78,8 @@ class Store:
             SettingsError: AWS_PROFILE names no profile.
         """
         self._client = self.new_client()
+        # As in Quart, where an upload would wait for connections that slow downloads hold; here it would make new ones.
+        self._downloads = self.new_client()
         self._probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
         public = self.settings.s3_public_endpoint_url
         self._signer = self.new_client(public) if public else self._client
@@ -83,14 +87,14 @@ class Store:
             for operation in ("PutObject", "CreateMultipartUpload"):
                 client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)
         self.seal = Seal(self.settings.promise_secret or _lasting_secret())
-        self._client.meta.events.register("request-created.s3", self.metrics.count_retry)
+        for client in (self._client, self._downloads):
+            client.meta.events.register("request-created.s3", self.metrics.count_retry)
 
     def new_client(self, endpoint_url: str | None = None) -> "S3Client":
         """A client of the caller's own, without our handler."""
         settings = self.settings
-        return _client(
-            settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts, endpoint_url
-        )
+        timeouts = settings.s3_connect_timeout, settings.s3_read_timeout
+        return _client(settings, *timeouts, settings.s3_attempts, endpoint_url)
 
     def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
@@ -204,8 +208,9 @@ class Store:
             except ClientError as error:
                 if not is_gone(error):
                     raise
-            else:
-                self.metrics.aborts.inc()
+                return False
+        self.metrics.aborts.inc()
+        return True
 
     def abort_lost(self, key: str, known: str | None = None) -> None:
         """Abort what S3 began for this key without our learning of it, its answer lost: all but the known one."""
@@ -242,23 +247,41 @@ class Store:
             return ObjectInfo.from_s3(key, self._client.head_object(Bucket=self.settings.bucket, Key=key))
 
     def get(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
-        """An object, or one range of it, with its bytes still to be read: whoever gets them closes them.
+        """An object for a client, or one range of it, with its bytes still to be read: whoever gets them closes them.
 
         Raises:
             ObjectMissing: there is none.
             RangeNotSatisfiable: the range begins after its end.
         """
-        wanted = {"Range": byte_range} if byte_range else {}
         with store_errors():
             try:
-                answer = self._client.get_object(Bucket=self.settings.bucket, Key=key, **wanted)  # type: ignore[arg-type] # a dict of one optional keyword
+                return self._get(self._downloads, key, byte_range)
             except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] != RangeNotSatisfiable.status:
+                if (
+                    byte_range is None
+                    or error.response["ResponseMetadata"]["HTTPStatusCode"] != RangeNotSatisfiable.status
+                ):
                     raise
-                length = self.head(key).length
-                raise RangeNotSatisfiable(
-                    f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
-                ) from error
+                length = (self.head(key)).length
+                clamped = clamp(byte_range, length)
+                if clamped is None or clamped == byte_range:
+                    raise RangeNotSatisfiable(
+                        f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
+                    ) from error
+            return self._get(self._downloads, key, clamped)
+
+    def read(self, key: str) -> tuple[ObjectInfo, StreamingBody]:
+        """An object for ourselves, as `get`: however many clients download slowly, it is not waited for.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+        with store_errors():
+            return self._get(self._client, key)
+
+    def _get(self, client: "S3Client", key: str, byte_range: str | None = None) -> tuple[ObjectInfo, StreamingBody]:
+        wanted = {"Range": byte_range} if byte_range else {}
+        answer = client.get_object(Bucket=self.settings.bucket, Key=key, **wanted)  # type: ignore[arg-type] # a dict of one optional keyword
         return ObjectInfo.from_s3(key, answer), answer["Body"]
 
     @contextmanager
@@ -304,7 +327,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connections to S3."""
-        for client in {self._client, self._signer, self._probe}:
+        for client in {self._client, self._downloads, self._signer, self._probe}:
             client.close()
 
 
@@ -345,7 +368,8 @@ def store_errors(silence: str = "S3 did not answer. Nothing was stored; try agai
         raise from_store_answer(status, answer.get("Code", ""), answer.get("Message", "")) from error
     except (ParamValidationError, UnseekableStreamError):
         raise  # ours to mend: what was to be sent cannot be
-    except BotoCoreError as error:
+    # boto makes its own errors of most of these, but not where an answer ends too early that it reads as it comes
+    except (BotoCoreError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
         raise StoreUnavailable(silence) from error
 
 
@@ -373,7 +397,11 @@ def _lasting_secret() -> str | None:
 
 
 def _client(
-    settings: Settings, connect_timeout: float, read_timeout: float, attempts: int, endpoint_url: str | None = None
+    settings: Settings,
+    connect_timeout: float,
+    read_timeout: float,
+    attempts: int,
+    endpoint_url: str | None = None,
 ) -> "S3Client":
     config = Config(
         connect_timeout=connect_timeout,

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import aioboto3
+import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.response import StreamingBody
 from botocore.exceptions import (
@@ -36,7 +37,7 @@ from handoff.errors import (
 )
 from handoff.http import ObjectInfo, clamp
 from handoff.parts import Part
-from handoff.presigned import Seal, is_aws
+from handoff.presigned import Seal
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
@@ -62,9 +63,10 @@ _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 
 
 class Store:
-    """One bucket, by one client for the whole process; safe to use from many tasks."""
+    """One bucket, by clients for the whole process; safe to use from many tasks."""
 
     _client: "S3Client"
+    _downloads: "S3Client"
     _signer: "S3Client"
     _probe: "S3Client"
     seal: Seal
@@ -82,6 +84,8 @@ class Store:
             SettingsError: AWS_PROFILE names no profile.
         """
         self._client = await self._exits.enter_async_context(self.new_client())
+        # Clients that download slowly may hold all of its connections, and no upload shall wait for those.
+        self._downloads = await self._exits.enter_async_context(self.new_client())
         probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
         self._probe = await self._exits.enter_async_context(probe)
         public = self.settings.s3_public_endpoint_url
@@ -90,14 +94,14 @@ class Store:
             for operation in ("PutObject", "CreateMultipartUpload"):
                 client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)  # type: ignore[arg-type] # the stubs do not know that aiobotocore awaits
         self.seal = Seal(self.settings.promise_secret or await _lasting_secret())
-        self._client.meta.events.register("request-created.s3", self.metrics.count_retry)
+        for client in (self._client, self._downloads):
+            client.meta.events.register("request-created.s3", self.metrics.count_retry)
 
     def new_client(self, endpoint_url: str | None = None) -> "AbstractAsyncContextManager[S3Client]":
         """A client of the caller's own, without our handler."""
         settings = self.settings
-        return _client(
-            settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts, endpoint_url
-        )
+        timeouts = settings.s3_connect_timeout, settings.s3_read_timeout
+        return _client(settings, *timeouts, settings.s3_attempts, endpoint_url)
 
     async def put(self, incoming: Incoming, file: IO[bytes] | Part, crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
@@ -207,8 +211,9 @@ class Store:
             except ClientError as error:
                 if not is_gone(error):
                     raise
-            else:
-                self.metrics.aborts.inc()
+                return False
+        self.metrics.aborts.inc()
+        return True
 
     async def abort_lost(self, key: str, known: str | None = None) -> None:
         """Abort what S3 began for this key without our learning of it, its answer lost: all but the known one."""
@@ -245,23 +250,53 @@ class Store:
             return ObjectInfo.from_s3(key, await self._client.head_object(Bucket=self.settings.bucket, Key=key))
 
     async def get(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
-        """An object, or one range of it, with its bytes still to be read: whoever gets them closes them.
+        """An object for a client, or one range of it, with its bytes still to be read: whoever gets them closes them.
+
+        A slow client holds a connection to S3 for as long as it reads. All may be taken: then one is waited for no
+        longer than S3 itself would be.
 
         Raises:
             ObjectMissing: there is none.
             RangeNotSatisfiable: the range begins after its end.
         """
-        wanted = {"Range": byte_range} if byte_range else {}
         with store_errors():
             try:
-                answer = await self._client.get_object(Bucket=self.settings.bucket, Key=key, **wanted)  # type: ignore[arg-type] # a dict of one optional keyword
+                return await self._download(key, byte_range)
             except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] != RangeNotSatisfiable.status:
+                if (
+                    byte_range is None
+                    or error.response["ResponseMetadata"]["HTTPStatusCode"] != RangeNotSatisfiable.status
+                ):
                     raise
                 length = (await self.head(key)).length
-                raise RangeNotSatisfiable(
-                    f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
-                ) from error
+                clamped = clamp(byte_range, length)
+                if clamped is None or clamped == byte_range:
+                    raise RangeNotSatisfiable(
+                        f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
+                    ) from error
+            return await self._download(key, clamped)
+
+    async def _download(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
+        try:
+            async with asyncio.timeout(self.settings.s3_connect_timeout + self.settings.s3_read_timeout):
+                return await self._get(self._downloads, key, byte_range)
+        except TimeoutError as error:
+            raise StoreUnavailable("S3 did not answer, or too many others are downloading; try again later.") from error
+
+    async def read(self, key: str) -> tuple[ObjectInfo, StreamingBody]:
+        """An object for ourselves, as `get`: however many clients download slowly, it is not waited for.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+        with store_errors():
+            return await self._get(self._client, key)
+
+    async def _get(
+        self, client: "S3Client", key: str, byte_range: str | None = None
+    ) -> tuple[ObjectInfo, StreamingBody]:
+        wanted = {"Range": byte_range} if byte_range else {}
+        answer = await client.get_object(Bucket=self.settings.bucket, Key=key, **wanted)  # type: ignore[arg-type] # a dict of one optional keyword
         return ObjectInfo.from_s3(key, answer), answer["Body"]
 
     @contextmanager
@@ -350,7 +385,8 @@ def store_errors(silence: str = "S3 did not answer. Nothing was stored; try agai
         raise from_store_answer(status, answer.get("Code", ""), answer.get("Message", "")) from error
     except (ParamValidationError, UnseekableStreamError):
         raise  # ours to mend: what was to be sent cannot be
-    except BotoCoreError as error:
+    # boto makes its own errors of most of these, but not where an answer ends too early that it reads as it comes
+    except (BotoCoreError, aiohttp.ClientError) as error:
         raise StoreUnavailable(silence) from error
 
 
@@ -373,7 +409,11 @@ async def _lasting_secret() -> str | None:
 
 
 def _client(
-    settings: Settings, connect_timeout: float, read_timeout: float, attempts: int, endpoint_url: str | None = None
+    settings: Settings,
+    connect_timeout: float,
+    read_timeout: float,
+    attempts: int,
+    endpoint_url: str | None = None,
 ) -> "AbstractAsyncContextManager[S3Client]":
     config = AioConfig(
         connect_timeout=connect_timeout,
