@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import boto3
 import urllib3
@@ -39,7 +39,7 @@ from handoff.errors import (
 )
 from handoff.http import ObjectInfo, clamp
 from handoff.parts import Part
-from handoff.presigned import Seal
+from handoff.presigned import Seal, is_aws
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
@@ -81,8 +81,7 @@ class Store:
         # As in Quart, where an upload would wait for connections that slow downloads hold; here it would make new ones.
         self._downloads = self.new_client()
         self._probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
-        public = self.settings.s3_public_endpoint_url
-        self._signer = self.new_client(public) if public else self._client
+        self._signer = self._open_signer()
         for client in {self._client, self._signer}:
             for operation in ("PutObject", "CreateMultipartUpload"):
                 client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)
@@ -90,11 +89,26 @@ class Store:
         for client in (self._client, self._downloads):
             client.meta.events.register("request-created.s3", self.metrics.count_retry)
 
-    def new_client(self, endpoint_url: str | None = None) -> "S3Client":
-        """A client of the caller's own, without our handler."""
+    def _open_signer(self) -> "S3Client":
+        """The client whose URLs lead to where clients reach S3."""
+        if public := self.settings.s3_public_endpoint_url:
+            return self.new_client(public)
+        if is_aws(self._client.meta.endpoint_url):
+            return self.new_client(addressing="virtual")
+        return self._client
+
+    def new_client(
+        self, endpoint_url: str | None = None, addressing: Literal["auto", "virtual"] = "auto"
+    ) -> "S3Client":
+        """A client of the caller's own, without our handler.
+
+        Its presigned URLs for AWS name the region only where each bucket has its own host (`addressing` is `virtual`).
+        boto signs for the region and names the global host otherwise (boto/boto3#3015), which for a while answers URLs
+        of a new bucket with a redirect to a host that they are not signed for.
+        """
         settings = self.settings
         timeouts = settings.s3_connect_timeout, settings.s3_read_timeout
-        return _client(settings, *timeouts, settings.s3_attempts, endpoint_url)
+        return _client(settings, *timeouts, settings.s3_attempts, endpoint_url, addressing)
 
     def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
@@ -402,6 +416,7 @@ def _client(
     read_timeout: float,
     attempts: int,
     endpoint_url: str | None = None,
+    addressing: Literal["auto", "virtual"] = "auto",
 ) -> "S3Client":
     config = Config(
         connect_timeout=connect_timeout,
@@ -409,7 +424,7 @@ def _client(
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=settings.max_concurrent * settings.parts_in_flight,
         # We give a CRC-32 with every body, so boto need not read it once more to sign it.
-        s3={"payload_signing_enabled": False},
+        s3={"payload_signing_enabled": False, "addressing_style": addressing},
         # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
         signature_version="s3v4",
         # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
