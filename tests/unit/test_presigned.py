@@ -109,6 +109,12 @@ def read_whole(reader: WantedReader, body: bytes) -> Wanted:
     return reader.finish()
 
 
+def test_a_type_is_taken_without_what_surrounds_it() -> None:
+    """S3 would not give the white space back, and the file would be of another type than was promised."""
+    members = {"filename": "a", "content_type": " text/plain\t", "size": 3, "sha256": SHA256}
+    assert read_whole(WantedReader(JSON, LIMITS), json.dumps(members).encode()).content_type == "text/plain"
+
+
 def test_json_that_is_no_object_is_refused() -> None:
     """A list is not what is asked for."""
     with pytest.raises(FormMalformed):
@@ -368,6 +374,49 @@ def presign(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 HERE = Settings(s3_endpoint_url="http://127.0.0.1:9")
+
+
+def flask_pages(settings: Settings, path: str) -> list[dict[str, Any]]:
+    """The pages of URLs that the Flask app gives, from this one to the last."""
+    app, pages = flask_app.create_app(settings), list[Any]()
+    while path:
+        pages.append(app.test_client().get(path).get_json())
+        path = pages[-1]["next"]
+    app.extensions["handoff"].close()
+    return pages
+
+
+def quart_pages(settings: Settings, path: str) -> list[dict[str, Any]]:
+    """The pages of URLs that the Quart app gives, from this one to the last."""
+
+    async def ask(path: str) -> list[dict[str, Any]]:
+        pages = list[Any]()
+        async with quart_app.create_app(settings).test_app() as app:
+            while path:
+                pages.append(await (await app.test_client().get(path)).get_json())
+                path = pages[-1]["next"]
+        return pages
+
+    return asyncio.run(ask(path))
+
+
+@pytest.mark.parametrize("pages_of", [pytest.param(flask_pages, id="flask"), pytest.param(quart_pages, id="quart")])
+def test_another_process_gives_the_same_parts_page_by_page(
+    monkeypatch: pytest.MonkeyPatch, pages_of: Callable[[Settings, str], list[dict[str, Any]]]
+) -> None:
+    """However large its own parts are: 201 parts come on three pages, each with a URL of its own for its length."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "none")
+    settings = replace(HERE, promise_secret="a secret of all processes", part_bytes=100 * MIB)
+    upload = Upload(KEY, "an id+/=&", 200 * 6 * MIB + 1, part_bytes=6 * MIB)
+    query = upload.query(Seal(settings.promise_secret), after=0)
+    pages = pages_of(settings, f"/uploads/presigned/{KEY}/parts?{query}")
+    assert [len(page["parts"]) for page in pages] == [100, 100, 1]
+    parts = [part for page in pages for part in page["parts"]]
+    assert [(part["number"], part["size"]) for part in parts] == upload.lengths
+    assert [number for part in parts for number in parse_qs(urlsplit(part["url"]).query)["partNumber"]] == [
+        str(number) for number, _ in upload.lengths
+    ]
 
 
 def test_a_url_leads_where_clients_reach_s3(presign: Callable[[Settings], dict[str, Any]]) -> None:
