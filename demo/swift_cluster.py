@@ -47,8 +47,8 @@ conn_timeout = 60
 node_timeout = 60
 """
 
-#: `origins` are of the pages that may send to it: by `cors_preflight_allow_origin` S3's middleware answers what a browser
-#: asks beforehand, and by `cors_allow_origin` the proxy tells it that the answer to a PUT is for the page.
+#: `origins` are of the pages that may send to it: by `cors_preflight_allow_origin` S3's middleware answers what a
+#: browser asks beforehand, and by `cors_allow_origin` the proxy tells it that the answer to a PUT is for the page.
 PROXY = """
 [pipeline:main]
 pipeline = catch_errors gatekeeper listing_formats s3api tempauth copy slo proxy-server

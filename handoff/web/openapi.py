@@ -260,8 +260,8 @@ def _complete() -> Node:
         "operationId": "completePresigned",
         "tags": ["uploads"],
         "summary": "Read back what was sent to S3",
-        "description": "It is removed if it is not what was promised. The receipt names the request that gave the URL. "
-        "The query, of an upload in parts, is the one that `complete` was given with.",
+        "description": "It is removed if two readings agree that it is not what was promised. The receipt names the "
+        "request that gave the URL. The query, of an upload in parts, is the one that `complete` was given with.",
         "parameters": upload,
         "responses": {
             "201": _receipts("What was promised is in S3."),
