@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast, override
@@ -175,6 +175,7 @@ class Connection(ASGIHTTPConnection):
         finally:
             # Not in Request.close: every copied context calls that, in the middle of the request.
             body.discard()
+            cast("Request", request).until_answered.close()
 
 
 class Handshake:
@@ -245,6 +246,8 @@ class Request(quart.Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.arrived = time.perf_counter()
+        #: What is held until the answer is sent, or its client has left.
+        self.until_answered = ExitStack()
 
     @cached_property
     def request_id(self) -> str:
