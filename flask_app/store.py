@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from errno import EPIPE
 from typing import IO, TYPE_CHECKING, Any
 
 import boto3
@@ -327,6 +328,19 @@ def read_body(body: StreamingBody) -> Iterator[bytes]:
         yield from body.iter_chunks(READ_BYTES)
     finally:
         body.close()
+
+
+def send_body(body: StreamingBody) -> Iterator[bytes]:
+    """The same for a client, whose answer has begun: where S3 breaks off, the connection to the client breaks too.
+
+    It has what came of the object, and sees that this is not all. A server takes the error for a client that has left.
+    """
+    try:
+        with store_errors("S3 broke off."):
+            yield from read_body(body)
+    except UploadError as error:
+        logger.error("a download was broken off: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        raise BrokenPipeError(EPIPE, "S3 broke off") from error
 
 
 def is_gone(error: ClientError) -> bool:

@@ -18,9 +18,9 @@ from flask_app.admission import Admission, Reading
 from flask_app.causes import observe
 from flask_app.handoffs import OF_A_FILE, stream
 from flask_app.hooks import HOOKS
-from flask_app.request import Request
+from flask_app.request import Request, close_after_answer
 from flask_app.shutdown import Shutdown
-from flask_app.store import Store, read_body
+from flask_app.store import Store, send_body
 from flask_app.uploads import Batch
 from handoff import logs, strategies
 from handoff.causes import CAUSES, MAX_BYTES, report
@@ -182,7 +182,7 @@ def get_object(key: str) -> Response:
         response.headers.update(answer[1])
         return response
     info, body = store().get(key, asked.byte_range(info))
-    return Response(read_body(body), info.status, info.headers())
+    return Response(send_body(body), info.status, info.headers())
 
 
 @routes.delete("/objects/<path:key>")
@@ -234,7 +234,8 @@ def add_request_id(response: Response) -> Response:
     response.headers[REQUEST_ID_HEADER] = request.request_id
     request.leave(response)
     response.call_on_close(request.until_answered.close)
-    response.call_on_close(logs.unbind)  # the thread is the next request's
+    if close_after_answer.get() is None:  # otherwise our worker does it, whose own lines about the request come later
+        response.call_on_close(logs.unbind)
     return response
 
 

@@ -28,6 +28,7 @@ from gunicorn.http2.negotiation import prior_knowledge_allowed
 from gunicorn.workers.gthread import ThreadWorker
 
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS, close_after_answer
+from handoff import logs
 from handoff.head import MAX_BYTES, Head
 
 #: How long a request's head may take to arrive, in seconds, however it moves. hypercorn gives it 5.
@@ -149,6 +150,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             kept = super().handle(conn)
         finally:
             self._until.pop(conn, None)
+            logs.unbind()  # the thread is the next request's
         if not kept:
             self._lingering.take(conn.sock)
         return kept

@@ -9,9 +9,11 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
+from errno import EPIPE
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import aioboto3
+import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
 from aiobotocore.response import StreamingBody
@@ -330,6 +332,21 @@ async def read_body(body: StreamingBody) -> AsyncIterator[bytes]:
     try:
         async for chunk in body.iter_chunks(READ_BYTES):
             yield chunk
+    finally:
+        body.close()
+
+
+async def send_body(body: StreamingBody) -> AsyncIterator[bytes]:
+    """The same for a client, whose answer has begun: where S3 breaks off, the connection to the client breaks too.
+
+    It has what came of the object, and sees that this is not all. `Connection` ends with this error, and says no more.
+    """
+    try:
+        async for chunk in body.iter_chunks(READ_BYTES):
+            yield chunk
+    except (BotoCoreError, aiohttp.ClientError) as error:  # aiobotocore makes boto's errors of a few of these alone
+        logger.error("a download was broken off: %s", error)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        raise BrokenPipeError(EPIPE, "S3 broke off") from error
     finally:
         body.close()
 

@@ -24,6 +24,7 @@ from handoff.errors import (
     FileTooLarge,
     Internal,
     ObjectMissing,
+    Overloaded,
     UnknownCause,
     UnknownHandoff,
     UnknownHook,
@@ -46,7 +47,7 @@ from quart_app.handoffs import OF_A_FILE, stream
 from quart_app.hooks import HOOKS
 from quart_app.request import Request
 from quart_app.shutdown import Shutdown
-from quart_app.store import Store, read_body
+from quart_app.store import Store, send_body
 from quart_app.uploads import Batch
 
 FRAMEWORK = "quart"
@@ -64,7 +65,12 @@ def counted(handoff: str, *, begins: bool = False) -> Iterator[None]:
     """Have /metrics count an upload by how this block ends."""
     try:
         with metrics().upload(handoff, begins=begins):
-            yield
+            try:
+                yield
+            except Overloaded:
+                if request.has_left:  # it was to end because of that, when the end of the process came
+                    raise asyncio.CancelledError from None
+                raise
     except asyncio.CancelledError:
         logger.info("abandoned: the client has left")
         raise
@@ -188,7 +194,7 @@ async def get_object(key: str) -> Response:
         response.headers.update(answer[1])
         return response
     info, body = await store().get(key, asked.byte_range(info))
-    return Response(read_body(body), info.status, info.headers())
+    return Response(send_body(body), info.status, info.headers())
 
 
 @routes.delete("/objects/<path:key>")
