@@ -44,7 +44,7 @@ from handoff.presigned import Seal
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
-from handoff.verify import check_crc32, check_multipart_etag
+from handoff.verify import check_crc32, check_multipart_etag, told
 from handoff.web.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Store:
                 ChecksumCRC32=checksum,
             )
         check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return answer["ETag"].strip('"')
+        return str(told(answer, "ETag")).strip('"')
 
     def create_multipart(self, incoming: Incoming, hook: Hook, metadata: dict[str, str] | None = None) -> str:
         """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted.
@@ -128,10 +128,10 @@ class Store:
             )
         if answer["ResponseMetadata"].get("RetryAttempts"):
             try:
-                self.abort_lost(incoming.key, answer["UploadId"])
+                self.abort_lost(incoming.key, answer.get("UploadId"))
             except UploadError as error:
                 logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
-        return answer["UploadId"]
+        return str(told(answer, "UploadId"))
 
     def upload_part(
         self, key: str, upload_id: str, part: Part, crc32: int, go_on: Callable[[], None]
@@ -152,7 +152,7 @@ class Store:
                 ChecksumCRC32=checksum,
             )
         check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return {"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
+        return {"PartNumber": part.number, "ETag": told(answer, "ETag"), "ChecksumCRC32": checksum}
 
     def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> str:
         """Make one object of the parts, given in order, and answer its ETag.
@@ -169,7 +169,7 @@ class Store:
                 if not (error.response["ResponseMetadata"].get("RetryAttempts") and is_gone(error)):
                     raise
                 answer = self._completed(key, error)
-        etag = str(answer["ETag"]).strip('"')
+        etag = str(told(answer, "ETag")).strip('"')
         check_multipart_etag(etag, [part["ETag"].strip('"') for part in parts], answer.get("ServerSideEncryption"))
         return etag
 

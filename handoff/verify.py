@@ -5,8 +5,9 @@ say more than they check, and for what gets lost between the parts and the objec
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import md5
+from typing import Any
 
 from handoff.errors import StoreRejected
 
@@ -14,6 +15,17 @@ from handoff.errors import StoreRejected
 #: with encryption by KMS or by the client's own key, whose ETags have the same form.
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _OTHER_ENCRYPTION = frozenset({"aws:kms", "aws:kms:dsse", "customer"})
+
+
+def told(answer: Mapping[str, Any], name: str) -> Any:
+    """What an answer of S3's says under this name of boto's.
+
+    Raises:
+        StoreRejected: nothing, though it is a success; it may come from something else than S3, such as a proxy.
+    """
+    if name not in answer:
+        raise StoreRejected(f"S3 answered without {name}.")
+    return answer[name]
 
 
 def check_crc32(sent: str, answered: str | None) -> None:

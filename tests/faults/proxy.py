@@ -253,6 +253,7 @@ async def end(tasks: Collection[asyncio.Task[Any] | None]) -> None:
 def answer_in_place(call: Call, fault: Answer, method: str, client: asyncio.StreamWriter) -> bool:
     """Answer in the store's place; says that the connection can serve no other request."""
     text = f'<?xml version="1.0"?>\n<Error><Code>{fault.code}</Code><Message>As scripted.</Message></Error>'
+    text = text if fault.code else ""
     call.status = fault.status
     client.write(
         f"HTTP/1.1 {fault.status} {HTTPStatus(fault.status).phrase}\r\nContent-Type: application/xml\r\n"

@@ -63,7 +63,7 @@ class When(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """S3's XML for an error, under any status, even 200; then the connection is closed."""
+    """S3's XML for an error, under any status, even 200, or without a code nothing; then the connection is closed."""
 
     status: int
     code: str
