@@ -47,6 +47,7 @@ class Proxy:
 
     Attributes:
         on: scripts a fault.
+        forget: the opposite, for keys that end so.
         calls: every request so far, in the order they came; may be cleared.
         latency: seconds that each call waits before anything is done about it.
         up, down: bytes a second at which each request's body, and each answer's, passes; None for no limit.
@@ -59,6 +60,7 @@ class Proxy:
         self._store = (store.hostname, store.port or 80)
         self._script = Script()
         self.on = self._script.on
+        self.forget = self._script.forget
         self.calls: list[Call] = []
         self.latency = 0.0
         self.up: float | None = None
