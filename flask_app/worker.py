@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """gthread that gives a connection a thread when a request's head is there, and when it is answered to `Lingering`.
+    """gthread that gives a connection a thread when a request's head is there, and to `Lingering` when it is answered.
 
     But for `handle` and `handle_request`, all runs in the process's main thread.
     """
@@ -61,6 +61,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().__init__(*args, **kwargs)
         self._began: dict[Any, float] = {}  # the connections whose heads nobody waits for but the poller, oldest first
         self._until: dict[Any, float] = {}  # those whose heads are read by threads
+        self._enqueued = 0
         self._paused_until = self._tell_from = 0.0
 
     @override
@@ -81,9 +82,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if self.alive:
             return
         for listener in self.sockets:
-            served = None
-            while self._told_to_end and served != self.nr_conns:  # who had come by then; no other worker will
-                served = self.nr_conns
+            before = None
+            while self._told_to_end and before != self._enqueued:  # who had come by then; no other worker will
+                before = self._enqueued
                 self.accept(listener)
             listener.close()
 
@@ -96,7 +97,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             if error.errno not in EXHAUSTED:
                 raise
             self._paused_until = time.monotonic() + PAUSE_SECONDS
-            self.set_accept_enabled(enabled=False)
+            super().set_accept_enabled(False)
             if time.monotonic() > self._tell_from:
                 self._tell_from = time.monotonic() + TELL_SECONDS
                 logger.error("no connection can be accepted for now: %s", error.strerror)  # noqa: TRY400 - it is known from where
@@ -107,6 +108,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
         By TLS it gets one at once, which `handle` gives its time: what has come is known to who has decrypted it.
         """
+        self._enqueued += 1
         if self.cfg.is_ssl or prior_knowledge_allowed(self.cfg, conn.client):
             super().enqueue_req(conn)
             return
