@@ -36,6 +36,7 @@ from benchmarks.profiles import Profile, profiling
 from benchmarks.targets import Target
 from demo.processes import ROOT, Server, StartError, ending, listen, python
 from demo.stack import tail
+from handoff.admission import threads
 from handoff.settings import GIB, MIB, Settings
 
 START_SECONDS = 60.0
@@ -175,8 +176,8 @@ def start(target: Target, scenario: Scenario, environ: Mapping[str, str], log: I
     app = target.app
     if target.server.interface == "asgi":
         environ["BENCHMARK_APP"], app = app, "benchmarks.lagged:app"
-    threads = str(2 * Settings.from_env(environ).max_concurrent + 8)  # as many as flask_app/gunicorn.conf.py has
-    command = [part.replace("{app}", app).replace("{threads}", threads) for part in target.server.command]
+    count = str(threads(Settings.from_env(environ).max_concurrent))  # as many as flask_app/gunicorn.conf.py has
+    command = [part.replace("{app}", app).replace("{threads}", count) for part in target.server.command]
     listener = listen(target.name, "nothing", 0)
     return Server(target.name, command, listener, environ, log=log, drain_seconds=0, inherits=target.server.inherits)
 

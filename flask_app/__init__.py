@@ -5,12 +5,13 @@ import os
 import click
 from flask import Flask
 
-from flask_app.admission import Admission
+from flask_app.admission import Admission, Reading
 from flask_app.request import Request
 from flask_app.shutdown import Shutdown
 from flask_app.store import Store
 from flask_app.sweep import sweep_command
 from flask_app.views import routes
+from handoff.admission import reads_at_once
 from handoff.errors import SettingsError
 from handoff.explain import explain_closed_files
 from handoff.settings import Settings
@@ -35,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if store.settings.explain_closed_files:
         explain_closed_files(app)
     app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
+    app.extensions["handoff.reading"] = Reading(reads_at_once(store.settings.max_concurrent))
     app.register_blueprint(routes)
     app.cli.add_command(sweep_command(store))
     return app

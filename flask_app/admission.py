@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from handoff.admission import WAIT_SECONDS, busy
+from handoff.admission import WAIT_SECONDS, busy, busy_reading
 
 
 class Admission:
@@ -41,3 +41,25 @@ class Admission:
                 raise busy(self._at_once)
         finally:
             self._waiting_places.release()
+
+
+class Reading:
+    """The places of one process to answer requests for objects in: `at_once`, and nobody waits for one."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._places = threading.BoundedSemaphore(at_once)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for as long as the block takes.
+
+        Raises:
+            Overloaded: none is free.
+        """
+        if not self._places.acquire(blocking=False):
+            raise busy_reading(self._at_once)
+        try:
+            yield
+        finally:
+            self._places.release()

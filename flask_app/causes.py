@@ -6,6 +6,7 @@ is waited for to its end. What it stored is removed.
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, cast, override
 
@@ -64,7 +65,8 @@ def after_response(seen: "Observation", new_client: NewClient, bucket: str, key:
         with seen.reading():
             s3.upload_fileobj(file.stream, bucket, key)
 
-    seen.later = threading.Thread(target=upload_later, name="upload-later")
+    # In a copy of the context, which has the request's id for the log.
+    seen.later = threading.Thread(target=copy_context().run, args=(upload_later,), name="upload-later")
     seen.later.start()
     return "accepted"
 

@@ -13,7 +13,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from flask_app.store import Store
 from flask_app.uploads import UNDO_SECONDS
-from handoff import logs
+from handoff import admission, descriptors, logs
 from handoff.errors import BucketMissing, SettingsError
 from handoff.settings import Settings, misspelt
 from handoff.web.metrics import FOLDER_VARIABLE
@@ -29,11 +29,12 @@ logs.configure(settings)
 # gthread, with a time limit for request heads, and no thread that waits for a client that was answered
 worker_class = "flask_app.worker.Worker"
 workers = 1
-# A thread serves one connection at a time. So many may upload, as many again may wait for their turn, and the others
-# are for /healthz, /readyz, downloads, and to say no.
-threads = 2 * settings.max_concurrent + 8
-# How many connections may be open, beyond the threads: those that are kept for their client's next request.
-worker_connections = threads + 1000
+# A thread serves one request at a time, once its head has come. So many may upload, as many again may wait for their
+# turn, twice as many may download, and 8 more are for /healthz, /readyz, /metrics, and to say no.
+threads = admission.threads(settings.max_concurrent)
+# How many connections may be open: one for each thread, and 1,000 that are kept for their clients' next requests or
+# whose heads are still to come; fewer where the process may not have the file descriptors.
+worker_connections = descriptors.connections(descriptors.raise_limit(), settings)
 # For gthread this is how long a worker may be silent as a whole, not how long an upload may take.
 timeout = 60
 # Uploads that are not over by then are stopped, and have the rest of this time to be undone.

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from contextvars import ContextVar
 from functools import cached_property
 from socket import SHUT_RD
@@ -108,6 +108,8 @@ class Request(flask.Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.arrived = time.perf_counter()
+        #: What is held until the answer is sent, or its client has left.
+        self.until_answered = ExitStack()
         self._read_to_its_end = False
 
     @cached_property

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from errno import EPIPE
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import boto3
@@ -47,7 +48,7 @@ from handoff.presigned import Seal, is_aws
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
-from handoff.verify import Completed, check_crc32
+from handoff.verify import Completed, check_crc32, told
 from handoff.web.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Store:
                 ChecksumCRC32=checksum,
             )
         check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return answer["ETag"].strip('"')
+        return str(told(answer, "ETag")).strip('"')
 
     def create_multipart(self, incoming: Incoming, hook: Hook, metadata: dict[str, str] | None = None) -> str:
         """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted.
@@ -147,10 +148,10 @@ class Store:
             )
         if answer["ResponseMetadata"].get("RetryAttempts"):
             try:
-                self.abort_lost(incoming.key, answer["UploadId"])
+                self.abort_lost(incoming.key, answer.get("UploadId"))
             except UploadError as error:
                 logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
-        return answer["UploadId"]
+        return str(told(answer, "UploadId"))
 
     def upload_part(
         self, key: str, upload_id: str, part: Part, crc32: int, go_on: Callable[[], None]
@@ -171,7 +172,7 @@ class Store:
                 ChecksumCRC32=checksum,
             )
         check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return {"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
+        return {"PartNumber": part.number, "ETag": told(answer, "ETag"), "ChecksumCRC32": checksum}
 
     def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> Completed:
         """Make one object of the parts, given in order; what S3 says of it is still to be compared with them.
@@ -368,6 +369,19 @@ def read_body(body: StreamingBody) -> Iterator[bytes]:
         yield from body.iter_chunks(READ_BYTES)
     finally:
         body.close()
+
+
+def send_body(body: StreamingBody) -> Iterator[bytes]:
+    """The same for a client, whose answer has begun: where S3 breaks off, the connection to the client breaks too.
+
+    It has what came of the object, and sees that this is not all. A server takes the error for a client that has left.
+    """
+    try:
+        with store_errors("S3 broke off."):
+            yield from read_body(body)
+    except UploadError as error:
+        logger.error("a download was broken off: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        raise BrokenPipeError(EPIPE, "S3 broke off") from error
 
 
 def is_gone(error: ClientError) -> bool:

@@ -14,13 +14,13 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException
 
 from flask_app import presigned
-from flask_app.admission import Admission
+from flask_app.admission import Admission, Reading
 from flask_app.causes import observe
 from flask_app.handoffs import OF_A_FILE, stream
 from flask_app.hooks import HOOKS
-from flask_app.request import Request
+from flask_app.request import Request, close_after_answer
 from flask_app.shutdown import Shutdown
-from flask_app.store import Store, read_body
+from flask_app.store import Store, send_body
 from flask_app.uploads import Batch
 from handoff import logs, strategies
 from handoff.causes import CAUSES, MAX_BYTES, report
@@ -122,11 +122,11 @@ def presign() -> Answer:
         hook = wanted_hook()
         check_coding(request.coding)
         wanted = WantedReader(request.mimetype, store().settings.limits)
+        way = Way(FRAMEWORK, "presigned", hook, request.request_id)
         with admitted():
             with closing(request.chunks()) as body:
                 for chunk in body:
                     wanted.receive(chunk)
-            way = Way(FRAMEWORK, "presigned", hook, request.request_id)
             given = presigned.begin(store(), wanted.finish(), way, HOOKS[hook]())
         return jsonify(given), 201, {"Location": f"/objects/{given['key']}"}
 
@@ -138,6 +138,7 @@ def presign_parts(key: str) -> Response:
     upload = presigned_upload(key)
     if upload is None:
         raise ObjectMissing("Name the upload by upload_id, size and signature, as its 'next' does.")
+    take_reading_place()
     return jsonify(presigned.give_parts(store(), upload, after))
 
 
@@ -156,7 +157,7 @@ def show_cause(cause: str) -> Response:
     """Run the view that fails by this cause on the file that was sent, and tell what was seen."""
     if cause not in CAUSES:
         raise UnknownCause(f"There is no cause '{cause}'; there are {', '.join(CAUSES)}.")
-    with admitted():
+    with metrics().refusals(), admitted():
         file = request.files.get("file")
         if file is None:
             raise FileMissing("Send the file in a form field named 'file', with a filename.")
@@ -172,6 +173,7 @@ def show_cause(cause: str) -> Response:
 def get_object(key: str) -> Response:
     """The object's bytes, streamed, or one range of them; without them to HEAD, and to whoever has them already."""
     check_key(key)
+    take_reading_place()
     asked = Asked.of(request.method, request.headers)
     info = store().head(key) if asked.needs_head else None
     if info is not None and (answer := asked.without_body(info)):
@@ -180,13 +182,14 @@ def get_object(key: str) -> Response:
         response.headers.update(answer[1])
         return response
     info, body = store().get(key, asked.byte_range(info))
-    return Response(read_body(body), info.status, info.headers())
+    return Response(send_body(body), info.status, info.headers())
 
 
 @routes.delete("/objects/<path:key>")
 def delete_object(key: str) -> tuple[str, int]:
     """Remove the object."""
     check_key(key)
+    take_reading_place()
     Asked.of(request.method, request.headers).check(store().head(key))
     store().delete(key)
     return "", 204
@@ -230,7 +233,9 @@ def add_request_id(response: Response) -> Response:
     """Put the request's id on every answer."""
     response.headers[REQUEST_ID_HEADER] = request.request_id
     request.leave(response)
-    response.call_on_close(logs.unbind)  # the thread is the next request's
+    response.call_on_close(request.until_answered.close)
+    if close_after_answer.get() is None:  # otherwise our worker does it, whose own lines about the request come later
+        response.call_on_close(logs.unbind)
     return response
 
 
@@ -290,6 +295,17 @@ def admitted() -> Iterator[None]:
     admission = cast("Admission", current_app.extensions["handoff.admission"])
     with shutdown().upload(request.cut), admission.place():
         yield
+
+
+def take_reading_place() -> None:
+    """One of the requests for objects that are answered at once, until its answer is sent or its client has left.
+
+    Raises:
+        Overloaded: this process answers no more of them now.
+    """
+    reading = cast("Reading", current_app.extensions["handoff.reading"])
+    with metrics().refusals():
+        request.until_answered.enter_context(reading.place())
 
 
 def wanted_hook() -> str:

@@ -265,11 +265,11 @@ class StoreUnavailable(UploadError):
 
 
 class Overloaded(UploadError):
-    """This process takes no upload now; another, or a later one, may."""
+    """This process takes no more requests of this kind now; another process may, or this one later."""
 
     status = 503
     code = "overloaded"
-    title = "The service cannot take the upload now"
+    title = "The service is too busy for this now"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -11,6 +11,7 @@ from typing import Any, Self
 from handoff.errors import PreconditionFailed
 from handoff.keys import content_disposition, decode_name
 from handoff.receipt import FILENAME_METADATA
+from handoff.verify import told
 
 REQUEST_ID_HEADER = "X-Request-Id"
 
@@ -86,12 +87,16 @@ class ObjectInfo:
 
     @classmethod
     def from_s3(cls, key: str, answer: Mapping[str, Any]) -> Self:
-        """What boto's `head_object` or `get_object` answered; some stores change the case of metadata names."""
-        metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
+        """What boto's `head_object` or `get_object` answered; some stores change the case of metadata names.
+
+        Raises:
+            StoreRejected: it lacks what every object has.
+        """
+        metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
         return cls(
-            length=answer["ContentLength"],
-            content_type=answer["ContentType"],
-            etag=answer["ETag"],
+            length=told(answer, "ContentLength"),
+            content_type=told(answer, "ContentType"),
+            etag=told(answer, "ETag"),
             disposition=content_disposition(decode_name(metadata.get(FILENAME_METADATA, "")), key),
             modified=answer.get("LastModified"),
             content_range=answer.get("ContentRange"),

@@ -8,9 +8,10 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, override
 
 from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars, merge_contextvars
 from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
@@ -61,6 +62,7 @@ def configure(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
         logging.getLogger(name).setLevel(settings.log_level.upper())
     for name in SERVERS:
         logging.getLogger(name).addFilter(_take_over)
+    logging.getLogger("asyncio").addFilter(_SPARING)
     logging.captureWarnings(capture=True)
 
 
@@ -179,3 +181,31 @@ def _take_over(record: logging.LogRecord) -> bool:
     logger.handlers = [handler for handler in logger.handlers if type(handler) is not logging.StreamHandler]
     logger.propagate = True
     return True
+
+
+class _Sparing(logging.Filter):
+    """Has it told once a minute, in one line, that no connection can be accepted for want of file descriptors.
+
+    asyncio tells it a hundred times in a row, once for each connection that may wait, with a traceback, and then again
+    every second.
+    """
+
+    SECONDS = 60.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent_until = 0.0
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.getMessage().startswith("socket.accept() out of system resource"):
+            return True
+        if (now := time.monotonic()) < self.silent_until:
+            return False
+        self.silent_until = now + self.SECONDS
+        reason = record.exc_info[1] if record.exc_info else None
+        record.msg, record.args, record.exc_info = "no connection can be accepted for now: %s", (reason,), None
+        return True
+
+
+_SPARING = _Sparing()

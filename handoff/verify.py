@@ -23,6 +23,17 @@ _OF_PARTS = re.compile(r"(.*)-(\d+)", re.ASCII | re.DOTALL)
 _OTHER_ENCRYPTION = frozenset({"aws:kms", "aws:kms:dsse", "customer"})
 
 
+def told(answer: Mapping[str, Any], name: str) -> Any:
+    """What an answer of S3's says under this name of boto's.
+
+    Raises:
+        StoreRejected: nothing, though it is a success; it may come from something else than S3, such as a proxy.
+    """
+    if name not in answer:
+        raise StoreRejected(f"S3 answered without {name}.")
+    return answer[name]
+
+
 def check_crc32(sent: str, answered: str | None) -> None:
     """Compare the checksum of what was sent with that of what was stored, in base64, where S3 answers one.
 
@@ -48,7 +59,7 @@ class Completed:
     @classmethod
     def from_s3(cls, answer: Mapping[str, Any]) -> Self:
         """From what boto's `complete_multipart_upload` answered, or `head_object` afterwards."""
-        etag = str(answer["ETag"]).strip('"')
+        etag = str(told(answer, "ETag")).strip('"')
         return cls(etag, answer.get("ServerSideEncryption"), answer.get("ChecksumCRC32"))
 
     def check(self, parts: Sequence[Mapping[str, Any]]) -> None:

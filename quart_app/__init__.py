@@ -5,10 +5,11 @@ import os
 import click
 from quart import Quart
 
+from handoff.admission import reads_at_once
 from handoff.errors import SettingsError
 from handoff.explain import explain_closed_files
 from handoff.settings import Settings
-from quart_app.admission import Admission
+from quart_app.admission import Admission, Reading
 from quart_app.request import Connection, Handshake, Request
 from quart_app.shutdown import Shutdown
 from quart_app.store import Store
@@ -39,6 +40,7 @@ def create_app(settings: Settings | None = None) -> Quart:
     if store.settings.explain_closed_files:
         explain_closed_files(app)
     app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
+    app.extensions["handoff.reading"] = Reading(reads_at_once(store.settings.max_concurrent))
     app.register_blueprint(routes)
     app.cli.add_command(sweep_command(store))
 

@@ -5,10 +5,10 @@ those are counted as well.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from handoff.admission import WAIT_SECONDS, busy
+from handoff.admission import WAIT_SECONDS, busy, busy_reading
 
 
 class Admission:
@@ -44,3 +44,26 @@ class Admission:
                     await self._places.acquire()
             except TimeoutError:
                 raise busy(self._at_once) from None
+
+
+class Reading:
+    """The places of one process to answer requests for objects in: `at_once`, and nobody waits for one."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._taken = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for as long as the block takes.
+
+        Raises:
+            Overloaded: none is free.
+        """
+        if self._taken == self._at_once:
+            raise busy_reading(self._at_once)
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1

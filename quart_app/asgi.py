@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from handoff import logs
+from handoff.descriptors import raise_limit
 from handoff.errors import BucketMissing, SettingsError
 from handoff.settings import Settings, misspelt
 from quart_app import create_app
@@ -15,6 +16,7 @@ try:
     settings = Settings.from_env(os.environ)
     logs.configure(settings)
     logs.point_out("quart_app", misspelt(os.environ), settings)
+    raise_limit()
     # In a thread with a loop of its own, for some servers load the app when theirs is running already.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, Store(settings).check_bucket()).result()

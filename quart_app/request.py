@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast, override
@@ -99,6 +99,8 @@ class Body(QuartBody):
         self._queue = asyncio.Queue(BODY_MESSAGES)
         self._discarding = False
         self._discarded = 0
+        #: Whether the client has gone.
+        self.left = False
 
     @override
     async def put(self, data: bytes) -> None:
@@ -106,6 +108,11 @@ class Body(QuartBody):
             self._discarded += len(data)
         elif data:
             await self._queue.put(data)
+
+    @override
+    def disconnect(self) -> None:
+        self.left = True
+        super().disconnect()
 
     def discard(self) -> None:
         """Throw away what has come and what comes: nobody will read it."""
@@ -155,8 +162,11 @@ class Connection(ASGIHTTPConnection):
 
     @override
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Answer it; an end without an answer, or in the middle of one, is for the server to make."""
         self.app.extensions["handoff.shutdown"].follow(send)
-        await super().__call__(receive, send)
+        # Nobody is there to be answered, or S3 broke off a download, which is in the log.
+        with suppress(ClientDisconnectedError, BrokenPipeError):
+            await super().__call__(receive, send)
 
     @override
     async def handle_request(self, request: quart.Request, send: ASGISendCallable) -> None:
@@ -175,6 +185,7 @@ class Connection(ASGIHTTPConnection):
         finally:
             # Not in Request.close: every copied context calls that, in the middle of the request.
             body.discard()
+            cast("Request", request).until_answered.close()
 
 
 class Handshake:
@@ -245,6 +256,8 @@ class Request(quart.Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.arrived = time.perf_counter()
+        #: What is held until the answer is sent, or its client has left.
+        self.until_answered = ExitStack()
 
     @cached_property
     def request_id(self) -> str:
@@ -255,6 +268,11 @@ class Request(quart.Request):
     def coding(self) -> str:
         """The `Content-Encoding`, empty if there is none."""
         return ", ".join(self.headers.getlist("Content-Encoding"))
+
+    @property
+    def has_left(self) -> bool:
+        """Whether its client has gone."""
+        return cast("Body", self.body).left
 
     def form_parser(self) -> FormParser:
         """A parser for this request's form, whoever reads the body."""

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
+from errno import EPIPE
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import aioboto3
@@ -44,7 +45,7 @@ from handoff.presigned import Seal, is_aws
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
-from handoff.verify import Completed, check_crc32
+from handoff.verify import Completed, check_crc32, told
 from handoff.web.metrics import Metrics
 from quart_app.glance import Glance
 from quart_app.hooks import Hook
@@ -137,7 +138,7 @@ class Store:
                 ChecksumCRC32=checksum,
             )
         check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return answer["ETag"].strip('"')
+        return str(told(answer, "ETag")).strip('"')
 
     async def create_multipart(self, incoming: Incoming, hook: Hook, metadata: dict[str, str] | None = None) -> str:
         """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted.
@@ -155,10 +156,10 @@ class Store:
             )
         if answer["ResponseMetadata"].get("RetryAttempts"):
             try:
-                await self.abort_lost(incoming.key, answer["UploadId"])
+                await self.abort_lost(incoming.key, answer.get("UploadId"))
             except UploadError as error:
                 logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
-        return answer["UploadId"]
+        return str(told(answer, "UploadId"))
 
     async def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
         """Send one part, straight from the chunks it came in; S3 refuses it if what it gets has another CRC-32."""
@@ -174,7 +175,7 @@ class Store:
                 ChecksumCRC32=checksum,
             )
         check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return {"PartNumber": part.number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
+        return {"PartNumber": part.number, "ETag": told(answer, "ETag"), "ChecksumCRC32": checksum}
 
     async def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> Completed:
         """Make one object of the parts, given in order; what S3 says of it is still to be compared with them.
@@ -383,6 +384,21 @@ async def read_body(body: StreamingBody) -> AsyncIterator[bytes]:
     try:
         async for chunk in body.iter_chunks(READ_BYTES):
             yield chunk
+    finally:
+        body.close()
+
+
+async def send_body(body: StreamingBody) -> AsyncIterator[bytes]:
+    """The same for a client, whose answer has begun: where S3 breaks off, the connection to the client breaks too.
+
+    It has what came of the object, and sees that this is not all. `Connection` ends with this error, and says no more.
+    """
+    try:
+        async for chunk in body.iter_chunks(READ_BYTES):
+            yield chunk
+    except (BotoCoreError, aiohttp.ClientError) as error:  # aiobotocore makes boto's errors of a few of these alone
+        logger.error("a download was broken off: %s", error)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        raise BrokenPipeError(EPIPE, "S3 broke off") from error
     finally:
         body.close()
 

@@ -24,6 +24,7 @@ from handoff.errors import (
     FileTooLarge,
     Internal,
     ObjectMissing,
+    Overloaded,
     UnknownCause,
     UnknownHandoff,
     UnknownHook,
@@ -40,13 +41,13 @@ from handoff.receipt import Incoming, Stored, Way
 from handoff.web import openapi
 from handoff.web.metrics import Metrics
 from quart_app import presigned
-from quart_app.admission import Admission
+from quart_app.admission import Admission, Reading
 from quart_app.causes import observe
 from quart_app.handoffs import OF_A_FILE, stream
 from quart_app.hooks import HOOKS
 from quart_app.request import Request
 from quart_app.shutdown import Shutdown
-from quart_app.store import Store, read_body
+from quart_app.store import Store, send_body
 from quart_app.uploads import Batch
 
 FRAMEWORK = "quart"
@@ -64,7 +65,12 @@ def counted(handoff: str, *, begins: bool = False) -> Iterator[None]:
     """Have /metrics count an upload by how this block ends."""
     try:
         with metrics().upload(handoff, begins=begins):
-            yield
+            try:
+                yield
+            except Overloaded:
+                if request.has_left:  # it was to end because of that, when the end of the process came
+                    raise asyncio.CancelledError from None
+                raise
     except asyncio.CancelledError:
         logger.info("abandoned: the client has left")
         raise
@@ -127,11 +133,11 @@ async def presign() -> Answer:
         hook = wanted_hook()
         check_coding(request.coding)
         wanted = WantedReader(request.mimetype, store().settings.limits)
+        way = Way(FRAMEWORK, "presigned", hook, request.request_id)
         async with admitted():
             async with aclosing(request.chunks()) as body:
                 async for chunk in body:
                     wanted.receive(chunk)
-            way = Way(FRAMEWORK, "presigned", hook, request.request_id)
             given = await presigned.begin(store(), wanted.finish(), way, HOOKS[hook]())
         return jsonify(given), 201, {"Location": f"/objects/{given['key']}"}
 
@@ -143,6 +149,7 @@ async def presign_parts(key: str) -> Response:
     upload = presigned_upload(key)
     if upload is None:
         raise ObjectMissing("Name the upload by upload_id, size and signature, as its 'next' does.")
+    take_reading_place()
     return jsonify(await presigned.give_parts(store(), upload, after))
 
 
@@ -161,15 +168,16 @@ async def show_cause(cause: str) -> Response:
     """Run the view that fails by this cause on the file that was sent, and tell what was seen."""
     if cause not in CAUSES:
         raise UnknownCause(f"There is no cause '{cause}'; there are {', '.join(CAUSES)}.")
-    async with admitted():
-        file = (await request.files).get("file")
-        if file is None:
-            raise FileMissing("Send the file in a form field named 'file', with a filename.")
-        if file.stream.seek(0, SEEK_END) > MAX_BYTES:
-            raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
-        file.stream.seek(0)
-        key = new_key(store().settings.key_prefix, file.filename or "")
-        seen = await observe(cause, file, store(), key, request.request_id)
+    with metrics().refusals():
+        async with admitted():
+            file = (await request.files).get("file")
+            if file is None:
+                raise FileMissing("Send the file in a form field named 'file', with a filename.")
+            if file.stream.seek(0, SEEK_END) > MAX_BYTES:
+                raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
+            file.stream.seek(0)
+            key = new_key(store().settings.key_prefix, file.filename or "")
+            seen = await observe(cause, file, store(), key, request.request_id)
     return jsonify(report(cause, FRAMEWORK, request.request_id, seen.error, seen.closing).as_json())
 
 
@@ -177,6 +185,7 @@ async def show_cause(cause: str) -> Response:
 async def get_object(key: str) -> Response:
     """The object's bytes, streamed, or one range of them; without them to HEAD, and to whoever has them already."""
     check_key(key)
+    take_reading_place()
     asked = Asked.of(request.method, request.headers)
     info = await store().head(key) if asked.needs_head else None
     if info is not None and (answer := asked.without_body(info)):
@@ -185,13 +194,14 @@ async def get_object(key: str) -> Response:
         response.headers.update(answer[1])
         return response
     info, body = await store().get(key, asked.byte_range(info))
-    return Response(read_body(body), info.status, info.headers())
+    return Response(send_body(body), info.status, info.headers())
 
 
 @routes.delete("/objects/<path:key>")
 async def delete_object(key: str) -> tuple[str, int]:
     """Remove the object."""
     check_key(key)
+    take_reading_place()
     Asked.of(request.method, request.headers).check(await store().head(key))
     await store().delete(key)
     return "", 204
@@ -293,6 +303,17 @@ async def admitted() -> AsyncIterator[None]:
     admission = cast("Admission", current_app.extensions["handoff.admission"])
     async with shutdown().upload(), admission.place():
         yield
+
+
+def take_reading_place() -> None:
+    """One of the requests for objects that are answered at once, until its answer is sent or its client has left.
+
+    Raises:
+        Overloaded: this process answers no more of them now.
+    """
+    reading = cast("Reading", current_app.extensions["handoff.reading"])
+    with metrics().refusals():
+        request.until_answered.enter_context(reading.place())
 
 
 def wanted_hook() -> str:

@@ -82,7 +82,9 @@ class Metrics:
 
     def _make(self) -> None:
         self._uploads = self._counter("uploads", "Uploads that ended, by how they did", "handoff", "outcome")
-        self._refusals = self._counter("refusals", "Refused uploads, by the code of the answer", "reason")
+        self._refusals = self._counter(
+            "refusals", "Refused uploads, and other requests that found no place, by the code of the answer", "reason"
+        )
         self._failures = self._counter("failures", "Failed and lost uploads, by the code of the answer", "reason")
         self._bytes = self._counter("stored_bytes", "Bytes of the files that were stored", "handoff")
         self._sizes = self._histogram("file_bytes", "Sizes of the files that were stored", BYTES, "handoff")
@@ -146,6 +148,15 @@ class Metrics:
             else:
                 self._uploads.labels(name, outcome).inc()
                 self._seconds.labels(name, outcome).observe(perf_counter() - began)
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Count a request that is no upload, if this block refuses it for want of a place."""
+        try:
+            yield
+        except Overloaded as error:
+            self._refusals.labels(error.code).inc()
+            raise
 
     def count_files(self, handoff: str, sizes: Iterable[int]) -> None:
         """Count the files that an upload has stored, by their sizes in bytes."""

@@ -243,7 +243,7 @@ def _presign_parts() -> Node:
         "parameters": _use("UploadId", "Size", "PartBytes", "Signature", "After"),
         "responses": {
             "200": _json("One page of them.", refer("PresignedParts"), parts),
-            **_problems(ObjectMissing, NotFound, *STORE_ERRORS),
+            **_problems(ObjectMissing, NotFound, *STORE_ERRORS, Overloaded),
         },
     }
     head = get | {
@@ -297,7 +297,7 @@ def _get_object() -> Node:
             "200": _answer("The whole object, of the type it was sent with.", *OBJECT_HEADERS) | {"content": content},
             "206": _answer("The range.", *OBJECT_HEADERS, "Content-Range") | {"content": content},
             "304": _not_modified(),
-            **_problems(ObjectMissing, NotFound, PreconditionFailed, RangeNotSatisfiable, *STORE_ERRORS),
+            **_problems(ObjectMissing, NotFound, PreconditionFailed, RangeNotSatisfiable, *STORE_ERRORS, Overloaded),
         },
     }
 
@@ -312,7 +312,7 @@ def _head_object() -> Node:
         "responses": {
             "200": _answer("The headers of the whole object.", *OBJECT_HEADERS),
             "304": _not_modified(),
-            **_without_content(_problems(ObjectMissing, NotFound, PreconditionFailed, *STORE_ERRORS)),
+            **_without_content(_problems(ObjectMissing, NotFound, PreconditionFailed, *STORE_ERRORS, Overloaded)),
         },
     }
 
@@ -329,7 +329,7 @@ def _delete_object() -> Node:
         "parameters": _use(*(name for name in PRECONDITIONS if name != "If-Modified-Since")),
         "responses": {
             "204": _answer("The object is gone."),
-            **_problems(ObjectMissing, NotFound, PreconditionFailed, *STORE_ERRORS),
+            **_problems(ObjectMissing, NotFound, PreconditionFailed, *STORE_ERRORS, Overloaded),
         },
     }
 

@@ -50,6 +50,7 @@ class Proxy:
 
     Attributes:
         on: scripts a fault.
+        forget: the opposite, for keys that end so.
         calls: every request so far, in the order they came; may be cleared.
         latency: seconds that each call waits before anything is done about it.
         up, down: bytes a second at which each request's body, and each answer's, passes; None for no limit.
@@ -62,6 +63,7 @@ class Proxy:
         self._store = (store.hostname, store.port or 80)
         self._script = Script()
         self.on = self._script.on
+        self.forget = self._script.forget
         self.calls: list[Call] = []
         self.latency = 0.0
         self.up: float | None = None
@@ -271,6 +273,7 @@ def flip_header(head: Head, fault: FlipAnswerHeader) -> bytes:
 def answer_in_place(call: Call, fault: Answer, method: str, client: asyncio.StreamWriter) -> bool:
     """Answer in the store's place; says that the connection can serve no other request."""
     text = f'<?xml version="1.0"?>\n<Error><Code>{fault.code}</Code><Message>As scripted.</Message></Error>'
+    text = text if fault.code else ""
     call.status = fault.status
     client.write(
         f"HTTP/1.1 {fault.status} {HTTPStatus(fault.status).phrase}\r\nContent-Type: application/xml\r\n"

@@ -63,7 +63,7 @@ class When(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """S3's XML for an error, under any status, even 200; then the connection is closed."""
+    """S3's XML for an error, under any status, even 200, or without a code nothing; then the connection is closed."""
 
     status: int
     code: str
@@ -149,7 +149,10 @@ type Fault = (
 
 @dataclass
 class Call:
-    """One request that came: what it asks for, the fault that was scripted for it, the status that was answered."""
+    """One request that came: what it asks for, the fault that was scripted for it, the status that was answered.
+
+    The path of a listing ends in the prefix that is listed.
+    """
 
     operation: str
     path: str
@@ -173,7 +176,7 @@ def name_call(method: str, target: str) -> Call:
         OTHER,
     )
     part_number = query.get("partNumber")
-    return Call(operation, url.path, int(part_number[0]) if part_number else None)
+    return Call(operation, url.path + "".join(query.get("prefix", [])), int(part_number[0]) if part_number else None)
 
 
 @dataclass
@@ -241,6 +244,11 @@ class Script:
         with self._lock:
             faults = [rule.fault for rule in self._rules if rule.strikes(call)]
         return next(iter(faults), None)
+
+    def forget(self, key_end: str) -> None:
+        """Forget the rules for keys that end so."""
+        with self._lock:
+            self._rules = [rule for rule in self._rules if rule.key_end != key_end]
 
     def clear(self) -> None:
         """Forget the rules."""

@@ -34,18 +34,24 @@ INTRODUCTION = """\
 Made by `make faults-table` from real uploads; not written by hand. Each row breaks one call to S3 in one way, once or
 each time it is tried, and is run {cases_in_a_row}: on Flask and on Quart, by each of
 {handoffs}.
-A file of {put:,} bytes is sent by one put, a file of {parts:,} bytes in three parts, of which the second is broken.
-After its answer each upload has {undo:g} seconds until the store is looked at, past the proxy that breaks the calls.
+A file of {put:,} bytes is sent by one put, a file of {parts:,} bytes in three parts. After its answer S3 is well
+again, and each upload has {undo:g} seconds until it is looked at, past the proxy that breaks the calls.
+
+Rows of a call that is **undoing** another have two faults: the other one was done and its answer lost, each time, so
+that the upload has failed, and then what is to undo it fails as well, until the client has its answer.
+
+Rows **of `presigned`** are run on Flask and on Quart: the call that gives out URLs for parts, and those that complete
+the upload when its client has sent it to S3.
 
 - **survived**: 201, and the object was read back and is what was sent.
-- **told**: an error of ours, with its code.
+- **told**: an error of ours, with its code. To complete a `presigned` upload again then gives its receipt, and the
+  object is right; but where the code is `store-rejected` and the upload was removed, 404.
 - **lost**: 201 and no such object or another one, or no answer that means anything.
 - **left behind**: objects and unfinished multipart uploads in S3 that no 201 names.
 
 S3 is {store}; a call is tried {attempts} times. Where connections are
 refused, it is by a store that nobody can connect to for a moment, or for longer than a call is tried; all the
 connections that there are then are reset with it.
-`presigned` is not in here: its clients send to S3 themselves.
 """
 
 
@@ -72,7 +78,7 @@ def line(row: Row, outcomes: Sequence[Outcome]) -> str:
     told = ", ".join(f"{count} `{code}`" for code, count in sorted(codes.items())) or "0"
     cells = [
         row.fault,
-        f"`{row.call}`",
+        row.where,
         f"{SIZES[row.size]:,}",
         row.times,
         len(outcomes),
@@ -117,7 +123,7 @@ def main() -> int:
     parser.add_argument("--store", choices=["moto", "rclone"], default="moto")
     parser.add_argument("--only", default="", help="rows with this in them; nothing is written then")
     options = parser.parse_args()
-    wanted = [row for row in rows() if options.only in f"{row.fault} {row.call} {row.size} {row.times}"]
+    wanted = [row for row in rows() if options.only in f"{row.fault} {row.where} {row.size} {row.times}"]
     results = []
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "apps"

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -19,13 +20,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
-from contract.api import Api, form, part
-from contract.numbers import ended, grown, numbers, stored, wait_for
+from contract.api import CONTENT_TYPE, Api, form, part
+from contract.numbers import SETTLE_SECONDS, ended, grown, numbers, stored, wait_for
 from faults.behind import Behind, proxied
 from faults.proxy import Proxy
-from faults.script import Answer, Stall, When
+from faults.script import Answer, CutAnswer, Latency, Stall, When
 
+from handoff.causes import CAUSES
 from handoff.settings import MIB
 from handoff.strategies import HANDOFFS, HOOKS
 
@@ -78,6 +81,18 @@ class Log:
     def rewind(self) -> None:
         """Take in what was written before the test as well."""
         self._begin = 0
+
+    def forget(self) -> None:
+        """Leave out what was written up to now."""
+        self._begin = self._path.stat().st_size
+
+    def wait_for(self, event: str) -> list[dict[str, Any]]:
+        """The lines that begin so, as soon as there is one."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not (found := [line for line in self.lines() if line["event"].startswith(event)]):
+            assert time.monotonic() < deadline, f"nobody said '{event}'"
+            time.sleep(0.02)
+        return found
 
     def text(self) -> str:
         """All of it."""
@@ -256,6 +271,45 @@ def test_no_secret_is_in_the_log(said: Said) -> None:
     assert len(said.signatures) == len(HOOKS) * 3
     assert [secret for secret in (*SECRETS, *said.signatures, said.marker) if secret in said.text] == []
     assert SIGNATURE.findall(said.text) == []
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_download_that_s3_breaks_off_is_told_once(app: Api, proxy: Proxy, log: Log, reset: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """The client sees that it has not all of it; the log has one line of it, under its id, and none of the server's."""
+    key = app.upload(form(part("file", bytes(3 * MIB), "name")), "/uploads/stream").json()["receipts"][0]["key"]
+    log.forget()
+    proxy.on("get_object", CutAnswer(MIB, reset=reset))
+    with pytest.raises(httpx.RemoteProtocolError):
+        app.send("GET", f"/objects/{key}", headers={"X-Request-Id": "broken-off"})
+    (line,) = log.wait_for("a download was broken off")
+    assert (line["request_id"], line["level"]) == ("broken-off", "error")
+    assert [one for one in log.lines() if one["level"] not in {"debug", "info"} and one != line] == []
+    assert "Traceback" not in log.text()
+
+
+def test_a_client_that_left_is_told_as_one(app: Api, proxy: Proxy, log: Log) -> None:
+    """An upload whose client is gone before S3 has answered has one line, and the server none."""
+    proxy.on("put_object", Latency(0.5))
+    url = urlsplit(app.url)
+    body = form(part("file", b"data", "name"))
+    head = f"POST /uploads/stream HTTP/1.1\r\nHost: here\r\nX-Request-Id: left\r\nContent-Type: {CONTENT_TYPE}\r\n"
+    with socket.create_connection((url.hostname or "", url.port or 80), timeout=30) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        time.sleep(0.2)
+    wait_for(app, "uploads_in_flight", 0)
+    (line,) = [line for line in log.lines() if line["logger"].endswith("_app.views")]
+    assert line["request_id"] == "left"
+    assert [one for one in log.lines() if one["level"] not in {"debug", "info"}] == []
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_lines_of_a_cause_have_the_id(app: Api, log: Log, cause: str) -> None:
+    """All that is logged while it is shown, but what boto3's transfer manager says in threads of its own."""
+    answer = app.upload(form(part("file", bytes(MIB), "name")), f"/causes/{cause}", {"X-Request-Id": cause})
+    assert answer.status_code == 200
+    lines = [line for line in log.lines() if not re.match(r"ThreadPoolExecutor-[1-9]", line["thread"])]
+    assert len(lines) > 50
+    assert {line.get("request_id") for line in lines} == {cause}
 
 
 def test_a_failure_is_told_with_its_cause(app: Api, proxy: Proxy, log: Log) -> None:

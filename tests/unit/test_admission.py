@@ -4,12 +4,13 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from types import ModuleType
 
 import pytest
 
 import flask_app.admission
 import quart_app.admission
-from handoff.admission import busy, ending
+from handoff.admission import SPARE_THREADS, busy, busy_reading, ending, reads_at_once, threads
 from handoff.errors import Overloaded
 
 
@@ -28,7 +29,24 @@ def test_a_busy_process_says_how_many_it_takes() -> None:
 def test_an_ending_process_says_so() -> None:
     """The error at the end of a process is another one of the same code."""
     assert "shutting down" in ending().detail
-    assert ending().code == busy(1).code == "overloaded"
+    assert ending().code == busy(1).code == busy_reading(1).code == "overloaded"
+
+
+def test_there_are_more_threads_than_anything_slow_can_hold() -> None:
+    """Uploads, those that wait, and requests for objects leave some threads for /healthz."""
+    assert threads(32) == 32 + 32 + reads_at_once(32) + SPARE_THREADS
+
+
+@pytest.mark.parametrize("shell", [flask_app.admission, quart_app.admission])
+def test_nobody_waits_to_read(shell: ModuleType) -> None:
+    """One request for an object too many is refused at once; the next finds the place that another gave back."""
+    reading = shell.Reading(2)
+    with suppress(ZeroDivisionError), reading.place(), reading.place():
+        with pytest.raises(Overloaded, match="answers 2 requests for objects at once"), reading.place():
+            pass
+        raise ZeroDivisionError
+    with reading.place(), reading.place():
+        pass
 
 
 @pytest.mark.usefixtures("impatient")

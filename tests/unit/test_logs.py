@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -247,3 +248,22 @@ def test_a_misspelt_setting_is_pointed_out_in_the_logs_own_form(
     first, second = capsys.readouterr().err.splitlines()
     assert second == "flask_app: UPLOAD_LOGS is no setting; was UPLOAD_LOG meant?"
     assert json.loads(first)["event"] == second
+
+
+def test_want_of_descriptors_is_told_once_a_minute(
+    configure: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes from asyncio a hundred times a second, with a traceback; what else it says is written as ever."""
+    configure(log="json")
+    monkeypatch.setattr(logs._SPARING, "silent_until", 0.0)  # noqa: SLF001 - another test may have been told
+    logger = logging.getLogger("asyncio")
+    for now in (1000.0, 1001.0, 1059.0, 1061.0):
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        error = OSError(24, "Too many open files")
+        logger.error("socket.accept() out of system resource\nsocket: …", exc_info=error)
+        logger.error("at %g", now)
+    logger.error("socket.accept() out of system resource")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    told = "no connection can be accepted for now: [Errno 24] Too many open files"
+    assert [line["event"] for line in lines] == [told, "at 1000", "at 1001", "at 1059", told, "at 1061"]
+    assert not any("exception" in line for line in lines)

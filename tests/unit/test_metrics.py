@@ -58,6 +58,19 @@ CASES = [
 ]
 
 
+def test_what_is_no_upload_is_counted_where_it_finds_no_place(metrics: Metrics) -> None:
+    """A refusal for want of a place is one, whatever was asked for; an object that is not there is none."""
+    with pytest.raises(Overloaded), metrics.refusals():
+        raise Overloaded("…")
+    with pytest.raises(ObjectMissing), metrics.refusals():
+        raise ObjectMissing("…")
+    with metrics.refusals():
+        pass
+    assert value(metrics, "refusals_total", reason="overloaded") == 1
+    assert value(metrics, "refusals_total", reason="object-missing") == 0
+    assert value(metrics, "uploads_total", handoff="stream", outcome="refused") == 0
+
+
 @pytest.mark.parametrize(("error", "outcome", "reason"), CASES)
 def test_an_upload_is_counted_by_how_it_ends(metrics: Metrics, error: BaseException, outcome: str, reason: str) -> None:
     """One upload more with this outcome, one refusal or failure more for this reason, and the error goes on."""

@@ -18,6 +18,7 @@ from handoff.verify import (
     check_multipart_crc32,
     check_multipart_etag,
     check_size,
+    told,
 )
 
 PARTS = [md5(part, usedforsecurity=False).hexdigest() for part in (b"one", b"two", b"three")]
@@ -135,3 +136,10 @@ def test_an_object_has_the_size_of_what_was_sent(sent: int, stored: int) -> None
     else:
         with pytest.raises(StoreRejected, match=f"{stored} bytes of the {sent}"):
             check_size(sent, stored)
+
+
+def test_a_success_that_says_nothing_is_none() -> None:
+    """What S3 must tell and did not is named in the error; what it did is passed on."""
+    assert told({"ETag": "e"}, "ETag") == "e"
+    with pytest.raises(StoreRejected, match="without ETag"):
+        told({"ResponseMetadata": {}}, "ETag")

@@ -1,0 +1,195 @@
+"""Threads and file descriptors run short: health answers all the same, and what is under way goes on."""
+
+import os
+import resource
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from contract.api import Api, check_problem, form, part
+from contract.numbers import grown, numbers
+from faults import raw
+from faults.behind import Behind, proxied
+from faults.processes import family
+from faults.proxy import Proxy
+from faults.raw import head
+from faults.script import Stall
+
+from handoff.admission import WAIT_SECONDS, reads_at_once, threads
+
+FRAMEWORKS = ("flask", "quart")
+AT_ONCE = 1
+READS = reads_at_once(AT_ONCE)
+#: Far below what a head may take, and what S3 may.
+SOON = 2.0
+BODY = form(part("file", os.urandom(3000), "name"))
+UNFINISHED = b"GET /healthz HTTP/1.1\r\nHost: here\r\nX-A: a"
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """Both apps, which have few threads, behind a proxy."""
+    more = {"UPLOAD_MAX_CONCURRENT": str(AT_ONCE), "UPLOAD_IDLE_TIMEOUT": "20", "UPLOAD_S3_READ_TIMEOUT": "20"}
+    with proxied("moto", tmp_path_factory.mktemp("scarce"), more) as behind:
+        yield behind
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def app(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Api]:
+    """Each of the apps."""
+    with closing(Api(behind.started.apps[request.param].url)) as api:
+        yield api
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """Those of a process that serves."""
+
+    pid: int
+
+    def leave(self, count: int) -> tuple[int, int]:
+        """Let it have so many more than it has; what its limit was before."""
+        limit = len(list((Path("/proc") / str(self.pid) / "fd").iterdir())) + count
+        before = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+        return before
+
+
+def seconds_of_health(app: Api) -> float:
+    """How long /healthz takes on a connection of its own."""
+    began = time.monotonic()
+    with closing(Api(app.url)) as other:
+        assert other.send("GET", "/healthz").status_code == 200
+    return time.monotonic() - began
+
+
+def stored_key(app: Api) -> str:
+    """An object's key."""
+    return str(app.upload(BODY, "/uploads/stream").json()["receipts"][0]["key"])
+
+
+def test_heads_that_do_not_end_hold_no_thread(app: Api) -> None:
+    """With twice as many of them as there are threads, /healthz answers as ever."""
+    with ExitStack() as exits:
+        for _ in range(2 * threads(AT_ONCE)):
+            connection = exits.enter_context(closing(raw.connect(app.url)))
+            connection.sendall(UNFINISHED)
+        assert seconds_of_health(app) < SOON
+
+
+def test_a_head_that_ends_late_is_answered_and_the_next_one_too(app: Api) -> None:
+    """Its connection is kept, and what the client sends ahead of the answer is not lost."""
+    with closing(raw.connect(app.url)) as connection:
+        for _ in range(2):
+            connection.sendall(UNFINISHED)
+            time.sleep(0.1)
+            connection.sendall(b"b\r\n\r\n" + UNFINISHED)
+            assert raw.read_answer(connection).status == 200
+            time.sleep(0.1)
+            connection.sendall(b"\r\n\r\n")
+            assert raw.read_answer(connection).status == 200
+
+
+def test_a_store_that_stalls_leaves_threads_for_health(app: Api, proxy: Proxy) -> None:
+    """So many requests for objects wait for S3; the others are told to come back, and counted, and health answers."""
+    key = stored_key(app)
+    before = numbers(app)
+    proxy.on("get_object", Stall(), every=True)
+    requests = READS + threads(AT_ONCE)
+    with ThreadPoolExecutor(requests) as pool, closing(Api(app.url)) as other:
+        asked = [pool.submit(other.send, "GET", f"/objects/{key}") for _ in range(requests)]
+        deadline = time.monotonic() + 10
+        while sum(one.done() for one in asked) < requests - READS:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert seconds_of_health(app) < SOON
+        check_problem(app.send("DELETE", f"/objects/{key}"), 503, "overloaded")
+        assert app.send("GET", "/readyz").status_code == 200
+        proxy.clear()
+        answers = [one.result() for one in asked]
+    refused = [answer for answer in answers if answer.status_code == 503]
+    for answer in refused:
+        check_problem(answer, 503, "overloaded")
+        assert answer.headers["Retry-After"] == "5"
+    assert len(answers) - len(refused) == READS
+    changed = grown(app, before)
+    assert changed.pop("refusals_total{reason=overloaded}") == len(refused) + 1
+    assert {name for name in changed if not name.startswith("s3_retries_total")} == set()
+
+
+def test_every_answer_about_an_object_gives_its_place_back(app: Api) -> None:
+    """Bytes, a part of them, headers alone, nothing new, nothing there, an error of S3's, and a deletion."""
+    key = stored_key(app)
+    etag = app.send("HEAD", f"/objects/{key}").headers["ETag"]
+    asked = [
+        ("GET", key, {}, 200),
+        ("GET", key, {"Range": "bytes=0-4"}, 206),
+        ("GET", key, {"Range": "bytes=9999-"}, 416),
+        ("GET", key, {"If-None-Match": etag}, 304),
+        ("HEAD", key, {}, 200),
+        ("GET", f"{key}-not", {}, 404),
+        ("DELETE", key, {}, 204),
+    ]
+    for method, name, headers, status in asked:
+        answers = [app.send(method, f"/objects/{name}", headers=headers) for _ in range(READS + 1)]
+        assert answers[0].status_code == status
+        assert {answer.status_code for answer in answers} <= {status, 404}
+
+
+def test_a_client_that_leaves_gives_its_place_back(app: Api) -> None:
+    """One that goes away while its object comes, or before it does, keeps nobody from the next one."""
+    key = stored_key(app)
+    for _ in range(3 * READS):
+        with closing(raw.connect(app.url)) as connection:
+            connection.sendall(f"GET /objects/{key} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    deadline = time.monotonic() + 10
+    while app.send("GET", f"/objects/{key}").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert [app.send("HEAD", f"/objects/{key}").status_code for _ in range(READS + 1)] == [200] * (READS + 1)
+
+
+def test_a_refused_cause_is_counted(app: Api) -> None:
+    """What finds no place is a refusal, also where it is no upload; and no upload is counted for it."""
+    before = numbers(app)
+    with closing(raw.connect(app.url)) as holding:
+        holding.sendall(head("stream", f"Content-Length: {len(BODY)}") + BODY[:100])
+        time.sleep(0.2)
+        check_problem(app.upload(BODY, "/causes/copied_context"), 503, "overloaded")
+        holding.sendall(BODY[100:])
+        assert raw.read_answer(holding).status == 201
+    changed = grown(app, before)
+    assert {name: value for name, value in changed.items() if "stored" not in name and "file_bytes" not in name} == {
+        "refusals_total{reason=overloaded}": 1
+    }
+    assert WAIT_SECONDS < SOON
+
+
+def test_an_upload_goes_on_when_the_descriptors_run_out(behind: Behind, app: Api) -> None:
+    """Nobody is accepted then, the log is not flooded, and with the next free one all is as before."""
+    *_, pid = family(behind.started.apps[app.framework].pid)
+    descriptors = Descriptors(pid)
+    log = Path(behind.started.environ["TMPDIR"]) / "servers.log"
+    with closing(raw.connect(app.url)) as upload, ExitStack() as exits:
+        upload.sendall(head("stream", f"Content-Length: {len(BODY)}") + BODY[:100])
+        assert app.send("GET", "/readyz").status_code == 200  # S3 is connected to
+        stored_connection = app.send("HEAD", f"/objects/{'0' * 9}")
+        assert stored_connection.status_code == 404
+        written, before = log.stat().st_size, descriptors.leave(8)
+        try:
+            for _ in range(30):
+                connection = exits.enter_context(closing(raw.connect(app.url)))
+                connection.sendall(UNFINISHED)
+            time.sleep(1.5)
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        upload.sendall(BODY[100:])
+        assert raw.read_answer(upload).status == 201
+        assert seconds_of_health(app) < 2 * SOON
+        *_, still = family(behind.started.apps[app.framework].pid)
+    assert still == pid
+    assert 0 < log.stat().st_size - written < 10_000

@@ -1,0 +1,72 @@
+"""How many file descriptors a process asks for, and how many connections it then takes."""
+
+import resource
+import sys
+
+import pytest
+
+from handoff.admission import threads
+from handoff.descriptors import ENOUGH, KEPT, connections, raise_limit
+from handoff.settings import Settings
+
+UNLIMITED = resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "told"),
+    [
+        pytest.param((1024, 20_000), (20_000, 20_000), 20_000, id="all that the system allows"),
+        pytest.param((1024, 10**6), (ENOUGH, 10**6), ENOUGH, id="no more than is of use"),
+        pytest.param((1024, UNLIMITED), (ENOUGH, UNLIMITED), ENOUGH, id="a system without a limit"),
+        pytest.param((1024, 1024), None, 1024, id="there are no more"),
+        pytest.param((10**6, 10**6), None, 10**6, id="there are more already"),
+        pytest.param((UNLIMITED, UNLIMITED), None, ENOUGH, id="there is no limit already"),
+    ],
+)
+def test_a_process_asks_for_what_it_may_have(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[int, int], asked: tuple[int, int] | None, told: int
+) -> None:
+    """The limit is raised, never lowered, and what it is then is told."""
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: before)
+    monkeypatch.setattr(resource, "setrlimit", lambda _kind, limits: calls.append(limits))
+    assert raise_limit() == told
+    assert calls == ([asked] if asked else [])
+
+
+def test_a_system_that_refuses_leaves_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Mac says that there is no limit, and takes no such number."""
+
+    def refuse(_kind: int, _limits: tuple[int, int]) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (256, UNLIMITED))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert raise_limit() == 256
+
+
+def test_a_system_without_such_limits_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows there is no such module."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert raise_limit() == ENOUGH
+
+
+def test_there_are_connections_for_all_threads_and_a_thousand_more() -> None:
+    """Where descriptors are plenty; by the defaults 3,000 are."""
+    settings = Settings()
+    assert connections(3000, settings) == threads(settings.max_concurrent) + KEPT
+
+
+@pytest.mark.parametrize("limit", [1024, 2048, 3000])
+def test_connections_leave_descriptors_for_everything_else(limit: int) -> None:
+    """What uploads and downloads need, and connections that are read on after their answers, always fits."""
+    settings = Settings()
+    accepted = connections(limit, settings)
+    needed = settings.max_concurrent * (settings.parts_in_flight + 2) + 2 * settings.max_concurrent
+    assert accepted + accepted // 2 + needed < limit
+
+
+def test_there_is_always_a_connection_for_each_thread() -> None:
+    """However few descriptors there are: it may do with less than it was told."""
+    settings = Settings()
+    assert connections(64, settings) == threads(settings.max_concurrent) + 1
