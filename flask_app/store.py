@@ -5,7 +5,7 @@ What S3 says no to becomes one of our errors here and nowhere else.
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
@@ -304,7 +304,7 @@ class Store:
             client.close()
 
 
-def read_body(body: StreamingBody) -> Iterator[bytes]:
+def read_body(body: StreamingBody) -> Generator[bytes]:
     """An object's bytes in chunks; closes the answer at its end, or where the reader stops."""
     try:
         yield from body.iter_chunks(READ_BYTES)

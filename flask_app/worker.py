@@ -4,14 +4,16 @@ What gunicorn 27 does by itself stops a whole process. Its one thread that accep
 waits up to 2 s there for the client to close its side: a client that takes its time keeps everybody else from being
 accepted. The rest of a body that nobody read is read by the thread that answered. And a process that was told to end
 stops accepting, but goes on listening until its last upload is over: a probe then gets no answer and no refusal. And a
-request's head may take for ever.
+request's head may take for ever, and so may a client that does not read its answer.
 """
 
 import os
 import selectors
 import socket
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from queue import SimpleQueue
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, SHUT_RDWR, SHUT_WR, fromfd, socketpair
@@ -22,6 +24,12 @@ from typing import Any, cast, override
 from gunicorn.workers.gthread import ThreadWorker
 
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS, close_after_answer
+from handoff.stalling import TCP_INFO_BYTES, Sent, Stalls
+
+if sys.platform == "linux":
+    from socket import TCP_INFO
+else:  # nobody else tells how much was taken
+    TCP_INFO = None
 
 #: How long a request's head may take to arrive, in seconds, however it moves. hypercorn gives it 5.
 HEAD_SECONDS = 10.0
@@ -33,18 +41,23 @@ FIRST_BYTE_SECONDS = 30
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """gthread that hands each connection it is to close to `Lingering`, and gives a request's head its time."""
+    """gthread that hands each connection it is to close to `Lingering`, and ends those that take too long.
+
+    A request's head has its time, and so has an answer of which the client takes nothing more.
+    """
 
     _told_to_end = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._until: dict[Any, float] = {}  # the connections whose heads are being read
+        self._answering: set[Any] = set()  # those whose requests are being answered
 
     @override
     def run(self) -> None:
         """Serve until told to end; runs in the process's main thread."""
         self._lingering = Lingering()
+        self._stalls = Stalls[Any](self.wsgi.extensions["handoff"].settings.idle_timeout)
         for listener in self.sockets:
             wait_for_first_byte(listener)
         super().run()
@@ -80,9 +93,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """Have the app answer, as the head has come; it may say that the connection is closed then."""
         self._until.pop(conn, None)
         token = close_after_answer.set(req.force_close)
+        self._answering.add(conn)
         try:
             return super().handle_request(req, conn)
         finally:
+            self._answering.discard(conn)
             close_after_answer.reset(token)
 
     @override
@@ -90,10 +105,16 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """Say that the main thread is alive, which it does every second; end the connections that take too long."""
         super().notify()
         now = time.monotonic()
-        for conn, until in tuple(self._until.items()):
-            if now > until:
-                with suppress(OSError):
-                    Socket.shutdown(conn.sock, SHUT_RDWR)  # who reads from it finds its end
+        late = [conn for conn, until in tuple(self._until.items()) if now > until]
+        for conn in (*late, *self._stalls.look(self._sent(), now)):
+            with suppress(OSError):
+                Socket.shutdown(conn.sock, SHUT_RDWR)  # who reads from it, or writes to it, finds its end
+
+    def _sent(self) -> Iterator[tuple[Any, Sent]]:
+        for conn in tuple(self._answering):
+            with suppress(OSError):  # it is none of TCP's, or closed
+                if TCP_INFO is not None:
+                    yield conn, Sent.from_tcp_info(conn.sock.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_BYTES))
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The end of the process: running uploads get UPLOAD_DRAIN_SECONDS, and what still runs then is undone.
+"""The end of the process: uploads and downloads get UPLOAD_DRAIN_SECONDS; what still runs then is undone or cut.
 
 Without it hypercorn 0.18 waits for them without end on Python 3.12 and newer, whatever its `graceful_timeout` says (its
 `Server.wait_closed()` waits for every connection), until somebody kills the process with uploads unfinished in S3.
@@ -7,20 +7,26 @@ Without it hypercorn 0.18 waits for them without end on Python 3.12 and newer, w
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from handoff.admission import LATE_SECONDS, ending
+from handoff.undoing import ANSWER_SECONDS, UNDO_SECONDS
 
 
 class Shutdown:
-    """What of one process's uploads still runs, and whether it may."""
+    """What of one process's uploads and downloads still runs, and whether it may.
 
-    def __init__(self, drain_seconds: float) -> None:
+    `hang_up` ends all connections that are left when everything is undone, or hypercorn would wait for their clients.
+    """
+
+    def __init__(self, drain_seconds: float, hang_up: Callable[[], None]) -> None:
         self._drain_seconds = drain_seconds
+        self._hang_up = hang_up
         self._running: set[asyncio.Task[Any]] = set()
+        self._downloads: set[Callable[[], None]] = set()
         self._ending_since: float | None = None
         self._stopped = False
         self._following: asyncio.Task[None] | None = None
@@ -47,6 +53,16 @@ class Shutdown:
             raise
         finally:
             self._running.discard(task)
+
+    async def download(self, chunks: AsyncGenerator[bytes], hang_up: Callable[[], None]) -> AsyncGenerator[bytes]:
+        """These chunks, on a connection that is ended by `hang_up` when the time is up."""
+        self._downloads.add(hang_up)
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self._downloads.discard(hang_up)
 
     def check(self) -> None:
         """Raise Overloaded if the time is up."""
@@ -105,9 +121,12 @@ class Shutdown:
             self._following.cancel()
 
     def stop(self) -> None:
-        """Stop the uploads that run: each is cancelled where it is, and undoes what it began."""
+        """Stop the uploads that run: each is cancelled where it is, and undoes what it began. Downloads are cut off."""
         if self._stopped:
             return  # a task that is cancelled once more would not get to its answer
         self._stopped = True
         for task in self._running:
             task.cancel()
+        for hang_up in tuple(self._downloads):
+            hang_up()
+        asyncio.get_running_loop().call_later(UNDO_SECONDS + ANSWER_SECONDS, self._hang_up)

@@ -6,7 +6,7 @@ What S3 says no to becomes one of our errors here and nowhere else.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -308,7 +308,7 @@ class Store:
         await self._exits.aclose()
 
 
-async def read_body(body: StreamingBody) -> AsyncIterator[bytes]:
+async def read_body(body: StreamingBody) -> AsyncGenerator[bytes]:
     """An object's bytes in chunks; closes the answer at its end, or where the reader stops."""
     try:
         async for chunk in body.iter_chunks(READ_BYTES):

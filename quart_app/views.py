@@ -184,7 +184,7 @@ async def get_object(key: str) -> Response:
         response.headers.update(answer[1])
         return response
     info, body = await store().get(key, asked.byte_range(info))
-    return Response(read_body(body), info.status, info.headers())
+    return Response(shutdown().download(read_body(body), request.hang_up), info.status, info.headers())
 
 
 @routes.delete("/objects/<path:key>")
