@@ -11,7 +11,9 @@ from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -21,8 +23,10 @@ from botocore.exceptions import (
 )
 from botocore.response import StreamingBody
 
+from flask_app.glance import Glance
 from flask_app.hooks import Hook
 from flask_app.undoing import Undoing
+from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.digest import crc32_header
 from handoff.errors import (
     BucketMissing,
@@ -80,7 +84,9 @@ class Store:
         for client in {self._client, self._signer}:
             for operation in ("PutObject", "CreateMultipartUpload"):
                 client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)
-        self.seal = Seal(self.settings.promise_secret or _lasting_secret())
+        credentials = boto3.session.Session().get_credentials()
+        self._glance = Glance.of(self._client, self.settings.bucket, credentials)
+        self.seal = Seal(self.settings.promise_secret or _lasting_secret(credentials))
         self._client.meta.events.register("request-created.s3", self.metrics.count_retry)
 
     def new_client(self, endpoint_url: str | None = None) -> "S3Client":
@@ -237,6 +243,17 @@ class Store:
         with store_errors():
             return ObjectInfo.from_s3(key, self._client.head_object(Bucket=self.settings.bucket, Key=key))
 
+    def look(self, key: str) -> tuple[int, str]:
+        """The size in bytes and the ETag, in its quotes, of an object; by the shortest way that S3 takes.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+        if (seen := self._glance(key)) is not None:
+            return seen
+        info = self.head(key)
+        return info.length, info.etag
+
     def get(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
         """An object, or one range of it, with its bytes still to be read: whoever gets them closes them.
 
@@ -361,9 +378,8 @@ def _expect_nothing_for_little(request: Any, **_event: Any) -> None:
         request.headers.pop("Expect", None)
 
 
-def _lasting_secret() -> str | None:
+def _lasting_secret(credentials: Credentials | None) -> str | None:
     """The secret of the AWS credentials, where it is one that lasts: that of a role is another for each process."""
-    credentials = boto3.session.Session().get_credentials()
     frozen = credentials.get_frozen_credentials() if credentials else None
     return frozen.secret_key if frozen and not frozen.token else None
 
@@ -384,10 +400,16 @@ def _client(
         user_agent=f"handoff boto3/{boto3.__version__}",
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        # What we ask is of the right types, which mypy sees by boto's own stubs.
+        parameter_validation=False,
     )
+    botocore_session = botocore.session.get_session()
+    botocore_session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
     try:
-        session = boto3.session.Session()
+        session = boto3.session.Session(botocore_session=botocore_session)
     except ProfileNotFound:
         raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
     session.events.register("before-send.s3.PutObject", _expect_nothing_for_little)
-    return session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config)
+    client = session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config)
+    resolve_endpoint_once(client)
+    return client

@@ -130,10 +130,10 @@ class Batch:
 
     def _confirm(self, stored: Stored) -> None:
         try:
-            info = self._store.head(stored.incoming.key)
+            size, _ = self._store.look(stored.incoming.key)
         except ObjectMissing as error:
             raise StoreRejected("S3 does not have the object that it said it had stored.") from error
-        check_size(stored.size, info.length)
+        check_size(stored.size, size)
 
 
 class SinglePut:

@@ -4,10 +4,14 @@ import base64
 import binascii
 import hashlib
 import re
-import zlib
 from collections.abc import Iterable
 
 from handoff.errors import DigestMalformed, DigestMismatch
+
+try:
+    from zlib_ng.zlib_ng import crc32 as crc32_of  # the same CRC-32 at some ten times the speed, where it is installed
+except ImportError:
+    from zlib import crc32 as crc32_of
 
 #: A SHA-256 in JSON and in forms.
 SHA256_PATTERN = r"[0-9a-f]{64}"
@@ -33,7 +37,7 @@ class Digest:
         crc32 = 0
         for chunk in chunks:
             self._sha256.update(chunk)
-            crc32 = zlib.crc32(chunk, crc32)
+            crc32 = crc32_of(chunk, crc32)
             self.size += len(chunk)
         return crc32
 

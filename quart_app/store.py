@@ -6,14 +6,16 @@ What S3 says no to becomes one of our errors here and nowhere else.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import aioboto3
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials
 from aiobotocore.response import StreamingBody
+from aiobotocore.session import get_session
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -22,6 +24,7 @@ from botocore.exceptions import (
     UnseekableStreamError,
 )
 
+from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.digest import crc32_header
 from handoff.errors import (
     BucketMissing,
@@ -40,6 +43,7 @@ from handoff.settings import Settings
 from handoff.sweep import Unfinished
 from handoff.verify import check_crc32, check_multipart_etag
 from handoff.web.metrics import Metrics
+from quart_app.glance import Glance
 from quart_app.hooks import Hook
 from quart_app.payload import FileBody, PartBody
 from quart_app.undoing import Undoing
@@ -87,7 +91,9 @@ class Store:
         for client in {self._client, self._signer}:
             for operation in ("PutObject", "CreateMultipartUpload"):
                 client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)  # type: ignore[arg-type] # the stubs do not know that aiobotocore awaits
-        self.seal = Seal(self.settings.promise_secret or await _lasting_secret())
+        credentials = await cast("Any", aioboto3.Session()).get_credentials()
+        self._glance = await Glance.of(self._client, self.settings.bucket, credentials)
+        self.seal = Seal(self.settings.promise_secret or await _lasting_secret(credentials))
         self._client.meta.events.register("request-created.s3", self.metrics.count_retry)
 
     def new_client(self, endpoint_url: str | None = None) -> "AbstractAsyncContextManager[S3Client]":
@@ -240,6 +246,17 @@ class Store:
         with store_errors():
             return ObjectInfo.from_s3(key, await self._client.head_object(Bucket=self.settings.bucket, Key=key))
 
+    async def look(self, key: str) -> tuple[int, str]:
+        """The size in bytes and the ETag, in its quotes, of an object; by the shortest way that S3 takes.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+        if (seen := await self._glance(key)) is not None:
+            return seen
+        info = await self.head(key)
+        return info.length, info.etag
+
     async def get(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
         """An object, or one range of it, with its bytes still to be read: whoever gets them closes them.
 
@@ -361,16 +378,16 @@ def _expect_nothing(request: Any, **_event: Any) -> None:
     request.headers.pop("Expect", None)
 
 
-async def _lasting_secret() -> str | None:
+async def _lasting_secret(credentials: AioCredentials | None) -> str | None:
     """The secret of the AWS credentials, where it is one that lasts: that of a role is another for each process."""
-    credentials = await cast("Any", aioboto3.Session()).get_credentials()
     frozen = await credentials.get_frozen_credentials() if credentials else None
     return frozen.secret_key if frozen and not frozen.token else None
 
 
-def _client(
+@asynccontextmanager
+async def _client(
     settings: Settings, connect_timeout: float, read_timeout: float, attempts: int, endpoint_url: str | None = None
-) -> "AbstractAsyncContextManager[S3Client]":
+) -> "AsyncIterator[S3Client]":
     config = AioConfig(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
@@ -384,11 +401,17 @@ def _client(
         user_agent=f"handoff aioboto3/{aioboto3.__version__}",
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        # What we ask is of the right types, which mypy sees by boto's own stubs.
+        parameter_validation=False,
     )
+    botocore_session = get_session()
+    botocore_session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
     try:
-        session = aioboto3.Session()
+        session = aioboto3.Session(botocore_session=botocore_session)
     except ProfileNotFound:
         raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
     for operation in ("PutObject", "UploadPart"):
         session.events.register(f"before-send.s3.{operation}", _expect_nothing)
-    return session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config)
+    async with session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config) as client:
+        resolve_endpoint_once(client)
+        yield client

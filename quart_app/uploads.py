@@ -135,10 +135,10 @@ class Batch:
 
     async def _confirm(self, stored: Stored) -> None:
         try:
-            info = await self._store.head(stored.incoming.key)
+            size, _ = await self._store.look(stored.incoming.key)
         except ObjectMissing as error:
             raise StoreRejected("S3 does not have the object that it said it had stored.") from error
-        check_size(stored.size, info.length)
+        check_size(stored.size, size)
 
     async def _undo(self) -> None:
         try:

@@ -2,12 +2,15 @@
 
 import base64
 import hashlib
+import runpy
+import sys
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import handoff.digest
 from handoff.digest import Digest, crc32_header, from_content_digest, from_hex, to_content_digest
 from handoff.errors import DigestMalformed, DigestMismatch
 
@@ -26,6 +29,15 @@ def test_the_sums_of_the_chunks_are_those_of_the_whole(chunks: list[bytes]) -> N
     assert at_once.update(chunks) == zlib.crc32(whole)
     for digest in (by_bytes, by_views, at_once):
         assert (digest.sha256, digest.size) == (hashlib.sha256(whole).hexdigest(), len(whole))
+
+
+def test_without_zlib_ng_the_sums_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard library's CRC-32 is used where the fast one is not installed."""
+    monkeypatch.setitem(sys.modules, "zlib_ng", None)
+    monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
+    plain = runpy.run_path(handoff.digest.__file__)
+    assert plain["crc32_of"] is zlib.crc32
+    assert plain["Digest"]().update([b"some ", b"bytes"]) == Digest().update([b"some bytes"])
 
 
 @pytest.mark.parametrize("promised", [pytest.param(None, id="none"), pytest.param(EMPTY, id="the right one")])

@@ -31,6 +31,7 @@ NO_CORE = {
 }
 #: Modules of the core that may import more, each with what and its reason.
 EXCEPTIONS = {
+    "digest.py": ({"zlib_ng"}, "zlib's own CRC-32, ten times as fast, where it is installed"),
     "explain/_flask.py": ({"flask", "werkzeug"}, "imported only when such an app is given"),
     "explain/_quart.py": ({"quart", "werkzeug"}, "likewise"),
     "explain/closing.py": ({"threading"}, "asks for the name of the thread; starts none, waits for none"),
