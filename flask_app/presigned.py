@@ -130,7 +130,7 @@ def _abort(store: Store, key: str, request_id: str) -> None:
     except (UploadError, BucketMissing) as error:
         store.metrics.undo_failures.inc()
         logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(partial(store.abort_lost, key), request_id)
+        store.undoing.later(partial(store.abort_lost, key), request_id, key)
 
 
 def _watch(chunks: Iterator[bytes], go_on: Callable[[], None]) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import boto3
@@ -26,6 +27,7 @@ from botocore.response import StreamingBody
 from flask_app.glance import Glance
 from flask_app.hooks import Hook
 from flask_app.undoing import Undoing
+from handoff import logs
 from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.digest import crc32_header
 from handoff.errors import (
@@ -128,8 +130,11 @@ class Store:
         if answer["ResponseMetadata"].get("RetryAttempts"):
             try:
                 self.abort_lost(incoming.key, answer["UploadId"])
-            except UploadError as error:
+            except (UploadError, BucketMissing) as error:
+                self.metrics.undo_failures.inc()
                 logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
+                abort = partial(self.abort_lost, incoming.key, answer["UploadId"])
+                self.undoing.later(abort, logs.bound_id(), incoming.key)
         return answer["UploadId"]
 
     def upload_part(
@@ -316,7 +321,8 @@ class Store:
             client.close()
 
     def close(self) -> None:
-        """Close the connections to S3."""
+        """Close the connections to S3, when what is still to be undone there was tried once more."""
+        self.undoing.close()
         for client in {self._client, self._signer, self._probe}:
             client.close()
 

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: How much longer than UPLOAD_DRAIN_SECONDS gunicorn waits for what is undone then.
-UNDO_SECONDS = 15.0
-
 
 class _BrokenOff(BaseException):
     """Nobody wants this part any more; no Exception, or boto would send it again."""
@@ -142,6 +139,7 @@ class SinglePut:
     def __init__(self, store: Store, incoming: Incoming, digest: Digest) -> None:
         self._store = store
         self._incoming = incoming
+        self.key = incoming.key
         self._digest = digest
         self._etag = ""
         self._begun = False
@@ -168,6 +166,7 @@ class MultipartUpload:
     def __init__(self, store: Store, incoming: Incoming, go_on: Callable[[], None], request_id: str) -> None:
         self._store = store
         self._incoming = incoming
+        self.key = incoming.key
         self._go_on = go_on
         self._request_id = request_id
         self._digest = Digest()
@@ -264,4 +263,4 @@ def undo(upload: SinglePut | MultipartUpload, store: Store, request_id: str) -> 
     except (UploadError, BucketMissing) as error:
         store.metrics.undo_failures.inc()
         logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(upload.undo, request_id)
+        store.undoing.later(upload.undo, request_id, upload.key)

@@ -61,6 +61,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         for listener in self.sockets:
             wait_for_first_byte(listener)
         super().run()
+        self.wsgi.extensions["handoff"].close()
         self._lingering.finish()
 
     @override

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import aioboto3
@@ -24,6 +25,7 @@ from botocore.exceptions import (
     UnseekableStreamError,
 )
 
+from handoff import logs
 from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.digest import crc32_header
 from handoff.errors import (
@@ -136,8 +138,11 @@ class Store:
         if answer["ResponseMetadata"].get("RetryAttempts"):
             try:
                 await self.abort_lost(incoming.key, answer["UploadId"])
-            except UploadError as error:
+            except (UploadError, BucketMissing) as error:
+                self.metrics.undo_failures.inc()
                 logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
+                abort = partial(self.abort_lost, incoming.key, answer["UploadId"])
+                self.undoing.later(abort, logs.bound_id(), incoming.key)
         return answer["UploadId"]
 
     async def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
@@ -320,7 +325,7 @@ class Store:
             logger.warning("the bucket could not be looked for yet: %s", error)
 
     async def close(self) -> None:
-        """Close the connections to S3."""
+        """Close the connections to S3, when what is still to be undone there was tried once more."""
         await self.undoing.close()
         await self._exits.aclose()
 

@@ -19,6 +19,7 @@ from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, UploadEr
 from handoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from handoff.parts import read_chunks as read_file_chunks
 from handoff.receipt import Incoming, Stored, Way
+from handoff.undoing import UNDO_SECONDS
 from handoff.verify import check_size
 from quart_app.hooks import Hook
 from quart_app.store import Store
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 #: What is digested on the event loop: in a tenth of a millisecond, and a thread would take longer to be asked.
 INLINE_BYTES = 64 * 1024
-#: How long undoing may take, in seconds, whatever S3 does.
-UNDO_SECONDS = 15.0
 
 
 class AsyncReader(Protocol):
@@ -155,6 +154,7 @@ class SinglePut:
     def __init__(self, store: Store, incoming: Incoming, digest: Digest) -> None:
         self._store = store
         self._incoming = incoming
+        self.key = incoming.key
         self._digest = digest
         self._etag = ""
         self._begun = False
@@ -182,6 +182,7 @@ class MultipartUpload:
     def __init__(self, store: Store, incoming: Incoming) -> None:
         self._store = store
         self._incoming = incoming
+        self.key = incoming.key
         self._digest = Digest()
         self._digesting = asyncio.Lock()
         self._upload_id: str | None = None
@@ -275,9 +276,9 @@ async def undo(upload: SinglePut | MultipartUpload, store: Store, request_id: st
     except (UploadError, BucketMissing) as error:
         store.metrics.undo_failures.inc()
         logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(upload.undo, request_id)
+        store.undoing.later(upload.undo, request_id, upload.key)
     except asyncio.CancelledError:
-        store.undoing.later(upload.undo, request_id)
+        store.undoing.later(upload.undo, request_id, upload.key)
         raise
 
 
