@@ -5,8 +5,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from handoff import logs
 from handoff.errors import BucketMissing, UploadError
@@ -45,18 +47,35 @@ class Undoing:
                 self._runs = True
                 threading.Thread(target=self._run, name="undoing", daemon=True).start()
 
+    def after(self, call: Future[Any], undo: Callable[[], object], request_id: str, key: str) -> None:
+        """Undo the upload of this object, perhaps once more, when a call for it has ended that nobody waits for."""
+        left = Left(undo, request_id, key, until(time.monotonic()))
+        with self._lock:
+            self._tried.add(left)
+
+        def undo_it(_call: Future[Any]) -> None:
+            with self._trying(left):
+                self.later(undo, request_id, key)
+
+        call.add_done_callback(undo_it)
+
     def close(self) -> None:
         """Try all that is left once more, within bounds: the process ends. What stays in S3 is told by its key."""
         end = time.monotonic() + LAST_TRY_SECONDS
-        for _ in range(min(LAST_TRY_AT_ONCE, len(self._left))):
-            threading.Thread(target=self._try_last, name="undoing-last", daemon=True).start()
+        for _ in range(LAST_TRY_AT_ONCE if self._has_more() else 0):
+            threading.Thread(target=self._try_last, args=(end,), name="undoing-last", daemon=True).start()
         while self._has_more() and time.monotonic() < end:
             time.sleep(_LOOK_EVERY)
-        for left in (*self._tried, *self._left):
-            give_up(left, "the process ends")
+        with self._lock:
+            for left in (*self._tried, *self._left):
+                give_up(left, "the process ends")
 
-    def _try_last(self) -> None:
-        while left := self._take():
+    def _try_last(self, end: float) -> None:
+        while self._has_more() and time.monotonic() < end:
+            left = self._take()
+            if left is None:  # but a call is still to end
+                time.sleep(_LOOK_EVERY)
+                continue
             with logs.bound(left.request_id), self._trying(left):
                 try:
                     left.undo()

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
@@ -28,7 +29,7 @@ class Shutdown:
         self._running: set[asyncio.Task[Any]] = set()
         self._downloads: set[Callable[[], None]] = set()
         self._ending_since: float | None = None
-        self._stopped = False
+        self._stopped_at: float | None = None
         self._following: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -43,15 +44,17 @@ class Shutdown:
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
+        token = _current.set(self)
         try:
             self.check()
             yield
         except asyncio.CancelledError:
-            if self._stopped:
+            if self._stopped_at is not None:
                 task.uncancel()  # it was us, and the client is to be told
             self.check()
             raise
         finally:
+            _current.reset(token)
             self._running.discard(task)
 
     async def download(self, chunks: AsyncGenerator[bytes], hang_up: Callable[[], None]) -> AsyncGenerator[bytes]:
@@ -66,8 +69,12 @@ class Shutdown:
 
     def check(self) -> None:
         """Raise Overloaded if the time is up."""
-        if self._stopped:
+        if self._stopped_at is not None:
             raise ending()
+
+    def stopped_for(self) -> float:
+        """For how many seconds the time is up; below 0 it is not."""
+        return -1.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
 
     def check_ready(self) -> None:
         """Raise Overloaded if the process is to end."""
@@ -122,11 +129,20 @@ class Shutdown:
 
     def stop(self) -> None:
         """Stop the uploads that run: each is cancelled where it is, and undoes what it began. Downloads are cut off."""
-        if self._stopped:
+        if self._stopped_at is not None:
             return  # a task that is cancelled once more would not get to its answer
-        self._stopped = True
+        self._stopped_at = time.monotonic()
         for task in self._running:
             task.cancel()
         for hang_up in tuple(self._downloads):
             hang_up()
         asyncio.get_running_loop().call_later(UNDO_SECONDS + ANSWER_SECONDS, self._hang_up)
+
+
+_current: ContextVar[Shutdown | None] = ContextVar("shutdown", default=None)
+
+
+def stopped_for() -> float:
+    """For how many seconds the time of the upload that this task works for is up; below 0 it is not."""
+    shutdown = _current.get()
+    return -1.0 if shutdown is None else shutdown.stopped_for()

@@ -14,6 +14,7 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeIs
 
+from handoff import logs
 from handoff.digest import Digest
 from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, UploadError
 from handoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
@@ -22,6 +23,7 @@ from handoff.receipt import Incoming, Stored, Way
 from handoff.undoing import UNDO_SECONDS
 from handoff.verify import check_size
 from quart_app.hooks import Hook
+from quart_app.shutdown import stopped_for
 from quart_app.store import Store
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ logger = logging.getLogger(__name__)
 
 #: What is digested on the event loop: in a tenth of a millisecond, and a thread would take longer to be asked.
 INLINE_BYTES = 64 * 1024
+
+
+#: How often one who waits for a call after he was cancelled looks whether the process is to end, in seconds.
+LOOK_EVERY = 0.2
 
 
 class AsyncReader(Protocol):
@@ -164,7 +170,7 @@ class SinglePut:
         self._digest.check(self._incoming.promised)
         self._begun = True
         # A put that is cut off may be stored all the same, and after it was undone at that: so it is never cut off.
-        self._etag = await to_the_end(self._store.put(self._incoming, file, crc32, hook))
+        self._etag = await to_the_end(self._store.put(self._incoming, file, crc32, hook), self._leave)
 
     async def complete(self) -> Stored:
         """Nothing is left to do: a put is visible at once."""
@@ -174,6 +180,9 @@ class SinglePut:
         """Remove the object; also after a put that failed, for its answer alone may have been lost."""
         if self._begun:
             await self._store.delete(self._incoming.key)
+
+    def _leave(self, call: asyncio.Task[Any]) -> None:
+        self._store.undoing.after(call, self.undo, logs.bound_id(), self.key)
 
 
 class MultipartUpload:
@@ -193,7 +202,7 @@ class MultipartUpload:
     async def send(self, parts: AsyncIterator[Part], hook: Hook) -> None:
         """Begin the upload and send every part, while at most one more is read from `parts`."""
         self._begun = True
-        upload_id = await to_the_end(self._begin(hook))
+        upload_id = await to_the_end(self._begin(hook), self._leave)
         await self._send_parts(parts, upload_id)
         self._digest.check(self._incoming.promised)
 
@@ -228,7 +237,8 @@ class MultipartUpload:
         assert self._upload_id is not None
         self._completing = True
         parts = sorted(self._parts, key=lambda part: part["PartNumber"])
-        etag = await to_the_end(self._store.complete_multipart(self._incoming.key, self._upload_id, parts))
+        complete = self._store.complete_multipart(self._incoming.key, self._upload_id, parts)
+        etag = await to_the_end(complete, self._leave)
         return Stored(self._incoming, self._digest.size, self._digest.sha256, etag, len(parts))
 
     async def undo(self) -> None:
@@ -239,6 +249,9 @@ class MultipartUpload:
             await self._store.abort_lost(self._incoming.key)
         if self._completing:
             await self._store.delete(self._incoming.key)
+
+    def _leave(self, call: asyncio.Task[Any]) -> None:
+        self._store.undoing.after(call, self.undo, logs.bound_id(), self.key)
 
 
 def is_file(body: IO[bytes] | AsyncReader) -> TypeIs[IO[bytes]]:
@@ -282,19 +295,27 @@ async def undo(upload: SinglePut | MultipartUpload, store: Store, request_id: st
         raise
 
 
-async def to_the_end[T](work: Coroutine[Any, Any, T]) -> T:
+async def to_the_end[T](work: Coroutine[Any, Any, T], leave: Callable[[asyncio.Task[Any]], None] | None = None) -> T:
     """Run `work` to its end even if this task is cancelled meanwhile; the cancellation is raised after it.
 
     What S3 began while we looked away could not be undone. `work` must be bounded in time, as S3 calls are. A task may
-    be cancelled twice: when its client goes, and when the process ends.
+    be cancelled twice: when its client goes, and when the process ends. Then it is not waited for: `leave` is told of
+    it, to undo what it does when it ends; without, it gets the time that undoing has.
     """
     task = asyncio.create_task(work)
+    task.add_done_callback(_see)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        while not task.done():
+        while not task.done() and stopped_for() <= (0 if leave else UNDO_SECONDS):
             with suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # it is the cancellation that counts now
+                await asyncio.wait([task], timeout=LOOK_EVERY)
+        if leave is not None and not task.done():
+            leave(task)
         raise
+
+
+def _see(task: asyncio.Task[Any]) -> None:
+    """Its error is raised to whoever waits for it, and is no news to asyncio if nobody does."""
+    if not task.cancelled():
+        task.exception()

@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 
 import pytest
@@ -114,3 +115,41 @@ def test_an_end_with_nothing_to_undo_takes_no_time(
 def test_a_process_ends_in_the_time_that_is_told() -> None:
     """The parts of its end are no longer than the whole, of which supervisors are told."""
     assert UNDO_SECONDS + ANSWER_SECONDS + LAST_TRY_SECONDS < END_SECONDS == 15
+
+
+def test_the_end_waits_in_flask_for_calls_that_were_left() -> None:
+    """What such a call has done is undone when it ends, also when nothing else is to be undone."""
+    undoing, call, undone = flask_app.undoing.Undoing(), Future[None](), list[bool]()
+    undoing.after(call, lambda: undone.append(call.done()), "request", "key")
+    threading.Timer(0.2, call.set_result, [None]).start()
+    undoing.close()
+    assert undone == [True]
+
+
+async def test_the_end_waits_in_quart_for_calls_that_were_left() -> None:
+    """Likewise."""
+    undoing, undone = quart_app.undoing.Undoing(), list[bool]()
+    call = asyncio.create_task(asyncio.sleep(0.2))
+
+    async def undo() -> None:
+        undone.append(call.done())
+
+    undoing.after(call, undo, "request", "key")
+    await undoing.close()
+    assert undone == [True]
+
+
+async def test_a_call_that_was_left_and_does_not_end_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the key of its object, in both apps, when the time is over."""
+    for module in (flask_app.undoing, quart_app.undoing):
+        monkeypatch.setattr(module, "LAST_TRY_SECONDS", 0.2)
+    in_flask, in_quart = flask_app.undoing.Undoing(), quart_app.undoing.Undoing()
+    in_flask.after(Future[None](), fail, "request", "key-flask")
+    call = asyncio.create_task(asyncio.Event().wait())
+    in_quart.after(call, partial(asyncio.sleep, 0), "request", "key-quart")
+    await asyncio.to_thread(in_flask.close)
+    await in_quart.close()
+    assert given_up(caplog) == {"key-flask", "key-quart"}
+    call.cancel()
