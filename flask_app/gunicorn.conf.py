@@ -12,10 +12,10 @@ from typing import Any
 from prometheus_client.multiprocess import mark_process_dead
 
 from flask_app.store import Store
-from flask_app.uploads import UNDO_SECONDS
 from handoff import admission, descriptors, logs
 from handoff.errors import BucketMissing, SettingsError
 from handoff.settings import Settings, misspelt
+from handoff.undoing import ANSWER_SECONDS, END_SECONDS, UNDO_SECONDS
 from handoff.web.metrics import FOLDER_VARIABLE
 
 try:
@@ -38,14 +38,18 @@ worker_connections = descriptors.connections(descriptors.raise_limit(), settings
 # For gthread this is how long a worker may be silent as a whole, not how long an upload may take.
 timeout = 60
 # Uploads that are not over by then are stopped, and have the rest of this time to be undone.
-graceful_timeout = math.ceil(settings.drain_seconds + UNDO_SECONDS)
+graceful_timeout = math.ceil(settings.drain_seconds + END_SECONDS)
 keepalive = 5
 # Its place is one for all gunicorns of a user, and nobody here uses it.
 control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Before the first request: know when uploads must be over."""
+    """Before the first request: know when uploads must be over.
+
+    The worker waits for its connections less long than the master does for the worker: it has still something to undo.
+    """
+    worker.cfg.set("graceful_timeout", math.ceil(settings.drain_seconds + UNDO_SECONDS + ANSWER_SECONDS))
     worker.wsgi.extensions["handoff.shutdown"].watch(lambda: worker.alive)
 
 

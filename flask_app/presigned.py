@@ -55,7 +55,7 @@ def begin(store: Store, wanted: Wanted, way: Way, hook: Hook) -> dict[str, objec
         upload_id = store.create_multipart(incoming, hook, metadata)
         return give_parts(store, Upload(key, upload_id, wanted.size, store.settings.part_bytes), after=0)
     except BaseException:
-        _undo(store, partial(store.abort_lost, key), way.request_id)
+        _undo(store, partial(store.abort_lost, key), way.request_id, key)
         raise
 
 
@@ -121,7 +121,7 @@ def _believe(
             return _believe(store, read, request_id, before=reading)
         if reading != before:
             raise StoreUnavailable("S3 gave two different files for one; complete it again.") from None
-        _undo(store, partial(_remove, store, reading), request_id)
+        _undo(store, partial(_remove, store, reading), request_id, reading.key)
         raise
 
 
@@ -142,7 +142,9 @@ def _assemble(store: Store, upload: Upload, request_id: str) -> None:
         _join(store, upload, request_id)
     except UploadGone as error:
         if not _exists(store, upload.key):
-            _undo(store, partial(store.abort_lost, upload.key), request_id)  # one that was begun by another id
+            _undo(
+                store, partial(store.abort_lost, upload.key), request_id, upload.key
+            )
             raise ObjectMissing("S3 has no such upload: it was aborted, or completed and deleted.") from error
 
 
@@ -162,7 +164,7 @@ def _join(store: Store, upload: Upload, request_id: str, before: "list[PartTypeD
             return
         if parts != before:
             raise StoreUnavailable("S3 listed the parts in two different ways; complete it again.") from None
-        _undo(store, partial(store.abort_multipart, upload.key, upload.upload_id), request_id)
+        _undo(store, partial(store.abort_multipart, upload.key, upload.upload_id), request_id, upload.key)
         raise
 
 
@@ -184,14 +186,14 @@ def _remove(store: Store, reading: Reading) -> None:
         store.delete(reading.key)
 
 
-def _undo(store: Store, undo: Callable[[], object], request_id: str) -> None:
-    """Undo something, or have it undone later."""
+def _undo(store: Store, undo: Callable[[], object], request_id: str, key: str) -> None:
+    """Undo something of this object, or have it undone later."""
     try:
         undo()
     except (UploadError, BucketMissing) as error:
         store.metrics.undo_failures.inc()
         logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(undo, request_id)
+        store.undoing.later(undo, request_id, key)
 
 
 def _watch(chunks: Iterator[bytes], go_on: Callable[[], None]) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, suppress
 from contextvars import ContextVar
 from functools import cached_property
-from socket import SHUT_RD
+from socket import SHUT_RD, SHUT_RDWR
 from socket import socket as Socket  # noqa: N812 - a class
 from tempfile import SpooledTemporaryFile
 from threading import Timer
@@ -138,6 +138,12 @@ class Request(flask.Request):
             with suppress(OSError):
                 # Not the TLS socket's own, which would send the answer in clear text.
                 Socket.shutdown(self._socket, SHUT_RD)
+
+    def hang_up(self) -> None:
+        """End the connection, whatever was still to be sent: who sends, in another thread, finds it broken."""
+        if self._socket is not None:
+            with suppress(OSError):
+                Socket.shutdown(self._socket, SHUT_RDWR)
 
     def leave(self, response: flask.Response) -> None:
         """See to what is left of the body when this is the answer: somebody reads it, or the answer may be lost.

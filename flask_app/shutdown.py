@@ -1,12 +1,12 @@
-"""The end of the process: running uploads get UPLOAD_DRAIN_SECONDS, and what still runs then is undone.
+"""The end of the process: uploads and downloads get UPLOAD_DRAIN_SECONDS; what still runs then is undone or cut.
 
 Without it gunicorn kills the process with uploads unfinished in S3.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 
 from handoff.admission import LATE_SECONDS, ending
 from handoff.errors import UploadError
@@ -16,11 +16,12 @@ _LOOK_EVERY = 0.2
 
 
 class Shutdown:
-    """What of one process's uploads still runs, and whether it may."""
+    """What of one process's uploads and downloads still runs, and whether it may."""
 
     def __init__(self, drain_seconds: float) -> None:
         self._drain_seconds = drain_seconds
         self._running: set[Callable[[], None]] = set()
+        self._downloads: set[Callable[[], None]] = set()
         self._ending_since: float | None = None
         self._stopped = False
 
@@ -42,6 +43,15 @@ class Shutdown:
             raise
         finally:
             self._running.discard(cut)
+
+    def download(self, chunks: Generator[bytes], hang_up: Callable[[], None]) -> Generator[bytes]:
+        """These chunks, on a connection that is ended by `hang_up` when the time is up."""
+        self._downloads.add(hang_up)
+        try:
+            with closing(chunks):
+                yield from chunks
+        finally:
+            self._downloads.discard(hang_up)
 
     def check(self) -> None:
         """Raise Overloaded if the time is up."""
@@ -73,7 +83,10 @@ class Shutdown:
         threading.Thread(target=wait, name="shutdown", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop the uploads that run: each finds out as it reads on, from its client or from its file."""
+        """Stop the uploads that run: each finds out as it reads on, from its client or from its file.
+
+        Downloads are cut off.
+        """
         self._stopped = True
-        for cut in tuple(self._running):
-            cut()
+        for end in (*self._running, *self._downloads):
+            end()

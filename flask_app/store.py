@@ -6,10 +6,11 @@ What S3 says no to becomes one of our errors here and nowhere else.
 import http.client
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from errno import EPIPE
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import boto3
@@ -29,6 +30,7 @@ from botocore.response import StreamingBody
 from flask_app.glance import Glance
 from flask_app.hooks import Hook
 from flask_app.undoing import Undoing
+from handoff import logs
 from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.digest import crc32_header
 from handoff.errors import (
@@ -149,8 +151,11 @@ class Store:
         if answer["ResponseMetadata"].get("RetryAttempts"):
             try:
                 self.abort_lost(incoming.key, answer.get("UploadId"))
-            except UploadError as error:
+            except (UploadError, BucketMissing) as error:
+                self.metrics.undo_failures.inc()
                 logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
+                abort = partial(self.abort_lost, incoming.key, answer.get("UploadId"))
+                self.undoing.later(abort, logs.bound_id(), incoming.key)
         return str(told(answer, "UploadId"))
 
     def upload_part(
@@ -358,12 +363,13 @@ class Store:
             client.close()
 
     def close(self) -> None:
-        """Close the connections to S3."""
+        """Close the connections to S3, when what is still to be undone there was tried once more."""
+        self.undoing.close()
         for client in {self._client, self._downloads, self._signer, self._probe}:
             client.close()
 
 
-def read_body(body: StreamingBody) -> Iterator[bytes]:
+def read_body(body: StreamingBody) -> Generator[bytes]:
     """An object's bytes in chunks; closes the answer at its end, or where the reader stops."""
     try:
         yield from body.iter_chunks(READ_BYTES)
@@ -371,7 +377,7 @@ def read_body(body: StreamingBody) -> Iterator[bytes]:
         body.close()
 
 
-def send_body(body: StreamingBody) -> Iterator[bytes]:
+def send_body(body: StreamingBody) -> Generator[bytes]:
     """The same for a client, whose answer has begun: where S3 breaks off, the connection to the client breaks too.
 
     It has what came of the object, and sees that this is not all. A server takes the error for a client that has left.

@@ -4,22 +4,29 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from handoff import logs
 from handoff.errors import BucketMissing, UploadError
-from handoff.undoing import FIRST_PAUSE, LONGEST_PAUSE, MOST, until
+from handoff.undoing import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, LONGEST_PAUSE, MOST, until
 
 logger = logging.getLogger(__name__)
 
+#: How often to look whether the last try is over, in seconds.
+_LOOK_EVERY = 0.02
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Left:
     """An upload that is still to be undone, and when it is given up, by the monotonic clock."""
 
     undo: Callable[[], object]
     request_id: str
+    key: str
     until: float
 
 
@@ -28,16 +35,52 @@ class Undoing:
 
     def __init__(self) -> None:
         self._left: deque[Left] = deque(maxlen=MOST)
+        self._tried: set[Left] = set()
         self._lock = threading.Lock()
         self._runs = False
 
-    def later(self, undo: Callable[[], object], request_id: str) -> None:
-        """Undo this upload as soon as S3 lets us; `undo` may have done a part of it already."""
+    def later(self, undo: Callable[[], object], request_id: str, key: str) -> None:
+        """Undo the upload of this object as soon as S3 lets us; `undo` may have done a part of it already."""
         with self._lock:
-            self._left.append(Left(undo, request_id, until(time.monotonic())))
+            self._left.append(Left(undo, request_id, key, until(time.monotonic())))
             if not self._runs:
                 self._runs = True
                 threading.Thread(target=self._run, name="undoing", daemon=True).start()
+
+    def after(self, call: Future[Any], undo: Callable[[], object], request_id: str, key: str) -> None:
+        """Undo the upload of this object, perhaps once more, when a call for it has ended that nobody waits for."""
+        left = Left(undo, request_id, key, until(time.monotonic()))
+        with self._lock:
+            self._tried.add(left)
+
+        def undo_it(_call: Future[Any]) -> None:
+            with self._trying(left):
+                self.later(undo, request_id, key)
+
+        call.add_done_callback(undo_it)
+
+    def close(self) -> None:
+        """Try all that is left once more, within bounds: the process ends. What stays in S3 is told by its key."""
+        end = time.monotonic() + LAST_TRY_SECONDS
+        for _ in range(LAST_TRY_AT_ONCE if self._has_more() else 0):
+            threading.Thread(target=self._try_last, args=(end,), name="undoing-last", daemon=True).start()
+        while self._has_more() and time.monotonic() < end:
+            time.sleep(_LOOK_EVERY)
+        with self._lock:
+            for left in (*self._tried, *self._left):
+                give_up(left, "the process ends")
+
+    def _try_last(self, end: float) -> None:
+        while self._has_more() and time.monotonic() < end:
+            left = self._take()
+            if left is None:  # but a call is still to end
+                time.sleep(_LOOK_EVERY)
+                continue
+            with logs.bound(left.request_id), self._trying(left):
+                try:
+                    left.undo()
+                except (UploadError, BucketMissing) as error:
+                    give_up(left, error.__cause__)
 
     def _run(self) -> None:
         pause = FIRST_PAUSE
@@ -56,17 +99,42 @@ class Undoing:
     def _try_all(self) -> bool:
         """Undo one after the other, up to the first that fails; whether any was."""
         undone = False
-        while self._left:
-            left = self._left.popleft()
-            with logs.bound(left.request_id):
+        while left := self._take():
+            with logs.bound(left.request_id), self._trying(left):
                 try:
                     left.undo()
                 except (UploadError, BucketMissing) as error:
                     if time.monotonic() < left.until:
                         self._left.append(left)
                     else:
-                        logger.error("an upload is given up, and stays in S3: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback
+                        give_up(left, error.__cause__)
                     return undone
                 undone = True
                 logger.info("an upload is undone, S3 is back")
         return undone
+
+    def _take(self) -> Left | None:
+        with self._lock:
+            if not self._left:
+                return None
+            left = self._left.popleft()
+            self._tried.add(left)
+            return left
+
+    @contextmanager
+    def _trying(self, left: Left) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tried.discard(left)
+
+    def _has_more(self) -> bool:
+        with self._lock:
+            return bool(self._left or self._tried)
+
+
+def give_up(left: Left, reason: object) -> None:
+    """Say what is left for whoever looks after the bucket."""
+    with logs.bound(left.request_id):
+        logger.error("the upload of '%s' is given up, and may stay in S3: %s", left.key, reason)

@@ -5,8 +5,10 @@ are put at once, and when anything fails, whatever was begun is undone.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from functools import partial
 from io import SEEK_END
 from traceback import clear_frames
 from types import TracebackType
@@ -14,20 +16,19 @@ from typing import IO, TYPE_CHECKING, Self
 
 from flask_app.hooks import Hook
 from flask_app.store import Store
+from flask_app.threads import THREADS, Calls
 from handoff import logs
 from handoff.digest import Digest
-from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, UploadError
+from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, StoreUnavailable, UploadError
 from handoff.parts import Part, cut, read_chunks
 from handoff.receipt import Incoming, Stored, Way
+from handoff.undoing import UNDO_SECONDS
 from handoff.verify import check_etag, check_size
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
 logger = logging.getLogger(__name__)
-
-#: How much longer than UPLOAD_DRAIN_SECONDS gunicorn waits for what is undone then.
-UNDO_SECONDS = 15.0
 
 
 class _BrokenOff(BaseException):
@@ -41,7 +42,7 @@ class Batch:
         batch.upload(incoming, file)
         stored = batch.complete()
 
-    While parts are sent, `go_on` is called again and again, and stops the upload by raising.
+    While S3 is waited for, and parts are sent, `go_on` is called again and again, and stops the upload by raising.
     """
 
     def __init__(self, store: Store, way: Way, hook: Hook, go_on: Callable[[], None]) -> None:
@@ -57,8 +58,7 @@ class Batch:
 
     def __exit__(self, _type: object, _error: object, traceback: TracebackType | None) -> None:
         if not self._complete:
-            for upload in self._uploads:
-                undo(upload, self._store, self._way.request_id)
+            self._undo()
         # The frames that failed hold the bytes they had, and are themselves held by the error, by way of cycles that
         # the garbage collector may find only after many such uploads.
         clear_frames(traceback)
@@ -98,7 +98,7 @@ class Batch:
             DigestMismatch: its bytes are not the promised ones.
             StoreRejected, StoreUnavailable: what S3 said.
         """
-        upload = MultipartUpload(self._store, incoming, self._go_on, self._way.request_id)
+        upload = MultipartUpload(self._store, incoming, self._go_on)
         parts = cut(upload.watch(chunks), self._store.settings.part_sizes)
         first = next(parts)
         if first.last:
@@ -112,7 +112,7 @@ class Batch:
             upload.send(all_parts, self._hook)
 
     def _put(self, incoming: Incoming, body: IO[bytes], digest: Digest, crc32: int) -> None:
-        upload = SinglePut(self._store, incoming, digest)
+        upload = SinglePut(self._store, incoming, digest, self._go_on)
         self._uploads.append(upload)
         upload.send(body, crc32, self._hook)
 
@@ -123,8 +123,8 @@ class Batch:
             StoreRejected: what S3 has is not what it was sent.
         """
         stored = [upload.complete() for upload in self._uploads]
-        for one in stored:
-            self._confirm(one)
+        for upload, one in zip(self._uploads, stored, strict=True):
+            upload.calls.make(partial(self._confirm, one))
         self._complete = True
         return stored
 
@@ -136,13 +136,38 @@ class Batch:
         check_size(stored.size, size)
         check_etag(stored.etag, etag.strip('"'), stored.parts)
 
+    def _undo(self) -> None:
+        """Undo all in a bounded time, and have the rest undone later."""
+        left = deque(self._uploads)
+        _, running = wait([THREADS.submit(partial(self._undo_all, left))], UNDO_SECONDS)
+        if running:
+            logger.error("an upload could not be undone in time")
+        for upload in tuple(left):
+            self._store.metrics.undo_failures.inc()
+            self._store.undoing.later(upload.undo, self._way.request_id, upload.key)
+
+    def _undo_all(self, left: "deque[SinglePut | MultipartUpload]") -> None:
+        """Undo one after the other: those that fail stay, and all that come after S3 did not answer for one."""
+        for _ in range(len(left)):
+            try:
+                left[0].undo()
+            except (UploadError, BucketMissing) as error:
+                logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+                if isinstance(error, StoreUnavailable):
+                    return
+                left.rotate(-1)
+            else:
+                left.popleft()
+
 
 class SinglePut:
     """A file of at most one part, whose digest is known before it is sent."""
 
-    def __init__(self, store: Store, incoming: Incoming, digest: Digest) -> None:
+    def __init__(self, store: Store, incoming: Incoming, digest: Digest, go_on: Callable[[], None]) -> None:
         self._store = store
         self._incoming = incoming
+        self.key = incoming.key
+        self.calls = Calls(store.undoing, self.undo, self.key, go_on)
         self._digest = digest
         self._etag = ""
         self._begun = False
@@ -151,7 +176,7 @@ class SinglePut:
         """Put the file."""
         self._digest.check(self._incoming.promised)
         self._begun = True
-        self._etag = self._store.put(self._incoming, body, crc32, hook)
+        self._etag = self.calls.make(partial(self._store.put, self._incoming, body, crc32, hook))
 
     def complete(self) -> Stored:
         """Nothing is left to do: a put is visible at once."""
@@ -164,13 +189,14 @@ class SinglePut:
 
 
 class MultipartUpload:
-    """A larger file: its parts are sent by a few threads of its own while the next ones are read."""
+    """A larger file: its parts are sent by a few threads while the next ones are read."""
 
-    def __init__(self, store: Store, incoming: Incoming, go_on: Callable[[], None], request_id: str) -> None:
+    def __init__(self, store: Store, incoming: Incoming, go_on: Callable[[], None]) -> None:
         self._store = store
         self._incoming = incoming
+        self.key = incoming.key
         self._go_on = go_on
-        self._request_id = request_id
+        self.calls = Calls(store.undoing, self.undo, self.key, go_on)
         self._digest = Digest()
         self._upload_id: str | None = None
         self._sending: set[Future[CompletedPartTypeDef]] = set()
@@ -190,26 +216,27 @@ class MultipartUpload:
     def send(self, parts: Iterator[Part], hook: Hook) -> None:
         """Begin the upload and send every part, while at most one more is read from `parts`."""
         self._begun = True
-        self._upload_id = self._store.create_multipart(self._incoming, hook)
-        self._send_parts(parts, self._upload_id)
+        upload_id = self.calls.make(partial(self._begin, hook))
+        self._send_parts(parts, upload_id)
         self._digest.check(self._incoming.promised)
 
+    def _begin(self, hook: Hook) -> str:
+        self._upload_id = self._store.create_multipart(self._incoming, hook)
+        return self._upload_id
+
     def _send_parts(self, parts: Iterator[Part], upload_id: str) -> None:
-        in_flight = self._store.settings.parts_in_flight
-        name = f"parts-{self._incoming.key}"
-        with ThreadPoolExecutor(in_flight, name, initializer=logs.bind, initargs=(self._request_id,)) as pool:
-            try:
-                for part in parts:
-                    crc32 = self._digest.update(part.chunks)
-                    if len(self._sending) == in_flight:
-                        self._take_sent()
-                    self._sending.add(pool.submit(self._send_part, upload_id, part, crc32))
-                while self._sending:
+        try:
+            for part in parts:
+                crc32 = self._digest.update(part.chunks)
+                if len(self._sending) == self._store.settings.parts_in_flight:
                     self._take_sent()
-            except BaseException:
-                self._broken_off = True
-                pool.shutdown(cancel_futures=True)
-                raise
+                self._sending.add(THREADS.submit(partial(self._send_part, upload_id, part, crc32)))
+            while self._sending:
+                self._take_sent()
+        except BaseException:
+            self._broken_off = True
+            self.calls.end(self._sending)
+            raise
 
     def _send_part(self, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
         try:
@@ -226,7 +253,7 @@ class MultipartUpload:
             raise _BrokenOff
 
     def _take_sent(self) -> None:
-        done, self._sending = wait(self._sending, return_when=FIRST_COMPLETED)
+        done, self._sending = self.calls.first_of(self._sending)
         try:
             self._parts.extend(future.result() for future in done)
         except _BrokenOff:
@@ -238,7 +265,8 @@ class MultipartUpload:
         assert self._upload_id is not None
         self._completing = True
         parts = sorted(self._parts, key=lambda part: part["PartNumber"])
-        completed = self._store.complete_multipart(self._incoming.key, self._upload_id, parts)
+        complete = partial(self._store.complete_multipart, self._incoming.key, self._upload_id, parts)
+        completed = self.calls.make(complete)
         completed.check(parts)
         return Stored(self._incoming, self._digest.size, self._digest.sha256, completed.etag, len(parts))
 
@@ -269,13 +297,3 @@ def chain(first: list[Part], rest: Iterator[Part]) -> Iterator[Part]:
     while first:
         yield first.pop(0)
     yield from rest
-
-
-def undo(upload: SinglePut | MultipartUpload, store: Store, request_id: str) -> None:
-    """Undo one upload, or have it undone later; a store that is away cannot keep the others from being undone."""
-    try:
-        upload.undo()
-    except (UploadError, BucketMissing) as error:
-        store.metrics.undo_failures.inc()
-        logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(upload.undo, request_id)

@@ -182,7 +182,7 @@ def get_object(key: str) -> Response:
         response.headers.update(answer[1])
         return response
     info, body = store().get(key, asked.byte_range(info))
-    return Response(send_body(body), info.status, info.headers())
+    return Response(shutdown().download(send_body(body), request.hang_up), info.status, info.headers())
 
 
 @routes.delete("/objects/<path:key>")

@@ -5,7 +5,8 @@ waits up to 2 s there for the client to close its side: a client that takes its 
 accepted. The rest of a body that nobody read is read by the thread that answered. And a process that was told to end
 stops accepting, but goes on listening until its last upload is over: a probe then gets no answer and no refusal. A
 request's head holds a thread until it ends, which may take for ever. And a process that has no file descriptor left to
-accept a connection by ends at once, with all uploads that it has under way.
+accept a connection by ends at once, with all uploads that it has under way. And a client that does not read its answer
+holds a thread for ever.
 """
 
 import errno
@@ -13,8 +14,10 @@ import logging
 import os
 import selectors
 import socket
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
@@ -30,6 +33,12 @@ from gunicorn.workers.gthread import ThreadWorker
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS, close_after_answer
 from handoff import logs
 from handoff.head import MAX_BYTES, Head
+from handoff.stalling import TCP_INFO_BYTES, Sent, Stalls
+
+if sys.platform == "linux":
+    from socket import TCP_INFO
+else:  # nobody else tells how much was taken
+    TCP_INFO = None
 
 #: How long a request's head may take to arrive, in seconds, however it moves. hypercorn gives it 5.
 HEAD_SECONDS = 10.0
@@ -52,6 +61,8 @@ logger = logging.getLogger(__name__)
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     """gthread that gives a connection a thread when a request's head is there, and to `Lingering` when it is answered.
 
+    What takes too long is ended: a request's head, and an answer of which the client takes nothing more.
+
     But for `handle` and `handle_request`, all runs in the process's main thread.
     """
 
@@ -61,6 +72,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().__init__(*args, **kwargs)
         self._began: dict[Any, float] = {}  # the connections whose heads nobody waits for but the poller, oldest first
         self._until: dict[Any, float] = {}  # those whose heads are read by threads
+        self._answering: set[Any] = set()  # those whose requests are being answered
         self._enqueued = 0
         self._paused_until = self._tell_from = 0.0
 
@@ -68,9 +80,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until told to end."""
         self._lingering = Lingering(self.worker_connections // 2)
+        self._stalls = Stalls[Any](self.wsgi.extensions["handoff"].settings.idle_timeout)
         for listener in self.sockets:
             wait_for_first_byte(listener)
         super().run()
+        self.wsgi.extensions["handoff"].close()
         self._lingering.finish()
 
     @override
@@ -162,9 +176,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """Have the app answer, as the head has come; it may say that the connection is closed then."""
         self._until.pop(conn, None)
         token = close_after_answer.set(req.force_close)
+        self._answering.add(conn)
         try:
             return super().handle_request(req, conn)
         finally:
+            self._answering.discard(conn)
             close_after_answer.reset(token)
 
     @override
@@ -178,10 +194,16 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._stop_waiting(conn)
             self.nr_conns -= 1
             conn.close()
-        for conn, until in tuple(self._until.items()):
-            if now > until:
-                with suppress(OSError):
-                    Socket.shutdown(conn.sock, SHUT_RDWR)  # who reads from it finds its end
+        late = [conn for conn, until in tuple(self._until.items()) if now > until]
+        for conn in (*late, *self._stalls.look(self._sent(), now)):
+            with suppress(OSError):
+                Socket.shutdown(conn.sock, SHUT_RDWR)  # who reads from it, or writes to it, finds its end
+
+    def _sent(self) -> Iterator[tuple[Any, Sent]]:
+        for conn in tuple(self._answering):
+            with suppress(OSError):  # it is none of TCP's, or closed
+                if TCP_INFO is not None:
+                    yield conn, Sent.from_tcp_info(conn.sock.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_BYTES))
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, override
 
-from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars, merge_contextvars
+from structlog.contextvars import (
+    bind_contextvars,
+    bound_contextvars,
+    clear_contextvars,
+    get_contextvars,
+    merge_contextvars,
+)
 from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
 from structlog.processors import JSONRenderer, TimeStamper, format_exc_info
 from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
@@ -90,6 +96,11 @@ def unbind() -> None:
 def bound(request_id: str) -> AbstractContextManager[None]:
     """The same for a block, in a thread that was begun for the request, and so knows nothing of it."""
     return bound_contextvars(request_id=request_id)
+
+
+def bound_id() -> str:
+    """The id that stands on the lines of this thread or task; empty if there is none."""
+    return str(get_contextvars().get("request_id", ""))
 
 
 def formatter(style: str, secrets: list[str]) -> logging.Formatter:

@@ -1,4 +1,15 @@
-"""How long, and how often, what could not be undone in S3 at once is tried again: in both apps alike."""
+"""How long undoing may take, and how often what could not be undone at once is tried again: in both apps alike."""
+
+#: How long undoing one form may keep its client waiting, in seconds, whatever S3 does.
+UNDO_SECONDS = 9.0
+#: At the process's end, in seconds: how long clients have to read what they are told of that, and how long what waits
+#: for S3 to be back is then tried once more, so many at a time.
+ANSWER_SECONDS = 1.0
+LAST_TRY_SECONDS = 4.0
+LAST_TRY_AT_ONCE = 8
+#: So long a process takes at most, in seconds, to end after UPLOAD_DRAIN_SECONDS: all of these, and one more because
+#: gunicorn looks once a second whether it is time.
+END_SECONDS = UNDO_SECONDS + ANSWER_SECONDS + LAST_TRY_SECONDS + 1.0
 
 #: Between two tries, in seconds: at first, and at most; it doubles while nothing comes of it.
 FIRST_PAUSE = 1.0

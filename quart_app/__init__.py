@@ -1,5 +1,6 @@
 """The async shell: Quart, aioboto3, tasks; runs under hypercorn."""
 
+import asyncio
 import os
 
 import click
@@ -10,6 +11,7 @@ from handoff.errors import SettingsError
 from handoff.explain import explain_closed_files
 from handoff.settings import Settings
 from quart_app.admission import Admission, Reading
+from quart_app.connections import Connections
 from quart_app.request import Connection, Handshake, Request
 from quart_app.shutdown import Shutdown
 from quart_app.store import Store
@@ -36,7 +38,9 @@ def create_app(settings: Settings | None = None) -> Quart:
     app.config.update(BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
     store = Store(settings or _settings())
     app.extensions["handoff"] = store
-    app.extensions["handoff.shutdown"] = shutdown = Shutdown(store.settings.drain_seconds)
+    app.extensions["handoff.connections"] = connections = Connections(store.settings.idle_timeout)
+    app.extensions["handoff.shutdown"] = shutdown = Shutdown(store.settings.drain_seconds, connections.hang_up)
+    watching: list[asyncio.Task[None]] = []
     if store.settings.explain_closed_files:
         explain_closed_files(app)
     app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
@@ -48,10 +52,12 @@ def create_app(settings: Settings | None = None) -> Quart:
     async def open_store() -> None:
         await store.open()
         shutdown.watch()
+        watching.append(asyncio.create_task(connections.watch(), name="connections"))
 
     @app.after_serving
     async def close_store() -> None:
         shutdown.close()
+        watching.pop().cancel()
         await store.close()
 
     return app

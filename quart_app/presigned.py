@@ -57,7 +57,7 @@ async def begin(store: Store, wanted: Wanted, way: Way, hook: Hook) -> dict[str,
         upload_id = await to_the_end(store.create_multipart(incoming, hook, metadata))
         return await give_parts(store, Upload(key, upload_id, wanted.size, store.settings.part_bytes), after=0)
     except BaseException:
-        await to_the_end(_undo(store, partial(store.abort_lost, key), way.request_id))
+        await to_the_end(_undo(store, partial(store.abort_lost, key), way.request_id, key))
         raise
 
 
@@ -120,7 +120,7 @@ async def _believe(
             return await _believe(store, read, request_id, before=reading)
         if reading != before:
             raise StoreUnavailable("S3 gave two different files for one; complete it again.") from None
-        await to_the_end(_undo(store, partial(_remove, store, reading), request_id))
+        await to_the_end(_undo(store, partial(_remove, store, reading), request_id, reading.key))
         raise
 
 
@@ -141,7 +141,9 @@ async def _assemble(store: Store, upload: Upload, request_id: str) -> None:
         await _join(store, upload, request_id)
     except UploadGone as error:
         if not await _exists(store, upload.key):
-            await _undo(store, partial(store.abort_lost, upload.key), request_id)  # one that was begun by another id
+            await _undo(
+                store, partial(store.abort_lost, upload.key), request_id, upload.key
+            )
             raise ObjectMissing("S3 has no such upload: it was aborted, or completed and deleted.") from error
 
 
@@ -161,7 +163,7 @@ async def _join(store: Store, upload: Upload, request_id: str, before: "list[Par
             return
         if parts != before:
             raise StoreUnavailable("S3 listed the parts in two different ways; complete it again.") from None
-        await _undo(store, partial(store.abort_multipart, upload.key, upload.upload_id), request_id)
+        await _undo(store, partial(store.abort_multipart, upload.key, upload.upload_id), request_id, upload.key)
         raise
 
 
@@ -183,11 +185,11 @@ async def _remove(store: Store, reading: Reading) -> None:
         await store.delete(reading.key)
 
 
-async def _undo(store: Store, undo: Callable[[], Awaitable[object]], request_id: str) -> None:
-    """Undo something, or have it undone later."""
+async def _undo(store: Store, undo: Callable[[], Awaitable[object]], request_id: str, key: str) -> None:
+    """Undo something of this object, or have it undone later."""
     try:
         await undo()
     except (UploadError, BucketMissing) as error:
         store.metrics.undo_failures.inc()
         logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(undo, request_id)
+        store.undoing.later(undo, request_id, key)

@@ -22,6 +22,7 @@ from handoff.errors import FormMalformed, RequestTimedOut
 from handoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
 from handoff.http import REQUEST_ID_HEADER, request_id
 from handoff.settings import Settings
+from quart_app.connections import transport_of
 
 #: A file up to this size stays in memory, a larger one rolls over to disk.
 SPOOL_BYTES = 500_000
@@ -30,6 +31,8 @@ WRITE_BYTES = 512 * 1024
 #: For how long a body that nobody wants is still read after the answer, and for how long if nothing of it arrives.
 DISCARD_SECONDS = 10.0
 DISCARD_IDLE_SECONDS = 2.0
+#: Where in a request's scope its connection is.
+TRANSPORT = "handoff.transport"
 #: How many messages of a body, of 64 KiB each, may wait to be read before the client has to.
 BODY_MESSAGES = 16
 
@@ -164,6 +167,8 @@ class Connection(ASGIHTTPConnection):
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Answer it; an end without an answer, or in the middle of one, is for the server to make."""
         self.app.extensions["handoff.shutdown"].follow(send)
+        cast("dict[str, Any]", self.scope)[TRANSPORT] = transport = transport_of(send)
+        self.app.extensions["handoff.connections"].add(transport)
         # Nobody is there to be answered, or S3 broke off a download, which is in the log.
         with suppress(ClientDisconnectedError, BrokenPipeError):
             await super().__call__(receive, send)
@@ -284,6 +289,12 @@ class Request(quart.Request):
     def chunks(self) -> AsyncGenerator[bytes]:
         """The body's chunks as they arrive, as `read_body` gives them."""
         return read_body(self.body, self._settings.idle_timeout)
+
+    def hang_up(self) -> None:
+        """End the connection, whatever was still to be sent: who sends learns that the client has gone."""
+        transport = cast("Any", self.scope).get(TRANSPORT)
+        if transport is not None:
+            transport.abort()
 
     @property
     def _settings(self) -> Settings:

@@ -1,4 +1,4 @@
-"""The end of the process: running uploads get UPLOAD_DRAIN_SECONDS, and what still runs then is undone.
+"""The end of the process: uploads and downloads get UPLOAD_DRAIN_SECONDS; what still runs then is undone or cut.
 
 Without it hypercorn 0.18 waits for them without end on Python 3.12 and newer, whatever its `graceful_timeout` says (its
 `Server.wait_closed()` waits for every connection), until somebody kills the process with uploads unfinished in S3.
@@ -7,22 +7,29 @@ Without it hypercorn 0.18 waits for them without end on Python 3.12 and newer, w
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
 from handoff.admission import LATE_SECONDS, ending
+from handoff.undoing import ANSWER_SECONDS, UNDO_SECONDS
 
 
 class Shutdown:
-    """What of one process's uploads still runs, and whether it may."""
+    """What of one process's uploads and downloads still runs, and whether it may.
 
-    def __init__(self, drain_seconds: float) -> None:
+    `hang_up` ends all connections that are left when everything is undone, or hypercorn would wait for their clients.
+    """
+
+    def __init__(self, drain_seconds: float, hang_up: Callable[[], None]) -> None:
         self._drain_seconds = drain_seconds
+        self._hang_up = hang_up
         self._running: set[asyncio.Task[Any]] = set()
+        self._downloads: set[Callable[[], None]] = set()
         self._ending_since: float | None = None
-        self._stopped = False
+        self._stopped_at: float | None = None
         self._following: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -37,21 +44,37 @@ class Shutdown:
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
+        token = _current.set(self)
         try:
             self.check()
             yield
         except asyncio.CancelledError:
-            if self._stopped:
+            if self._stopped_at is not None:
                 task.uncancel()  # it was us, and the client is to be told
             self.check()
             raise
         finally:
+            _current.reset(token)
             self._running.discard(task)
+
+    async def download(self, chunks: AsyncGenerator[bytes], hang_up: Callable[[], None]) -> AsyncGenerator[bytes]:
+        """These chunks, on a connection that is ended by `hang_up` when the time is up."""
+        self._downloads.add(hang_up)
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self._downloads.discard(hang_up)
 
     def check(self) -> None:
         """Raise Overloaded if the time is up."""
-        if self._stopped:
+        if self._stopped_at is not None:
             raise ending()
+
+    def stopped_for(self) -> float:
+        """For how many seconds the time is up; below 0 it is not."""
+        return -1.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
 
     def check_ready(self) -> None:
         """Raise Overloaded if the process is to end."""
@@ -105,9 +128,21 @@ class Shutdown:
             self._following.cancel()
 
     def stop(self) -> None:
-        """Stop the uploads that run: each is cancelled where it is, and undoes what it began."""
-        if self._stopped:
+        """Stop the uploads that run: each is cancelled where it is, and undoes what it began. Downloads are cut off."""
+        if self._stopped_at is not None:
             return  # a task that is cancelled once more would not get to its answer
-        self._stopped = True
+        self._stopped_at = time.monotonic()
         for task in self._running:
             task.cancel()
+        for hang_up in tuple(self._downloads):
+            hang_up()
+        asyncio.get_running_loop().call_later(UNDO_SECONDS + ANSWER_SECONDS, self._hang_up)
+
+
+_current: ContextVar[Shutdown | None] = ContextVar("shutdown", default=None)
+
+
+def stopped_for() -> float:
+    """For how many seconds the time of the upload that this task works for is up; below 0 it is not."""
+    shutdown = _current.get()
+    return -1.0 if shutdown is None else shutdown.stopped_for()

@@ -6,10 +6,11 @@ What S3 says no to becomes one of our errors here and nowhere else.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from errno import EPIPE
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import aioboto3
@@ -26,6 +27,7 @@ from botocore.exceptions import (
     UnseekableStreamError,
 )
 
+from handoff import logs
 from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.digest import crc32_header
 from handoff.errors import (
@@ -157,8 +159,11 @@ class Store:
         if answer["ResponseMetadata"].get("RetryAttempts"):
             try:
                 await self.abort_lost(incoming.key, answer.get("UploadId"))
-            except UploadError as error:
+            except (UploadError, BucketMissing) as error:
+                self.metrics.undo_failures.inc()
                 logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
+                abort = partial(self.abort_lost, incoming.key, answer.get("UploadId"))
+                self.undoing.later(abort, logs.bound_id(), incoming.key)
         return str(told(answer, "UploadId"))
 
     async def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
@@ -374,12 +379,12 @@ class Store:
             logger.warning("the bucket could not be looked for yet: %s", error)
 
     async def close(self) -> None:
-        """Close the connections to S3."""
+        """Close the connections to S3, when what is still to be undone there was tried once more."""
         await self.undoing.close()
         await self._exits.aclose()
 
 
-async def read_body(body: StreamingBody) -> AsyncIterator[bytes]:
+async def read_body(body: StreamingBody) -> AsyncGenerator[bytes]:
     """An object's bytes in chunks; closes the answer at its end, or where the reader stops."""
     try:
         async for chunk in body.iter_chunks(READ_BYTES):
@@ -388,7 +393,7 @@ async def read_body(body: StreamingBody) -> AsyncIterator[bytes]:
         body.close()
 
 
-async def send_body(body: StreamingBody) -> AsyncIterator[bytes]:
+async def send_body(body: StreamingBody) -> AsyncGenerator[bytes]:
     """The same for a client, whose answer has begun: where S3 breaks off, the connection to the client breaks too.
 
     It has what came of the object, and sees that this is not all. `Connection` ends with this error, and says no more.

@@ -14,13 +14,16 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeIs
 
+from handoff import logs
 from handoff.digest import Digest
 from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, UploadError
 from handoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from handoff.parts import read_chunks as read_file_chunks
 from handoff.receipt import Incoming, Stored, Way
+from handoff.undoing import UNDO_SECONDS
 from handoff.verify import check_etag, check_size
 from quart_app.hooks import Hook
+from quart_app.shutdown import stopped_for
 from quart_app.store import Store
 
 if TYPE_CHECKING:
@@ -30,8 +33,10 @@ logger = logging.getLogger(__name__)
 
 #: What is digested on the event loop: in a tenth of a millisecond, and a thread would take longer to be asked.
 INLINE_BYTES = 64 * 1024
-#: How long undoing may take, in seconds, whatever S3 does.
-UNDO_SECONDS = 15.0
+
+
+#: How often one who waits for a call after he was cancelled looks whether the process is to end, in seconds.
+LOOK_EVERY = 0.2
 
 
 class AsyncReader(Protocol):
@@ -156,6 +161,7 @@ class SinglePut:
     def __init__(self, store: Store, incoming: Incoming, digest: Digest) -> None:
         self._store = store
         self._incoming = incoming
+        self.key = incoming.key
         self._digest = digest
         self._etag = ""
         self._begun = False
@@ -165,7 +171,7 @@ class SinglePut:
         self._digest.check(self._incoming.promised)
         self._begun = True
         # A put that is cut off may be stored all the same, and after it was undone at that: so it is never cut off.
-        self._etag = await to_the_end(self._store.put(self._incoming, file, crc32, hook))
+        self._etag = await to_the_end(self._store.put(self._incoming, file, crc32, hook), self._leave)
 
     async def complete(self) -> Stored:
         """Nothing is left to do: a put is visible at once."""
@@ -176,6 +182,9 @@ class SinglePut:
         if self._begun:
             await self._store.delete(self._incoming.key)
 
+    def _leave(self, call: asyncio.Task[Any]) -> None:
+        self._store.undoing.after(call, self.undo, logs.bound_id(), self.key)
+
 
 class MultipartUpload:
     """A larger file: its parts are sent by a few tasks while the next ones are read."""
@@ -183,6 +192,7 @@ class MultipartUpload:
     def __init__(self, store: Store, incoming: Incoming) -> None:
         self._store = store
         self._incoming = incoming
+        self.key = incoming.key
         self._digest = Digest()
         self._digesting = asyncio.Lock()
         self._upload_id: str | None = None
@@ -193,7 +203,7 @@ class MultipartUpload:
     async def send(self, parts: AsyncIterator[Part], hook: Hook) -> None:
         """Begin the upload and send every part, while at most one more is read from `parts`."""
         self._begun = True
-        upload_id = await to_the_end(self._begin(hook))
+        upload_id = await to_the_end(self._begin(hook), self._leave)
         await self._send_parts(parts, upload_id)
         self._digest.check(self._incoming.promised)
 
@@ -228,7 +238,8 @@ class MultipartUpload:
         assert self._upload_id is not None
         self._completing = True
         parts = sorted(self._parts, key=lambda part: part["PartNumber"])
-        completed = await to_the_end(self._store.complete_multipart(self._incoming.key, self._upload_id, parts))
+        complete = self._store.complete_multipart(self._incoming.key, self._upload_id, parts)
+        completed = await to_the_end(complete, self._leave)
         completed.check(parts)
         return Stored(self._incoming, self._digest.size, self._digest.sha256, completed.etag, len(parts))
 
@@ -252,6 +263,9 @@ class MultipartUpload:
         known = self._upload_id is not None and await self._store.abort_multipart(key, self._upload_id)
         if self._begun and not known and not self._completing:
             await self._store.abort_lost(key)  # its id was not answered, or another than it has
+
+    def _leave(self, call: asyncio.Task[Any]) -> None:
+        self._store.undoing.after(call, self.undo, logs.bound_id(), self.key)
 
 
 def is_file(body: IO[bytes] | AsyncReader) -> TypeIs[IO[bytes]]:
@@ -289,25 +303,33 @@ async def undo(upload: SinglePut | MultipartUpload, store: Store, request_id: st
     except (UploadError, BucketMissing) as error:
         store.metrics.undo_failures.inc()
         logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(upload.undo, request_id)
+        store.undoing.later(upload.undo, request_id, upload.key)
     except asyncio.CancelledError:
-        store.undoing.later(upload.undo, request_id)
+        store.undoing.later(upload.undo, request_id, upload.key)
         raise
 
 
-async def to_the_end[T](work: Coroutine[Any, Any, T]) -> T:
+async def to_the_end[T](work: Coroutine[Any, Any, T], leave: Callable[[asyncio.Task[Any]], None] | None = None) -> T:
     """Run `work` to its end even if this task is cancelled meanwhile; the cancellation is raised after it.
 
     What S3 began while we looked away could not be undone. `work` must be bounded in time, as S3 calls are. A task may
-    be cancelled twice: when its client goes, and when the process ends.
+    be cancelled twice: when its client goes, and when the process ends. Then it is not waited for: `leave` is told of
+    it, to undo what it does when it ends; without, it gets the time that undoing has.
     """
     task = asyncio.create_task(work)
+    task.add_done_callback(_see)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        while not task.done():
+        while not task.done() and stopped_for() <= (0 if leave else UNDO_SECONDS):
             with suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # it is the cancellation that counts now
+                await asyncio.wait([task], timeout=LOOK_EVERY)
+        if leave is not None and not task.done():
+            leave(task)
         raise
+
+
+def _see(task: asyncio.Task[Any]) -> None:
+    """Its error is raised to whoever waits for it, and is no news to asyncio if nobody does."""
+    if not task.cancelled():
+        task.exception()

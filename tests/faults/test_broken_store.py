@@ -141,6 +141,29 @@ def test_what_cannot_be_undone_at_once_is_undone_later(app: Api, bucket: Bucket,
     bucket.check_and_empty(set())
 
 
+@pytest.mark.parametrize("fault", [Answer(503, "SlowDown"), Answer(404, "NoSuchBucket")], ids=["busy", "no bucket"])
+def test_an_upload_that_was_begun_twice_and_not_found_is_aborted_later(
+    app: Api, bucket: Bucket, proxy: Proxy, fault: Fault
+) -> None:
+    """The file is stored all the same; what the first try began is counted, and aborted when S3 lists it."""
+    before = undo_failures(app)
+    proxy.on("create_multipart_upload", LostAnswer())
+    proxy.on("list_multipart_uploads", fault, every=True)
+    data = os.urandom(SIZE)
+    (receipt,) = app.upload(form(part("file", data, "name")), "/uploads/stream").json()["receipts"]
+    assert len(bucket.unfinished()) == 1
+    assert undo_failures(app) == before + 1
+    proxy.clear()
+    bucket.check_receipt(receipt, data)
+    bucket.check_and_empty({receipt["key"]})
+
+
+def undo_failures(app: Api) -> float:
+    """How many files could not be undone at once, as /metrics tells."""
+    text = app.send("GET", "/metrics").text
+    return float(next(line for line in text.splitlines() if line.startswith("handoff_undo_failures_total")).split()[1])
+
+
 def test_a_completion_that_was_done_is_no_error(app: Api, bucket: Bucket, proxy: Proxy) -> None:
     """A store that knows a completed upload no more, when it is asked again after its answer was lost, has the file."""
     proxy.on("complete_multipart_upload", LostAnswer())

@@ -1,4 +1,7 @@
-"""Clients that read a large object slowly, or not to its end: little of it is in memory, and S3 is let go of."""
+"""Clients that read a large object slowly, or not to its end: little of it is in memory, and S3 is let go of.
+
+The apps are ended in the last test.
+"""
 
 import hashlib
 import os
@@ -6,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,6 +28,10 @@ LEFT_SIZE = 24 * MIB
 FIRST_BYTES = 64 * 1024
 #: How long a client pauses, in seconds: long enough to get all of the object from the store.
 PAUSE_SECONDS = 1.5
+#: For how long a client may take nothing, in seconds.
+IDLE_SECONDS = 3.0
+#: How long downloads get when the process is to end, in seconds.
+DRAIN_SECONDS = 1.0
 #: By how much a download may make a process grow: a few chunks, and what the allocator keeps of them.
 ALLOWED = 4 * MIB
 
@@ -33,7 +40,9 @@ ALLOWED = 4 * MIB
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
     """The store and both apps, with the default time for moto to copy a large object before it answers."""
     log = tmp_path_factory.mktemp("downloads") / "servers.log"
-    with stack.running({"UPLOAD_S3": "moto", "UPLOAD_BUCKET": "faults"}, log_path=log) as started:
+    environ = {"UPLOAD_S3": "moto", "UPLOAD_BUCKET": "faults"}
+    environ |= {"UPLOAD_IDLE_TIMEOUT": str(IDLE_SECONDS), "UPLOAD_DRAIN_SECONDS": str(DRAIN_SECONDS)}
+    with stack.running(environ, log_path=log) as started:
         yield started
 
 
@@ -150,3 +159,47 @@ def test_a_slow_client_costs_no_memory(running: stack.Stack) -> None:
     assert digests == [sha256] * len(FRAMEWORKS)
     grown = {name: app.peak() - idle[name] for name, app in apps.items()}
     assert {name: size for name, size in grown.items() if size > ALLOWED} == {}
+
+
+def end_of(connection: socket.socket, bytes_at_once: int = 0) -> float:
+    """When the app ends a download, in seconds from now; every half second the client reads so much of it."""
+    began = time.monotonic()
+    with suppress(ConnectionError):
+        while time.monotonic() - began < 10 * IDLE_SECONDS:
+            time.sleep(0.5)
+            if bytes_at_once and not connection.recv(bytes_at_once):
+                break
+            connection.sendall(b"\r\n")  # what comes after a request is not read, but a reset shows
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_client_that_stops_reading_is_cut_off(running: stack.Stack, left: str, framework: str) -> None:
+    """When it has taken nothing for UPLOAD_IDLE_TIMEOUT its connection ends, and the one to the store with it."""
+    wait_for_connections(running, framework, 0)
+    with closing(ask(running, framework, left)) as connection:
+        wait_for_connections(running, framework, 1)
+        assert IDLE_SECONDS - 1 < end_of(connection) < IDLE_SECONDS + 4
+        wait_for_connections(running, framework, 0)
+
+
+def test_sigterm_ends_downloads(running: stack.Stack, left: str) -> None:
+    """A client that takes its time is cut off only when the process is to end, and so is one that takes nothing then.
+
+    Both apps end by themselves, in the time that running downloads get.
+    """
+    with ExitStack() as exits, ThreadPoolExecutor(2 * len(FRAMEWORKS)) as pool:
+        begun = {name: exits.enter_context(closing(ask(running, name, left))) for name in FRAMEWORKS}
+        moving = [pool.submit(end_of, connection, FIRST_BYTES) for connection in begun.values()]
+        time.sleep(2 * IDLE_SECONDS)
+        assert not any(end.done() for end in moving)
+        for name in FRAMEWORKS:
+            exits.enter_context(closing(ask(running, name, left)))
+        time.sleep(0.5)
+        for name in FRAMEWORKS:
+            running.apps[name].terminate()
+        began = time.monotonic()
+        for name in FRAMEWORKS:
+            running.apps[name].wait()
+        assert time.monotonic() - began < DRAIN_SECONDS + 5
+    assert [running.apps[name].returncode for name in FRAMEWORKS] == [0, 0]

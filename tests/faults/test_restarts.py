@@ -18,6 +18,8 @@ from contract.api import TLS, form, part
 from contract.bucket import Bucket
 from faults.load import Connection, Load, Outcome, answer_of, begin
 from faults.processes import family
+from faults.proxy import Proxy
+from faults.script import Answer, LostAnswer, Reset, When
 
 from demo import stack, stores
 from demo.processes import ROOT, Server, StartError, ending, listen, python
@@ -207,6 +209,33 @@ def test_restarts_lose_nothing(
 
     with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
         list(pool.map(run, FRAMEWORKS))
+
+
+def test_restarts_with_a_broken_store_leave_nothing(environ: dict[str, str], bucket: Bucket, tmp_path: Path) -> None:
+    """Where answers of S3 are lost and undoing fails now and then, SIGTERM leaves no more than what the 201s name."""
+    with Proxy(environ["UPLOAD_S3_ENDPOINT_URL"]) as proxy:
+        broken = environ | {"UPLOAD_S3_ENDPOINT_URL": proxy.url, "UPLOAD_S3_ATTEMPTS": "2"}
+        for nth in range(1, 2000):
+            if nth % 8 < 4:  # so many in a row that some are all there is of an upload's tries
+                proxy.on("put_object", LostAnswer(), nth=nth)
+            if nth % 3 == 1:
+                proxy.on("complete_multipart_upload", Answer(500, "InternalError", When.DONE), nth=nth)
+                proxy.on("create_multipart_upload", LostAnswer(), nth=nth)
+                proxy.on("delete_object", Reset(), nth=nth)
+                proxy.on("abort_multipart_upload", Reset(), nth=nth)
+
+        def run(name: str) -> None:
+            with started(name, broken, tmp_path / f"{name}.log") as app:
+                load = Load(app.url, FILES, PATHS)
+                assert restart(app, load, bucket, 1) == set()
+                assert {outcome.status for outcome in load.outcomes} <= {201, 503, None}
+                assert load.with_status(201)
+                check(bucket, app, load.outcomes, set())
+
+        with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
+            list(pool.map(run, FRAMEWORKS))
+    assert [call for call in proxy.calls if call.operation == "delete_object" and call.fault]
+    assert bucket.unfinished() == []
 
 
 #: How each server is told to replace its process after so many requests.

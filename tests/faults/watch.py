@@ -15,8 +15,8 @@ from typing import Any
 from faults.processes import family
 
 ANSWER_SECONDS = 20.0
-#: Threads of the pools that gunicorn and asyncio keep: as many as were once needed at the same time.
-_POOLED = re.compile(r"ThreadPoolExecutor-\d+_\d+|asyncio_\d+")
+#: Threads of the pools that gunicorn, asyncio and Flask's app keep: as many as were once needed at the same time.
+_POOLED = re.compile(r"ThreadPoolExecutor-\d+_\d+|asyncio_\d+|s3-call")
 
 
 def watched(folder: Path) -> dict[str, str]:

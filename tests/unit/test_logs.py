@@ -70,8 +70,9 @@ def test_a_line_for_the_eye_looks_like_the_servers() -> None:
 def test_a_line_has_its_requests_id() -> None:
     """What is bound is on each line until another is, or none; a block's is there in the block only."""
     assert "request_id" not in parsed("…")
+    assert logs.bound_id() == ""
     logs.bind("one")
-    assert parsed("…")["request_id"] == "one"
+    assert parsed("…")["request_id"] == logs.bound_id() == "one"
     assert "[INFO] request one: …" in written("console", "…")
     with logs.bound("two"):
         assert parsed("…")["request_id"] == "two"

@@ -1,9 +1,12 @@
 """Work that may not be cut off, in Quart: it ends, whatever happens to the task that waits for it."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from handoff.errors import Overloaded
+from quart_app.shutdown import Shutdown
 from quart_app.uploads import to_the_end
 
 
@@ -54,3 +57,43 @@ async def test_an_answer_and_an_error_are_passed_on() -> None:
     assert await to_the_end(answer()) == 1
     with pytest.raises(ValueError):  # noqa: PT011 - it has no text
         await to_the_end(fail())
+
+
+async def test_work_is_left_when_the_process_is_to_end() -> None:
+    """At once, if somebody is told of it, who undoes what it does; a task that was cancelled before waits no longer."""
+    shutdown, may_end, left = Shutdown(0, lambda: None), asyncio.Event(), list[asyncio.Task[Any]]()
+
+    async def upload() -> None:
+        async with shutdown.upload():
+            await to_the_end(may_end.wait(), left.append)
+
+    waiting, gone = asyncio.create_task(upload()), asyncio.create_task(upload())
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0.01)
+    assert not gone.done()
+    shutdown.stop()
+    _, running = await asyncio.wait([waiting, gone], timeout=5)
+    assert not running
+    assert isinstance(waiting.exception(), Overloaded)
+    assert [call.done() for call in left] == [False, False]
+    may_end.set()
+    assert [await call for call in left] == [True, True]
+
+
+async def test_work_that_nobody_would_undo_has_the_time_of_undoing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the process is to end it is waited for, and not for ever."""
+    monkeypatch.setattr("quart_app.uploads.UNDO_SECONDS", 0.5)
+    shutdown, never = Shutdown(0, lambda: None), asyncio.Event()
+
+    async def upload() -> None:
+        async with shutdown.upload():
+            await to_the_end(never.wait())
+
+    waiting = asyncio.create_task(upload())
+    await asyncio.sleep(0)
+    shutdown.stop()
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    _, running = await asyncio.wait([waiting], timeout=5)
+    assert not running

@@ -1,9 +1,155 @@
-"""For how long what could not be undone is tried again."""
+"""For how long what could not be undone is tried again, and what becomes of it at the end of the process."""
 
-from handoff.undoing import FIRST_PAUSE, GIVE_UP_AFTER, LONGEST_PAUSE, until
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+
+import pytest
+
+import flask_app.undoing
+import quart_app.undoing
+from handoff.errors import StoreUnavailable
+from handoff.undoing import (
+    ANSWER_SECONDS,
+    END_SECONDS,
+    FIRST_PAUSE,
+    GIVE_UP_AFTER,
+    LAST_TRY_AT_ONCE,
+    LAST_TRY_SECONDS,
+    LONGEST_PAUSE,
+    UNDO_SECONDS,
+    until,
+)
 
 
 def test_what_is_to_be_undone_is_given_up_after_an_hour() -> None:
     """It is tried until then, and at least once a minute."""
     assert until(100.0) == 100.0 + GIVE_UP_AFTER
     assert FIRST_PAUSE < LONGEST_PAUSE < 60 < GIVE_UP_AFTER
+
+
+def in_flask(undos: list[Callable[[], None]], seconds: float) -> None:
+    """Have them undone by Flask's `Undoing` at the end of the process, which gives it so many seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flask_app.undoing, "LAST_TRY_SECONDS", seconds)
+        undoing = flask_app.undoing.Undoing()
+        for number, undo in enumerate(undos):
+            undoing.later(undo, f"request-{number}", f"key-{number}")
+        undoing.close()
+
+
+def in_quart(undos: list[Callable[[], None]], seconds: float) -> None:
+    """Likewise by Quart's, where what takes too long is awaited."""
+
+    async def awaited(undo: Callable[[], None]) -> None:
+        if undo is hang:
+            await asyncio.Event().wait()
+        undo()
+
+    async def run() -> None:
+        undoing = quart_app.undoing.Undoing()
+        for number, undo in enumerate(undos):
+            undoing.later(partial(awaited, undo), f"request-{number}", f"key-{number}")
+        await undoing.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quart_app.undoing, "LAST_TRY_SECONDS", seconds)
+        asyncio.run(run())
+
+
+def fail() -> None:
+    """An undo that S3 says no to."""
+    raise StoreUnavailable("S3 did not answer.")
+
+
+def hang() -> None:
+    """An undo that S3 does not answer, for as long as it matters here."""
+    threading.Event().wait(5)
+
+
+def given_up(caplog: pytest.LogCaptureFixture) -> set[str]:
+    """The keys that the log tells as given up."""
+    return {key for record in caplog.records for key in re.findall("'(key-.+)' is given up", record.getMessage())}
+
+
+apps = pytest.mark.parametrize("in_app", [in_flask, in_quart])
+
+
+@apps
+def test_the_end_undoes_what_waits(
+    in_app: Callable[[list[Callable[[], None]], float], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of it, at once, also behind one that fails again: that is told by its key."""
+    undone: list[int] = []
+    before = [partial(undone.append, number) for number in range(10)]
+    in_app([*before, fail, partial(undone.append, 10)], 5)
+    assert sorted(undone) == list(range(11))
+    assert given_up(caplog) == {"key-10"}
+
+
+@apps
+def test_the_end_waits_so_long_and_no_longer(
+    in_app: Callable[[list[Callable[[], None]], float], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What S3 does not answer in the time is told by its key as well, and so is what was never begun for it."""
+    began = time.monotonic()
+    in_app([hang] * (LAST_TRY_AT_ONCE + 1), 0.2)
+    assert time.monotonic() - began < 2
+    assert given_up(caplog) == {f"key-{number}" for number in range(LAST_TRY_AT_ONCE + 1)}
+
+
+@apps
+def test_an_end_with_nothing_to_undo_takes_no_time(
+    in_app: Callable[[list[Callable[[], None]], float], None],
+) -> None:
+    """A process that has undone everything ends at once."""
+    began = time.monotonic()
+    in_app([], 5)
+    assert time.monotonic() - began < 1
+
+
+def test_a_process_ends_in_the_time_that_is_told() -> None:
+    """The parts of its end are no longer than the whole, of which supervisors are told."""
+    assert UNDO_SECONDS + ANSWER_SECONDS + LAST_TRY_SECONDS < END_SECONDS == 15
+
+
+def test_the_end_waits_in_flask_for_calls_that_were_left() -> None:
+    """What such a call has done is undone when it ends, also when nothing else is to be undone."""
+    undoing, call, undone = flask_app.undoing.Undoing(), Future[None](), list[bool]()
+    undoing.after(call, lambda: undone.append(call.done()), "request", "key")
+    threading.Timer(0.2, call.set_result, [None]).start()
+    undoing.close()
+    assert undone == [True]
+
+
+async def test_the_end_waits_in_quart_for_calls_that_were_left() -> None:
+    """Likewise."""
+    undoing, undone = quart_app.undoing.Undoing(), list[bool]()
+    call = asyncio.create_task(asyncio.sleep(0.2))
+
+    async def undo() -> None:
+        undone.append(call.done())
+
+    undoing.after(call, undo, "request", "key")
+    await undoing.close()
+    assert undone == [True]
+
+
+async def test_a_call_that_was_left_and_does_not_end_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the key of its object, in both apps, when the time is over."""
+    for module in (flask_app.undoing, quart_app.undoing):
+        monkeypatch.setattr(module, "LAST_TRY_SECONDS", 0.2)
+    in_flask, in_quart = flask_app.undoing.Undoing(), quart_app.undoing.Undoing()
+    in_flask.after(Future[None](), fail, "request", "key-flask")
+    call = asyncio.create_task(asyncio.Event().wait())
+    in_quart.after(call, partial(asyncio.sleep, 0), "request", "key-quart")
+    await asyncio.to_thread(in_flask.close)
+    await in_quart.close()
+    assert given_up(caplog) == {"key-flask", "key-quart"}
+    call.cancel()

@@ -1,0 +1,62 @@
+"""The connections that requests came on: ended if their client reads no more, and all of them at the process's end.
+
+hypercorn 0.18 has no time limit for a client to read its answer, and at the end waits without one for what it has
+written to be read.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from socket import IPPROTO_TCP
+from typing import Any, cast
+from weakref import WeakSet
+
+from handoff.stalling import TCP_INFO_BYTES, Sent, Stalls
+
+if sys.platform == "linux":
+    from socket import TCP_INFO
+else:  # nobody else tells how much was taken
+    TCP_INFO = None
+
+LOOK_EVERY = 1.0
+
+
+class Connections:
+    """Those of one process that are open, by their transports."""
+
+    def __init__(self, idle_seconds: float) -> None:
+        self._open: WeakSet[asyncio.Transport] = WeakSet()
+        self._stalls = Stalls[asyncio.Transport](idle_seconds)
+
+    def add(self, transport: asyncio.Transport | None) -> None:
+        """Look after this one from now on."""
+        if transport is not None:
+            self._open.add(transport)
+
+    async def watch(self) -> None:
+        """End every connection that stands still for too long."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            for transport in self._stalls.look(self._sent(), time.monotonic()):
+                transport.abort()
+
+    def hang_up(self) -> None:
+        """End them all, whatever was still to be sent: who served one learns that its client has gone."""
+        for transport in tuple(self._open):
+            transport.abort()
+
+    def _sent(self) -> Iterator[tuple[asyncio.Transport, Sent]]:
+        for transport in tuple(self._open):
+            with suppress(OSError):  # it is none of TCP's, or closed
+                if TCP_INFO is not None:
+                    socket = transport.get_extra_info("socket")
+                    yield transport, Sent.from_tcp_info(socket.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_BYTES))
+
+
+def transport_of(send: Any) -> asyncio.Transport | None:
+    """The transport below what hypercorn gave us to answer by; None of another server."""
+    with suppress(AttributeError):
+        return cast("asyncio.Transport", send.__self__.send.__self__.send.__self__.writer.transport)
+    return None

@@ -1,0 +1,92 @@
+"""Calls that Flask's app has made by other threads: waited for, or left."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from flask_app.threads import LOOK_EVERY, THREADS, Calls, Threads
+from flask_app.undoing import Undoing
+from handoff.admission import ending
+from handoff.errors import Overloaded
+
+PATIENCE = 5.0
+
+value: ContextVar[str] = ContextVar("value")
+
+
+class Left:
+    """Stands for `Undoing`: remembers which calls it is to undo when they have ended."""
+
+    def __init__(self) -> None:
+        self.calls: list[Future[Any]] = []
+
+    def after(self, call: Future[Any], undo: Callable[[], object], request_id: str, key: str) -> None:
+        """Remember one."""
+        assert (undo, request_id, key) == (Left, "", "key")
+        self.calls.append(call)
+
+
+def calls(left: Left, go_on: Callable[[], None]) -> Calls:
+    """The calls for one object."""
+    return Calls(cast("Undoing", left), Left, "key", go_on)
+
+
+def stop() -> None:
+    """What `go_on` does when the process is to end."""
+    raise ending()
+
+
+def test_a_call_is_made_in_the_callers_context() -> None:
+    """By another thread, which knows the caller's context variables; its answer and its error are passed on."""
+    value.set("mine")
+    assert calls(Left(), stop).make(lambda: (value.get(), threading.current_thread().name)) == ("mine", "s3-call")
+    with pytest.raises(ZeroDivisionError):
+        calls(Left(), stop).make(lambda: 1 // 0)
+
+
+def test_a_thread_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other need one thread; it ends when it has had nothing to do for a while."""
+    monkeypatch.setattr("flask_app.threads.KEEP_SECONDS", 0.1)
+    threads = Threads()
+    first = threads.submit(threading.current_thread).result()
+    time.sleep(0.02)
+    assert threads.submit(threading.current_thread).result() is first
+    at_once = threading.Barrier(2)
+    assert len({threads.submit(at_once.wait), threads.submit(at_once.wait)}) == 2
+    first.join(PATIENCE)
+    assert not first.is_alive()
+    assert threads.submit(threading.current_thread).result() is not first
+
+
+def test_a_call_is_left_when_it_is_to_be() -> None:
+    """Soon, with the error of whoever said so; what it does is undone when it has ended."""
+    left, may_end = Left(), threading.Event()
+    began = time.monotonic()
+    with pytest.raises(Overloaded):
+        calls(left, stop).make(partial(may_end.wait, PATIENCE))
+    assert time.monotonic() - began < LOOK_EVERY + 1
+    (call,) = left.calls
+    assert not call.done()
+    may_end.set()
+    assert call.result(PATIENCE) is True
+
+
+def test_the_end_of_all_is_waited_for_or_left() -> None:
+    """With calls that end nothing is left; of those that do not, each is."""
+    left, may_end = Left(), threading.Event()
+    ended: Future[bool] = THREADS.submit(bool)
+    running: set[Future[bool]] = {THREADS.submit(partial(may_end.wait, PATIENCE)) for _ in range(2)}
+    done, others = calls(left, stop).first_of({ended, *running})
+    assert (done, others) == ({ended}, running)
+    calls(left, stop).end(running)
+    assert set(left.calls) == running
+    may_end.set()
+    calls(left, stop).end({ended})
+    calls(left, lambda: None).end(running)
+    assert len(left.calls) == 2
