@@ -1,0 +1,34 @@
+"""How the end of an upload is counted where it depends on the client: Quart alone knows when one has gone."""
+
+import asyncio
+import logging
+
+import pytest
+
+from handoff.errors import Overloaded
+from handoff.settings import Settings
+from quart_app import create_app
+from quart_app.views import counted, metrics, request
+
+
+@pytest.mark.parametrize(
+    ("left", "error", "outcome"),
+    [
+        pytest.param(True, asyncio.CancelledError, "abandoned", id="its client has gone"),
+        pytest.param(False, Overloaded, "refused", id="its client is to be told"),
+    ],
+)
+async def test_an_upload_that_the_end_of_the_process_stops(
+    caplog: pytest.LogCaptureFixture,
+    left: bool,  # noqa: FBT001 - a parameter of the test
+    error: type[BaseException],
+    outcome: str,
+) -> None:
+    """It is refused; one that was to end anyhow, because its client had gone, is abandoned, and not answered."""
+    async with create_app(Settings()).test_request_context("/uploads", method="POST"):
+        request.body.left = left  # type: ignore[attr-defined] # ours has it
+        with caplog.at_level(logging.INFO), pytest.raises(error), counted("stream"):
+            raise Overloaded("…")
+        value = metrics().registry.get_sample_value("handoff_uploads_total", {"handoff": "stream", "outcome": outcome})
+    assert value == 1
+    assert [record.getMessage() for record in caplog.records] == ["abandoned: the client has left"] * left
