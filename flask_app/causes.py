@@ -4,9 +4,12 @@ The view runs in a plain Flask app of its own, as an inner request with the file
 is waited for to its end. What it stored is removed.
 """
 
+import logging
 import threading
+import time
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, cast, override
 
@@ -18,13 +21,17 @@ from werkzeug.test import EnvironBuilder
 
 from flask_app.request import SPOOL_BYTES
 from flask_app.store import Store, store_errors
-from handoff.causes import InnerRequest
-from handoff.errors import StoreRejected
+from flask_app.threads import THREADS, Calls
+from handoff.causes import SECONDS, InnerRequest, too_slow
+from handoff.errors import BucketMissing, StoreRejected, UploadError
 from handoff.http import REQUEST_ID_HEADER
 from handoff.receipt import REQUEST_ID_METADATA
+from handoff.undoing import UNDO_SECONDS
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+
+logger = logging.getLogger(__name__)
 
 type NewClient = Callable[[], "S3Client"]
 
@@ -130,27 +137,61 @@ def failing_app(cause: str, seen: Observation, store: Store, key: str) -> Flask:
     return app
 
 
-def observe(cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> Observation:
-    """Run the failing view with this file, and everything it began, to its end.
+def observe(
+    cause: str, file: FileStorage, store: Store, key: str, request_id: str, go_on: Callable[[], None]
+) -> Observation:
+    """Run the failing view with this file, and everything it began, to its end, or until `go_on` raises.
 
     Raises:
-        StoreUnavailable, StoreRejected: what S3 said, where it should have taken the file.
+        StoreUnavailable, StoreRejected: what S3 said, where it should have taken the file; or it took too long.
     """
+    end = time.monotonic() + SECONDS
+
+    def in_time() -> None:
+        go_on()
+        if time.monotonic() > end:
+            raise too_slow()
+
+    calls = Calls(store.undoing, partial(_remove, store, key), key, in_time)
+    try:
+        with store_errors():
+            return calls.make(partial(_observe, cause, file, store, key, request_id))
+    except S3UploadFailedError as error:
+        raise StoreRejected(str(error)) from error
+    finally:
+        _undo(store, key, request_id)
+
+
+def _observe(cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> Observation:
     seen = Observation()
     client = failing_app(cause, seen, store, key).test_client()
     inner = FileStorage(file.stream, file.filename, "file", file.content_type)
     headers = [(REQUEST_ID_HEADER, request_id)]
     environ = EnvironBuilder(method="POST", data={"file": inner}, headers=headers).get_environ()
     try:
-        with store_errors():
-            answer = client.open(environ, buffered=True)
-            assert answer.status_code == SUCCESS, answer.get_data(as_text=True)
-    except S3UploadFailedError as error:
-        raise StoreRejected(str(error)) from error
+        answer = client.open(environ, buffered=True)
+        assert answer.status_code == SUCCESS, answer.get_data(as_text=True)
     finally:
         seen.answered.set()
         if seen.later is not None:
             seen.later.join()
         environ["wsgi.input"].close()  # the inner request's body is on disk above 500 KB
-        store.delete(key)
     return seen
+
+
+def _remove(store: Store, key: str) -> None:
+    """Remove what the view has stored, and abort what its SDK began and could not end."""
+    try:
+        store.abort_lost(key)
+    finally:
+        store.delete(key)
+
+
+def _undo(store: Store, key: str, request_id: str) -> None:
+    """Remove it in a bounded time, or have it removed later."""
+    try:
+        THREADS.submit(partial(_remove, store, key)).result(UNDO_SECONDS)
+    except (UploadError, BucketMissing, TimeoutError) as error:
+        store.metrics.undo_failures.inc()
+        logger.error("what a cause has stored could not be removed yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        store.undoing.later(partial(_remove, store, key), request_id, key)

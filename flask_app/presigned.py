@@ -142,9 +142,7 @@ def _assemble(store: Store, upload: Upload, request_id: str) -> None:
         _join(store, upload, request_id)
     except UploadGone as error:
         if not _exists(store, upload.key):
-            _undo(
-                store, partial(store.abort_lost, upload.key), request_id, upload.key
-            )
+            _undo(store, partial(store.abort_lost, upload.key), request_id, upload.key)
             raise ObjectMissing("S3 has no such upload: it was aborted, or completed and deleted.") from error
 
 

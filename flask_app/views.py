@@ -165,7 +165,7 @@ def show_cause(cause: str) -> Response:
             raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
         file.stream.seek(0)
         key = new_key(store().settings.key_prefix, file.filename or "")
-        seen = observe(cause, file, store(), key, request.request_id)
+        seen = observe(cause, file, store(), key, request.request_id, shutdown().check)
     return jsonify(report(cause, FRAMEWORK, request.request_id, seen.error, seen.closing).as_json())
 
 

@@ -7,9 +7,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from traceback import extract_stack
 
+from handoff.errors import StoreUnavailable
+
 #: A cause is shown with a file that the inner request can hold twice in memory, in bytes. It is enough for both sides
 #: of boto's multipart threshold of 8 MiB.
 MAX_BYTES = 16 * 1024**2
+#: How long showing a cause may take, in seconds; then S3 is too slow for it.
+SECONDS = 30.0
 
 ISSUE_A = "https://github.com/pallets/flask/issues/5399"
 ISSUE_B = "https://github.com/boto/s3transfer/issues/80"
@@ -159,3 +163,8 @@ def closing_calls(frames: Iterable[tuple[str, str]]) -> str:
         if module not in _PLUMBING and (not calls or calls[-1] != call):
             calls.append(call)
     return " → ".join(calls[-6:])
+
+
+def too_slow() -> StoreUnavailable:
+    """The error for a cause that could not be shown in time."""
+    return StoreUnavailable(f"S3 did not take the file within {SECONDS:g} seconds. Nothing was stored; try later.")

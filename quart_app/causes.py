@@ -6,8 +6,12 @@ their loop, with boto clients made and files read on it: ours is spared that.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, suppress
+from contextvars import copy_context
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, cast, override
 
@@ -17,15 +21,18 @@ from quart import Quart, copy_current_request_context, request
 from quart.datastructures import FileStorage
 from quart.formparser import FormDataParser
 
-from handoff.causes import InnerRequest
-from handoff.errors import StoreRejected
+from handoff.causes import SECONDS, InnerRequest, too_slow
+from handoff.errors import BucketMissing, Internal, StoreRejected, UploadError
 from handoff.receipt import REQUEST_ID_METADATA
+from handoff.undoing import UNDO_SECONDS
 from quart_app.request import SPOOL_BYTES
 from quart_app.store import Store, store_errors
 from quart_app.uploads import to_the_end
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
+
+logger = logging.getLogger(__name__)
 
 type NewClient = Callable[[], AbstractAsyncContextManager["S3Client"]]
 
@@ -87,6 +94,19 @@ class Observation(InnerRequest):
         super().__init__()
         self.answered = asyncio.Event()
         self.later: asyncio.Task[None] | None = None
+        self.failure: Exception | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def begin(self) -> None:
+        """It is run by this task, on this loop."""
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stop(self) -> None:
+        """Break it off, from another loop."""
+        if self._loop is not None and self._task is not None:
+            with suppress(RuntimeError):  # it has just ended
+                self._loop.call_soon_threadsafe(self._task.cancel)
 
     def saw_close(self) -> None:
         """Note who closes the file; called from the close itself."""
@@ -129,34 +149,78 @@ def failing_app(cause: str, seen: Observation, store: Store, key: str) -> Quart:
         seen.enter("at the end of the request")
         return answer
 
+    @app.errorhandler(Exception)
+    async def note(error: Exception) -> tuple[str, int]:
+        # Not left to Quart, which would make a page of it that shows every local variable, the file's bytes among them.
+        seen.failure = error
+        return "", Internal.status
+
     return app
 
 
 async def observe(cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> Observation:
-    """Run the failing view with this file, and everything it began, to its end.
+    """Run the failing view with this file, and everything it began, to its end, or until the process is to end.
 
     Raises:
-        StoreUnavailable, StoreRejected: what S3 said, where it should have taken the file.
+        StoreUnavailable, StoreRejected: what S3 said, where it should have taken the file; or it took too long.
     """
-    work = asyncio.to_thread(asyncio.run, _observe(cause, file, store, key, request_id))
+    seen = Observation()
+
+    def leave(call: asyncio.Task[Any]) -> None:
+        seen.stop()
+        store.undoing.after(call, partial(_remove, store, key), request_id, key)
+
     try:
         with store_errors():
-            return await to_the_end(work)
+            await to_the_end(_in_a_thread(_observe(seen, cause, file, store, key, request_id)), leave)
     except S3UploadFailedError as error:
         raise StoreRejected(str(error)) from error
+    except TimeoutError as error:
+        raise too_slow() from error
+    finally:
+        await to_the_end(_undo(store, key, request_id))
+    return seen
+
+
+async def _in_a_thread(work: Coroutine[Any, Any, None]) -> None:
+    """Run it on a loop and in a thread of its own: those that asyncio keeps are for what takes no time."""
+    thread = ThreadPoolExecutor(1, "cause")
+    try:
+        await asyncio.get_running_loop().run_in_executor(thread, copy_context().run, asyncio.run, work)
+    finally:
+        thread.shutdown(wait=False)
+
+
+async def _observe(seen: Observation, cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> None:
+    seen.begin()
+    client = failing_app(cause, seen, store, key).test_client()
+    inner = FileStorage(file.stream, file.filename, "file", file.content_type)
+    async with asyncio.timeout(SECONDS):
+        try:
+            answer = await client.post("/", files={"file": inner}, headers={"X-Request-Id": request_id})
+            if seen.failure is not None:
+                raise seen.failure
+            assert answer.status_code == SUCCESS, await answer.get_data(as_text=True)
+        finally:
+            seen.answered.set()
+            if seen.later is not None:
+                await seen.later
+
+
+async def _remove(store: Store, key: str) -> None:
+    """Remove what the view has stored, and abort what its SDK began and could not end."""
+    try:
+        await store.abort_lost(key)
     finally:
         await store.delete(key)
 
 
-async def _observe(cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> Observation:
-    seen = Observation()
-    client = failing_app(cause, seen, store, key).test_client()
-    inner = FileStorage(file.stream, file.filename, "file", file.content_type)
+async def _undo(store: Store, key: str, request_id: str) -> None:
+    """Remove it in a bounded time, or have it removed later."""
     try:
-        answer = await client.post("/", files={"file": inner}, headers={"X-Request-Id": request_id})
-        assert answer.status_code == SUCCESS, await answer.get_data(as_text=True)
-    finally:
-        seen.answered.set()
-        if seen.later is not None:
-            await seen.later
-    return seen
+        async with asyncio.timeout(UNDO_SECONDS):
+            await _remove(store, key)
+    except (UploadError, BucketMissing, TimeoutError) as error:
+        store.metrics.undo_failures.inc()
+        logger.error("what a cause has stored could not be removed yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        store.undoing.later(partial(_remove, store, key), request_id, key)

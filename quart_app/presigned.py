@@ -141,9 +141,7 @@ async def _assemble(store: Store, upload: Upload, request_id: str) -> None:
         await _join(store, upload, request_id)
     except UploadGone as error:
         if not await _exists(store, upload.key):
-            await _undo(
-                store, partial(store.abort_lost, upload.key), request_id, upload.key
-            )
+            await _undo(store, partial(store.abort_lost, upload.key), request_id, upload.key)
             raise ObjectMissing("S3 has no such upload: it was aborted, or completed and deleted.") from error
 
 

@@ -349,3 +349,54 @@ def test_an_error_of_s3_that_is_cut_short_is_no_fault_of_ours(app: Api, proxy: P
     """What S3 meant to say cannot be known: 503 store-unavailable."""
     proxy.on("get_object", CutAnswer(20), every=True)
     check_problem(app.send("GET", f"/objects/{new_key('', 'missing')}"), 503, "store-unavailable")
+
+
+@pytest.mark.parametrize(
+    ("faults", "status"),
+    [
+        pytest.param({"delete_object": Reset()}, 200, id="what was stored is not removed"),
+        pytest.param({"list_multipart_uploads": Reset()}, 200, id="nor looked for"),
+        pytest.param({"upload_part": Answer(403, "AccessDenied")}, 502, id="a part is refused"),
+        pytest.param(
+            {"upload_part": Reset(), "abort_multipart_upload": Reset()}, 503, id="a part fails, and cannot be undone"
+        ),
+        pytest.param({"complete_multipart_upload": LostAnswer()}, 503, id="it is completed, the answer lost"),
+    ],
+)
+def test_a_cause_leaves_nothing(app: Api, bucket: Bucket, proxy: Proxy, faults: dict[str, Fault], status: int) -> None:
+    """What its view has stored, or begun and could not end, is removed, if not at once then when S3 is back."""
+    for operation, fault in faults.items():
+        proxy.on(operation, fault, every=True)
+    answer = app.upload(form(part("file", os.urandom(SIZE), "name")), "/causes/transfer_closes")
+    assert answer.status_code == status, answer.text
+    assert [call for call in proxy.calls if call.fault]
+    proxy.clear()
+    bucket.check_and_empty(set())
+
+
+def test_a_cause_that_begins_an_upload_twice_leaves_neither(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """The one whose answer was lost is found by its key."""
+    proxy.on("create_multipart_upload", LostAnswer())
+    answer = app.upload(form(part("file", os.urandom(SIZE), "name")), "/causes/transfer_closes")
+    assert answer.status_code == 200, answer.text
+    bucket.check_and_empty(set())
+
+
+def test_slow_causes_do_not_hold_up_uploads(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """While more of them wait for S3 than asyncio has threads, a file on disk is stored at once."""
+    proxy.on("put_object", Stall(), every=True, key_end="stalled")
+    slow = form(part("file", b"x", "stalled"))
+    at_once = 2 + min(32, (os.process_cpu_count() or 1) + 4)
+    with ThreadPoolExecutor(at_once) as pool:
+        causes = [pool.submit(app.upload, slow, "/causes/transfer_closes") for _ in range(at_once)]
+        deadline = time.monotonic() + 10
+        while sum(call.fault is not None for call in list(proxy.calls)) < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        began = time.monotonic()
+        answer = app.upload(form(part("file", os.urandom(MIB), "name")), "/uploads/file")
+        seconds = time.monotonic() - began
+        assert {cause.result().status_code for cause in causes} == {503}
+    assert answer.status_code == 201
+    assert seconds < 0.9  # the read timeout is 1 s: no cause has ended before
+    bucket.check_and_empty({answer.json()["receipts"][0]["key"]})

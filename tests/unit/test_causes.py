@@ -5,7 +5,17 @@ from io import BytesIO
 
 import pytest
 
-from handoff.causes import CAUSES, TRANSFER_THRESHOLD, Closing, InnerRequest, closing_calls, occurs, report
+from handoff.causes import (
+    CAUSES,
+    SECONDS,
+    TRANSFER_THRESHOLD,
+    Closing,
+    InnerRequest,
+    closing_calls,
+    occurs,
+    report,
+    too_slow,
+)
 
 SEEN = Closing("flask.ctx:pop", "thread one", "before the view returned, 1.0 ms after the view began")
 
@@ -104,3 +114,9 @@ def test_a_reading_that_fails_is_kept_as_text() -> None:
     with seen.reading():
         file.read()
     assert seen.error == "ValueError: I/O operation on closed file."
+
+
+def test_a_cause_that_cannot_be_shown_in_time_is_the_stores_doing() -> None:
+    """It says for how long S3 was waited for."""
+    assert too_slow().code == "store-unavailable"
+    assert f"{SECONDS:g} seconds" in too_slow().detail
