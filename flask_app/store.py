@@ -5,7 +5,6 @@ What S3 says no to becomes one of our errors here and nowhere else.
 
 import http.client
 import logging
-import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -14,31 +13,27 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import boto3
-import botocore.session
 import urllib3
-from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ParamValidationError,
-    ProfileNotFound,
     UnseekableStreamError,
 )
 from botocore.response import StreamingBody
 
+from flask_app.client import new_client
 from flask_app.glance import Glance
 from flask_app.hooks import Hook
 from flask_app.undoing import Undoing
 from handoff import logs
-from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.digest import crc32_header
 from handoff.errors import (
     GONE_CODES,
     BucketMissing,
     ObjectMissing,
     RangeNotSatisfiable,
-    SettingsError,
     StoreUnavailable,
     UploadError,
     UploadGone,
@@ -64,8 +59,6 @@ PROBE_TIMEOUT = 0.45
 #: How long the start waits for S3 to say whether there is the bucket.
 START_TIMEOUT = 3.0
 READ_BYTES = 256 * 1024
-#: Of which size on S3 is asked before a body is sent: what is smaller fits into the buffers on the way.
-EXPECT_BYTES = 128 * 1024
 
 _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 
@@ -87,7 +80,7 @@ class Store:
         self._client = self.new_client()
         # As in Quart, where an upload would wait for connections that slow downloads hold; here it would make new ones.
         self._downloads = self.new_client()
-        self._probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
+        self._probe = new_client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
         self._signer = self._open_signer()
         for client in {self._client, self._signer}:
             for operation in ("PutObject", "CreateMultipartUpload"):
@@ -117,7 +110,7 @@ class Store:
         """
         settings = self.settings
         timeouts = settings.s3_connect_timeout, settings.s3_read_timeout
-        return _client(settings, *timeouts, settings.s3_attempts, endpoint_url, addressing)
+        return new_client(settings, *timeouts, settings.s3_attempts, endpoint_url, addressing)
 
     def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
@@ -350,7 +343,7 @@ class Store:
         Raises:
             BucketMissing: S3 says that there is none. An S3 that says nothing may still come up: that is only logged.
         """
-        client = _client(self.settings, START_TIMEOUT, START_TIMEOUT, attempts=1)
+        client = new_client(self.settings, START_TIMEOUT, START_TIMEOUT, attempts=1)
         try:
             client.head_bucket(Bucket=self.settings.bucket)
         except ClientError as error:
@@ -430,53 +423,7 @@ def _run_hook(**event: Any) -> None:
         hook(**event)
 
 
-def _expect_nothing_for_little(request: Any, **_event: Any) -> None:
-    """Send a small file without `Expect: 100-continue`, which costs a round trip to save sending the file in vain.
-
-    An empty one must be sent so (RFC 9110, section 10.1.1): otherwise a server answers at once, and botocore takes that
-    answer for the next one's (boto/botocore#3755).
-    """
-    if int(request.headers.get("Content-Length") or 0) <= EXPECT_BYTES:
-        request.headers.pop("Expect", None)
-
-
 def _lasting_secret(credentials: Credentials | None) -> str | None:
     """The secret of the AWS credentials, where it is one that lasts: that of a role is another for each process."""
     frozen = credentials.get_frozen_credentials() if credentials else None
     return frozen.secret_key if frozen and not frozen.token else None
-
-
-def _client(
-    settings: Settings,
-    connect_timeout: float,
-    read_timeout: float,
-    attempts: int,
-    endpoint_url: str | None = None,
-    addressing: Literal["auto", "virtual"] = "auto",
-) -> "S3Client":
-    config = Config(
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        max_pool_connections=settings.max_concurrent * settings.parts_in_flight,
-        # We give a CRC-32 with every body, so boto need not read it once more to sign it.
-        s3={"payload_signing_enabled": False, "addressing_style": addressing},
-        # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
-        signature_version="s3v4",
-        # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
-        user_agent=f"handoff boto3/{boto3.__version__}",
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        # What we ask is of the right types, which mypy sees by boto's own stubs.
-        parameter_validation=False,
-    )
-    botocore_session = botocore.session.get_session()
-    botocore_session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
-    try:
-        session = boto3.session.Session(botocore_session=botocore_session)
-    except ProfileNotFound:
-        raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
-    session.events.register("before-send.s3.PutObject", _expect_nothing_for_little)
-    client = session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config)
-    resolve_endpoint_once(client)
-    return client

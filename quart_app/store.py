@@ -5,9 +5,8 @@ What S3 says no to becomes one of our errors here and nowhere else.
 
 import asyncio
 import logging
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from errno import EPIPE
 from functools import partial
@@ -15,27 +14,22 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import aioboto3
 import aiohttp
-from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
 from aiobotocore.response import StreamingBody
-from aiobotocore.session import get_session
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ParamValidationError,
-    ProfileNotFound,
     UnseekableStreamError,
 )
 
 from handoff import logs
-from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.digest import crc32_header
 from handoff.errors import (
     GONE_CODES,
     BucketMissing,
     ObjectMissing,
     RangeNotSatisfiable,
-    SettingsError,
     StoreUnavailable,
     UploadError,
     UploadGone,
@@ -49,6 +43,7 @@ from handoff.settings import Settings
 from handoff.sweep import Unfinished
 from handoff.verify import Completed, check_crc32, told
 from handoff.web.metrics import Metrics
+from quart_app.client import new_client
 from quart_app.glance import Glance
 from quart_app.hooks import Hook
 from quart_app.payload import FileBody, PartBody
@@ -93,7 +88,7 @@ class Store:
         self._client = await self._exits.enter_async_context(self.new_client())
         # Clients that download slowly may hold all of its connections, and no upload shall wait for those.
         self._downloads = await self._exits.enter_async_context(self.new_client())
-        probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
+        probe = new_client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
         self._probe = await self._exits.enter_async_context(probe)
         self._signer = await self._open_signer()
         for client in {self._client, self._signer}:
@@ -124,7 +119,7 @@ class Store:
         """
         settings = self.settings
         timeouts = settings.s3_connect_timeout, settings.s3_read_timeout
-        return _client(settings, *timeouts, settings.s3_attempts, endpoint_url, addressing)
+        return new_client(settings, *timeouts, settings.s3_attempts, endpoint_url, addressing)
 
     async def put(self, incoming: Incoming, file: IO[bytes] | Part, crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
@@ -369,7 +364,7 @@ class Store:
             BucketMissing: S3 says that there is none. An S3 that says nothing may still come up: that is only logged.
         """
         try:
-            async with _client(self.settings, START_TIMEOUT, START_TIMEOUT, attempts=1) as client:
+            async with new_client(self.settings, START_TIMEOUT, START_TIMEOUT, attempts=1) as client:
                 await client.head_bucket(Bucket=self.settings.bucket)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
@@ -448,50 +443,7 @@ async def _run_hook(**event: Any) -> None:
         await hook(**event)
 
 
-def _expect_nothing(request: Any, **_event: Any) -> None:
-    """Send no `Expect: 100-continue`: aiohttp waits without end for a store that does not say so."""
-    request.headers.pop("Expect", None)
-
-
 async def _lasting_secret(credentials: AioCredentials | None) -> str | None:
     """The secret of the AWS credentials, where it is one that lasts: that of a role is another for each process."""
     frozen = await credentials.get_frozen_credentials() if credentials else None
     return frozen.secret_key if frozen and not frozen.token else None
-
-
-@asynccontextmanager
-async def _client(
-    settings: Settings,
-    connect_timeout: float,
-    read_timeout: float,
-    attempts: int,
-    endpoint_url: str | None = None,
-    addressing: Literal["auto", "virtual"] = "auto",
-) -> "AsyncIterator[S3Client]":
-    config = AioConfig(
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        max_pool_connections=settings.max_concurrent * settings.parts_in_flight,
-        # We give a CRC-32 with every body, so boto need not read it once more to sign it, on the event loop at that.
-        s3={"payload_signing_enabled": False, "addressing_style": addressing},
-        # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
-        signature_version="s3v4",
-        # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
-        user_agent=f"handoff aioboto3/{aioboto3.__version__}",
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        # What we ask is of the right types, which mypy sees by boto's own stubs.
-        parameter_validation=False,
-    )
-    botocore_session = get_session()
-    botocore_session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
-    try:
-        session = aioboto3.Session(botocore_session=botocore_session)
-    except ProfileNotFound:
-        raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
-    for operation in ("PutObject", "UploadPart"):
-        session.events.register(f"before-send.s3.{operation}", _expect_nothing)
-    async with session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config) as client:
-        resolve_endpoint_once(client)
-        yield client

@@ -29,7 +29,7 @@ FILES_OF_ONE = {
 NAMES_OF_ONE = {
     ("flask_app", "request.py", "READ_BYTES"): "Flask asks the server for so much, Quart is given messages",
     ("flask_app", "request.py", "close_after_answer"): "a thread is not to wait for a client, a task may",
-    ("flask_app", "store.py", "EXPECT_BYTES"): "boto3 asks S3 before it sends a body, aiohttp is kept from it",
+    ("flask_app", "client.py", "EXPECT_BYTES"): "boto3 asks S3 before it sends a body, aiohttp is kept from it",
     ("quart_app", "request.py", "WRITE_BYTES"): "a write to disk would block the loop: it goes to a thread, in bulk",
     ("quart_app", "request.py", "TRANSPORT"): "hypercorn does not give the connection, gunicorn does",
     ("quart_app", "request.py", "close_files"): "so does closing what is on disk",
