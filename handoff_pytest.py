@@ -5,6 +5,8 @@ An app shows itself when it pushes a context, which the frameworks' signal `appc
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import FrameType
@@ -14,6 +16,8 @@ import pytest
 
 #: How many calls lie at most between a context that is pushed and the signal's receiver.
 _CALLS = 12
+#: Where a session keeps what its header says.
+_UNUSABLE = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,21 +30,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Listen for apps, if asked to."""
+    """Listen for apps until the session is over, if asked to."""
     if config.getoption("explain_closed_files"):
         for name, receiver in (("flask", _flask_pushed), ("quart", _quart_pushed)):
             if find_spec(name):
-                try:
-                    import_module(name).appcontext_pushed.connect(receiver)
-                except RuntimeError as error:  # Flask 2.2 without blinker has no signals
-                    raise pytest.UsageError(f"--explain-closed-files needs {name}'s signals: {error}") from None
+                _listen(config, name, receiver)
 
 
-def pytest_unconfigure() -> None:
-    """Listen no more."""
-    for name, receiver in (("flask", _flask_pushed), ("quart", _quart_pushed)):
-        if name in sys.modules:
-            getattr(sys.modules[name].appcontext_pushed, "disconnect", lambda _receiver: None)(receiver)
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which framework is installed and cannot be imported: the other's suite runs without it."""
+    return config.stash.get(_UNUSABLE, [])
+
+
+def _listen(config: pytest.Config, name: str, receiver: Callable[..., Any]) -> None:
+    try:
+        pushed = import_module(name).appcontext_pushed
+        pushed.connect(receiver)
+    except ImportError as error:
+        header = f"--explain-closed-files: no app of {name} is explained, which cannot be imported: {error}"
+        config.stash.setdefault(_UNUSABLE, []).append(header)
+    except RuntimeError as error:  # Flask 2.2 without blinker has no signals
+        raise pytest.UsageError(f"--explain-closed-files needs {name}'s signals: {error}") from None
+    else:
+        config.add_cleanup(partial(pushed.disconnect, receiver))
 
 
 def _flask_pushed(app: Any, **_more: object) -> None:
@@ -69,5 +81,5 @@ def _explain(app: Any, frame: FrameType | None) -> None:
 
 
 def _become(request: Any, request_class: Any) -> None:
-    if request_class.__base__ is type(request):
-        request.__class__ = request_class
+    if request_class.__bases__[-1] is type(request):
+        object.__setattr__(request, "__class__", request_class)  # its own may refuse

@@ -11,7 +11,9 @@ nox.options.error_on_missing_interpreters = True
 
 #: What the tests need beside a framework.
 # aioboto3 brings a boto3 that it works with: with the newest named too, pip would try hundreds.
-TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "pillow", "pandas", "aioboto3", "blinker")
+TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "pillow", "pandas", "aioboto3")
+#: What the plugin is tested by in every session: suites that never asked for it, and frameworks that are half there.
+TESTS = ("tests/unit/explain", "tests/processes/test_explain_signals.py")
 
 #: The frameworks, and what must be as old as they. No Quart that explains takes a Flask as old as 2.2.
 OLDEST_FLASK = ("flask==2.2.0", "werkzeug==2.2.0")
@@ -22,12 +24,18 @@ def test(session: nox.Session, *frameworks: str) -> None:
     """Install the package without extras, the frameworks and the tools, and run the tests."""
     session.install("-e", ".", *TOOLS, *frameworks)
     session.run("python", "-m", "pip", "freeze", "--exclude-editable")
-    session.run("pytest", "tests/unit/explain", "-q", "-n", "2", "-o", "filterwarnings=default", *session.posargs)
+    session.run("pytest", *TESTS, "-q", "-n", "2", "-o", "filterwarnings=default", *session.posargs)
 
 
 @nox.session(python="3.13")
 def oldest_flask(session: nox.Session) -> None:
     """Flask 2.2.0, without Quart."""
+    test(session, *OLDEST_FLASK, "blinker")
+
+
+@nox.session(python="3.13")
+def no_signals(session: nox.Session) -> None:
+    """Flask 2.2.0 without blinker, which has no signals: the frameworks since then bring it."""
     test(session, *OLDEST_FLASK)
 
 

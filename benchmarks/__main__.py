@@ -159,7 +159,7 @@ def _say_result(console: Console, folder: RunFolder) -> None:
 
 @main.command("report")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--to", type=click.Path(path_type=Path), help="where to write it; into the run's own folder by default")
+@click.option("--to", type=click.Path(path_type=Path), help="a folder or a Markdown file; by default the run's folder")
 def report_(folder: Path, to: Path | None) -> None:
     """Write report.html and report.md of the run in FOLDER."""
     try:

@@ -4,13 +4,10 @@ Raw sockets and one epoll loop; bodies go from a memory file into the socket by 
 less than receiving. Answers are only kept while it runs and judged afterwards. Linux only.
 """
 
-import errno
 import heapq
 import itertools
 import json
-import mmap
 import os
-import re
 import select
 import socket
 import sys
@@ -18,25 +15,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from http.client import HTTPException, HTTPResponse
-from io import BytesIO
 from typing import Any
 
-BOUNDARY = "benchmark-2f6d1c"
-FIELD = "file"
+from benchmarks.clients import Client, PresignedClient, Sent, Target
+from benchmarks.connection import Connection, Pool
 
-#: A body up to this size goes out with its head by one call.
-_AT_ONCE_BYTES = 256 * 1024
-_SENDFILE_BYTES = 1024 * 1024
-_ANSWER_BYTES = 64 * 1024
-#: For how long a paced connection may catch up what a late timer missed.
-_KEPT_SECONDS = 0.02
 #: An open loop whose queue has not drained after so many times its duration is not going to.
 _OVERTIME = 2.0
-
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
-_CREATED = 201
 
 
 @dataclass(frozen=True)
@@ -75,7 +60,7 @@ class Job:
     Args:
         port: of loopback.
         path: where a file goes; `{name}` is replaced by the file's name.
-        as_form: whether it goes as multipart/form-data; otherwise as the body of a PUT.
+        way: `form` for multipart/form-data, `bare` for the body of a PUT, `presigned` to S3 itself.
         receipts: whether the answer is to hold a receipt with the file's size and SHA-256.
         pool_fd: the file that bodies come from.
         pool_bytes: its size; a body that is longer begins again.
@@ -85,7 +70,7 @@ class Job:
 
     port: int
     path: str
-    as_form: bool
+    way: str
     receipts: bool
     pool_fd: int
     pool_bytes: int
@@ -108,291 +93,6 @@ class Job:
         return cls(**values, groups=groups)
 
 
-@dataclass
-class Sent:
-    """One request. Times in nanoseconds of CLOCK_MONOTONIC; `intended` is when it should have begun."""
-
-    group: str
-    name: str
-    size: int
-    digest: str
-    intended: int
-    began: int = 0
-    ended: int = 0
-    status: int = 0
-    error: str | None = None
-    answer: bytes = b""
-
-    def judge(self, *, receipts: bool) -> None:
-        """Look at the answer: it is 201, well-formed, and says of the file what was sent."""
-        if self.error is not None:
-            return
-        try:
-            with HTTPResponse(_Socket(self.answer)) as response:  # type: ignore[arg-type] # all that it asks of a socket
-                response.begin()
-                self.status, body = response.status, response.read()
-            if self.status != _CREATED:
-                self.error = f"answered {self.status}: {body[:200].decode(errors='replace')}"
-            elif receipts:
-                (receipt,) = json.loads(body)["receipts"]
-                told = {"filename": receipt["filename"], "size": receipt["size"], "sha256": receipt["sha256"]}
-                if told != {"filename": self.name, "size": self.size, "sha256": self.digest}:
-                    self.error = f"the receipt is another file's: {told}"
-        except (HTTPException, ValueError, KeyError, TypeError) as error:
-            self.error = f"the answer cannot be read: {error!r}"
-        finally:
-            self.answer = b""
-
-    def to_line(self, origin: int) -> dict[str, Any]:
-        """As it is written: times in microseconds since the job began."""
-        return {
-            "group": self.group,
-            "name": self.name,
-            "size": self.size,
-            "intended_us": (self.intended - origin) // 1000,
-            "began_us": (self.began - origin) // 1000,
-            "ended_us": (self.ended - origin) // 1000,
-            "status": self.status,
-            "error": self.error,
-        }
-
-
-class _Socket:
-    """Bytes that came, for http.client to parse."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def makefile(self, _mode: str) -> BytesIO:
-        return BytesIO(self._data)
-
-
-@dataclass
-class Pool:
-    """Where bodies come from: a body begins somewhere in it, and goes on at its beginning after its end."""
-
-    fd: int
-    size: int
-    view: memoryview
-
-    @classmethod
-    def open(cls, fd: int, size: int) -> "Pool":
-        """Map the file into memory, for small bodies."""
-        return cls(fd, size, memoryview(mmap.mmap(fd, size, prot=mmap.PROT_READ)))
-
-
-class Request:
-    """The bytes of a request, of which so many are sent."""
-
-    def __init__(self, job: Job, pool: Pool, sent: Sent, at: int) -> None:
-        self.sent = sent
-        self._pool = pool
-        self._at = at
-        self._head, self._tail = _frame(job, sent)
-        self._size = sent.size
-        self._done = 0
-        self.length = len(self._head) + sent.size + len(self._tail)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all of it was sent."""
-        return self._done == self.length
-
-    def send(self, connection: socket.socket, most: int) -> int:
-        """Send some of it, at most so many bytes of the file; how many went."""
-        done, head, size = self._done, len(self._head), self._size
-        if done == 0 and size <= min(_AT_ONCE_BYTES, most) and self._at + size <= self._pool.size:
-            count = connection.sendmsg([self._head, self._pool.view[self._at : self._at + size], self._tail])
-        elif done < head:
-            count = connection.send(self._head[done:], socket.MSG_MORE)
-        elif done < head + size:
-            at = (self._at + done - head) % self._pool.size
-            count = min(size - (done - head), self._pool.size - at, most)
-            count = os.sendfile(connection.fileno(), self._pool.fd, at, count)
-        else:
-            count = connection.send(self._tail[done - head - size :])
-        self._done += count
-        return count
-
-
-def _frame(job: Job, sent: Sent) -> tuple[bytes, bytes]:
-    """What stands before and after the file in a request."""
-    before = after = b""
-    content_type, method = "application/octet-stream", "PUT"
-    if job.as_form:
-        method = "POST"
-        content_type = f"multipart/form-data; boundary={BOUNDARY}"
-        disposition = f'form-data; name="{FIELD}"; filename="{sent.name}"'
-        lines = [f"--{BOUNDARY}", f"Content-Disposition: {disposition}", "Content-Type: application/octet-stream"]
-        before = "\r\n".join([*lines, "", ""]).encode()
-        after = f"\r\n--{BOUNDARY}--\r\n".encode()
-    lines = [
-        f"{method} {job.path.format(name=sent.name)} HTTP/1.1",
-        f"Host: 127.0.0.1:{job.port}",
-        f"Content-Type: {content_type}",
-        f"Content-Length: {len(before) + sent.size + len(after)}",
-    ]
-    return "\r\n".join([*lines, "", ""]).encode() + before, after
-
-
-class Connection:
-    """One client: a connection that sends one request after the other, made anew when it broke."""
-
-    def __init__(self, load: "Load", source: "Source") -> None:
-        self._load = load
-        self._source = source
-        self._pace = source.group.bytes_per_second
-        self._most = _SENDFILE_BYTES if self._pace is None else max(min(self._pace // 100, _SENDFILE_BYTES), 1024)
-        self._socket: socket.socket | None = None
-        self._request: Request | None = None
-        self._answer = b""
-        self._paid_until = 0.0
-        self._waiting = False
-        self.moved = 0.0
-
-    def begin(self, request: Request) -> None:
-        """Send a request."""
-        self._request = request
-        self._answer = b""
-        self.moved = time.monotonic()
-        request.sent.began = time.monotonic_ns()
-        if self._socket is None:
-            self._connect()
-        else:
-            self._send()
-
-    def _connect(self) -> None:
-        self._socket = socket.socket()
-        self._socket.settimeout(0)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        code = self._socket.connect_ex(("127.0.0.1", self._load.job.port))
-        if code not in {0, errno.EINPROGRESS}:
-            self.fail(OSError(code, os.strerror(code)))
-            return
-        self._load.watch(self._socket, self)
-        self._listen_for(select.EPOLLIN | select.EPOLLOUT)
-
-    def _listen_for(self, events: int) -> None:
-        assert self._socket is not None
-        self._load.epoll.modify(self._socket, events)
-
-    def ready(self, events: int) -> None:
-        """The socket can be read or written."""
-        try:
-            if events & ~select.EPOLLOUT:
-                self._receive()
-            if events & select.EPOLLOUT and self._request is not None and not self._waiting:
-                self._send()
-        except OSError as error:
-            self.fail(error)
-
-    def _send(self) -> None:
-        request, connection = self._request, self._socket
-        assert request is not None
-        assert connection is not None
-        try:
-            while not request.is_whole:
-                count = request.send(connection, self._most)
-                self.moved = time.monotonic()
-                if self._pace is not None and not request.is_whole and self._must_wait(count):
-                    return
-        except BlockingIOError:
-            self._listen_for(select.EPOLLIN | select.EPOLLOUT)
-        except OSError as error:
-            self._receive_refusal(error)
-        else:
-            self._listen_for(select.EPOLLIN)
-
-    def _receive_refusal(self, error: OSError) -> None:
-        """Sending failed: an answer may have come before that."""
-        try:
-            self._receive()
-        except OSError:
-            self.fail(error)
-        else:
-            if self._request is not None:
-                self.fail(error)
-
-    def _must_wait(self, count: int) -> bool:
-        """Whether what was sent has yet to be paid for: then go on when it is."""
-        assert self._pace is not None
-        now = time.monotonic()
-        self._paid_until = max(self._paid_until, now - _KEPT_SECONDS) + count / self._pace
-        if self._paid_until <= now:
-            return False
-        self._waiting = True
-        self._listen_for(select.EPOLLIN)
-        self._load.at(self._paid_until, self._go_on)
-        return True
-
-    def _go_on(self) -> None:
-        self._waiting = False
-        if self._request is not None and self._socket is not None:
-            self._send()
-
-    def _receive(self) -> None:
-        assert self._socket is not None
-        try:
-            data = self._socket.recv(_ANSWER_BYTES)
-        except BlockingIOError:
-            return
-        self.moved = time.monotonic()
-        if self._request is None:  # the server closes a connection that has nothing to do
-            self._close()
-            return
-        if not data:
-            self.fail(ConnectionError("the connection was closed without a whole answer"))
-            return
-        self._answer += data
-        if is_whole(self._answer):
-            self._end()
-
-    def _end(self) -> None:
-        request, self._request = self._request, None
-        assert request is not None
-        sent = request.sent
-        sent.ended = time.monotonic_ns()
-        sent.answer = self._answer
-        if not request.is_whole:
-            sent.judge(receipts=False)
-            sent.error = sent.error or "answered before the file had been sent"
-        if not request.is_whole or b"\r\nconnection: close" in self._answer.lower():
-            self._close()
-        self._load.ended(sent)
-        self._source.free(self)
-
-    def fail(self, error: Exception) -> None:
-        """The request has failed, if there is one; the connection is over."""
-        self._close()
-        request, self._request = self._request, None
-        if request is not None:
-            request.sent.ended = time.monotonic_ns()
-            request.sent.error = f"{type(error).__name__}: {error}"
-            self._load.ended(request.sent)
-            self._source.free(self)
-
-    def check_timeout(self, now: float) -> None:
-        """Fail if nothing has moved for too long."""
-        if self._request is not None and now - self.moved > self._load.job.timeout:
-            self.fail(TimeoutError(f"nothing moved for {self._load.job.timeout:g} s"))
-
-    def _close(self) -> None:
-        if self._socket is not None:
-            self._load.forget(self._socket)
-            self._socket.close()
-            self._socket = None
-
-
-def is_whole(answer: bytes) -> bool:
-    """Whether an answer has come to its end."""
-    head, blank, body = answer.partition(b"\r\n\r\n")
-    if not blank:
-        return False
-    if length := _LENGTH.search(head):
-        return len(body) >= int(length[1])
-    return not _CHUNKED.search(head) or body.endswith(b"0\r\n\r\n")
-
-
 class Source:
     """The requests of a group, and its clients."""
 
@@ -402,8 +102,10 @@ class Source:
         self._digests = list(group.digests.items())
         self._number = 0
         self._due: deque[int] = deque()
-        self._idle: list[Connection] = []
-        self.clients = [Connection(load, self) for _ in range(group.clients)]
+        self._idle: list[Client] = []
+        kind = PresignedClient if load.job.way == "presigned" else Client
+        target = Target(load.job.port, load.job.path, load.job.way)
+        self.clients = [kind(load, load.pool, target, group.bytes_per_second, self._over) for _ in range(group.clients)]
 
     def start(self) -> None:
         """Begin."""
@@ -414,14 +116,18 @@ class Source:
             self._idle = list(self.clients)
             self._load.at(self._load.origin / 1e9, self._arrive)
 
-    def free(self, client: Connection) -> None:
+    def _over(self, client: Client, sent: Sent) -> None:
+        self._load.ended(sent)
+        self.free(client)
+
+    def free(self, client: Client) -> None:
         """A client has nothing to do: give it the next request, if there is one."""
         now = time.monotonic_ns()
         if self.group.rate is not None:
             self._idle.append(client)
             self._serve()
         elif self._may_begin(now):
-            self._load.later(lambda: client.begin(self._next(now)))
+            self._load.later(lambda: client.begin(*self._next(now)))
 
     def _may_begin(self, now: int) -> bool:
         if self.group.in_background:
@@ -430,13 +136,13 @@ class Source:
             return False
         return self._number < self.group.at_least or now < self._load.deadline
 
-    def _next(self, intended: int) -> Request:
+    def _next(self, intended: int) -> tuple[Sent, int]:
         number, self._number = self._number, self._number + 1
         at, digest = self._digests[number % len(self._digests)]
         name = f"{self.group.prefix}{number:07d}.bin"
         sent = Sent(self.group.name, name, self.group.size, digest, intended)
         self._load.began(sent)
-        return Request(self._load.job, self._load.pool, sent, at)
+        return sent, at
 
     def _arrive(self) -> None:
         """The time for a request has come, whether or not a client is free."""
@@ -452,7 +158,7 @@ class Source:
     def _serve(self) -> None:
         while self._due and self._idle:
             client, due = self._idle.pop(), self._due.popleft()
-            client.begin(self._next(due))
+            client.begin(*self._next(due))
 
     @property
     def waits(self) -> bool:
@@ -463,7 +169,7 @@ class Source:
     def give_up(self, reason: str) -> None:
         """Report what was due and never sent as failed."""
         while self._due:
-            sent = self._next(self._due.popleft()).sent
+            sent, _ = self._next(self._due.popleft())
             sent.began = sent.ended = time.monotonic_ns()
             sent.error = reason
             self._load.ended(sent)
@@ -563,7 +269,8 @@ class Load:
         now = time.monotonic()
         for source in self._sources:
             for client in source.clients:
-                client.check_timeout(now)
+                for connection in client.connections:
+                    connection.check_timeout(now, self.job.timeout)
             if now > self.deadline / 1e9 + max(self.job.seconds * _OVERTIME, self.job.timeout):
                 source.give_up("never sent: no client was free in time")
         self.at(now + 1, self._check_timeouts)

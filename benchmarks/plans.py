@@ -174,7 +174,7 @@ def is_possible(cell: Cell, targets: Mapping[str, Target]) -> bool:
     """Whether a cell makes sense: its file is stored by what is known, and store and scenario go together."""
     target, scenario = targets[cell.target], SCENARIOS[cell.scenario]
     fits = cell.store in scenario.only if scenario.only else True
-    return target.works_with(cell.size) and fits and (not target.stores or cell.store in target.stores)
+    return target.works_with(cell.size) and fits and target.works_on(cell.store)
 
 
 def merged(cells: Iterable[Cell]) -> list[Cell]:
@@ -199,6 +199,7 @@ _HANDOFFS = [
     for name, it in TARGETS.items()
     if it.is_ours and it.server.name in {"gunicorn", "uvicorn"} and it.hook == DEFAULT_HOOK
 ]
+_PRESIGNED = ["flask/presigned@gunicorn", "quart/presigned@uvicorn"]
 _IN_MEMORY = [name for name in _HANDOFFS if name.partition("@")[0].endswith(("/file", "/read_early"))]
 _WITH_REQUEST = ["flask/stream+snapshot@gunicorn", "quart/stream+snapshot@uvicorn"]
 _GRID = [name for name, it in TARGETS.items() if it.is_ours and it.server.name in {"gunicorn", "hypercorn"}]
@@ -240,6 +241,30 @@ PLANS = {
             seconds=0.6,
         ),
         Plan(
+            "published",
+            "what docs/benchmark.md is made from: every size, store and scenario, for the ways that are likely chosen",
+            [
+                Block([*_HOME_STREAMS, *_ASKED], [64 * KIB], [8], levels=_ALL_LEVELS),
+                Block([*_HOME_STREAMS, *_ASKED], [4 * KIB, MIB, 16 * MIB], [8]),
+                Block([*_HOME_STREAMS, *_ASKED], [64 * KIB], [1, 32]),
+                Block([*_STREAMS, *_OTHER_SERVERS, *_HANDOFFS, *_WITH_REQUEST, *_PEERS], [64 * KIB, 16 * MIB], [8]),
+                Block([*_STREAMS, *_ASKED], [256 * MIB, GIB], [1]),
+                Block(_HOME_STREAMS, [GIB], [8]),
+                Block(_HOME_STREAMS, [4 * GIB], [1]),
+                Block([*_HOME_STREAMS, *_PRESIGNED, *_ASKED[:2]], [64 * KIB, 16 * MIB], [8], stores=KEEPING[:1]),
+                Block([*_HOME_STREAMS, *_ASKED[:2]], [64 * KIB], [8], stores=KEEPING[1:]),
+                Block(
+                    [*_HOME_STREAMS, *_ASKED[:2]],
+                    [64 * KIB],
+                    [8],
+                    scenarios=["slow-clients", "slow-store", "stalled-store"],
+                ),
+                Block(_HOME_STREAMS, [GIB], [1], scenarios=["both-hops"]),
+            ],
+            rounds=5,
+            seconds=0.6,
+        ),
+        Plan(
             "full",
             "every size, number of clients, hand-off, server, store and scenario",
             [
@@ -254,7 +279,13 @@ PLANS = {
                 Block([*_HANDOFFS, *_WITH_REQUEST], [4 * KIB, 64 * KIB, MIB, 16 * MIB], [1, 8]),
                 Block(_GRID, [64 * KIB, 16 * MIB], [8]),
                 Block(
-                    [*_STREAMS, "fastapi@uvicorn", "flask-plain@gunicorn-gthread", "quart-plain@hypercorn"],
+                    [
+                        *_STREAMS,
+                        *_PRESIGNED,
+                        "fastapi@uvicorn",
+                        "flask-plain@gunicorn-gthread",
+                        "quart-plain@hypercorn",
+                    ],
                     [64 * KIB, 16 * MIB],
                     [8],
                     stores=KEEPING,

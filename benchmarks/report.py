@@ -12,7 +12,7 @@ from benchmarks import decide, figures
 from benchmarks.plans import LEVELS, SCENARIOS, size_name
 from benchmarks.results import FIGURES, NOISY, Result, Results, read
 from benchmarks.stats import FEWEST, Measure
-from benchmarks.targets import NOT_DRIVEN
+from benchmarks.targets import NOT_ON
 from handoff.settings import GIB
 
 HTML, MARKDOWN, PICTURES = "report.html", "report.md", "pictures"
@@ -46,25 +46,29 @@ class Table:
 
 
 def write(folder: Path, to: Path | None = None) -> list[Path]:
-    """Write the report of the run in a folder, there or elsewhere; what was written.
+    """Write the report of the run in a folder, there or in another; what was written.
+
+    Where `to` is a Markdown file, it is that alone, with its pictures in a folder of the same name beside it.
 
     Raises:
         NoRun: there is no run, or it cannot be read.
         OSError: it cannot be written.
     """
     results = read(folder)
-    to = to or folder
     drawn = figures.pictures(results)
     values = context(results)
-    (to / PICTURES).mkdir(parents=True, exist_ok=True)
-    written = [to / HTML, to / MARKDOWN]
-    for picture in drawn:
-        path = to / PICTURES / f"{picture.name}.svg"
-        path.write_text(picture.svg, "utf-8")
-        written.append(path)
-    for path, template in zip(written, ("report.html.jinja", "report.md.jinja"), strict=False):
-        path.write_text(_render(template, **values, pictures=drawn), "utf-8")
-    return written
+    if to is not None and to.suffix == ".md":
+        pictures, pages = to.with_suffix(""), {to: "report.md.jinja"}
+    else:
+        place = to or folder
+        pictures, pages = place / PICTURES, {place / HTML: "report.html.jinja", place / MARKDOWN: "report.md.jinja"}
+    pictures.mkdir(parents=True, exist_ok=True)
+    for path, template in pages.items():
+        path.write_text(_render(template, **values, pictures=drawn, folder=pictures.name), "utf-8")
+    files = {pictures / f"{picture.name}.svg": picture.svg for picture in drawn}
+    for path, svg in files.items():
+        path.write_text(svg, "utf-8")
+    return [*pages, *files]
 
 
 def _render(name: str, **values: Any) -> str:
@@ -196,7 +200,10 @@ def not_measured(results: Results) -> list[tuple[str, str]]:
         (cell, f"the load generator was the bottleneck: {reason}") for cell, reason in results.bottlenecked.items()
     ]
     said += [(cell, "the run was interrupted before it") for cell in results.not_reached]
-    said += [(f"hand-off {name}", reason) for name, reason in NOT_DRIVEN.items()]
+    said += [
+        (f"hand-off {name} on {', '.join(sorted(on))}, and so in the table above", reason)
+        for name, (on, reason) in NOT_ON.items()
+    ]
     scenarios = [name for name in SCENARIOS if name not in {it.scenario for it in seen}]
     stores = [name for name in ("rclone", "moto", "swift") if name not in {it.store for it in seen}]
     if scenarios:

@@ -135,7 +135,7 @@ def _sink(port: int, bodies: Bodies, size: int, clients: int, as_form: bool) -> 
     job = Job(
         port,
         "/upload" if as_form else "/{name}",
-        as_form,
+        "form" if as_form else "bare",
         receipts=False,
         pool_fd=bodies.fd,
         pool_bytes=POOL_BYTES,

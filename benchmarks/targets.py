@@ -9,8 +9,8 @@ from demo.processes import python
 from handoff.settings import Settings
 from handoff.strategies import DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, LOST, outcomes
 
-#: Hand-offs that are no upload by one request, so that a load of uploads does not measure them.
-NOT_DRIVEN = {"presigned": "the client sends to S3 itself, so none of the bytes pass through the app"}
+#: Hand-offs that are measured on some stores only, with those they are not measured on and why.
+NOT_ON = {"presigned": ({"null"}, "the file is read back from S3, and that store has thrown it away")}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Target:
         handoff: for one of our apps; empty for others.
         hook: likewise.
         framework: what it is written in.
-        as_form: whether it takes a form, or the bare body of a PUT.
+        way: how a file gets there: `form`, `bare` for the body of a PUT, `presigned` for S3's own URLs.
         stores: the stores it works with; none for all.
     """
 
@@ -83,13 +83,22 @@ class Target:
     requires: tuple[str, ...] = ()
     handoff: str = ""
     hook: str = ""
-    as_form: bool = True
+    way: str = "form"
     stores: tuple[str, ...] = ()
 
     @property
     def is_ours(self) -> bool:
         """Whether it is one of this project's apps, which answer receipts and are ready when `/readyz` says so."""
         return bool(self.handoff)
+
+    @property
+    def as_form(self) -> bool:
+        """Whether it takes a form."""
+        return self.way == "form"
+
+    def works_on(self, store: str) -> bool:
+        """Whether it can be measured on this store."""
+        return store in (self.stores or {store}) and store not in NOT_ON.get(self.handoff, (set(), ""))[0]
 
     def missing(self) -> str | None:
         """The first module it needs that is not installed."""
@@ -121,8 +130,6 @@ def _ours() -> Iterator[Target]:
     for framework in FRAMEWORKS:
         app, servers = _OURS[framework]
         for handoff in HANDOFFS:
-            if handoff in NOT_DRIVEN:
-                continue
             for hook in HOOKS:
                 for server in servers:
                     name = f"{framework}/{handoff}" + ("" if hook == DEFAULT_HOOK else f"+{hook}")
@@ -136,6 +143,7 @@ def _ours() -> Iterator[Target]:
                         ("boto3",) if framework == "flask" else ("aioboto3",),
                         handoff,
                         hook,
+                        way="presigned" if handoff == "presigned" else "form",
                     )
 
 
@@ -164,7 +172,7 @@ def _peers() -> Iterator[Target]:
         "/{name}",
         "none",
         ("aiohttp",),
-        as_form=False,
+        way="bare",
         stores=("null",),  # it signs nothing
     )
 

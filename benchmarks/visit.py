@@ -387,7 +387,7 @@ class Visit:
         job = Job(
             self.port,
             target.path,
-            target.as_form,
+            target.way,
             target.is_ours,
             bodies.fd,
             POOL_BYTES,

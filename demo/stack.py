@@ -74,11 +74,13 @@ def running(
             for name in COMMANDS
         }
         log = None if log_path is None else file
-        store = stores.start(environ.get("UPLOAD_S3") or "moto", environ, log)
+        origins = [one for listener in listeners.values() for one in origins_of(listener)]
+        # moto takes them by S3's call, Swift only when it starts
+        store = stores.start(environ.get("UPLOAD_S3") or "moto", {**environ, "PAGE_ORIGINS": ",".join(origins)}, log)
         stack = Stack(store, settings, environ, servers)
         if store.server is not None:
             servers.append(store.server)
-            create_bucket(stack, log, [origin(listener) for listener in listeners.values()])
+            create_bucket(stack, log, origins)
         environ |= {**store.environ, "UPLOAD_S3_ENDPOINT_URL": store.endpoint_url}
         for name, command in COMMANDS.items():
             app = Server(name, command, listeners[name], environ, log=log, drain_seconds=settings.drain_seconds)
@@ -103,10 +105,10 @@ def create_bucket(stack: Stack, log: IO[bytes] | None, origins: Sequence[str] = 
     client.close()
 
 
-def origin(listener: socket) -> str:
-    """Where a page comes from that is served on this socket (RFC 6454)."""
+def origins_of(listener: socket) -> list[str]:
+    """Where a page comes from that is served on this socket (RFC 6454), by either name that a browser may be given."""
     host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"
+    return [f"http://{name}:{port}" for name in (host, "localhost")]
 
 
 def wait_until_ready(stack: Stack, url: str, log: IO[bytes] | None) -> None:

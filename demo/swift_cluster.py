@@ -47,6 +47,8 @@ conn_timeout = 60
 node_timeout = 60
 """
 
+#: `origins` are of the pages that may send to it: by `cors_preflight_allow_origin` S3's middleware answers what a
+#: browser asks beforehand, and by `cors_allow_origin` the proxy tells it that the answer to a PUT is for the page.
 PROXY = """
 [pipeline:main]
 pipeline = catch_errors gatekeeper listing_formats s3api tempauth copy slo proxy-server
@@ -57,6 +59,7 @@ account_autocreate = true
 conn_timeout = 60
 node_timeout = 60
 error_suppression_interval = 0
+cors_allow_origin = {origins}
 
 [filter:catch_errors]
 use = egg:swift#catch_errors
@@ -74,6 +77,7 @@ max_manifest_segments = 10000
 use = egg:swift#s3api
 location = {region}
 max_upload_part_num = 10000
+cors_preflight_allow_origin = {origins}
 
 [filter:tempauth]
 use = egg:swift#tempauth
@@ -109,7 +113,8 @@ def main() -> None:
     path = folder / "proxy.conf"
     user = os.environ["AWS_ACCESS_KEY_ID"].replace(":", "_")
     secret, region = os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["AWS_DEFAULT_REGION"]
-    path.write_text(common + PROXY.format(user=user, secret=secret, region=region))
+    origins = os.environ.get("PAGE_ORIGINS", "")
+    path.write_text(common + PROXY.format(user=user, secret=secret, region=region, origins=origins))
     serve(GreenSocket(socket.socket(fileno=fd)), path, "proxy-server")
 
 

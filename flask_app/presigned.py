@@ -2,17 +2,29 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask_app.handoffs.presigned import hand_off, hand_off_part, read_back
 from flask_app.hooks import Hook
 from flask_app.store import Store, read_body, store_errors
-from handoff.errors import BucketMissing, DigestMismatch, ObjectMissing, SizeMismatch, StoreRejected, UploadError
+from handoff.errors import (
+    BucketMissing,
+    DigestMismatch,
+    ObjectMissing,
+    SizeMismatch,
+    StoreRejected,
+    StoreUnavailable,
+    UploadError,
+    UploadGone,
+)
 from handoff.keys import new_key
 from handoff.presigned import (
     Promise,
+    Reading,
     Upload,
     Wanted,
     expiry,
@@ -24,6 +36,9 @@ from handoff.presigned import (
 )
 from handoff.receipt import Incoming, Stored, Way
 
+if TYPE_CHECKING:
+    from types_boto3_s3.type_defs import PartTypeDef
+
 logger = logging.getLogger(__name__)
 
 
@@ -31,16 +46,16 @@ def begin(store: Store, wanted: Wanted, way: Way, hook: Hook) -> dict[str, objec
     """What the client needs to send the file: one URL, or the first page of those of its parts."""
     key = new_key(store.settings.key_prefix, wanted.filename)
     incoming = Incoming(key, wanted.filename, wanted.content_type, wanted.sha256)
-    count = len(part_lengths(wanted.size, store.settings.part_sizes))
+    count = len(part_lengths(wanted.size, store.settings.part_bytes))
     promise = Promise(wanted.size, count, wanted.sha256, way.hook, way.request_id)
     metadata = promise.metadata(store.seal, incoming)
     if count == 1:
         return _give_put(store, incoming, promise, metadata, hook)
     try:
         upload_id = store.create_multipart(incoming, hook, metadata)
-        return give_parts(store, Upload(key, upload_id, wanted.size), after=0)
+        return give_parts(store, Upload(key, upload_id, wanted.size, store.settings.part_bytes), after=0)
     except BaseException:
-        _abort(store, key, way.request_id)
+        _undo(store, partial(store.abort_lost, key), way.request_id)
         raise
 
 
@@ -65,8 +80,7 @@ def _give_put(
 
 def give_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
     """The URLs of the parts that follow part `after`, one page of them."""
-    sizes, seconds = store.settings.part_sizes, store.settings.presign_seconds
-    page = upload.lengths(sizes, after)
+    page, seconds = upload.page(after), store.settings.presign_seconds
     call = {"Bucket": store.settings.bucket, "Key": upload.key, "UploadId": upload.upload_id}
     now = datetime.now(UTC)
     with store.signing() as s3:
@@ -74,45 +88,81 @@ def give_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
             hand_off_part(s3, {**call, "PartNumber": number, "ContentLength": size}, int(seconds))
             for number, size in page
         ]
-    return parts_answer(store.seal, upload, page, urls, len(part_lengths(upload.size, sizes))) | expiry(now, seconds)
+    return parts_answer(store.seal, upload, page, urls) | expiry(now, seconds)
 
 
-def complete(store: Store, key: str, upload: Upload | None, go_on: Callable[[], None]) -> tuple[Stored, Promise]:
+def complete(
+    store: Store, key: str, upload: Upload | None, go_on: Callable[[], None], request_id: str
+) -> tuple[Stored, Promise]:
     """What the client has sent, once it was read back and is what was promised; it is removed if it is not.
 
-    Complete a second time, it is read back once more. `go_on` is called again and again, and ends it by raising.
+    Complete a second time, it is read back once more. What S3 does not let us undo is undone later.
+    `go_on` is called again and again while it is read, and ends it by raising.
 
     Raises:
         ObjectMissing: nothing has been sent, or not by this hand-off.
         SizeMismatch, DigestMismatch: something else was.
+        StoreUnavailable: S3 says one thing and then another; nothing was removed.
     """
     if upload is not None and not _exists(store, key):
-        _assemble(store, upload)
-    info, body = store.get(key, None)
+        _assemble(store, upload, request_id)
+    return _believe(store, partial(_read, store, key, go_on), request_id)
+
+
+def _believe(
+    store: Store, read: Callable[[], Reading], request_id: str, before: Reading | None = None
+) -> tuple[Stored, Promise]:
+    """The file that was read back, or what it is instead, for which it takes a second reading that sees the same."""
+    reading = read()
     try:
-        promise, incoming = Promise.of(store.seal, key, info.content_type, info.metadata)
-        promise.check_size(info.length)
-        with store_errors("S3 broke off while the file was read back; complete it again."):
-            size, sha256 = read_back(_watch(read_body(body), go_on))
-        promise.check(size, sha256)
+        return reading.stored(store.seal)
     except (SizeMismatch, DigestMismatch):
-        store.delete(key)
+        if before is None:
+            return _believe(store, read, request_id, before=reading)
+        if reading != before:
+            raise StoreUnavailable("S3 gave two different files for one; complete it again.") from None
+        _undo(store, partial(_remove, store, reading), request_id)
         raise
-    finally:
-        body.close()
-    return Stored(incoming, size, sha256, info.etag.strip('"'), promise.parts), promise
 
 
-def _assemble(store: Store, upload: Upload) -> None:
-    """Make one object of the parts that were sent."""
+def _read(store: Store, key: str, go_on: Callable[[], None]) -> Reading:
+    info, body = store.read(key)
+    reading = Reading(key, info)
+    with closing(body):
+        if reading.may_be_the_file(store.seal):
+            with store_errors("S3 broke off while the file was read back; complete it again."):
+                size, sha256 = read_back(_watch(read_body(body), go_on))
+                return replace(reading, size=size, sha256=sha256)
+    return reading
+
+
+def _assemble(store: Store, upload: Upload, request_id: str) -> None:
+    """Make one object of the parts that were sent; that somebody else has done so meanwhile is as good."""
+    try:
+        _join(store, upload, request_id)
+    except UploadGone as error:
+        if not _exists(store, upload.key):
+            _undo(store, partial(store.abort_lost, upload.key), request_id)  # one that was begun by another id
+            raise ObjectMissing("S3 has no such upload: it was aborted, or completed and deleted.") from error
+
+
+def _join(store: Store, upload: Upload, request_id: str, before: "list[PartTypeDef] | None" = None) -> None:
+    """Have S3 make the object; it is aborted only if S3 lists the same parts twice, and they are not the file's."""
     parts = store.list_parts(upload.key, upload.upload_id)
     try:
         upload.check([(part["PartNumber"], part["Size"]) for part in parts])
-        completed = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
-        store.complete_multipart(upload.key, upload.upload_id, completed)  # type: ignore[arg-type] # a dict is a TypedDict
+        # What S3 says of the object need not be compared: it is read back.
+        named = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
+        store.complete_multipart(upload.key, upload.upload_id, named)  # type: ignore[arg-type] # a dict is a TypedDict
+    except UploadGone:
+        raise
     except (SizeMismatch, StoreRejected):
-        store.abort_multipart(upload.key, upload.upload_id)
-        store.delete(upload.key)
+        if before is None:
+            _join(store, upload, request_id, before=parts)
+            return
+        if parts != before:
+            raise StoreUnavailable("S3 listed the parts in two different ways; complete it again.") from None
+        _undo(store, partial(store.abort_multipart, upload.key, upload.upload_id), request_id)
         raise
 
 
@@ -124,13 +174,24 @@ def _exists(store: Store, key: str) -> bool:
     return True
 
 
-def _abort(store: Store, key: str, request_id: str) -> None:
+def _remove(store: Store, reading: Reading) -> None:
+    """Remove the object that was read, and no other that has come to be there since."""
     try:
-        store.abort_lost(key)
+        info = store.head(reading.key)
+    except ObjectMissing:
+        return
+    if info.etag == reading.info.etag:
+        store.delete(reading.key)
+
+
+def _undo(store: Store, undo: Callable[[], object], request_id: str) -> None:
+    """Undo something, or have it undone later."""
+    try:
+        undo()
     except (UploadError, BucketMissing) as error:
         store.metrics.undo_failures.inc()
         logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(partial(store.abort_lost, key), request_id)
+        store.undoing.later(undo, request_id)
 
 
 def _watch(chunks: Iterator[bytes], go_on: Callable[[], None]) -> Iterator[bytes]:

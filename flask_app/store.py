@@ -3,16 +3,18 @@
 What S3 says no to becomes one of our errors here and nowhere else.
 """
 
+import http.client
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from errno import EPIPE
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import boto3
 import botocore.session
+import urllib3
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import (
@@ -30,21 +32,23 @@ from flask_app.undoing import Undoing
 from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.digest import crc32_header
 from handoff.errors import (
+    GONE_CODES,
     BucketMissing,
     ObjectMissing,
     RangeNotSatisfiable,
     SettingsError,
     StoreUnavailable,
     UploadError,
+    UploadGone,
     from_store_answer,
 )
-from handoff.http import ObjectInfo
+from handoff.http import ObjectInfo, clamp
 from handoff.parts import Part
-from handoff.presigned import Seal
+from handoff.presigned import Seal, is_aws
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
-from handoff.verify import check_crc32, check_multipart_etag, told
+from handoff.verify import Completed, check_crc32, told
 from handoff.web.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -65,7 +69,7 @@ _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 
 
 class Store:
-    """One bucket, by one client for the whole process; safe to use from many threads."""
+    """One bucket, by clients for the whole process; safe to use from many threads."""
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self.settings = settings
@@ -79,23 +83,39 @@ class Store:
             SettingsError: AWS_PROFILE names no profile.
         """
         self._client = self.new_client()
+        # As in Quart, where an upload would wait for connections that slow downloads hold; here it would make new ones.
+        self._downloads = self.new_client()
         self._probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
-        public = self.settings.s3_public_endpoint_url
-        self._signer = self.new_client(public) if public else self._client
+        self._signer = self._open_signer()
         for client in {self._client, self._signer}:
             for operation in ("PutObject", "CreateMultipartUpload"):
                 client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)
         credentials = boto3.session.Session().get_credentials()
         self._glance = Glance.of(self._client, self.settings.bucket, credentials)
         self.seal = Seal(self.settings.promise_secret or _lasting_secret(credentials))
-        self._client.meta.events.register("request-created.s3", self.metrics.count_retry)
+        for client in (self._client, self._downloads):
+            client.meta.events.register("request-created.s3", self.metrics.count_retry)
 
-    def new_client(self, endpoint_url: str | None = None) -> "S3Client":
-        """A client of the caller's own, without our handler."""
+    def _open_signer(self) -> "S3Client":
+        """The client whose URLs lead to where clients reach S3."""
+        if public := self.settings.s3_public_endpoint_url:
+            return self.new_client(public)
+        if is_aws(self._client.meta.endpoint_url):
+            return self.new_client(addressing="virtual")
+        return self._client
+
+    def new_client(
+        self, endpoint_url: str | None = None, addressing: Literal["auto", "virtual"] = "auto"
+    ) -> "S3Client":
+        """A client of the caller's own, without our handler.
+
+        Its presigned URLs for AWS name the region only where each bucket has its own host (`addressing` is `virtual`).
+        boto signs for the region and names the global host otherwise (boto/boto3#3015), which for a while answers URLs
+        of a new bucket with a redirect to a host that they are not signed for.
+        """
         settings = self.settings
-        return _client(
-            settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts, endpoint_url
-        )
+        timeouts = settings.s3_connect_timeout, settings.s3_read_timeout
+        return _client(settings, *timeouts, settings.s3_attempts, endpoint_url, addressing)
 
     def put(self, incoming: Incoming, body: IO[bytes], crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
@@ -154,11 +174,15 @@ class Store:
         check_crc32(checksum, answer.get("ChecksumCRC32"))
         return {"PartNumber": part.number, "ETag": told(answer, "ETag"), "ChecksumCRC32": checksum}
 
-    def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> str:
-        """Make one object of the parts, given in order, and answer its ETag.
+    def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> Completed:
+        """Make one object of the parts, given in order; what S3 says of it is still to be compared with them.
 
         Where the answer to a first try was lost, S3 answers the second like the first, but not every store does: that
-        the upload is gone then means that it was completed, if the object is there, for nothing else has its key.
+        the upload is gone then means that it was completed, if the object is there, for nothing else has its key. So it
+        does where somebody else has completed it.
+
+        Raises:
+            UploadGone: there is neither the upload nor the object.
         """
         with store_errors():
             try:
@@ -166,25 +190,25 @@ class Store:
                     Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
                 )
             except ClientError as error:
-                if not (error.response["ResponseMetadata"].get("RetryAttempts") and is_gone(error)):
+                if not is_gone(error):
                     raise
-                answer = self._completed(key, error)
-        etag = str(told(answer, "ETag")).strip('"')
-        check_multipart_etag(etag, [part["ETag"].strip('"') for part in parts], answer.get("ServerSideEncryption"))
-        return etag
+                answer = self._completed(key)
+        return Completed.from_s3(answer)
 
-    def _completed(self, key: str, error: ClientError) -> Mapping[str, Any]:
-        """What S3 says of the object that a completion has made, or else the error that this is about."""
+    def _completed(self, key: str) -> Mapping[str, Any]:
+        """What S3 says of the object that a completion has made."""
         try:
             return self._client.head_object(Bucket=self.settings.bucket, Key=key)
-        except ClientError:
-            raise error from None
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
+                raise UploadGone from error
+            raise
 
     def list_parts(self, key: str, upload_id: str) -> "list[PartTypeDef]":
         """The parts of a multipart upload that S3 has, in order.
 
         Raises:
-            ObjectMissing: there is no such upload.
+            UploadGone: there is no such upload.
         """
         with store_errors():
             pages = self._client.get_paginator("list_parts").paginate(
@@ -194,21 +218,20 @@ class Store:
                 return [part for page in pages for part in page.get("Parts", [])]
             except ClientError as error:
                 if is_gone(error):
-                    raise ObjectMissing(
-                        "S3 knows of no such upload: it was aborted, or completed and deleted."
-                    ) from error
+                    raise UploadGone from error
                 raise
 
-    def abort_multipart(self, key: str, upload_id: str) -> None:
-        """End a multipart upload without an object; one that is gone already is as good."""
+    def abort_multipart(self, key: str, upload_id: str) -> bool:
+        """End a multipart upload without an object; whether there was one: one that is gone already is as good."""
         with store_errors():
             try:
                 self._client.abort_multipart_upload(Bucket=self.settings.bucket, Key=key, UploadId=upload_id)
             except ClientError as error:
                 if not is_gone(error):
                     raise
-            else:
-                self.metrics.aborts.inc()
+                return False
+        self.metrics.aborts.inc()
+        return True
 
     def abort_lost(self, key: str, known: str | None = None) -> None:
         """Abort what S3 began for this key without our learning of it, its answer lost: all but the known one."""
@@ -256,23 +279,41 @@ class Store:
         return info.length, info.etag
 
     def get(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
-        """An object, or one range of it, with its bytes still to be read: whoever gets them closes them.
+        """An object for a client, or one range of it, with its bytes still to be read: whoever gets them closes them.
 
         Raises:
             ObjectMissing: there is none.
             RangeNotSatisfiable: the range begins after its end.
         """
-        wanted = {"Range": byte_range} if byte_range else {}
         with store_errors():
             try:
-                answer = self._client.get_object(Bucket=self.settings.bucket, Key=key, **wanted)  # type: ignore[arg-type] # a dict of one optional keyword
+                return self._get(self._downloads, key, byte_range)
             except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] != RangeNotSatisfiable.status:
+                if (
+                    byte_range is None
+                    or error.response["ResponseMetadata"]["HTTPStatusCode"] != RangeNotSatisfiable.status
+                ):
                     raise
-                length = self.head(key).length
-                raise RangeNotSatisfiable(
-                    f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
-                ) from error
+                length = (self.head(key)).length
+                clamped = clamp(byte_range, length)
+                if clamped is None or clamped == byte_range:
+                    raise RangeNotSatisfiable(
+                        f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
+                    ) from error
+            return self._get(self._downloads, key, clamped)
+
+    def read(self, key: str) -> tuple[ObjectInfo, StreamingBody]:
+        """An object for ourselves, as `get`: however many clients download slowly, it is not waited for.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+        with store_errors():
+            return self._get(self._client, key)
+
+    def _get(self, client: "S3Client", key: str, byte_range: str | None = None) -> tuple[ObjectInfo, StreamingBody]:
+        wanted = {"Range": byte_range} if byte_range else {}
+        answer = client.get_object(Bucket=self.settings.bucket, Key=key, **wanted)  # type: ignore[arg-type] # a dict of one optional keyword
         return ObjectInfo.from_s3(key, answer), answer["Body"]
 
     @contextmanager
@@ -318,7 +359,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connections to S3."""
-        for client in {self._client, self._signer, self._probe}:
+        for client in {self._client, self._downloads, self._signer, self._probe}:
             client.close()
 
 
@@ -345,7 +386,7 @@ def send_body(body: StreamingBody) -> Iterator[bytes]:
 
 def is_gone(error: ClientError) -> bool:
     """Whether S3 says that it has no such multipart upload, or has it no more."""
-    return error.response["Error"]["Code"] == "NoSuchUpload"
+    return error.response["Error"]["Code"] in GONE_CODES
 
 
 @contextmanager
@@ -372,7 +413,8 @@ def store_errors(silence: str = "S3 did not answer. Nothing was stored; try agai
         raise from_store_answer(status, answer.get("Code", ""), answer.get("Message", "")) from error
     except (ParamValidationError, UnseekableStreamError):
         raise  # ours to mend: what was to be sent cannot be
-    except BotoCoreError as error:
+    # boto makes its own errors of most of these, but not where an answer ends too early that it reads as it comes
+    except (BotoCoreError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
         raise StoreUnavailable(silence) from error
 
 
@@ -399,7 +441,12 @@ def _lasting_secret(credentials: Credentials | None) -> str | None:
 
 
 def _client(
-    settings: Settings, connect_timeout: float, read_timeout: float, attempts: int, endpoint_url: str | None = None
+    settings: Settings,
+    connect_timeout: float,
+    read_timeout: float,
+    attempts: int,
+    endpoint_url: str | None = None,
+    addressing: Literal["auto", "virtual"] = "auto",
 ) -> "S3Client":
     config = Config(
         connect_timeout=connect_timeout,
@@ -407,7 +454,7 @@ def _client(
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=settings.max_concurrent * settings.parts_in_flight,
         # We give a CRC-32 with every body, so boto need not read it once more to sign it.
-        s3={"payload_signing_enabled": False},
+        s3={"payload_signing_enabled": False, "addressing_style": addressing},
         # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
         signature_version="s3v4",
         # A name of our own, given once: boto would put its own together anew for each call, from some ten components.

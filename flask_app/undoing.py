@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class Left:
     """An upload that is still to be undone, and when it is given up, by the monotonic clock."""
 
-    undo: Callable[[], None]
+    undo: Callable[[], object]
     request_id: str
     until: float
 
@@ -31,7 +31,7 @@ class Undoing:
         self._lock = threading.Lock()
         self._runs = False
 
-    def later(self, undo: Callable[[], None], request_id: str) -> None:
+    def later(self, undo: Callable[[], object], request_id: str) -> None:
         """Undo this upload as soon as S3 lets us; `undo` may have done a part of it already."""
         with self._lock:
             self._left.append(Left(undo, request_id, until(time.monotonic())))

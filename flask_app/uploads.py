@@ -19,7 +19,7 @@ from handoff.digest import Digest
 from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, UploadError
 from handoff.parts import Part, cut, read_chunks
 from handoff.receipt import Incoming, Stored, Way
-from handoff.verify import check_size
+from handoff.verify import check_etag, check_size
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef
@@ -130,10 +130,11 @@ class Batch:
 
     def _confirm(self, stored: Stored) -> None:
         try:
-            size, _ = self._store.look(stored.incoming.key)
+            size, etag = self._store.look(stored.incoming.key)
         except ObjectMissing as error:
             raise StoreRejected("S3 does not have the object that it said it had stored.") from error
         check_size(stored.size, size)
+        check_etag(stored.etag, etag.strip('"'), stored.parts)
 
 
 class SinglePut:
@@ -237,17 +238,30 @@ class MultipartUpload:
         assert self._upload_id is not None
         self._completing = True
         parts = sorted(self._parts, key=lambda part: part["PartNumber"])
-        etag = self._store.complete_multipart(self._incoming.key, self._upload_id, parts)
-        return Stored(self._incoming, self._digest.size, self._digest.sha256, etag, len(parts))
+        completed = self._store.complete_multipart(self._incoming.key, self._upload_id, parts)
+        completed.check(parts)
+        return Stored(self._incoming, self._digest.size, self._digest.sha256, completed.etag, len(parts))
 
     def undo(self) -> None:
-        """Abort the upload; if it was to be completed, remove the object, for the answer alone may have been lost."""
-        if self._upload_id is not None:
-            self._store.abort_multipart(self._incoming.key, self._upload_id)
-        elif self._begun:
-            self._store.abort_lost(self._incoming.key)
+        """Abort the upload; if it was to be completed, remove the object, for the answer alone may have been lost.
+
+        The object is removed also if aborting fails: most often because there is nothing left to abort.
+        """
+        failure: UploadError | None = None
+        try:
+            self._abort()
+        except UploadError as error:
+            failure = error
         if self._completing:
             self._store.delete(self._incoming.key)
+        if failure is not None:
+            raise failure
+
+    def _abort(self) -> None:
+        key = self._incoming.key
+        known = self._upload_id is not None and self._store.abort_multipart(key, self._upload_id)
+        if self._begun and not known and not self._completing:
+            self._store.abort_lost(key)  # its id was not answered, or another than it has
 
 
 def chain(first: list[Part], rest: Iterator[Part]) -> Iterator[Part]:

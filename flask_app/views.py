@@ -122,11 +122,11 @@ def presign() -> Answer:
         hook = wanted_hook()
         check_coding(request.coding)
         wanted = WantedReader(request.mimetype, store().settings.limits)
-        way = Way(FRAMEWORK, "presigned", hook, request.request_id)
         with admitted():
             with closing(request.chunks()) as body:
                 for chunk in body:
                     wanted.receive(chunk)
+            way = Way(FRAMEWORK, "presigned", hook, request.request_id)
             given = presigned.begin(store(), wanted.finish(), way, HOOKS[hook]())
         return jsonify(given), 201, {"Location": f"/objects/{given['key']}"}
 
@@ -148,7 +148,7 @@ def complete(key: str) -> Answer:
     with counted("presigned"):
         upload = presigned_upload(key)
         with admitted():
-            stored, promise = presigned.complete(store(), key, upload, shutdown().check)
+            stored, promise = presigned.complete(store(), key, upload, shutdown().check, request.request_id)
         return receipts(Way(FRAMEWORK, "presigned", promise.hook, promise.request_id), [stored])
 
 

@@ -24,6 +24,7 @@
     ├── FileClosed                500 file-closed
     ├── Internal                  500 internal
     ├── StoreRejected             502 store-rejected
+    │   └── UploadGone            502 store-rejected
     ├── StoreUnavailable          503 store-unavailable, with Retry-After
     └── Overloaded                503 overloaded, with Retry-After
 
@@ -245,6 +246,13 @@ class StoreRejected(UploadError):
     title = "The store refused the upload"
 
 
+class UploadGone(StoreRejected):
+    """S3 knows of no such multipart upload, and of no object that was made of it."""
+
+    def __init__(self) -> None:
+        super().__init__("S3 has no such multipart upload, nor an object that was made of it.")
+
+
 class StoreUnavailable(UploadError):
     """S3 did not answer in time, or said that it is too busy."""
 
@@ -284,6 +292,9 @@ class BucketMissing(Exception):
         super().__init__(f"there is no bucket '{bucket}'; create it or set UPLOAD_BUCKET")
 
 
+#: S3's codes for a multipart upload that it does not have, or not any more: Swift says of one that was completed that
+#: there is no such key.
+GONE_CODES = frozenset({"NoSuchUpload", "NoSuchKey"})
 #: S3's codes for "not now", beside every 5xx status.
 _BUSY_CODES = frozenset({"SlowDown", "RequestTimeout", "ThrottlingException", "TooManyRequests"})
 

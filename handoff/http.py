@@ -58,6 +58,18 @@ def single_range(header: str | None) -> str | None:
     return f"bytes={first}-{last}"
 
 
+def clamp(byte_range: str, length: int) -> str | None:
+    """A single range (of `single_range`) as it lies within so many bytes; None if none of it does.
+
+    A suffix longer than the object is all of it, and a range may end after it, however far (RFC 9110, section 14.1.2).
+    Not every store can do with that.
+    """
+    first, _, last = byte_range.removeprefix("bytes=").partition("-")
+    start = int(first) if first else max(length - int(last), 0)
+    end = min(int(last), length - 1) if first and last else length - 1
+    return f"bytes={start}-{end}" if start <= end else None
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """An object as S3's head or get describes it: `length` bytes come, a part of the whole if `content_range`.

@@ -4,6 +4,9 @@ Nothing is remembered between the request for a URL and the one to complete. Wha
 which request it was) goes with the file, as metadata that the URL is signed with; any process with the same secret can
 read it there. S3 keeps a client from sending other metadata, by its own signature. Our seal is beside it for stores
 that look at no signature.
+
+What was sent is read back, and is removed if it is not what was promised: that costs somebody a file. So one reading
+is not enough for it, for the bytes may have been damaged on their way to us; a second one must see the same.
 """
 
 import base64
@@ -13,17 +16,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from handoff.digest import SHA256_PATTERN, from_hex
 from handoff.errors import BodyTooLarge, DigestMismatch, FileTooLarge, FormMalformed, ObjectMissing, SizeMismatch
 from handoff.errors import UnsupportedMediaType as Unsupported
 from handoff.form import DEFAULT_CONTENT_TYPE, is_media_type
+from handoff.http import ObjectInfo
 from handoff.keys import decode_name
-from handoff.parts import PartSizes
-from handoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming
+from handoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PartSizes
+from handoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming, Stored
 from handoff.settings import Limits
 
 PROMISE_METADATA = "promise"
@@ -32,8 +35,8 @@ JSON = "application/json"
 #: How many parts' URLs one answer has: each takes half a millisecond to sign.
 PAGE_PARTS = 100
 
-#: A promise as metadata: its version, size, parts, SHA-256, hook and mark.
-_PROMISE = re.compile(rf"1\.(\d{{1,15}})\.(\d{{1,5}})\.({SHA256_PATTERN})\.([a-z]*)\.([\w-]*)", re.ASCII)
+#: A promise as metadata: its version, size, parts, SHA-256, hook, the id of the key it is marked with, and its mark.
+_PROMISE = re.compile(rf"2\.(\d{{1,15}})\.(\d{{1,5}})\.({SHA256_PATTERN})\.([a-z]*)\.([\w-]*)\.([\w-]*)", re.ASCII)
 _NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 
 
@@ -86,7 +89,8 @@ class WantedReader:
             raise FormMalformed("'size' must be the file's size in bytes, a whole number.")
         if size > self._limits.file_bytes:
             raise FileTooLarge(f"The file has more than {self._limits.file_bytes} bytes.")
-        content_type = _text(asked, "content_type", "") or DEFAULT_CONTENT_TYPE
+        # S3 takes away what surrounds it, and so it would be another than was promised
+        content_type = _text(asked, "content_type", "").strip(" \t") or DEFAULT_CONTENT_TYPE
         if not is_media_type(content_type):
             raise FormMalformed("'content_type' must be a media type, such as image/png.")
         return Wanted(_text(asked, "filename"), content_type, size, from_hex(_text(asked, "sha256")))
@@ -103,23 +107,30 @@ class Seal:
     """Marks values that a client carries back to us, so that we know them for our own: HMAC-SHA256 (RFC 2104).
 
     Without a secret that all processes share it marks nothing, and S3's own signatures have to do.
+
+    Attributes:
+        key_id: tells marks of this secret from those of others, which are not wrong for that; empty without one.
     """
 
     def __init__(self, secret: str | None) -> None:
         # The secret may be the one that S3's requests are signed with: so that what we sign can be no such signature.
         self._key = hmac.digest(secret.encode(), b"handoff presigned", "sha256") if secret else None
+        self.key_id = _base64(hmac.digest(self._key, b"key id", "sha256")[:6]) if self._key else ""
 
     def sign(self, *values: str | int) -> str:
         """The mark of these values, in this order; empty without a secret."""
         if self._key is None:
             return ""
         message = "".join(f"{len(text)}:{text}" for text in map(str, values))
-        digest = hmac.digest(self._key, message.encode("utf-8", "replace"), "sha256")
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+        return _base64(hmac.digest(self._key, message.encode("utf-8", "replace"), "sha256"))
 
     def holds(self, mark: str, *values: str | int) -> bool:
         """Whether this is the mark of these values."""
         return hmac.compare_digest(mark.encode(), self.sign(*values).encode())
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,26 +150,28 @@ class Promise:
         """The object's user metadata that carries it; the request's id is the hook's to stamp."""
         named = incoming.metadata()
         mark = seal.sign(*self._sealed(incoming.key, incoming.content_type, named[FILENAME_METADATA]))
-        return named | {PROMISE_METADATA: f"1.{self.size}.{self.parts}.{self.sha256}.{self.hook}.{mark}"}
+        said = f"2.{self.size}.{self.parts}.{self.sha256}.{self.hook}"
+        return named | {PROMISE_METADATA: f"{said}.{seal.key_id}.{mark}"}
 
     @classmethod
     def of(cls, seal: Seal, key: str, content_type: str, metadata: Mapping[str, str]) -> tuple[Self, Incoming]:
         """The promise of a stored object, by its metadata (names in lowercase), and what the client called the file.
 
         Raises:
-            ObjectMissing: the object has none: it was not stored by this hand-off.
-            DigestMismatch: it has one that we did not give.
+            ObjectMissing: the object has none, or one that only a process with another secret can know for its own.
+            DigestMismatch: it has one that says it is ours, and is not.
         """
         if PROMISE_METADATA not in metadata:
             raise ObjectMissing("No presigned upload has this key.")
-        name = metadata.get(FILENAME_METADATA, "")
         match = _PROMISE.fullmatch(metadata[PROMISE_METADATA])
-        if match is not None:
-            size, parts, sha256, hook, mark = match.groups()
-            promise = cls(int(size), int(parts), sha256, hook, metadata.get(REQUEST_ID_METADATA, ""))
-            if seal.holds(mark, *promise._sealed(key, content_type, name)):
-                return promise, Incoming(key, decode_name(name) or "", content_type, sha256)
-        raise DigestMismatch("The object carries a promise that was not made here. It was removed.")
+        if match is None or match[5] != seal.key_id:
+            raise ObjectMissing("This process has not the secret that the object's promise was made with; it was left.")
+        size, parts, sha256, hook, _, mark = match.groups()
+        name = metadata.get(FILENAME_METADATA, "")
+        promise = cls(int(size), int(parts), sha256, hook, metadata.get(REQUEST_ID_METADATA, ""))
+        if not seal.holds(mark, *promise._sealed(key, content_type, name)):
+            raise DigestMismatch("The object carries a promise that was not made here. It was removed.")
+        return promise, Incoming(key, decode_name(name) or "", content_type, sha256)
 
     def _sealed(self, key: str, content_type: str, name: str) -> tuple[str | int, ...]:
         return key, self.size, self.parts, self.sha256, self.hook, self.request_id, content_type, name
@@ -185,6 +198,53 @@ class Promise:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What S3 gave of an object when it was read back once: what it said of it, and its bytes' number and SHA-256.
+
+    The bytes are not read, and their SHA-256 is empty, where what S3 says of them shows that they are not the file. Two
+    readings are equal if S3 gave the same in both.
+    """
+
+    key: str
+    info: ObjectInfo
+    size: int = 0
+    sha256: str = ""
+
+    def may_be_the_file(self, seal: Seal) -> bool:
+        """Whether the bytes are worth reading.
+
+        Raises:
+            ObjectMissing: as for `Promise.of`.
+        """
+        try:
+            self._promised(seal)
+        except (SizeMismatch, DigestMismatch):
+            return False
+        return True
+
+    def stored(self, seal: Seal) -> tuple[Stored, Promise]:
+        """The file, which is what was promised.
+
+        Raises:
+            ObjectMissing: as for `Promise.of`.
+            SizeMismatch, DigestMismatch: it is not.
+        """
+        promise, incoming = self._promised(seal)
+        promise.check(self.size, self.sha256)
+        return Stored(incoming, self.size, self.sha256, self.info.etag.strip('"'), promise.parts), promise
+
+    def _promised(self, seal: Seal) -> tuple[Promise, Incoming]:
+        promise, incoming = Promise.of(seal, self.key, self.info.content_type, self.info.metadata)
+        promise.check_size(self.info.length)
+        return promise, incoming
+
+
+def is_aws(endpoint_url: str) -> bool:
+    """Whether boto's endpoint is AWS's own S3, of any region or partition, not one that was set."""
+    return re.search(r"\.amazonaws\.com(\.cn)?$", urlsplit(endpoint_url).hostname or "") is not None
+
+
 def put_headers(incoming: Incoming, metadata: Mapping[str, str], sha256: str) -> dict[str, str]:
     """The headers that a presigned PUT must come with, beside its length, which HTTP clients add themselves.
 
@@ -206,11 +266,15 @@ def sha256_header(sha256: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A multipart upload that the client is sending: which one, and of how many bytes."""
+    """A multipart upload that the client is sending: which one, and of how many bytes, by parts of which size.
+
+    `part_bytes` is the size of its first part, by the settings of the process that began it.
+    """
 
     key: str
     upload_id: str
     size: int
+    part_bytes: int
 
     @classmethod
     def of(cls, seal: Seal, key: str, query: Mapping[str, str], limits: Limits) -> Self | None:
@@ -221,19 +285,28 @@ class Upload:
         """
         if "upload_id" not in query:
             return None
-        upload_id, size = query["upload_id"], number(query.get("size"), -1)
-        if not 0 <= size <= limits.file_bytes or not seal.holds(query.get("signature", ""), key, upload_id, size):
-            raise ObjectMissing("No presigned upload has this key, upload_id, size and signature.")
-        return cls(key, upload_id, size)
+        upload = cls(key, query["upload_id"], number(query.get("size"), -1), number(query.get("part_bytes"), -1))
+        possible = 0 <= upload.size <= limits.file_bytes and MIN_PART_BYTES <= upload.part_bytes <= MAX_PART_BYTES
+        if not possible or not seal.holds(query.get("signature", ""), *upload._sealed()):
+            raise ObjectMissing("No presigned upload has this key, upload_id, size, part_bytes and signature.")
+        return upload
 
     def query(self, seal: Seal, **more: int) -> str:
         """The query that names it."""
-        signature = seal.sign(self.key, self.upload_id, self.size)
-        return urlencode({"upload_id": self.upload_id, "size": self.size, "signature": signature, **more})
+        named = {"upload_id": self.upload_id, "size": self.size, "part_bytes": self.part_bytes}
+        return urlencode({**named, "signature": seal.sign(*self._sealed()), **more})
 
-    def lengths(self, sizes: PartSizes, after: int) -> list[tuple[int, int]]:
+    def _sealed(self) -> tuple[str | int, ...]:
+        return self.key, self.upload_id, self.size, self.part_bytes
+
+    @property
+    def lengths(self) -> list[tuple[int, int]]:
+        """The numbers and sizes in bytes of all its parts."""
+        return part_lengths(self.size, self.part_bytes)
+
+    def page(self, after: int) -> list[tuple[int, int]]:
         """The numbers and sizes in bytes of the parts of one page, the one that follows part `after`."""
-        return list(islice(part_lengths(self.size, sizes), after, after + PAGE_PARTS))
+        return self.lengths[after : after + PAGE_PARTS]
 
     def check(self, parts: Sequence[tuple[int, int]]) -> None:
         """Compare the parts that S3 has, their numbers and sizes in order, with the whole.
@@ -251,14 +324,16 @@ class Upload:
             )
 
 
-def part_lengths(size: int, sizes: PartSizes) -> list[tuple[int, int]]:
-    """The numbers and sizes in bytes of all parts of a file: one, of the whole, if a single put is to store it."""
-    lengths: list[tuple[int, int]] = []
-    for number, room in enumerate(sizes, 1):
-        lengths.append((number, min(room, size)))
-        size -= room
-        if size <= 0:
-            break
+def part_lengths(size: int, part_bytes: int) -> list[tuple[int, int]]:
+    """The numbers and sizes in bytes of all parts of a file: one, of the whole, if a single put is to store it.
+
+    They depend on nothing else, so that every process gives the same, whatever its own settings are.
+    """
+    rooms, lengths = iter(PartSizes(part_bytes, size)), list[tuple[int, int]]()
+    while size > 0 or not lengths:
+        length = min(next(rooms), size)
+        lengths.append((len(lengths) + 1, length))
+        size -= length
     return lengths
 
 
@@ -274,10 +349,9 @@ def put_answer(incoming: Incoming, size: int, url: str, headers: Mapping[str, st
     }
 
 
-def parts_answer(
-    seal: Seal, upload: Upload, page: Sequence[tuple[int, int]], urls: Sequence[str], count: int
-) -> dict[str, object]:
-    """What the client is told that sends the file in `count` parts: one page of them, and where the next one is."""
+def parts_answer(seal: Seal, upload: Upload, page: Sequence[tuple[int, int]], urls: Sequence[str]) -> dict[str, object]:
+    """What the client is told that sends the file in parts: one page of them, and where the next one is."""
+    count = len(upload.lengths)
     last = page[-1][0] if page else count
     path = _path(upload.key)
     return {

@@ -5,15 +5,21 @@ say more than they check, and for what gets lost between the parts and the objec
 """
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import md5
-from typing import Any
+from typing import Any, Self
+from zlib import crc32
 
+from handoff.digest import crc32_header
 from handoff.errors import StoreRejected
 
 #: An ETag that is the MD5 of what was sent (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html): not so
 #: with encryption by KMS or by the client's own key, whose ETags have the same form.
 _MD5 = re.compile(r"[0-9a-f]{32}")
+#: What S3 answers for an object of several parts: something made of all of them, and their number.
+_OF_PARTS = re.compile(r"(.*)-(\d+)", re.ASCII | re.DOTALL)
 _OTHER_ENCRYPTION = frozenset({"aws:kms", "aws:kms:dsse", "customer"})
 
 
@@ -38,10 +44,39 @@ def check_crc32(sent: str, answered: str | None) -> None:
         raise StoreRejected(f"S3 stored other bytes than it was sent: their CRC-32 is {answered}, not {sent}.")
 
 
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What S3 says that it has made of an upload's parts.
+
+    `etag` is without quotes, `encryption` how S3 encrypts the object, `crc32` the checksum of the parts' checksums; the
+    latter two are None where it says nothing.
+    """
+
+    etag: str
+    encryption: str | None = None
+    crc32: str | None = None
+
+    @classmethod
+    def from_s3(cls, answer: Mapping[str, Any]) -> Self:
+        """From what boto's `complete_multipart_upload` answered, or `head_object` afterwards."""
+        etag = str(told(answer, "ETag")).strip('"')
+        return cls(etag, answer.get("ServerSideEncryption"), answer.get("ChecksumCRC32"))
+
+    def check(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Compare it with the parts, in order, as they were named to `complete_multipart_upload`.
+
+        Raises:
+            StoreRejected: parts are missing in the object, or others are in it.
+        """
+        check_multipart_etag(self.etag, [part["ETag"].strip('"') for part in parts], self.encryption)
+        check_multipart_crc32(self.crc32, [part["ChecksumCRC32"] for part in parts])
+
+
 def check_multipart_etag(answered: str, parts: Sequence[str], encryption: str | None) -> None:
     """Compare a completed upload's ETag with its parts' ETags, in order, all without quotes, where they are MD5s.
 
-    It is then the MD5 of the parts' MD5s, `-`, and their number. Stores that answer something else are not compared.
+    It is then the MD5 of the parts' MD5s, `-`, and their number. Stores whose parts have other ETags, or whose objects
+    have ETags that do not end in a number, are not compared.
 
     Args:
         answered: the completed upload's.
@@ -51,14 +86,40 @@ def check_multipart_etag(answered: str, parts: Sequence[str], encryption: str | 
     Raises:
         StoreRejected: parts are missing in the object, or others are in it.
     """
-    whole, _, number = answered.partition("-")
-    if not number or encryption in _OTHER_ENCRYPTION or not all(map(_MD5.fullmatch, (whole, *parts))):
+    if not _OF_PARTS.fullmatch(answered) or encryption in _OTHER_ENCRYPTION or not all(map(_MD5.fullmatch, parts)):
         return
-    expected = md5(b"".join(map(bytes.fromhex, parts)), usedforsecurity=False).hexdigest()
-    if (whole, number) != (expected, str(len(parts))):
-        raise StoreRejected(
-            f"S3 made another object of the parts: its ETag is {answered}, not {expected}-{len(parts)}."
-        )
+    expected = f"{md5(b''.join(map(bytes.fromhex, parts)), usedforsecurity=False).hexdigest()}-{len(parts)}"
+    if answered != expected:
+        raise StoreRejected(f"S3 made another object of the parts: its ETag is {answered}, not {expected}.")
+
+
+def check_multipart_crc32(answered: str | None, parts: Sequence[str]) -> None:
+    """Compare a completed upload's CRC-32 with its parts', in order, all in base64, where S3 answers that of the parts.
+
+    It is then the CRC-32 of the parts' CRC-32s, `-`, and their number
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html). One without a number
+    is that of the whole object, for which it was not asked.
+
+    Raises:
+        StoreRejected: parts are missing in the object, or others are in it.
+    """
+    if answered is None or not _OF_PARTS.fullmatch(answered):
+        return
+    expected = f"{crc32_header(crc32(b''.join(map(b64decode, parts))))}-{len(parts)}"
+    if answered != expected:
+        raise StoreRejected(f"S3 made another object of the parts: its CRC-32 is {answered}, not {expected}.")
+
+
+def check_etag(sent: str, stored: str, parts: int) -> None:
+    """Compare the ETag that was answered when a file had been sent with the object's, both without quotes.
+
+    One of several parts is compared if the object's is of parts too; rclone's is the MD5 of the whole.
+
+    Raises:
+        StoreRejected: they differ.
+    """
+    if sent != stored and (parts == 1 or _OF_PARTS.fullmatch(stored)):
+        raise StoreRejected(f"S3 has another object than it said it had stored: its ETag is {stored}, not {sent}.")
 
 
 def check_size(sent: int, stored: int) -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
-
-from aiobotocore.response import StreamingBody
-from aiohttp import ClientError
+from typing import TYPE_CHECKING, Any
 
 from handoff.errors import (
     BucketMissing,
@@ -17,10 +17,12 @@ from handoff.errors import (
     StoreRejected,
     StoreUnavailable,
     UploadError,
+    UploadGone,
 )
 from handoff.keys import new_key
 from handoff.presigned import (
     Promise,
+    Reading,
     Upload,
     Wanted,
     expiry,
@@ -36,6 +38,9 @@ from quart_app.hooks import Hook
 from quart_app.store import Store, read_body, store_errors
 from quart_app.uploads import to_the_end
 
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.type_defs import PartTypeDef
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,16 +48,16 @@ async def begin(store: Store, wanted: Wanted, way: Way, hook: Hook) -> dict[str,
     """What the client needs to send the file: one URL, or the first page of those of its parts."""
     key = new_key(store.settings.key_prefix, wanted.filename)
     incoming = Incoming(key, wanted.filename, wanted.content_type, wanted.sha256)
-    count = len(part_lengths(wanted.size, store.settings.part_sizes))
+    count = len(part_lengths(wanted.size, store.settings.part_bytes))
     promise = Promise(wanted.size, count, wanted.sha256, way.hook, way.request_id)
     metadata = promise.metadata(store.seal, incoming)
     if count == 1:
         return await _give_put(store, incoming, promise, metadata, hook)
     try:
         upload_id = await to_the_end(store.create_multipart(incoming, hook, metadata))
-        return await give_parts(store, Upload(key, upload_id, wanted.size), after=0)
+        return await give_parts(store, Upload(key, upload_id, wanted.size, store.settings.part_bytes), after=0)
     except BaseException:
-        await to_the_end(_abort(store, key, way.request_id))
+        await to_the_end(_undo(store, partial(store.abort_lost, key), way.request_id))
         raise
 
 
@@ -77,8 +82,7 @@ async def _give_put(
 
 async def give_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
     """The URLs of the parts that follow part `after`, one page of them."""
-    sizes, seconds = store.settings.part_sizes, store.settings.presign_seconds
-    page = upload.lengths(sizes, after)
+    page, seconds = upload.page(after), store.settings.presign_seconds
     call = {"Bucket": store.settings.bucket, "Key": upload.key, "UploadId": upload.upload_id}
     now = datetime.now(UTC)
     with store.signing() as s3:
@@ -86,53 +90,78 @@ async def give_parts(store: Store, upload: Upload, after: int) -> dict[str, obje
         for number, size in page:
             urls.append(await hand_off_part(s3, {**call, "PartNumber": number, "ContentLength": size}, int(seconds)))
             await asyncio.sleep(0)  # signing takes half a millisecond each, and awaits nothing
-    return parts_answer(store.seal, upload, page, urls, len(part_lengths(upload.size, sizes))) | expiry(now, seconds)
+    return parts_answer(store.seal, upload, page, urls) | expiry(now, seconds)
 
 
-async def complete(store: Store, key: str, upload: Upload | None) -> tuple[Stored, Promise]:
+async def complete(store: Store, key: str, upload: Upload | None, request_id: str) -> tuple[Stored, Promise]:
     """What the client has sent, once it was read back and is what was promised; it is removed if it is not.
 
-    Complete a second time, it is read back once more.
+    Complete a second time, it is read back once more. What S3 does not let us undo is undone later.
 
     Raises:
         ObjectMissing: nothing has been sent, or not by this hand-off.
         SizeMismatch, DigestMismatch: something else was.
+        StoreUnavailable: S3 says one thing and then another; nothing was removed.
     """
     if upload is not None and not await _exists(store, key):
-        await to_the_end(_assemble(store, upload))
-    info, body = await store.get(key, None)
+        await to_the_end(_assemble(store, upload, request_id))
+    return await _believe(store, partial(_read, store, key), request_id)
+
+
+async def _believe(
+    store: Store, read: Callable[[], Awaitable[Reading]], request_id: str, before: Reading | None = None
+) -> tuple[Stored, Promise]:
+    """The file that was read back, or what it is instead, for which it takes a second reading that sees the same."""
+    reading = await read()
     try:
-        promise, incoming = Promise.of(store.seal, key, info.content_type, info.metadata)
-        promise.check_size(info.length)
-        size, sha256 = await _read_back(body)
-        promise.check(size, sha256)
+        return reading.stored(store.seal)
     except (SizeMismatch, DigestMismatch):
-        await to_the_end(store.delete(key))
+        if before is None:
+            return await _believe(store, read, request_id, before=reading)
+        if reading != before:
+            raise StoreUnavailable("S3 gave two different files for one; complete it again.") from None
+        await to_the_end(_undo(store, partial(_remove, store, reading), request_id))
         raise
-    finally:
-        body.close()
-    return Stored(incoming, size, sha256, info.etag.strip('"'), promise.parts), promise
 
 
-async def _read_back(body: StreamingBody) -> tuple[int, str]:
-    silence = "S3 broke off while the file was read back; complete it again."
-    with store_errors(silence):
-        try:
-            return await read_back(read_body(body))
-        except ClientError as error:  # aiobotocore makes boto's errors of a few of these alone
-            raise StoreUnavailable(silence) from error
+async def _read(store: Store, key: str) -> Reading:
+    info, body = await store.read(key)
+    reading = Reading(key, info)
+    with closing(body):
+        if reading.may_be_the_file(store.seal):
+            with store_errors("S3 broke off while the file was read back; complete it again."):
+                size, sha256 = await read_back(read_body(body))
+                return replace(reading, size=size, sha256=sha256)
+    return reading
 
 
-async def _assemble(store: Store, upload: Upload) -> None:
-    """Make one object of the parts that were sent."""
+async def _assemble(store: Store, upload: Upload, request_id: str) -> None:
+    """Make one object of the parts that were sent; that somebody else has done so meanwhile is as good."""
+    try:
+        await _join(store, upload, request_id)
+    except UploadGone as error:
+        if not await _exists(store, upload.key):
+            await _undo(store, partial(store.abort_lost, upload.key), request_id)  # one that was begun by another id
+            raise ObjectMissing("S3 has no such upload: it was aborted, or completed and deleted.") from error
+
+
+async def _join(store: Store, upload: Upload, request_id: str, before: "list[PartTypeDef] | None" = None) -> None:
+    """Have S3 make the object; it is aborted only if S3 lists the same parts twice, and they are not the file's."""
     parts = await store.list_parts(upload.key, upload.upload_id)
     try:
         upload.check([(part["PartNumber"], part["Size"]) for part in parts])
-        completed = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
-        await store.complete_multipart(upload.key, upload.upload_id, completed)  # type: ignore[arg-type] # a dict is a TypedDict
+        # What S3 says of the object need not be compared: it is read back.
+        named = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
+        await store.complete_multipart(upload.key, upload.upload_id, named)  # type: ignore[arg-type] # a dict is a TypedDict
+    except UploadGone:
+        raise
     except (SizeMismatch, StoreRejected):
-        await store.abort_multipart(upload.key, upload.upload_id)
-        await store.delete(upload.key)
+        if before is None:
+            await _join(store, upload, request_id, before=parts)
+            return
+        if parts != before:
+            raise StoreUnavailable("S3 listed the parts in two different ways; complete it again.") from None
+        await _undo(store, partial(store.abort_multipart, upload.key, upload.upload_id), request_id)
         raise
 
 
@@ -144,10 +173,21 @@ async def _exists(store: Store, key: str) -> bool:
     return True
 
 
-async def _abort(store: Store, key: str, request_id: str) -> None:
+async def _remove(store: Store, reading: Reading) -> None:
+    """Remove the object that was read, and no other that has come to be there since."""
     try:
-        await store.abort_lost(key)
+        info = await store.head(reading.key)
+    except ObjectMissing:
+        return
+    if info.etag == reading.info.etag:
+        await store.delete(reading.key)
+
+
+async def _undo(store: Store, undo: Callable[[], Awaitable[object]], request_id: str) -> None:
+    """Undo something, or have it undone later."""
+    try:
+        await undo()
     except (UploadError, BucketMissing) as error:
         store.metrics.undo_failures.inc()
         logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(partial(store.abort_lost, key), request_id)
+        store.undoing.later(undo, request_id)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from errno import EPIPE
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import aioboto3
 import aiohttp
@@ -29,21 +29,23 @@ from botocore.exceptions import (
 from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.digest import crc32_header
 from handoff.errors import (
+    GONE_CODES,
     BucketMissing,
     ObjectMissing,
     RangeNotSatisfiable,
     SettingsError,
     StoreUnavailable,
     UploadError,
+    UploadGone,
     from_store_answer,
 )
-from handoff.http import ObjectInfo
+from handoff.http import ObjectInfo, clamp
 from handoff.parts import Part
-from handoff.presigned import Seal
+from handoff.presigned import Seal, is_aws
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
-from handoff.verify import check_crc32, check_multipart_etag, told
+from handoff.verify import Completed, check_crc32, told
 from handoff.web.metrics import Metrics
 from quart_app.glance import Glance
 from quart_app.hooks import Hook
@@ -66,9 +68,10 @@ _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 
 
 class Store:
-    """One bucket, by one client for the whole process; safe to use from many tasks."""
+    """One bucket, by clients for the whole process; safe to use from many tasks."""
 
     _client: "S3Client"
+    _downloads: "S3Client"
     _signer: "S3Client"
     _probe: "S3Client"
     seal: Seal
@@ -86,24 +89,40 @@ class Store:
             SettingsError: AWS_PROFILE names no profile.
         """
         self._client = await self._exits.enter_async_context(self.new_client())
+        # Clients that download slowly may hold all of its connections, and no upload shall wait for those.
+        self._downloads = await self._exits.enter_async_context(self.new_client())
         probe = _client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
         self._probe = await self._exits.enter_async_context(probe)
-        public = self.settings.s3_public_endpoint_url
-        self._signer = await self._exits.enter_async_context(self.new_client(public)) if public else self._client
+        self._signer = await self._open_signer()
         for client in {self._client, self._signer}:
             for operation in ("PutObject", "CreateMultipartUpload"):
                 client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)  # type: ignore[arg-type] # the stubs do not know that aiobotocore awaits
         credentials = await cast("Any", aioboto3.Session()).get_credentials()
         self._glance = await Glance.of(self._client, self.settings.bucket, credentials)
         self.seal = Seal(self.settings.promise_secret or await _lasting_secret(credentials))
-        self._client.meta.events.register("request-created.s3", self.metrics.count_retry)
+        for client in (self._client, self._downloads):
+            client.meta.events.register("request-created.s3", self.metrics.count_retry)
 
-    def new_client(self, endpoint_url: str | None = None) -> "AbstractAsyncContextManager[S3Client]":
-        """A client of the caller's own, without our handler."""
+    async def _open_signer(self) -> "S3Client":
+        """The client whose URLs lead to where clients reach S3."""
+        if public := self.settings.s3_public_endpoint_url:
+            return await self._exits.enter_async_context(self.new_client(public))
+        if is_aws(self._client.meta.endpoint_url):
+            return await self._exits.enter_async_context(self.new_client(addressing="virtual"))
+        return self._client
+
+    def new_client(
+        self, endpoint_url: str | None = None, addressing: Literal["auto", "virtual"] = "auto"
+    ) -> "AbstractAsyncContextManager[S3Client]":
+        """A client of the caller's own, without our handler.
+
+        Its presigned URLs for AWS name the region only where each bucket has its own host (`addressing` is `virtual`).
+        boto signs for the region and names the global host otherwise (boto/boto3#3015), which for a while answers URLs
+        of a new bucket with a redirect to a host that they are not signed for.
+        """
         settings = self.settings
-        return _client(
-            settings, settings.s3_connect_timeout, settings.s3_read_timeout, settings.s3_attempts, endpoint_url
-        )
+        timeouts = settings.s3_connect_timeout, settings.s3_read_timeout
+        return _client(settings, *timeouts, settings.s3_attempts, endpoint_url, addressing)
 
     async def put(self, incoming: Incoming, file: IO[bytes] | Part, crc32: int, hook: Hook) -> str:
         """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
@@ -158,11 +177,15 @@ class Store:
         check_crc32(checksum, answer.get("ChecksumCRC32"))
         return {"PartNumber": part.number, "ETag": told(answer, "ETag"), "ChecksumCRC32": checksum}
 
-    async def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> str:
-        """Make one object of the parts, given in order, and answer its ETag.
+    async def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> Completed:
+        """Make one object of the parts, given in order; what S3 says of it is still to be compared with them.
 
         Where the answer to a first try was lost, S3 answers the second like the first, but not every store does: that
-        the upload is gone then means that it was completed, if the object is there, for nothing else has its key.
+        the upload is gone then means that it was completed, if the object is there, for nothing else has its key. So it
+        does where somebody else has completed it.
+
+        Raises:
+            UploadGone: there is neither the upload nor the object.
         """
         with store_errors():
             try:
@@ -170,25 +193,25 @@ class Store:
                     Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
                 )
             except ClientError as error:
-                if not (error.response["ResponseMetadata"].get("RetryAttempts") and is_gone(error)):
+                if not is_gone(error):
                     raise
-                answer = await self._completed(key, error)
-        etag = str(told(answer, "ETag")).strip('"')
-        check_multipart_etag(etag, [part["ETag"].strip('"') for part in parts], answer.get("ServerSideEncryption"))
-        return etag
+                answer = await self._completed(key)
+        return Completed.from_s3(answer)
 
-    async def _completed(self, key: str, error: ClientError) -> Mapping[str, Any]:
-        """What S3 says of the object that a completion has made, or else the error that this is about."""
+    async def _completed(self, key: str) -> Mapping[str, Any]:
+        """What S3 says of the object that a completion has made."""
         try:
             return await self._client.head_object(Bucket=self.settings.bucket, Key=key)
-        except ClientError:
-            raise error from None
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
+                raise UploadGone from error
+            raise
 
     async def list_parts(self, key: str, upload_id: str) -> "list[PartTypeDef]":
         """The parts of a multipart upload that S3 has, in order.
 
         Raises:
-            ObjectMissing: there is no such upload.
+            UploadGone: there is no such upload.
         """
         with store_errors():
             pages = self._client.get_paginator("list_parts").paginate(
@@ -198,21 +221,20 @@ class Store:
                 return [part async for page in pages for part in page.get("Parts", [])]
             except ClientError as error:
                 if is_gone(error):
-                    raise ObjectMissing(
-                        "S3 knows of no such upload: it was aborted, or completed and deleted."
-                    ) from error
+                    raise UploadGone from error
                 raise
 
-    async def abort_multipart(self, key: str, upload_id: str) -> None:
-        """End a multipart upload without an object; one that is gone already is as good."""
+    async def abort_multipart(self, key: str, upload_id: str) -> bool:
+        """End a multipart upload without an object; whether there was one: one that is gone already is as good."""
         with store_errors():
             try:
                 await self._client.abort_multipart_upload(Bucket=self.settings.bucket, Key=key, UploadId=upload_id)
             except ClientError as error:
                 if not is_gone(error):
                     raise
-            else:
-                self.metrics.aborts.inc()
+                return False
+        self.metrics.aborts.inc()
+        return True
 
     async def abort_lost(self, key: str, known: str | None = None) -> None:
         """Abort what S3 began for this key without our learning of it, its answer lost: all but the known one."""
@@ -260,23 +282,53 @@ class Store:
         return info.length, info.etag
 
     async def get(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
-        """An object, or one range of it, with its bytes still to be read: whoever gets them closes them.
+        """An object for a client, or one range of it, with its bytes still to be read: whoever gets them closes them.
+
+        A slow client holds a connection to S3 for as long as it reads. All may be taken: then one is waited for no
+        longer than S3 itself would be.
 
         Raises:
             ObjectMissing: there is none.
             RangeNotSatisfiable: the range begins after its end.
         """
-        wanted = {"Range": byte_range} if byte_range else {}
         with store_errors():
             try:
-                answer = await self._client.get_object(Bucket=self.settings.bucket, Key=key, **wanted)  # type: ignore[arg-type] # a dict of one optional keyword
+                return await self._download(key, byte_range)
             except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] != RangeNotSatisfiable.status:
+                if (
+                    byte_range is None
+                    or error.response["ResponseMetadata"]["HTTPStatusCode"] != RangeNotSatisfiable.status
+                ):
                     raise
                 length = (await self.head(key)).length
-                raise RangeNotSatisfiable(
-                    f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
-                ) from error
+                clamped = clamp(byte_range, length)
+                if clamped is None or clamped == byte_range:
+                    raise RangeNotSatisfiable(
+                        f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
+                    ) from error
+            return await self._download(key, clamped)
+
+    async def _download(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
+        try:
+            async with asyncio.timeout(self.settings.s3_connect_timeout + self.settings.s3_read_timeout):
+                return await self._get(self._downloads, key, byte_range)
+        except TimeoutError as error:
+            raise StoreUnavailable("S3 did not answer, or too many others are downloading; try again later.") from error
+
+    async def read(self, key: str) -> tuple[ObjectInfo, StreamingBody]:
+        """An object for ourselves, as `get`: however many clients download slowly, it is not waited for.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+        with store_errors():
+            return await self._get(self._client, key)
+
+    async def _get(
+        self, client: "S3Client", key: str, byte_range: str | None = None
+    ) -> tuple[ObjectInfo, StreamingBody]:
+        wanted = {"Range": byte_range} if byte_range else {}
+        answer = await client.get_object(Bucket=self.settings.bucket, Key=key, **wanted)  # type: ignore[arg-type] # a dict of one optional keyword
         return ObjectInfo.from_s3(key, answer), answer["Body"]
 
     @contextmanager
@@ -353,7 +405,7 @@ async def send_body(body: StreamingBody) -> AsyncIterator[bytes]:
 
 def is_gone(error: ClientError) -> bool:
     """Whether S3 says that it has no such multipart upload, or has it no more."""
-    return error.response["Error"]["Code"] == "NoSuchUpload"
+    return error.response["Error"]["Code"] in GONE_CODES
 
 
 @contextmanager
@@ -380,7 +432,8 @@ def store_errors(silence: str = "S3 did not answer. Nothing was stored; try agai
         raise from_store_answer(status, answer.get("Code", ""), answer.get("Message", "")) from error
     except (ParamValidationError, UnseekableStreamError):
         raise  # ours to mend: what was to be sent cannot be
-    except BotoCoreError as error:
+    # boto makes its own errors of most of these, but not where an answer ends too early that it reads as it comes
+    except (BotoCoreError, aiohttp.ClientError) as error:
         raise StoreUnavailable(silence) from error
 
 
@@ -403,7 +456,12 @@ async def _lasting_secret(credentials: AioCredentials | None) -> str | None:
 
 @asynccontextmanager
 async def _client(
-    settings: Settings, connect_timeout: float, read_timeout: float, attempts: int, endpoint_url: str | None = None
+    settings: Settings,
+    connect_timeout: float,
+    read_timeout: float,
+    attempts: int,
+    endpoint_url: str | None = None,
+    addressing: Literal["auto", "virtual"] = "auto",
 ) -> "AsyncIterator[S3Client]":
     config = AioConfig(
         connect_timeout=connect_timeout,
@@ -411,7 +469,7 @@ async def _client(
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=settings.max_concurrent * settings.parts_in_flight,
         # We give a CRC-32 with every body, so boto need not read it once more to sign it, on the event loop at that.
-        s3={"payload_signing_enabled": False},
+        s3={"payload_signing_enabled": False, "addressing_style": addressing},
         # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
         signature_version="s3v4",
         # A name of our own, given once: boto would put its own together anew for each call, from some ten components.

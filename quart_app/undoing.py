@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class Left:
     """An upload that is still to be undone, and when it is given up, by the monotonic clock."""
 
-    undo: Callable[[], Awaitable[None]]
+    undo: Callable[[], Awaitable[object]]
     request_id: str
     until: float
 
@@ -31,7 +31,7 @@ class Undoing:
         self._left: deque[Left] = deque(maxlen=MOST)
         self._task: asyncio.Task[None] | None = None
 
-    def later(self, undo: Callable[[], Awaitable[None]], request_id: str) -> None:
+    def later(self, undo: Callable[[], Awaitable[object]], request_id: str) -> None:
         """Undo this upload as soon as S3 lets us; `undo` may have done a part of it already."""
         self._left.append(Left(undo, request_id, until(time.monotonic())))
         if self._task is None or self._task.done():

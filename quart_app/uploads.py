@@ -19,7 +19,7 @@ from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, UploadEr
 from handoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from handoff.parts import read_chunks as read_file_chunks
 from handoff.receipt import Incoming, Stored, Way
-from handoff.verify import check_size
+from handoff.verify import check_etag, check_size
 from quart_app.hooks import Hook
 from quart_app.store import Store
 
@@ -135,10 +135,11 @@ class Batch:
 
     async def _confirm(self, stored: Stored) -> None:
         try:
-            size, _ = await self._store.look(stored.incoming.key)
+            size, etag = await self._store.look(stored.incoming.key)
         except ObjectMissing as error:
             raise StoreRejected("S3 does not have the object that it said it had stored.") from error
         check_size(stored.size, size)
+        check_etag(stored.etag, etag.strip('"'), stored.parts)
 
     async def _undo(self) -> None:
         try:
@@ -227,17 +228,30 @@ class MultipartUpload:
         assert self._upload_id is not None
         self._completing = True
         parts = sorted(self._parts, key=lambda part: part["PartNumber"])
-        etag = await to_the_end(self._store.complete_multipart(self._incoming.key, self._upload_id, parts))
-        return Stored(self._incoming, self._digest.size, self._digest.sha256, etag, len(parts))
+        completed = await to_the_end(self._store.complete_multipart(self._incoming.key, self._upload_id, parts))
+        completed.check(parts)
+        return Stored(self._incoming, self._digest.size, self._digest.sha256, completed.etag, len(parts))
 
     async def undo(self) -> None:
-        """Abort the upload; if it was to be completed, remove the object, for the answer alone may have been lost."""
-        if self._upload_id is not None:
-            await self._store.abort_multipart(self._incoming.key, self._upload_id)
-        elif self._begun:
-            await self._store.abort_lost(self._incoming.key)
+        """Abort the upload; if it was to be completed, remove the object, for the answer alone may have been lost.
+
+        The object is removed also if aborting fails: most often because there is nothing left to abort.
+        """
+        failure: UploadError | None = None
+        try:
+            await self._abort()
+        except UploadError as error:
+            failure = error
         if self._completing:
             await self._store.delete(self._incoming.key)
+        if failure is not None:
+            raise failure
+
+    async def _abort(self) -> None:
+        key = self._incoming.key
+        known = self._upload_id is not None and await self._store.abort_multipart(key, self._upload_id)
+        if self._begun and not known and not self._completing:
+            await self._store.abort_lost(key)  # its id was not answered, or another than it has
 
 
 def is_file(body: IO[bytes] | AsyncReader) -> TypeIs[IO[bytes]]:

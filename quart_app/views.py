@@ -133,11 +133,11 @@ async def presign() -> Answer:
         hook = wanted_hook()
         check_coding(request.coding)
         wanted = WantedReader(request.mimetype, store().settings.limits)
-        way = Way(FRAMEWORK, "presigned", hook, request.request_id)
         async with admitted():
             async with aclosing(request.chunks()) as body:
                 async for chunk in body:
                     wanted.receive(chunk)
+            way = Way(FRAMEWORK, "presigned", hook, request.request_id)
             given = await presigned.begin(store(), wanted.finish(), way, HOOKS[hook]())
         return jsonify(given), 201, {"Location": f"/objects/{given['key']}"}
 
@@ -159,7 +159,7 @@ async def complete(key: str) -> Answer:
     with counted("presigned"):
         upload = presigned_upload(key)
         async with admitted():
-            stored, promise = await presigned.complete(store(), key, upload)
+            stored, promise = await presigned.complete(store(), key, upload, request.request_id)
         return receipts(Way(FRAMEWORK, "presigned", promise.hook, promise.request_id), [stored])
 
 

@@ -11,11 +11,10 @@ parser gives files that remember who closed them.
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
-from handoff.explain.note import OPENING
+from handoff.explain.note import OPENING, causes
 
 __all__ = ["explain_closed_files", "explanation"]
 
@@ -27,8 +26,10 @@ def explain_closed_files(app: Any) -> None:
     does nothing.
 
     Raises:
-        TypeError: the app is of neither framework.
+        TypeError: the app is of neither framework, or its request class does not let itself be subclassed.
     """
+    if any((cls.__module__, cls.__name__) == ("werkzeug.local", "LocalProxy") for cls in type(app).__mro__):
+        app = app._get_current_object()  # noqa: SLF001 - documented, for all its underscore
     kind = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(app).__mro__}
     if ("quart", "Quart") in kind:
         from handoff.explain import _quart as framework  # noqa: PLC0415 - only for who has Quart
@@ -44,25 +45,11 @@ def explanation(error: BaseException) -> str | None:
 
     The folders of this machine are left out. None if no closed upload has to do with it.
     """
-    for one in _causes(error):
+    for one in causes(error):
         for note in getattr(one, "__notes__", ()):
             if note.startswith(OPENING):
                 return _without_folders(note)
     return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        one = todo.pop(0)
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        todo += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            todo += one.exceptions
 
 
 def _without_folders(note: str) -> str:
@@ -70,8 +57,10 @@ def _without_folders(note: str) -> str:
 
     def shorten(match: re.Match[str]) -> str:
         path = PurePath(match[0])
+        if path.suffix == ".md":
+            return path.name
         folders = [PurePath(folder) for folder in sys.path if folder and path.is_relative_to(folder)]
         # The longest: site-packages lies in a folder that is itself on the path.
         return str(path.relative_to(max(folders, key=lambda folder: len(folder.parts)))) if folders else path.name
 
-    return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[\\/][^\n:`'\"]*?\.py\b", shorten, note)
+    return re.sub(r"(?<![\w.:/])(?:[A-Za-z]:)?[\\/][^\n:`'\"]*?\.(?:py|md)\b", shorten, note)

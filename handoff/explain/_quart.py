@@ -1,17 +1,25 @@
 """The request class for a Quart app: its own, with files that explain themselves."""
 
-from functools import lru_cache
 from typing import Any
 
 import quart
 from werkzeug.datastructures import iter_multi_items
 
-from handoff.explain.watching import Parser, begin_close, explain_error, explain_files, finish
+from handoff.explain.files import Unannounced
+from handoff.explain.watching import (
+    Parser,
+    begin_close,
+    end_close,
+    explain_error,
+    explain_files,
+    explained_class,
+    finish,
+)
 
 
 def explain(app: Any) -> None:
     """Give the app a request class whose files explain themselves, and hear of errors that they cannot reach."""
-    app.request_class = explained(app.request_class)
+    app.request_class = explained_class(app.request_class, _subclass)
     quart.got_request_exception.connect(_error_raised, app)
 
 
@@ -28,23 +36,18 @@ class _Parser(Parser):
         return form, files
 
 
-@lru_cache(64)
-def explained(base: Any) -> Any:
-    """A subclass of a request class; the class itself if it is one."""
-    if hasattr(base, "_handoff_explains"):
-        return base
-
-    class Request(base):  # type: ignore[misc] # known at run time only
-        _handoff_explains = True
+def _subclass(base: Any) -> Any:
+    class Request(Unannounced, base):  # type: ignore[misc] # known at run time only
+        _handoff_plain = True
 
         def make_form_data_parser(self) -> Any:
             return _Parser(super().make_form_data_parser(), self)
 
         async def close(self) -> None:
-            moment = begin_close(self)
+            closing = begin_close(self)
             try:
                 await super().close()
             finally:
-                moment.closing = None
+                end_close(self, closing)
 
     return finish(Request, base)

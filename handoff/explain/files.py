@@ -6,14 +6,15 @@ written in C (BytesIO, BufferedRandom) cannot, so another object of a subclass s
 
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copyreg import __newobj__  # type: ignore[attr-defined] # what object.__reduce_ex__ names
-from functools import lru_cache, partial
-from types import MethodType
+from functools import partial
+from inspect import getattr_static
 from typing import Any
+from weakref import WeakValueDictionary
 
 from handoff.explain.closing import Closing, Moment
-from handoff.explain.note import sentence
+from handoff.explain.note import OPENING, sentence
 
 #: All that a file can be asked which fails if it is closed.
 _METHODS = (
@@ -29,30 +30,56 @@ _DIRECT = ("read", "seek", "tell", "readline", "seekable")
 class Upload:
     """One uploaded file: its names, and its first close."""
 
-    __slots__ = ("as_text", "closing", "filename", "moment", "name")
+    __slots__ = ("_seen", "collected", "filename", "moment", "name")
 
     def __init__(self, name: str | None, filename: str | None, moment: Moment) -> None:
         self.name = name
         self.filename = filename
         self.moment = moment
-        self.closing: Closing | None = None
-        self.as_text = False  #: somebody asked for `read1`, as a TextIOWrapper does when it is made
+        self.collected = False  #: a wrapper around the file is being collected
+        self._seen: list[Closing] = []
+
+    @property
+    def closing(self) -> Closing | None:
+        """The first close that was seen, also where several threads close the file at once."""
+        return self._seen[0] if self._seen else None
 
     def see_close(self) -> None:
         """Note the first close of the file; called before it is done, and not for a later one."""
-        self.closing = self.moment.closing or self.moment.see(sys._getframe(2))  # noqa: SLF001 - who called close is the question
+        by_request = next(iter(self.moment.closings), None)
+        self._seen.append(by_request or self.moment.see(sys._getframe(1).f_back, collected=self.collected))  # noqa: SLF001 - who called close is the question
+
+    def see_question(self, answer: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - who asks is the question
+        """Keep who is told that the file is closed; but not where we ask ourselves, to see whose an error is."""
+        if answer is True:
+            try:
+                frame = caller(2)
+                if frame.f_globals is not globals():
+                    self.moment.see_question(frame, self)
+            except Exception:  # noqa: BLE001 - nobody is there, or the interpreter ends and has taken modules apart
+                return answer
+        return answer
 
     def explain(self, error: Exception) -> None:
-        """Put the note on an error of the closed file, once."""
+        """Put the note on an error of the closed file, once: an error that passes a second file is the first one's."""
         if isinstance(error, io.UnsupportedOperation):
             return
-        note = sentence(self.filename, self.name, self.closing, as_text=self.as_text)
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        if not any(note.startswith(OPENING) for note in getattr(error, "__notes__", ())):
+            error.add_note(sentence(self.filename, self.name, self.closing))
 
 
 def explained(stream: Any, upload: Upload) -> Any:
-    """The stream to use instead of this one: the same object wherever that can be."""
+    """The stream to use instead of this one: the same object wherever that can be.
+
+    A class of the app's own may forbid whatever it likes: then its stream stays what it is, and explains nothing.
+    """
+    try:
+        return _explained(stream, upload)
+    except Exception:  # noqa: BLE001 - it is somebody else's class, in the middle of somebody else's request
+        return stream
+
+
+def _explained(stream: Any, upload: Upload) -> Any:
     if _ATTRIBUTE in getattr(stream, "__dict__", ()):
         return stream
     if type(getattr(stream, "_file", None)) in _STAND_INS and hasattr(stream, "rollover"):
@@ -65,16 +92,35 @@ def explained(stream: Any, upload: Upload) -> Any:
 
 
 def _become(stream: Any, subclass: Callable[[Any], Any], upload: Upload, file: Any = None) -> Any:
-    """Make an object one of a subclass; if its class does not allow that, it stays what it is, and explains nothing."""
-    try:
-        state = vars(stream)
-        stream.__class__ = subclass(type(stream))
-    except TypeError:
-        return stream
+    """Make an object one of a subclass."""
+    state = vars(stream)
+    object.__setattr__(stream, "__class__", _class_of(type(stream), subclass))  # its own may refuse
     state[_ATTRIBUTE] = upload
     if file is not None:
         state["_file"] = file
     return stream
+
+
+#: Classes that were made, for as long as a file is of one: an app's own class, and all that it refers to, may go.
+_MADE: WeakValueDictionary[tuple[Any, Any], Any] = WeakValueDictionary()
+#: Those of the standard library's files, kept for good: nearly all uploads are of one.
+_KEPT: dict[tuple[Any, Any], Any] = {}
+
+
+def _class_of(cls: Any, subclass: Callable[[Any], Any]) -> Any:
+    made = _KEPT.get((cls, subclass)) or _MADE.get((cls, subclass))
+    if made is None:
+        made = subclass(cls)
+        (_KEPT if cls.__module__ == "tempfile" else _MADE)[cls, subclass] = made
+    return made
+
+
+class Unannounced:
+    """Stands before a base that is told of its subclasses, and does not tell it of those that no app has written."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        if "_handoff_plain" not in vars(cls):
+            super().__init_subclass__(**more)
 
 
 def call_itself(cls: Any, base: Any) -> Any:
@@ -85,7 +131,6 @@ def call_itself(cls: Any, base: Any) -> Any:
         base.__module__,
         base.__doc__,
     )
-    cls._handoff_plain = True
     return cls
 
 
@@ -95,7 +140,7 @@ def _plain(result: Any) -> Any:
         return result  # a way of its own
     _, (cls, *args), state, *rest = result
     if "_handoff_plain" in vars(cls):
-        cls = cls.__base__
+        cls = cls.__bases__[-1]
     if isinstance(state, dict):
         state = {name: value for name, value in state.items() if name != _ATTRIBUTE}
     return partial(__newobj__, cls), tuple(args), state, *rest  # named as it is, pickle would compare the classes
@@ -106,6 +151,7 @@ def _plain(result: Any) -> Any:
 
 def _delegate(name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True  # pytest then points at who asked
         try:
             return getattr(self._handoff_inner, name)(*args, **kwargs)
         except (ValueError, OSError) as error:
@@ -115,6 +161,10 @@ def _delegate(name: str) -> Callable[..., Any]:
 
     method.__name__ = name
     return method
+
+
+def _closed(self: Any) -> Any:
+    return self._handoff_upload.see_question(self._handoff_inner.closed)
 
 
 def _is_closed(stream: Any, upload: Upload) -> bool:
@@ -141,15 +191,21 @@ def _attribute(name: str) -> property:
     return property(get)
 
 
-def _marks_text(method: Callable[..., Any]) -> property:
-    def read1(self: Any) -> Any:
-        self._handoff_upload.as_text = True
-        return MethodType(method, self)
+def _marks_collected(find: Callable[[Any], Any]) -> property:
+    """`_dealloc_warn`: what a wrapper of `io` asks its file for when it is collected, before it closes the file.
 
-    return property(read1)
+    A file on disk has it, to warn that nobody closed it; the others need not.
+    """
+
+    def get(self: Any) -> Any:
+        self._handoff_upload.collected = True
+        return find(self)
+
+    return property(get)
 
 
 def _enter(self: Any) -> Any:
+    __tracebackhide__ = True  # likewise
     _delegate("__enter__")(self)
     return self
 
@@ -158,38 +214,50 @@ def _exit(self: Any, *_error: object) -> None:
     self.close()
 
 
+_reduced = _delegate("__reduce_ex__")  # a closed file cannot be copied
+
+
+def _reduce(self: Any, protocol: Any) -> Any:
+    __tracebackhide__ = True  # likewise
+    return _plain(_reduced(self, protocol))
+
+
 def _make_stand_in(cls: type) -> Any:
     namespace: dict[str, Any] = {name: _delegate(name) for name in _METHODS if hasattr(cls, name)}
-    namespace |= {name: _attribute(name) for name in ("closed", "mode", "name", "raw", "closefd") if hasattr(cls, name)}
-    if "read1" in namespace:
-        namespace["read1"] = _marks_text(namespace["read1"])
+    namespace |= {name: _attribute(name) for name in ("mode", "name", "raw", "closefd") if hasattr(cls, name)}
     namespace |= {
+        "closed": property(_closed),
+        "_dealloc_warn": _marks_collected(lambda self: self._handoff_inner._dealloc_warn),  # noqa: SLF001 - likewise
         "__iter__": _iter,
+        "__next__": _next,
         "__enter__": _enter,
         "__exit__": _exit,
         "__repr__": lambda self: repr(self._handoff_inner),
         "__sizeof__": lambda self: self._handoff_inner.__sizeof__(),
-        "__reduce_ex__": lambda self, protocol: _plain(self._handoff_inner.__reduce_ex__(protocol)),
+        "__reduce_ex__": _reduce,
         "__getattr__": lambda self, name: getattr(self._handoff_inner, name),
         "__del__": lambda _self: None,  # the file closes itself
         "close": _close,
+        "_handoff_plain": True,
     }
     return call_itself(type(cls.__name__, (cls,), namespace), cls)
 
 
 def _iter(self: Any) -> Any:
+    __tracebackhide__ = True  # likewise
     _check(self)
-    return _lines(self)
+    return self  # as a file does: after a seek it goes on from there, and threads may share it
 
 
 _check = _delegate("__iter__")  # raises if the file is closed
 
 
-def _lines(self: Any) -> Iterator[bytes]:
+def _next(self: Any) -> Any:
+    """The next line, in fewer steps than by a delegate: a table has many."""
     try:
-        for line in self._handoff_inner:  # noqa: UP028 - `yield from` would close it; `__next__` takes longer
-            yield line
+        return next(self._handoff_inner)
     except (ValueError, OSError) as error:
+        __tracebackhide__ = True  # likewise
         if _is_closed(self._handoff_inner, self._handoff_upload):
             self._handoff_upload.explain(error)
         raise
@@ -220,11 +288,11 @@ def _direct_stand_in(stream: Any, upload: Upload) -> Any:
 # ---- SpooledTemporaryFile
 
 
-@lru_cache(64)
 def _spooled(cls: Any) -> Any:
     """A class of spooled files whose file in memory or on disk is a stand-in, also after it rolls over."""
 
-    class Spooled(cls):  # type: ignore[misc] # known at run time only
+    class Spooled(Unannounced, cls):  # type: ignore[misc] # known at run time only
+        _handoff_plain = True
         _file: Any
 
         def rollover(self) -> None:
@@ -233,15 +301,16 @@ def _spooled(cls: Any) -> Any:
                 self._file = _direct_stand_in(self._file, self._handoff_upload)
 
         def __enter__(self) -> Any:
+            __tracebackhide__ = True  # likewise
             try:
                 return super().__enter__()
             except ValueError as error:
                 self._handoff_upload.explain(error)
                 raise
 
-        @property
-        def read1(self) -> Any:
-            return self._file.read1  # the stand-in's, which sees that it is asked for
+        @_marks_collected
+        def _dealloc_warn(self) -> Any:
+            return super()._dealloc_warn
 
         def __reduce_ex__(self, protocol: Any) -> Any:
             return _plain(super().__reduce_ex__(protocol))
@@ -267,6 +336,7 @@ def _named_temporary_file(stream: Any, upload: Upload) -> Any:
 
 def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a method of a file, and see whether it closes the file, or fails because it is closed."""
+    __tracebackhide__ = True  # likewise
     if name == "close" and self._handoff_upload.closing is None and not _is_closed(self, self._handoff_upload):
         self._handoff_upload.see_close()
     try:
@@ -277,13 +347,20 @@ def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwarg
         raise
 
 
-@lru_cache(64)
+def _closed_of_its_own(closed: Any) -> property:
+    def get(self: Any) -> Any:
+        return self._handoff_upload.see_question(closed.__get__(self, type(self)))
+
+    return property(get, closed.__set__)
+
+
 def _subclass(cls: Any) -> Any:
     """A class of streams whose own methods, found as methods or by `__getattr__`, put the note on their errors."""
     made: list[Any] = []
 
     def watched(name: str) -> Callable[..., Any]:
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True  # likewise
             return _watch(self, name, getattr(super(made[0], self), name), *args, **kwargs)
 
         method.__name__ = name
@@ -291,12 +368,20 @@ def _subclass(cls: Any) -> Any:
 
     def find(self: Any, name: str) -> Any:
         value = super(made[0], self).__getattr__(name)
+        if name == "closed":
+            return self._handoff_upload.see_question(value)
         return partial(_watch, self, name, value) if name in (*_METHODS, "close") and callable(value) else value
 
+    reduced = watched("__reduce_ex__")
     names = (*_METHODS, "__iter__", "close")
     namespace: dict[str, Any] = {name: watched(name) for name in names if hasattr(cls, name)}
-    namespace["__reduce_ex__"] = lambda self, protocol: _plain(super(made[0], self).__reduce_ex__(protocol))
+    namespace["__reduce_ex__"] = lambda self, protocol: _plain(reduced(self, protocol))
+    namespace["_dealloc_warn"] = _marks_collected(lambda self: super(made[0], self)._dealloc_warn)
+    closed = getattr_static(cls, "closed", None)
+    if hasattr(type(closed), "__set__"):  # else it is a value that may be set
+        namespace["closed"] = _closed_of_its_own(closed)
     if hasattr(cls, "__getattr__"):
         namespace["__getattr__"] = find
-    made.append(call_itself(type(cls)(cls.__name__, (cls,), namespace), cls))
+    namespace["_handoff_plain"] = True
+    made.append(call_itself(type(cls)(cls.__name__, (Unannounced, cls), namespace), cls))
     return made[0]

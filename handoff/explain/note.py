@@ -2,22 +2,30 @@
 
 import linecache
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distributions
+from itertools import pairwise
+from pathlib import Path
 
-from handoff.explain.closing import Call, Closing, Function
+from handoff.explain.closing import FILES, FRAMEWORKS, Call, Closing, Function, package_of
 
 #: How every note begins, so that it can be found again.
 OPENING = "The upload "
-#: The project has no public address yet: its README comes with the package.
-README = "handoff's README.md"
+#: What labels an address of the project, under which its README is.
+_LABELS = frozenset({"readme", "documentation", "homepage"})
+#: How much of a name that a client chose is told, in characters.
+_LONGEST_NAME = 200
 
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as the interpreter writes it in co_filename
 #: Libraries that lie between an app and its file; a close in one of these is told by who called it.
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx", "contextlib"})
 _TRANSFER = frozenset({"s3transfer"})
-_FRAMEWORKS = frozenset(
-    {"flask", "quart", "werkzeug", "asgiref", "gunicorn", "hypercorn", "uvicorn", "granian", "waitress"}
-)
+#: Where `stream_with_context` is.
+_STREAMING = frozenset({"flask.helpers", "quart.helpers"})
+#: The modules of the request classes, whose `close` closes the files.
+_REQUESTS = frozenset({"werkzeug.wrappers.request", "quart.wrappers.request"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +37,62 @@ class Cause:
     section: str
 
 
-def sentence(filename: str | None, name: str | None, closing: Closing | None, *, as_text: bool) -> str:
-    """The whole note for an upload; `as_text` if somebody had asked for what a TextIOWrapper needs of it."""
-    upload = f"{OPENING}{filename or '(without a name)'!r} of the form field {name or '(without a name)'!r}"
+def sentence(filename: str | None, name: str | None, closing: Closing | None) -> str:
+    """The whole note for an upload."""
+    upload = f"{OPENING}{_told(filename)} of the form field {_told(name)}"
     if closing is None:
         cause = _UNSEEN
-        return f"{upload} was closed {cause.closed_by}. Use instead: {cause.instead} See {README}#{cause.section}."
-    cause = _cause(closing, as_text=as_text)
+        return f"{upload} was closed {cause.closed_by}. Use instead: {cause.instead} See {_section(cause)}."
+    cause = _cause(closing)
     since = "the view began" if closing.in_view else "the request began"
     return (
         f"{upload} was closed by {cause.closed_by}. "
         f"That was in {closing.where}, {closing.milliseconds:.1f} ms after {since}. "
-        f"Use instead: {cause.instead} See {README}#{cause.section}."
+        f"Use instead: {cause.instead} See {_section(cause)}."
     )
+
+
+def _told(name: str | None) -> str:
+    name = name or "(without a name)"
+    return repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")
+
+
+def _section(cause: Cause) -> str:
+    return f"handoff's {_readme()}#{cause.section}"
+
+
+@cache
+def _readme() -> str:
+    urls = (url for found in distributions(name="handoff") for url in found.metadata.get_all("Project-URL") or ())
+    return readme(urls, Path(__file__).parents[2])
+
+
+def readme(urls: Iterable[str], folder: Path) -> str:
+    """Where the README is: at the project's address, else in the checkout that the package runs from, else with it.
+
+    The addresses are those of a distribution's metadata, each `label, address`.
+    """
+    for url in urls:
+        label, _, address = url.partition(",")
+        if label.strip().lower() in _LABELS:
+            return address.strip()
+    path = folder / "README.md"
+    return str(path) if path.is_file() and (folder / "pyproject.toml").is_file() else path.name
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it, or are grouped in it, each once."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop(0)
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        todo += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
 
 
 _READ_EARLY = "the hand-off 'read_early': read all bytes while the view runs, and give each user a new BytesIO of them"
@@ -53,28 +104,38 @@ _UNSEEN = Cause(
 )
 
 
-def _cause(closing: Closing, *, as_text: bool) -> Cause:
-    if closing.by_request:
-        return _request_closed(closing)
+def _cause(closing: Closing) -> Cause:
+    behind = _behind_the_request(closing)
+    if behind is not None:
+        return _request_closed(closing, behind)
     calls = closing.calls
     if any(_package(call) in _TRANSFER for call in calls[: _first_of_the_app(calls)]):
         return _transfer(calls)
-    return _own_code(calls, as_text=as_text)
+    return _collected(calls) if closing.collected else _own_code(calls)
 
 
-def _request_closed(closing: Closing) -> Cause:
-    """A request closes its files when a context of it is popped; the call behind the pop tells which."""
+def _behind_the_request(closing: Closing) -> list[Call] | None:
+    """The calls that led to a request's close, if that closed the file; a close of the app's own may not be ours."""
     calls = closing.calls
-    index = next((i for i, call in enumerate(calls) if call.module in _CONTEXTS), len(calls))
-    for call in calls[index:]:
+    if closing.by_request:
+        return calls
+    for index, (call, caller) in enumerate(pairwise(calls), 1):
+        if call.code.co_name == "close" and call.module in _REQUESTS and caller.module in _CONTEXTS:
+            return calls[index:]
+    return None
+
+
+def _request_closed(closing: Closing, calls: list[Call]) -> Cause:
+    """A request closes its files when a context of it is popped; the call behind the pop tells which."""
+    for index, call in enumerate(calls):
         if call.module in _CONTEXTS:
             if call.code.co_name == "wrapper":
                 return _copied(closing)
             continue
-        if _package(call) in _FRAMEWORKS:
+        if _package(call) in FRAMEWORKS:
             return _end_of_request(call)
-        return _popped(call)
-    return _popped(next((call for call in calls if not _plumbing(call)), None))
+        return _popped(calls[index:])
+    return _popped([])
 
 
 def _copied(closing: Closing) -> Cause:
@@ -82,7 +143,7 @@ def _copied(closing: Closing) -> Cause:
     name = f"{function.name} ({_place(function)})" if function else "a function"
     event = f" from boto's event '{closing.event}'" if closing.event else ""
     return Cause(
-        f"the pop of a copied request context: {name} is wrapped in copy_current_request_context, and when it "
+        f"the pop of a copied request context: {name} is wrapped in {closing.copier}, and when it "
         f"returned{event}, leaving its copy of the context closed every file of the request (pallets/flask#5399)",
         "the hook 'bound', a function bound to plain values by functools.partial, or the hand-off 'read_early', "
         "'temp_file' or 'stream', whose bytes the request does not own.",
@@ -91,20 +152,22 @@ def _copied(closing: Closing) -> Cause:
 
 
 def _end_of_request(call: Call) -> Cause:
-    streamed = ", when what stream_with_context wraps had come to its end," if call.module == "flask.helpers" else ""
+    place = f"({_name(call)})"
+    end = (
+        f"the end of what stream_with_context wraps: the context that it holds was left {place}"
+        if call.module in _STREAMING
+        else f"the end of the request: its context was popped {place}"
+    )
     return Cause(
-        f"the end of the request{streamed}: its context was popped ({call.module}:{call.code.co_name}), which "
-        "closes every file of the request, while this user of the file was still to come",
+        f"{end}, which closes every file of the request, while this user of the file was still to come",
         f"{_READ_EARLY}; or answer when all is stored.",
         "c-the-response-is-sent-first",
     )
 
 
-def _popped(call: Call | None) -> Cause:
-    where = f" at {_line(call)}" if call else ""
+def _popped(calls: list[Call]) -> Cause:
     return Cause(
-        f"the app's own code{where}, which closed the request or left a context of it, and that closes every file of "
-        "the request",
+        f"{_by(calls)}, which closed the request or left a context of it, and that closes every file of the request",
         "a contextvars snapshot (the hook 'snapshot'), which closes nothing when it is left, or the hand-off "
         "'read_early', 'temp_file' or 'stream'.",
         "a-a-copied-request-context",
@@ -116,37 +179,42 @@ def _transfer(calls: list[Call]) -> Cause:
     user = _app_call(calls)
     called = f", called at {_line(user)}" if user else ""
     return Cause(
-        f"boto3's S3 transfer manager ({call.module}:{call.code.co_name}{called}), which closes what upload_fileobj is "
+        f"boto3's S3 transfer manager ({_name(call)}{called}), which closes what upload_fileobj is "
         "given when it fits under the multipart threshold (boto/s3transfer#80)",
         "the hand-off 'read_early', with a new BytesIO for each use of the bytes; or put_object, which closes nothing.",
         "b-boto3-closes-what-you-give-it",
     )
 
 
-def _own_code(calls: list[Call], *, as_text: bool) -> Cause:
-    user = _app_call(calls)
-    first = next((call for call in calls if not _is_close_of_a_file(call)), None)
-    if user is None:
-        by = (
-            f"{first.module}:{first.code.co_name} ({first.code.co_filename}:{first.line})"
-            if first
-            else "the interpreter"
-        )
-    elif first is None or first is user:
-        by = f"the app's own code at {_line(user)}"
-    else:
-        by = f"{first.module}:{first.code.co_name}, called by the app's own code at {_line(user)}"
-    if as_text and user is not None and not _closes_in_so_many_words(user):
-        by += "; a TextIOWrapper had been put around it, which closes it when it is collected"
-        instead = "detach() of the TextIOWrapper before it goes, or "
-    else:
-        instead = "no close before the last use, or "
-    return Cause(by, f"{instead}{_READ_EARLY}.", "d-your-own-code-closes-it")
+def _collected(calls: list[Call]) -> Cause:
+    return Cause(
+        "a TextIOWrapper, or another wrapper around it, which closes it when it is collected, as happened in "
+        f"{_by(calls)}",
+        f"detach() of the wrapper before it goes, or {_READ_EARLY}.",
+        "d-your-own-code-closes-it",
+    )
 
 
-def _closes_in_so_many_words(call: Call) -> bool:
-    source = linecache.getline(call.code.co_filename, call.line).strip()
-    return ".close(" in source or source.startswith(("with ", "async with "))
+def _own_code(calls: list[Call]) -> Cause:
+    return Cause(_by(calls), f"no close before the last use, or {_READ_EARLY}.", "d-your-own-code-closes-it")
+
+
+def _by(calls: list[Call]) -> str:
+    """Who called, innermost first: the app's own line, and a library that lies between it and the close."""
+    closer = next((call for call in calls if not _is_close_of_a_file(call)), None)
+    user = next((call for call in calls if not _installed(call)), None)
+    if closer is None:
+        return "the interpreter"
+    if closer is user:
+        return f"the app's own code at {_line(user)}"
+    if user is not None:
+        return f"{_name(closer)}, called by the app's own code at {_line(user)}"
+    library = next((call for call in calls if not _plumbing(call) and not _is_close_of_a_file(call)), closer)
+    return f"{_name(library)} ({library.code.co_filename}:{library.line})"
+
+
+def _name(call: Call) -> str:
+    return f"{call.module}:{call.code.co_name}"
 
 
 def _app_call(calls: list[Call]) -> Call | None:
@@ -173,16 +241,16 @@ def _installed(call: Call) -> bool:
 def _plumbing(call: Call) -> bool:
     file = call.code.co_filename
     standard = file.startswith((_STANDARD_LIBRARY, "<frozen")) and "-packages" not in file
-    return standard or _package(call) in _FRAMEWORKS | _TRANSFER | {"botocore", "boto3", "aiobotocore", "aioboto3"}
+    return standard or _package(call) in FRAMEWORKS | _TRANSFER | {"botocore", "boto3", "aiobotocore", "aioboto3"}
 
 
 def _is_close_of_a_file(call: Call) -> bool:
     """Whether this call is a file passing on a close, which explains nothing."""
-    return call.module.startswith(("tempfile", "werkzeug.datastructures"))
+    return call.module.startswith(FILES)
 
 
 def _package(call: Call) -> str:
-    return call.module.partition(".")[0]
+    return package_of(call.module)
 
 
 def _place(function: Function) -> str:

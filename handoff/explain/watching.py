@@ -2,13 +2,15 @@
 
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import perf_counter
+from types import CodeType, FrameType
 from typing import Any
 
-from handoff.explain.closing import Moment
+from handoff.explain.closing import Closing, Moment
 from handoff.explain.files import Upload, call_itself, explained
+from handoff.explain.note import causes
 
 _MOMENT = "_handoff_moment"
 _UPLOADS = "_handoff_uploads"
@@ -39,28 +41,68 @@ def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
 
 
 def explain_error(request: Any, error: BaseException) -> None:
-    """Put the note on an error that a TextIOWrapper around an upload raised itself.
+    """Put the note on an error, or on what led to it, that a TextIOWrapper or its like around an upload raised itself.
 
-    It asks whether the file is closed, and then does not touch it, so that no method of the file can put the note on.
+    It asked whether the file is closed, and then did not touch it, so that no method of the file could put the note on.
     """
-    for upload in vars(request).get(_UPLOADS, ()):
-        if upload.as_text and upload.closing is not None and type(error) is ValueError and "closed file" in str(error):
-            upload.explain(error)
-            return
+    moment = vars(request).get(_MOMENT)
+    if moment is None or not moment.asked:
+        return
+    for one in causes(error):
+        if type(one) is ValueError and "closed file" in str(one):
+            upload = moment.asked.get(_raised_at(one))
+            if upload is not None:
+                upload.explain(one)
 
 
-def begin_close(request: Any) -> Moment:
+def _raised_at(error: BaseException) -> tuple[CodeType, int] | None:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return (traceback.tb_frame.f_code, traceback.tb_lasti) if traceback is not None else None
+
+
+def begin_close(request: Any) -> Closing | None:
     """The request's own close begins: it is seen once for all its files, in whichever thread they are then closed."""
+    if _UPLOADS not in request.__dict__:
+        return None
+    frame = sys._getframe(1).f_back  # noqa: SLF001 - who closes the request is the question
+    while frame is not None and _closes(frame, request):  # a close of a subclass of ours
+        frame = frame.f_back
     moment = moment_of(request)
-    if _UPLOADS in request.__dict__:
-        moment.closing = moment.see(sys._getframe(2), by_request=True)  # noqa: SLF001 - who closes the request is the question
-    return moment
+    closing = moment.see(frame, by_request=True)
+    moment.closings.append(closing)
+    return closing
+
+
+def end_close(request: Any, closing: Closing | None) -> None:
+    """The request's own close, as it began, is over."""
+    if closing is not None:
+        moment_of(request).closings.remove(closing)
+
+
+def _closes(frame: FrameType, request: Any) -> bool:
+    code = frame.f_code
+    return code.co_name == "close" and code.co_argcount > 0 and frame.f_locals.get(code.co_varnames[0]) is request
+
+
+def explained_class(base: Any, subclass: Callable[[Any], Any]) -> Any:
+    """A subclass of a request class; the class itself if it is one, or comes from one."""
+    if any("_handoff_plain" in vars(cls) for cls in base.__mro__):
+        return base
+    try:
+        return subclass(base)
+    except Exception as error:
+        raise TypeError(f"explain_closed_files cannot subclass {base.__name__}, the request class: {error}") from error
 
 
 def finish(cls: Any, base: Any) -> Any:
-    """Let a request class call itself what its base does, and know when its view begins."""
+    """Let a request class call itself what its base does, know when its view begins, and hear of its errors."""
     if inspect.getattr_static(base, "view_args", None) is None:
         cls.view_args = property(_view_args, _set_view_args)
+    blueprints = inspect.getattr_static(base, "blueprints", None)
+    if isinstance(blueprints, property) and blueprints.fget is not None:
+        cls.blueprints = _blueprints(blueprints.fget)
     return call_itself(cls, base)
 
 
@@ -80,6 +122,21 @@ def _set_view_args(request: Any, value: Any) -> None:
     state["view_args"] = value
     if _MOMENT not in state:  # the request has been routed: it begins
         state[_MOMENT] = Moment()
+
+
+def _blueprints(read: Callable[[Any], Any]) -> property:
+    """The blueprints of the request. Either framework reads them to find the handlers of an error while it handles it.
+
+    That is before any handler, and before the signal, whose receivers have no order: an error tracker may be one.
+    """
+
+    def get(request: Any) -> Any:
+        error = sys.exception()
+        if error is not None:
+            explain_error(request, error)
+        return read(request)
+
+    return property(get)
 
 
 class Parser:

@@ -240,7 +240,7 @@ def _presign_parts() -> Node:
         "operationId": "getPresignedParts",
         "tags": ["uploads"],
         "summary": "The URLs of the next parts, or of the same ones anew",
-        "parameters": _use("UploadId", "Size", "Signature", "After"),
+        "parameters": _use("UploadId", "Size", "PartBytes", "Signature", "After"),
         "responses": {
             "200": _json("One page of them.", refer("PresignedParts"), parts),
             **_problems(ObjectMissing, NotFound, *STORE_ERRORS, Overloaded),
@@ -255,13 +255,13 @@ def _presign_parts() -> Node:
 
 
 def _complete() -> Node:
-    upload = [parameter | {"required": False} for parameter in (_upload_id(), _size(), _signature())]
+    upload = [parameter | {"required": False} for parameter in (_upload_id(), _size(), _part_bytes(), _signature())]
     return {
         "operationId": "completePresigned",
         "tags": ["uploads"],
         "summary": "Read back what was sent to S3",
-        "description": "It is removed if it is not what was promised. The receipt names the request that gave the URL. "
-        "The query, of an upload in parts, is the one that `complete` was given with.",
+        "description": "It is removed if two readings agree that it is not what was promised. The receipt names the "
+        "request that gave the URL. The query, of an upload in parts, is the one that `complete` was given with.",
         "parameters": upload,
         "responses": {
             "201": _receipts("What was promised is in S3."),
@@ -470,6 +470,7 @@ def _parameters() -> Node:
         "Handoff": _parameter("path", "handoff", {"enum": FORM_HANDOFFS, **refer("Handoff")}, DEFAULT_HANDOFF),
         "UploadId": _upload_id(),
         "Size": _size(),
+        "PartBytes": _part_bytes(),
         "Signature": _signature(),
         "After": _parameter("query", "after", count("The part after which the page begins.") | {"default": 0}, 0),
         "Cause": _parameter("path", "cause", refer("Cause"), *CAUSES),
@@ -528,8 +529,13 @@ def _size() -> Node:
     return _parameter("query", "size", count("The file's size in bytes."), 20_000_000) | {"required": True}
 
 
+def _part_bytes() -> Node:
+    schema = count("The size of its first part in bytes, by the app that began it.")
+    return _parameter("query", "part_bytes", schema, 8_388_608) | {"required": True}
+
+
 def _signature() -> Node:
-    schema = text("Our mark of key, upload_id and size; empty where the processes share no secret.")
+    schema = text("Our mark of key, upload_id, size and part_bytes; empty where the processes share no secret.")
     return _parameter("query", "signature", schema, "a-signature") | {"required": True}
 
 

@@ -10,7 +10,6 @@ from handoff.digest import SHA256_PATTERN, Digest
 from handoff.errors import FileClosed, FormError, UploadError
 from handoff.http import REQUEST_ID_PATTERN
 from handoff.keys import KEY_PATTERN
-from handoff.parts import PartSizes
 from handoff.presigned import Promise, Seal, Upload, expiry, parts_answer, put_answer, put_headers
 from handoff.receipt import REQUEST_ID_METADATA, Incoming, Receipt, Stored, Way
 from handoff.settings import MIB, Settings
@@ -108,12 +107,12 @@ def presigned_examples() -> tuple[Node, dict[str, Node]]:
     metadata = Promise(len(FILE), 1, sha256, DEFAULT_HOOK, REQUEST_ID).metadata(seal, incoming)
     headers = put_headers(incoming, metadata | {REQUEST_ID_METADATA: REQUEST_ID}, sha256)
     url = f"https://uploads.s3.eu-central-1.amazonaws.com/{KEY}?X-Amz-Algorithm=AWS4-HMAC-SHA256"
-    upload, sizes = Upload(KEY, "an-upload", 20_000_000), PartSizes(8 * MIB, 20_000_000)
-    page = upload.lengths(sizes, 0)
+    upload = Upload(KEY, "an-upload", 20_000_000, 8 * MIB)
+    page = upload.page(after=0)
     urls = [f"{url}&partNumber={number}" for number, _ in page]
     return wanted, {
         "put": put_answer(incoming, len(FILE), url, headers) | until,
-        "parts": parts_answer(seal, upload, page, urls, len(page)) | until,
+        "parts": parts_answer(seal, upload, page, urls) | until,
     }
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from benchmarks.bodies import POOL_BYTES, Bodies
-from benchmarks.load import BOUNDARY, Group, Job, is_whole
+from benchmarks.clients import BOUNDARY
+from benchmarks.connection import is_whole
+from benchmarks.load import Group, Job
 from benchmarks.visit import send
 
 Serve = Callable[[socket.socket], None]
@@ -67,7 +69,7 @@ def read_request(connection: socket.socket) -> tuple[bytes, bytes]:
         data += more
     head, _, beginning = data.partition(b"\r\n\r\n")
     body = bytearray(beginning)
-    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
     while len(body) < length:
         body += connection.recv(2**20)
     return head, bytes(body)
@@ -96,7 +98,7 @@ def job(bodies: Bodies, port: int, *groups: Group, **values: Any) -> Job:
     plain = Job(
         port,
         "/upload",
-        as_form=True,
+        way="form",
         receipts=False,
         pool_fd=bodies.fd,
         pool_bytes=POOL_BYTES,
@@ -125,7 +127,7 @@ def test_the_bytes_that_are_sent_are_those_that_are_told(bodies: Bodies, size: i
 
     wanted = group(bodies, size, at_least=2, at_most=2)
     with serving(serve) as port:
-        lines, _ = send(job(bodies, port, wanted, as_form=as_form, path="/{name}"))
+        lines, _ = send(job(bodies, port, wanted, way="form" if as_form else "bare", path="/{name}"))
     assert [line["error"] for line in lines] == [None, None]
     assert [line["name"] for line in lines] == ["f-0000000.bin", "f-0000001.bin"]
     for number, (head, body) in enumerate(seen):
@@ -263,6 +265,64 @@ def test_those_in_the_background_stop_with_the_others(bodies: Bodies) -> None:
     assert len([line for line in lines if line["group"] == "measured"]) >= 5
     assert all(line["error"] is None for line in lines)
     assert sum(line["began_us"] > last for line in lines if line["group"] == "slow") <= 1
+
+
+def told(status: str, **values: object) -> bytes:
+    """An answer in JSON."""
+    body = json.dumps(values).encode()
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@contextmanager
+def presigning(parts: list[list[int]], s3_status: str = "200 OK") -> Iterator[tuple[int, list[bytes], list[str]]]:
+    """A server that is the app and S3 in one: gives URLs in these pages. Its port, bodies, requests."""
+    bodies, asked = list[bytes](), list[str]()
+
+    def serve(connection: socket.socket) -> None:
+        while True:
+            head, body = read_request(connection)
+            if not head:
+                return
+            method, path, _ = head.decode().split("\r\n")[0].split(" ")
+            asked.append(f"{method} {path}")
+            host = head.lower().partition(b"host: ")[2].partition(b"\r\n")[0].decode()
+            if method == "PUT":
+                bodies.append(body)
+                connection.sendall(f"HTTP/1.1 {s3_status}\r\nContent-Length: 0\r\n\r\n".encode())
+            elif path == "/complete":
+                digest = hashlib.sha256(b"".join(bodies)).hexdigest()
+                receipt = {"filename": "f-0000000.bin", "size": len(b"".join(bodies)), "sha256": digest}
+                connection.sendall(told("201 Created", receipts=[receipt]))
+            else:
+                number = int(path.partition("page")[2] or 0)
+                urls = [{"url": f"http://{host}/s3?sig={n}", "size": n, "headers": {"x": "1"}} for n in parts[number]]
+                following = f"/page{number + 1}" if number + 1 < len(parts) else None
+                pages = {"parts": urls, "next": following} if len(parts) > 1 or len(urls) > 1 else urls[0]
+                connection.sendall(told("201 Created", **pages, complete="/complete"))
+
+    with serving(serve) as port:
+        yield port, bodies, asked
+
+
+@pytest.mark.parametrize("parts", [[[10]], [[6, 4]], [[4, 3], [2, 1]]], ids=["one put", "parts", "pages of parts"])
+def test_a_presigned_upload_sends_each_part_and_completes(bodies: Bodies, parts: list[list[int]]) -> None:
+    """The file's bytes go to the URLs that were given, in their order, and the receipt is of all of them."""
+    wanted = group(bodies, 10)
+    with presigning(parts) as (port, received, asked):
+        (line,), _ = send(job(bodies, port, wanted, way="presigned", path="/presigned", receipts=True))
+    assert line["error"] is None
+    assert line["status"] == 201
+    assert [len(one) for one in received] == [size for page in parts for size in page]
+    assert hashlib.sha256(b"".join(received)).hexdigest() == bodies.digest(wanted, 0)
+    assert [one for one in asked if not one.startswith("PUT")][-1] == "POST /complete"
+
+
+def test_a_presigned_upload_that_s3_refuses_is_an_error(bodies: Bodies) -> None:
+    """It is not completed."""
+    with presigning([[10]], "403 Forbidden") as (port, _, asked):
+        (line,), _ = send(job(bodies, port, group(bodies, 10), way="presigned", path="/presigned", receipts=True))
+    assert line["error"] == "answered 403: "
+    assert "POST /complete" not in asked
 
 
 @pytest.mark.parametrize(

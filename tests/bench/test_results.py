@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,12 @@ def test_damaged_requests_are_said_in_one_line(tmp_path: Path) -> None:
 def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
     """And no powers of ten."""
     assert report.number(value) == text
+
+
+def test_a_report_may_be_one_markdown_file(tmp_path: Path) -> None:
+    """With its pictures beside it, in a folder of its name, and nothing else."""
+    folder = invent(tmp_path / "run", {"quart/stream@uvicorn": around(10)})
+    written = report.write(folder, tmp_path / "docs" / "speed.md")
+    assert {path.relative_to(tmp_path / "docs").parts[0] for path in written} == {"speed.md", "speed"}
+    linked = re.findall(r"\]\(([^)]*\.svg)\)", written[0].read_text("utf-8"))
+    assert {tmp_path / "docs" / path for path in linked} == set(written[1:])

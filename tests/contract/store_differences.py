@@ -32,10 +32,17 @@ class Behaviour:
     heeds_if_none_match: bool = True
     #: A presigned URL is good for the headers that it was signed with, its length among them, its key, and its time.
     binds_presigned_urls: bool = True
+    #: What a presigned URL is answered after its time.
+    answers_late_urls: int = 403
+    #: What a part's URL is answered a second time, with other bytes: before the upload was completed, and after.
+    answers_a_part_again: int = 200
+    answers_a_part_after_completion: int = 404
+    #: An object is what it was when its upload was completed, whatever is sent to its parts' URLs afterwards.
+    keeps_completed_objects: bool = True
     #: A put whose SHA-256 is not that of its `x-amz-checksum-sha256` is refused.
     checks_sha256: bool = True
-    #: It takes rules for other origins by `PutBucketCors`, and answers a browser's preflight by them.
-    takes_cors_rules: bool = True
+    #: Pages of origins that it was told of may send to it: by `PutBucketCors`, or in its own configuration.
+    knows_origins: bool = True
     #: A range of an object comes with 206, as well as with Content-Range.
     answers_ranges_with_206: bool = True
     #: A range of an object does not come with the checksum of the whole, which would not be that of the bytes given.
@@ -50,7 +57,14 @@ S3 = Behaviour()
 
 BEHAVIOURS = {
     # moto is made for tests of callers: it stores what it is given, and holds nobody to a signature or a checksum.
-    "moto": Behaviour(checks_signatures=False, checks_crc32=False, binds_presigned_urls=False, checks_sha256=False),
+    "moto": Behaviour(
+        checks_signatures=False,
+        checks_crc32=False,
+        binds_presigned_urls=False,
+        checks_sha256=False,
+        answers_late_urls=200,
+        answers_a_part_after_completion=500,
+    ),
     "rclone": Behaviour(
         checks_crc32=False,  # it keeps the CRC-32 as one more header of the object, and gives it back unread
         least_part_bytes=0,  # it writes the parts one after the other into one file: no size is too small for that
@@ -60,14 +74,19 @@ BEHAVIOURS = {
         takes_dots_in_keys=False,  # a key is a file's path; one that would mean another file is refused
         heeds_if_none_match=False,  # not implemented
         checks_sha256=False,  # likewise
-        takes_cors_rules=False,  # likewise; its answer to an upload lets every origin read it, its preflights none
+        answers_late_urls=400,  # its own error for a request that is too old
+        answers_a_part_again=501,  # a part is written to the file as it comes, and cannot be taken out of it again
+        knows_origins=False,  # likewise; its answer to an upload lets every origin read it, its preflights none
         answers_ranges_with_206=False,  # gofakes3 gives the range with 200
         keeps_checksums_from_ranges=False,  # one more header of the object; so boto must not validate unasked
         serves_longer_suffixes=False,  # gofakes3: such a range begins before the first byte, so it is 416
     ),
     "swift": Behaviour(
+        # A completed object is a list of its parts, which stay objects of their own, each under its URL (a static large
+        # object): one that is replaced is not the one that is listed any more, and the whole can be read no further.
+        answers_a_part_after_completion=200,
+        keeps_completed_objects=False,
         gives_checksums_back=False,  # s3api, its S3 middleware, checks a checksum and forgets it
-        takes_cors_rules=False,  # not implemented by s3api; Swift's own way is to set them on the container
     ),
 }
 

@@ -118,7 +118,7 @@ def name_an_upload(app: Api, case: Case[Any]) -> dict[str, Any] | None:
     given: dict[str, Any] = app.presign(bytes(app.limits["part_bytes"] + 1)).json()
     query = httpx.URL(given["complete"]).params
     case.path_parameters["key"] = quote(given["key"], safe="")
-    case.query.update({name: query[name] for name in ("upload_id", "size", "signature")})
+    case.query.update({name: query[name] for name in ("upload_id", "size", "part_bytes", "signature")})
     return given
 
 

@@ -103,18 +103,21 @@ class Terms:
 
     rate: float | None = None
     flip_at: int | None = None
+    flip_after: bytes = b""
     stop_at: int | None = None
 
-    @property
-    def least(self) -> int:
-        """How long a body must be for this."""
-        return max(self.stop_at or 0, 0 if self.flip_at is None else self.flip_at + 1)
+    def met(self, passed: int, *, flipped: bool) -> bool:
+        """Whether a body of so many bytes was long enough for this, and had what it was to have."""
+        return passed >= (self.stop_at or 0) and flipped is (self.flip_at is not None)
 
     def change(self, content: bytes, passed: int) -> bytes:
         """What is to pass instead of the next bytes."""
         if self.stop_at is not None:
             content = content[: self.stop_at - passed]
         at = -1 if self.flip_at is None else self.flip_at - passed
+        if self.flip_after and self.flip_at is not None:
+            before, found, _ = content.partition(self.flip_after)
+            at = len(before + found) + self.flip_at if found else -1
         if 0 <= at < len(content):
             content = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
         return content
@@ -127,12 +130,14 @@ async def pass_on(body: Body, sink: asyncio.StreamWriter | None, terms: Terms) -
         ValueError: it is too short for the terms.
     """
     clock = asyncio.get_running_loop().time
-    started, passed, ends = clock(), 0, body.ended
+    started, passed, flipped, ends = clock(), 0, False, body.ended
     at_most = READ_BYTES if terms.rate is None else max(1, min(READ_BYTES, int(terms.rate / 10)))
     while not ends:
         frame, content = await body.read(at_most)
         ends = body.ended or not content
-        content = terms.change(content, passed)
+        changed = terms.change(content, passed)
+        flipped |= not content.startswith(changed)
+        content = changed
         passed += len(content)
         if terms.rate is not None:
             await asyncio.sleep(started + passed / terms.rate - clock())
@@ -145,8 +150,8 @@ async def pass_on(body: Body, sink: asyncio.StreamWriter | None, terms: Terms) -
                 return False  # it takes no more; a store may have answered already
         if passed == terms.stop_at:
             return False
-    if passed < terms.least:
-        raise ValueError(f"a body of {passed} bytes is too short for {terms}")
+    if not terms.met(passed, flipped=flipped):
+        raise ValueError(f"a body of {passed} bytes is too short for {terms}, or has not what it is to have")
     return True
 
 

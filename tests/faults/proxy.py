@@ -10,6 +10,7 @@ whoever reads slowly slows whoever sends. HTTP/1.1 without upgrades, and no TLS.
 """
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Collection
@@ -26,7 +27,9 @@ from faults.script import (
     Drip,
     Fault,
     FlipAnswerByte,
+    FlipAnswerHeader,
     FlipRequestByte,
+    Late,
     Latency,
     LostAnswer,
     Refuse,
@@ -138,7 +141,7 @@ class Proxy:
                 call = name_call(*head.start[:2])
                 call.fault = self._script.fault_for(call)
                 self.calls.append(call)
-                await asyncio.sleep(self.latency)
+                await asyncio.sleep(call.fault.seconds if isinstance(call.fault, Late) else self.latency)
                 keep = await self._answer(call, head, reader, writer) and head.keeps_alive
             await hang_up(reader, writer)
         except* (ConnectionError, EOFError):
@@ -196,7 +199,10 @@ class Proxy:
         if isinstance(call.fault, Latency):
             await asyncio.sleep(call.fault.seconds)
         call.status = head.status
-        client.write(head.raw)
+        if isinstance(call.fault, FlipAnswerHeader):
+            client.write(flip_header(head, call.fault))
+        else:
+            client.write(head.raw)
         whole = await pass_on(body, client, self._terms_down(call.fault))
         if isinstance(call.fault, CutAnswer) and call.fault.reset:
             raise Broken
@@ -216,8 +222,8 @@ class Proxy:
         match fault:
             case CutAnswer(after):
                 return Terms(self.down, stop_at=after)
-            case FlipAnswerByte(offset):
-                return Terms(self.down, flip_at=offset)
+            case FlipAnswerByte(offset, after):
+                return Terms(self.down, flip_at=offset, flip_after=after)
             case Drip(down=rate) if rate is not None:
                 return Terms(rate)
         return Terms(self.down)
@@ -250,6 +256,18 @@ async def end(tasks: Collection[asyncio.Task[Any] | None]) -> None:
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+def flip_header(head: Head, fault: FlipAnswerHeader) -> bytes:
+    """The head with one character of one header flipped."""
+    value = head.headers[fault.name].encode("latin-1")
+    at = range(len(value))[fault.offset]
+    flipped = value[:at] + bytes([value[at] ^ 1]) + value[at + 1 :]
+    return re.sub(
+        rb"(?im)^(%s:\s*)%s" % (re.escape(fault.name).encode(), re.escape(value)),
+        lambda match: match[1] + flipped,
+        head.raw,
+    )
 
 
 def answer_in_place(call: Call, fault: Answer, method: str, client: asyncio.StreamWriter) -> bool:

@@ -91,6 +91,13 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Late:
+    """The store hears of the call so many seconds later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Drip:
     """The bodies pass at so many bytes a second: the request's (`up`), the answer's (`down`)."""
 
@@ -107,13 +114,36 @@ class FlipRequestByte:
 
 @dataclass(frozen=True)
 class FlipAnswerByte:
-    """The lowest bit of one byte of the answer's body is flipped."""
+    """The lowest bit of one byte of the answer's body is flipped: counted from its start, or behind a first `after`.
 
+    What it is to come after must come in one piece, as it does in S3's short answers.
+    """
+
+    offset: int
+    after: bytes = b""
+
+
+@dataclass(frozen=True)
+class FlipAnswerHeader:
+    """The lowest bit of one character of one of the answer's headers is flipped; of a negative one, from its end."""
+
+    name: str
     offset: int
 
 
 type Fault = (
-    Reset | Refuse | Stall | Answer | LostAnswer | CutAnswer | Latency | Drip | FlipRequestByte | FlipAnswerByte
+    Reset
+    | Refuse
+    | Stall
+    | Answer
+    | LostAnswer
+    | CutAnswer
+    | Latency
+    | Late
+    | Drip
+    | FlipRequestByte
+    | FlipAnswerByte
+    | FlipAnswerHeader
 )
 
 

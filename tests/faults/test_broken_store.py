@@ -4,19 +4,32 @@ Each case is made to happen between the apps and a real S3 server by the proxy.
 """
 
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
 from faults.behind import Behind
 from faults.proxy import Proxy
-from faults.script import Answer, CutAnswer, Drip, Fault, FlipAnswerByte, Latency, LostAnswer, Reset, Stall, When
-from faults.settings import SETTINGS
+from faults.script import (
+    Answer,
+    CutAnswer,
+    Drip,
+    Fault,
+    FlipAnswerByte,
+    FlipAnswerHeader,
+    Late,
+    Latency,
+    LostAnswer,
+    Reset,
+    Stall,
+    When,
+)
 
+from handoff.keys import new_key
 from handoff.settings import MIB
 
 FRAMEWORKS = ("flask", "quart")
@@ -102,33 +115,16 @@ def test_an_object_that_is_not_there_is_no_upload(app: Api, bucket: Bucket, prox
     bucket.check_and_empty(set())
 
 
-def test_an_object_of_other_parts_is_no_upload(app: Api, bucket: Bucket, proxy: Proxy, behind: Behind) -> None:
+def test_an_object_of_other_parts_is_no_upload(app: Api, bucket: Bucket, proxy: Proxy) -> None:
     """A completion whose ETag is not made of the parts' is 502 store-rejected, and the object is removed."""
     body = form(part("file", os.urandom(SIZE), "name"))
     (receipt,) = app.upload(body, "/uploads/stream").json()["receipts"]
     bucket.check_and_empty({receipt["key"]})
     digit = next(at for at, one in enumerate(receipt["etag"]) if one.isdecimal())  # flipped, it is another digit
-    proxy.on("complete_multipart_upload", FlipAnswerByte(etag_offset(behind, receipt["key"]) + digit))
+    proxy.on("complete_multipart_upload", FlipAnswerByte(digit, after=b'<ETag>"'))
     answer = app.upload(body, "/uploads/stream")
     assert "ETag" in check_problem(answer, 502, "store-rejected")["detail"]
     bucket.check_and_empty(set())
-
-
-def etag_offset(behind: Behind, key: str) -> int:
-    """Where in the answer to a completion the ETag's first digit stands, for keys of this length."""
-    answers: list[bytes] = []
-    names: dict[str, Any] = {"Bucket": SETTINGS["UPLOAD_BUCKET"], "Key": key}
-    with closing(replace(behind.store, endpoint_url=behind.proxy.url).client()) as client:
-        client.meta.events.register(
-            "before-parse.s3.CompleteMultipartUpload", lambda response_dict, **_: answers.append(response_dict["body"])
-        )
-        upload_id = client.create_multipart_upload(**names)["UploadId"]
-        etag = client.upload_part(**names, UploadId=upload_id, PartNumber=1, Body=b"data")["ETag"]
-        client.complete_multipart_upload(
-            **names, UploadId=upload_id, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]}
-        )
-        client.delete_object(**names)
-    return answers[0].index(b"<ETag>") + len(b'<ETag>"')
 
 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(SIZE, id="multipart")])
@@ -233,3 +229,100 @@ def test_a_presigned_upload_that_could_not_be_undone_is_when_s3_is_back(app: Api
     assert bucket.unfinished()
     proxy.clear()
     bucket.check_and_empty(set())
+
+
+@pytest.mark.parametrize("operation", ["list_parts", "complete_multipart_upload"])
+def test_a_presigned_upload_may_be_completed_twice_at_once(
+    app: Api, bucket: Bucket, proxy: Proxy, operation: str
+) -> None:
+    """The one that is overtaken finds the object instead of the upload, and reads it back like the other."""
+    data, complete = sent(app, proxy, SIZE)
+    proxy.on(operation, Late(0.5))
+    with ThreadPoolExecutor(1) as pool:
+        overtaken = pool.submit(app.send, "POST", complete)
+        while operation not in {call.operation for call in proxy.calls}:
+            time.sleep(0.01)
+        with closing(Api(app.url)) as another:
+            assert another.send("POST", complete).status_code == 201
+    (receipt,) = overtaken.result().json()["receipts"]
+    bucket.check_receipt(receipt, data)
+    bucket.check_and_empty({receipt["key"]})
+
+
+def test_a_presigned_upload_that_somebody_completed_is_no_refusal(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """A store that knows a completed upload no more says so to whoever completes it next: the object is read back."""
+    data, complete = sent(app, proxy, SIZE)
+    proxy.on("complete_multipart_upload", Answer(404, "NoSuchUpload", When.DONE))
+    (receipt,) = app.send("POST", complete).json()["receipts"]
+    bucket.check_receipt(receipt, data)
+    bucket.check_and_empty({receipt["key"]})
+
+
+#: What of S3's answers makes a good file look like another when a byte of it is flipped; in two ways each.
+DAMAGES: dict[str, list[Fault]] = {
+    "get_object": [FlipAnswerByte(50), FlipAnswerHeader("content-type", 0)],
+    "list_parts": [FlipAnswerByte(at, after=b"<Size>") for at in (0, 1)],
+}
+LOOKS = [pytest.param("get_object", 100, id="its bytes"), pytest.param("list_parts", SIZE, id="its parts")]
+
+
+@pytest.mark.parametrize(("operation", "size"), LOOKS)
+def test_what_is_damaged_on_its_way_to_us_is_asked_for_again(
+    app: Api, bucket: Bucket, proxy: Proxy, operation: str, size: int
+) -> None:
+    """A good file is good at the second look."""
+    data, complete = sent(app, proxy, size)
+    proxy.on(operation, DAMAGES[operation][0])
+    (receipt,) = app.send("POST", complete).json()["receipts"]
+    bucket.check_receipt(receipt, data)
+    bucket.check_and_empty({receipt["key"]})
+
+
+@pytest.mark.parametrize(("operation", "size"), LOOKS)
+def test_what_is_damaged_in_two_ways_is_left(app: Api, bucket: Bucket, proxy: Proxy, operation: str, size: int) -> None:
+    """Two looks that differ condemn nothing: 503, and the file, even one with a receipt, can be completed later."""
+    data, complete = sent(app, proxy, size)
+    if operation == "get_object":
+        assert app.send("POST", complete).status_code == 201
+    for nth, fault in enumerate(DAMAGES[operation], 1):
+        proxy.on(operation, fault, nth=nth)
+    check_problem(app.send("POST", complete), 503, "store-unavailable")
+    (receipt,) = app.send("POST", complete).json()["receipts"]
+    bucket.check_receipt(receipt, data)
+    bucket.check_and_empty({receipt["key"]})
+
+
+def test_a_presigned_upload_by_a_damaged_id_leaves_nothing(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """URLs for an upload that S3 does not know store nothing, and completing it aborts the one that S3 did begin."""
+    proxy.on("create_multipart_upload", FlipAnswerByte(0, after=b"<UploadId>"))
+    given = app.presign(bytes(SIZE)).json()
+    assert bucket.unfinished()
+    check_problem(app.send("POST", given["complete"]), 404, "object-missing")
+    bucket.check_and_empty(set())
+
+
+def test_a_presigned_file_that_cannot_be_removed_is_later(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """The client has its answer, that its file is another than it promised, and when S3 can be asked, it is gone."""
+    given = app.presign(b"what was promised").json()
+    app.send_to_s3(given, b"WHAT WAS PROMISED")
+    proxy.on("delete_object", Reset(), every=True)
+    check_problem(app.send("POST", given["complete"]), 422, "digest-mismatch")
+    assert bucket.stored_keys() == {given["key"]}
+    proxy.clear()
+    bucket.check_and_empty(set())
+
+
+def test_a_presigned_upload_that_cannot_be_aborted_is_later(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """Likewise one of which a part is missing."""
+    given = app.presign(bytes(SIZE)).json()
+    proxy.on("abort_multipart_upload", Reset(), every=True)
+    check_problem(app.send("POST", given["complete"]), 422, "size-mismatch")
+    assert bucket.unfinished()
+    proxy.clear()
+    bucket.check_and_empty(set())
+
+
+def test_an_error_of_s3_that_is_cut_short_is_no_fault_of_ours(app: Api, proxy: Proxy) -> None:
+    """What S3 meant to say cannot be known: 503 store-unavailable."""
+    proxy.on("get_object", CutAnswer(20), every=True)
+    check_problem(app.send("GET", f"/objects/{new_key('', 'missing')}"), 503, "store-unavailable")

@@ -10,6 +10,7 @@ from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
+from contract.api import Api, check_problem
 from faults.processes import Processes
 
 from demo import stack
@@ -93,6 +94,34 @@ def test_a_client_that_does_not_wait_ends_it_too(running: stack.Stack, left: str
         with closing(ask(running, framework, left)):
             time.sleep(step / 500)
     wait_for_connections(running, framework, 0)
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
+    """The store and both apps, each of which may have one connection to it for each purpose."""
+    log = tmp_path_factory.mktemp("narrow") / "servers.log"
+    few = {"UPLOAD_MAX_CONCURRENT": "1", "UPLOAD_PARTS_IN_FLIGHT": "1", "UPLOAD_S3_READ_TIMEOUT": "2"}
+    with stack.running({"UPLOAD_S3": "moto", "UPLOAD_BUCKET": "faults", **few}, log_path=log) as started:
+        yield started
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_slow_download_keeps_nothing_else_waiting(narrow: stack.Stack, framework: str) -> None:
+    """While one client has all the connections for downloads, there is HEAD, and a file is stored and completed."""
+    key = put(narrow, LEFT_SIZE)[0]
+    with closing(ask(narrow, framework, key)) as slow, closing(Api(narrow.apps[framework].url)) as app:
+        assert slow.recv(FIRST_BYTES).startswith(b"HTTP/1.1 200")
+        assert app.send("HEAD", f"/objects/{key}").status_code == 200
+        for handoff in ("stream", "presigned"):
+            assert app.upload_file(b"a small file", handoff).status_code == 201
+
+
+def test_a_download_waits_for_a_connection_as_long_as_for_s3(narrow: stack.Stack) -> None:
+    """Then it is 503, in Quart, where slow clients can hold all connections; in Flask a thread has its own."""
+    key = put(narrow, LEFT_SIZE)[0]
+    with closing(ask(narrow, "quart", key)) as slow, closing(Api(narrow.apps["quart"].url)) as app:
+        assert slow.recv(FIRST_BYTES).startswith(b"HTTP/1.1 200")
+        check_problem(app.send("GET", f"/objects/{key}"), 503, "store-unavailable")
 
 
 def read_slowly(running: stack.Stack, framework: str, key: str) -> str:

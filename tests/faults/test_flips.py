@@ -1,4 +1,4 @@
-"""A byte that is flipped on the way: between client and app, and between app and a store that checks (Swift)."""
+"""A byte that is flipped on its way: between client and app, and between app and a store that checks (Swift)."""
 
 import hashlib
 import os
@@ -10,14 +10,16 @@ from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
 from faults.behind import Behind
 from faults.proxy import Proxy
-from faults.script import OTHER, FlipRequestByte
+from faults.script import OTHER, Answer, Fault, FlipAnswerByte, FlipAnswerHeader, FlipRequestByte
 
 from handoff.settings import MIB
 from handoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 STORE = "swift"
-SIZES = [pytest.param(1000, id="put"), pytest.param(5 * MIB + 1, id="multipart")]
+#: Of two parts.
+PARTS = 5 * MIB + 1
+SIZES = [pytest.param(1000, id="put"), pytest.param(PARTS, id="multipart")]
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +55,43 @@ def test_a_byte_flipped_before_the_app_breaks_the_promise(behind: Behind, name: 
     with Proxy(behind.started.apps[name].url) as between, closing(Api(between.url)) as app:
         between.on(OTHER, FlipRequestByte(body.index(data) + 500))
         check_problem(app.upload(body, f"/uploads/{handoff}"), 422, "digest-mismatch")
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault", "size"),
+    [
+        pytest.param("put_object", FlipAnswerHeader("etag", 5), 1000, id="a put's ETag"),
+        pytest.param("head_object", FlipAnswerHeader("etag", 5), 1000, id="the object's ETag"),
+        pytest.param("head_object", FlipAnswerHeader("content-length", -1), 1000, id="the length of a put"),
+        pytest.param("head_object", FlipAnswerHeader("content-length", -1), PARTS, id="the length of parts"),
+        pytest.param("upload_part", FlipAnswerHeader("etag", 5), PARTS, id="a part's ETag"),
+        pytest.param("create_multipart_upload", FlipAnswerByte(0, after=b"<UploadId>"), PARTS, id="the upload's id"),
+        pytest.param("complete_multipart_upload", FlipAnswerByte(0, after=b'<ETag>"'), PARTS, id="the whole's ETag"),
+    ],
+)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_flipped_answer_of_s3_is_an_error(behind: Behind, name: str, operation: str, fault: Fault, size: int) -> None:
+    """What S3 has may be right, but cannot be told from what is not: 502 store-rejected, and nothing is left.
+
+    Swift knows no upload by a damaged id, nor one that was completed when it is to be aborted.
+    """
+    behind.proxy.on(operation, fault)
+    check_is_undone(behind, name, part("file", os.urandom(size), "name"))
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_first_file_of_a_form_is_undone_with_the_second(behind: Behind, name: str) -> None:
+    """One that was completed cannot be aborted any more in Swift, and is removed all the same."""
+    behind.proxy.on("complete_multipart_upload", Answer(400, "InvalidPart"), nth=2)
+    files = [part("file", os.urandom(PARTS), "name") for _ in range(2)]
+    check_is_undone(behind, name, *files)
+
+
+def check_is_undone(behind: Behind, name: str, *parts: bytes) -> None:
+    """Assert that S3 is said to have refused this form, by a fault that did happen."""
+    behind.proxy.calls.clear()
+    with closing(Api(behind.started.apps[name].url)) as app:
+        answer = app.upload(form(*parts), "/uploads/stream")
+    behind.proxy.clear()
+    assert [call for call in behind.proxy.calls if call.fault]
+    check_problem(answer, 502, "store-rejected")

@@ -35,6 +35,7 @@ from handoff.errors import (
     UnknownHook,
     UnsupportedMediaType,
     UploadError,
+    UploadGone,
     file_closed,
     from_http,
     from_store_answer,
@@ -88,8 +89,9 @@ def test_every_error_of_the_module_is_in_the_tree() -> None:
 
 
 def test_codes_and_titles_tell_errors_apart() -> None:
-    """No two errors that a client can be told have the same code or the same title."""
-    told = [error for error in tree_of(UploadError) if error not in {UploadError, FormError}]
+    """No two errors that a client can be told have the same code or title; one is told as any refusal of S3's."""
+    assert UploadGone().problem("")["code"] == StoreRejected.code
+    told = [error for error in tree_of(UploadError) if error not in {UploadError, FormError, UploadGone}]
     assert len({error.code for error in told}) == len(told)
     assert len({error.title for error in told}) == len(told)
 
@@ -187,6 +189,7 @@ def test_a_missing_bucket_is_named() -> None:
         pytest.param(404, "NoSuchKey", ObjectMissing, id="no such key"),
         pytest.param(404, "404", ObjectMissing, id="no such key, to HEAD"),
         pytest.param(404, "NotFound", ObjectMissing, id="no such key, to HEAD elsewhere"),
+        pytest.param(404, "NoSuchUpload", StoreRejected, id="no such upload"),
         pytest.param(404, "NoSuchBucket", StoreRejected, id="no such bucket"),
         pytest.param(403, "AccessDenied", StoreRejected, id="no access"),
         pytest.param(499, "Whatever", StoreRejected, id="the last of the refusals"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handoff.errors import PreconditionFailed
-from handoff.http import PRECONDITIONS, REQUEST_ID_HEADER, Asked, ObjectInfo, request_id, single_range
+from handoff.http import PRECONDITIONS, REQUEST_ID_HEADER, Asked, ObjectInfo, clamp, request_id, single_range
 
 INFO = ObjectInfo(3, "text/plain", '"abc"', 'attachment; filename="a.txt"')
 STORED = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -48,6 +48,25 @@ def test_any_other_request_id_is_replaced(header: str | None) -> None:
     first, second = request_id(header), request_id(header)
     assert re.fullmatch(r"[0-9a-f]{32}", first)
     assert first != second
+
+
+@pytest.mark.parametrize(
+    ("asked", "length", "expected"),
+    [
+        pytest.param("bytes=0-4", 15, "bytes=0-4", id="within"),
+        pytest.param("bytes=5-", 15, "bytes=5-14", id="to the end"),
+        pytest.param("bytes=14-99999999999999999999", 15, "bytes=14-14", id="past the end"),
+        pytest.param("bytes=-3", 15, "bytes=12-14", id="the last bytes"),
+        pytest.param("bytes=-20", 15, "bytes=0-14", id="a suffix longer than the object"),
+        pytest.param("bytes=15-", 15, None, id="behind the end"),
+        pytest.param("bytes=-0", 15, None, id="no bytes"),
+        pytest.param("bytes=0-", 0, None, id="of an empty object"),
+        pytest.param("bytes=-5", 0, None, id="the last bytes of an empty object"),
+    ],
+)
+def test_a_range_is_cut_to_the_object(asked: str, length: int, expected: str | None) -> None:
+    """What lies behind the end is left out; of a range that does so altogether, nothing is left."""
+    assert clamp(asked, length) == expected
 
 
 @pytest.mark.parametrize(

@@ -27,16 +27,19 @@ from handoff.errors import (
     UnsupportedMediaType,
     UploadError,
 )
-from handoff.parts import MAX_PARTS, PartSizes
+from handoff.http import ObjectInfo
+from handoff.parts import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES, PartSizes
 from handoff.presigned import (
     JSON,
     PAGE_PARTS,
     Promise,
+    Reading,
     Seal,
     Upload,
     Wanted,
     WantedReader,
     expiry,
+    is_aws,
     number,
     part_lengths,
     parts_answer,
@@ -51,7 +54,8 @@ PROMISE = Promise(11, 1, SHA256, "bound", "a-request")
 SEAL = Seal("a secret of sixteen and more")
 OPEN = Seal(None)
 LIMITS = Limits()
-SIZES = PartSizes(8 * MIB, 5 * GIB)
+#: The largest object that S3 takes.
+LARGEST = 48 * 1024 * GIB
 
 
 def stored(seal: Seal) -> dict[str, str]:
@@ -105,9 +109,10 @@ def read_whole(reader: WantedReader, body: bytes) -> Wanted:
     return reader.finish()
 
 
-def test_no_file_has_more_parts_than_s3_takes() -> None:
-    """A file beyond the limit that the sizes are made for ends at 10,000 parts."""
-    assert len(part_lengths(100 * GIB, PartSizes(8 * MIB, GIB))) == MAX_PARTS
+def test_a_type_is_taken_without_what_surrounds_it() -> None:
+    """S3 would not give the white space back, and the file would be of another type than was promised."""
+    members = {"filename": "a", "content_type": " text/plain\t", "size": 3, "sha256": SHA256}
+    assert read_whole(WantedReader(JSON, LIMITS), json.dumps(members).encode()).content_type == "text/plain"
 
 
 def test_json_that_is_no_object_is_refused() -> None:
@@ -136,16 +141,77 @@ def test_a_promise_comes_back_as_it_was_given(seal: Seal) -> None:
         pytest.param(KEY, "text/html", {}, id="another type"),
         pytest.param(KEY, "text/plain", {"filename": "UTF-8''b"}, id="another name"),
         pytest.param(KEY, "text/plain", {REQUEST_ID_METADATA: "b"}, id="another request"),
-        pytest.param(KEY, "text/plain", {"promise": f"1.12.1.{SHA256}.bound.mark"}, id="another size"),
-        pytest.param(KEY, "text/plain", {"promise": f"1.11.1.{SHA256}.bound."}, id="no mark"),
-        pytest.param(KEY, "text/plain", {"promise": f"2.11.1.{SHA256}.bound."}, id="another version"),
-        pytest.param(KEY, "text/plain", {"promise": ""}, id="an empty promise"),
+        pytest.param(KEY, "text/plain", {"promise": f"2.12.1.{SHA256}.bound.{SEAL.key_id}.mark"}, id="another size"),
+        pytest.param(KEY, "text/plain", {"promise": f"2.11.1.{SHA256}.bound.{SEAL.key_id}."}, id="no mark"),
     ],
 )
 def test_a_promise_is_ours_or_none(key: str, content_type: str, changed: dict[str, str]) -> None:
     """With anything changed, it is not the one that was given."""
     with pytest.raises(DigestMismatch):
         Promise.of(SEAL, key, content_type, stored(SEAL) | changed)
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        pytest.param(PROMISE.metadata(Seal("another secret"), INCOMING)["promise"], id="another secret"),
+        pytest.param(PROMISE.metadata(OPEN, INCOMING)["promise"], id="no secret"),
+        pytest.param(f"1.11.1.{SHA256}.bound.mark", id="another version"),
+        pytest.param("", id="an empty promise"),
+    ],
+)
+def test_a_promise_that_cannot_be_known_is_not_broken(promise: str) -> None:
+    """One that another secret, or another version, may have made is no reason to remove the object."""
+    with pytest.raises(ObjectMissing, match="was left"):
+        Promise.of(SEAL, KEY, "text/plain", stored(SEAL) | {"promise": promise})
+
+
+def test_a_secret_is_told_by_its_key_id() -> None:
+    """It is the same for the same secret, another for another, short, and none without a secret."""
+    assert SEAL.key_id == Seal("a secret of sixteen and more").key_id != Seal("another secret").key_id
+    assert len(SEAL.key_id) == 8
+    assert OPEN.key_id == ""
+
+
+def reading(seal: Seal = SEAL, size: int = 11, sha256: str = SHA256, **changed: Any) -> Reading:
+    """What S3 gives of the promised object, or of another."""
+    info = ObjectInfo(11, "text/plain", '"an-etag"', "attachment", metadata=stored(seal))
+    return Reading(KEY, replace(info, **changed), size, sha256)
+
+
+def test_what_was_read_back_has_a_receipt_if_it_was_promised() -> None:
+    """The receipt names what was read, and the ETag without its quotes."""
+    assert reading().may_be_the_file(SEAL)
+    file, promise = reading().stored(SEAL)
+    assert (file.incoming, file.size, file.sha256, file.etag, file.parts) == (INCOMING, 11, SHA256, "an-etag", 1)
+    assert promise == PROMISE
+
+
+@pytest.mark.parametrize(
+    ("read", "error", "worth_reading"),
+    [
+        pytest.param(reading(length=12), SizeMismatch, False, id="another length"),
+        pytest.param(reading(content_type="text/html"), DigestMismatch, False, id="another type"),
+        pytest.param(reading(size=10), SizeMismatch, True, id="fewer bytes than it said"),
+        pytest.param(reading(sha256="0" * 64), DigestMismatch, True, id="other bytes"),
+    ],
+)
+def test_what_was_not_promised_is_an_error(
+    read: Reading,
+    error: type[UploadError],
+    worth_reading: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Where what S3 says of the object shows it, its bytes need not be read."""
+    assert read.may_be_the_file(SEAL) is worth_reading
+    with pytest.raises(error):
+        read.stored(SEAL)
+
+
+def test_what_another_secret_may_know_is_not_read() -> None:
+    """Neither is it removed: the error is another than that of a broken promise."""
+    for ask in (reading(OPEN).may_be_the_file, reading(OPEN).stored):
+        with pytest.raises(ObjectMissing):
+            ask(SEAL)
 
 
 def test_an_object_without_a_promise_is_none_of_these() -> None:
@@ -182,8 +248,8 @@ def test_what_was_read_back_is_what_was_promised_or_an_error(size: int, sha256: 
 @given(st.integers(0, 100 * GIB))
 def test_the_parts_are_the_file(size: int) -> None:
     """The lengths of all parts make the whole, none is empty but that of an empty file, all but the last are full."""
-    sizes = PartSizes(8 * MIB, 100 * GIB)
-    lengths = part_lengths(size, sizes)
+    sizes = PartSizes(8 * MIB, size)
+    lengths = part_lengths(size, 8 * MIB)
     assert sum(length for _, length in lengths) == size
     assert [one for one, _ in lengths] == list(range(1, len(lengths) + 1))
     assert all(length for _, length in lengths) or lengths == [(1, 0)]
@@ -193,12 +259,12 @@ def test_the_parts_are_the_file(size: int) -> None:
 @given(st.integers(8 * MIB + 1, 5 * GIB))
 def test_the_pages_have_each_part_once(size: int) -> None:
     """From one `next` to the other, all parts come, in order, at most so many at once, and then no more."""
-    upload, after, seen = Upload(KEY, "an id+/=&", size), 0, list[Any]()
-    whole = part_lengths(size, SIZES)
+    upload, after, seen = Upload(KEY, "an id+/=&", size, 8 * MIB), 0, list[Any]()
+    whole = part_lengths(size, 8 * MIB)
     while True:
-        page = upload.lengths(SIZES, after)
+        page = upload.page(after)
         assert 0 < len(page) <= PAGE_PARTS
-        answer: Any = parts_answer(SEAL, upload, page, [f"u{one}" for one, _ in page], len(whole))
+        answer: Any = parts_answer(SEAL, upload, page, [f"u{one}" for one, _ in page])
         seen += [(part["number"], part["size"]) for part in answer["parts"]]
         if answer["next"] is None:
             break
@@ -210,10 +276,18 @@ def test_the_pages_have_each_part_once(size: int) -> None:
 
 def test_a_page_beyond_the_last_part_is_empty() -> None:
     """It has no parts, and no next page."""
-    upload = Upload(KEY, "id", 20 * MIB)
-    page = upload.lengths(SIZES, 3)
-    assert parts_answer(SEAL, upload, page, [], 3)["parts"] == page == []
-    assert parts_answer(SEAL, upload, page, [], 3)["next"] is None
+    upload = Upload(KEY, "id", 20 * MIB, 8 * MIB)
+    page = upload.page(after=3)
+    assert parts_answer(SEAL, upload, page, [])["parts"] == page == []
+    assert parts_answer(SEAL, upload, page, [])["next"] is None
+
+
+@given(st.integers(0, LARGEST), st.integers(MIN_PART_BYTES, MAX_PART_BYTES))
+def test_every_upload_that_can_be_named_has_its_parts(size: int, part_bytes: int) -> None:
+    """Any file that S3 can store is cut by any size that S3 takes, into no more parts than S3 takes."""
+    lengths = Upload(KEY, "id", size, part_bytes).lengths
+    assert sum(length for _, length in lengths) == size
+    assert len(lengths) <= MAX_PARTS
 
 
 def test_a_query_that_names_no_upload_is_of_a_single_put() -> None:
@@ -224,7 +298,15 @@ def test_a_query_that_names_no_upload_is_of_a_single_put() -> None:
 @pytest.mark.parametrize("size", ["", "-1", "1e3", "²", "9" * 16, str(LIMITS.file_bytes + 1), None])
 def test_an_upload_has_a_size_that_can_be(size: str | None) -> None:
     """Anything but a number of bytes up to the largest file is no upload of ours, marked or not."""
-    query = {"upload_id": "id", "signature": OPEN.sign()} | ({} if size is None else {"size": size})
+    query = {"upload_id": "id", "part_bytes": str(8 * MIB)} | ({} if size is None else {"size": size})
+    with pytest.raises(ObjectMissing):
+        Upload.of(OPEN, KEY, query, LIMITS)
+
+
+@pytest.mark.parametrize("part_bytes", ["", "-1", str(MIN_PART_BYTES - 1), str(MAX_PART_BYTES + 1), None])
+def test_an_upload_has_parts_that_can_be(part_bytes: str | None) -> None:
+    """Anything but a size that S3 takes of a part is no upload of ours, marked or not."""
+    query = {"upload_id": "id", "size": "10"} | ({} if part_bytes is None else {"part_bytes": part_bytes})
     with pytest.raises(ObjectMissing):
         Upload.of(OPEN, KEY, query, LIMITS)
 
@@ -241,9 +323,9 @@ def test_an_upload_has_a_size_that_can_be(size: str | None) -> None:
 )
 def test_an_upload_has_all_its_parts(parts: list[tuple[int, int]]) -> None:
     """Parts that are not one after the other, or not the whole, are no file."""
-    Upload(KEY, "id", 10).check([(1, 5), (2, 5)])
+    Upload(KEY, "id", 10, 5 * MIB).check([(1, 5), (2, 5)])
     with pytest.raises(SizeMismatch):
-        Upload(KEY, "id", 10).check(parts)
+        Upload(KEY, "id", 10, 5 * MIB).check(parts)
 
 
 def test_the_time_of_a_url_is_told_in_utc() -> None:
@@ -294,6 +376,49 @@ def presign(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 HERE = Settings(s3_endpoint_url="http://127.0.0.1:9")
 
 
+def flask_pages(settings: Settings, path: str) -> list[dict[str, Any]]:
+    """The pages of URLs that the Flask app gives, from this one to the last."""
+    app, pages = flask_app.create_app(settings), list[Any]()
+    while path:
+        pages.append(app.test_client().get(path).get_json())
+        path = pages[-1]["next"]
+    app.extensions["handoff"].close()
+    return pages
+
+
+def quart_pages(settings: Settings, path: str) -> list[dict[str, Any]]:
+    """The pages of URLs that the Quart app gives, from this one to the last."""
+
+    async def ask(path: str) -> list[dict[str, Any]]:
+        pages = list[Any]()
+        async with quart_app.create_app(settings).test_app() as app:
+            while path:
+                pages.append(await (await app.test_client().get(path)).get_json())
+                path = pages[-1]["next"]
+        return pages
+
+    return asyncio.run(ask(path))
+
+
+@pytest.mark.parametrize("pages_of", [pytest.param(flask_pages, id="flask"), pytest.param(quart_pages, id="quart")])
+def test_another_process_gives_the_same_parts_page_by_page(
+    monkeypatch: pytest.MonkeyPatch, pages_of: Callable[[Settings, str], list[dict[str, Any]]]
+) -> None:
+    """However large its own parts are: 201 parts come on three pages, each with a URL of its own for its length."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "none")
+    settings = replace(HERE, promise_secret="a secret of all processes", part_bytes=100 * MIB)
+    upload = Upload(KEY, "an id+/=&", 200 * 6 * MIB + 1, part_bytes=6 * MIB)
+    query = upload.query(Seal(settings.promise_secret), after=0)
+    pages = pages_of(settings, f"/uploads/presigned/{KEY}/parts?{query}")
+    assert [len(page["parts"]) for page in pages] == [100, 100, 1]
+    parts = [part for page in pages for part in page["parts"]]
+    assert [(part["number"], part["size"]) for part in parts] == upload.lengths
+    assert [number for part in parts for number in parse_qs(urlsplit(part["url"]).query)["partNumber"]] == [
+        str(number) for number, _ in upload.lengths
+    ]
+
+
 def test_a_url_leads_where_clients_reach_s3(presign: Callable[[Settings], dict[str, Any]]) -> None:
     """It is signed for the public address, where there is one, and for the time that is set."""
     public = replace(HERE, s3_public_endpoint_url="https://files.example.com", presign_seconds=60.0)
@@ -302,6 +427,37 @@ def test_a_url_leads_where_clients_reach_s3(presign: Callable[[Settings], dict[s
     assert "X-Amz-Expires=60&" in url.query
     assert given["expires_in"] == 60
     assert urlsplit(presign(HERE)["url"]).netloc == "127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "region", "address"),
+    [
+        ("my-bucket", "eu-central-1", "https://my-bucket.s3.eu-central-1.amazonaws.com/"),
+        ("my.bucket", "eu-central-1", "https://s3.eu-central-1.amazonaws.com/my.bucket/"),
+        ("my-bucket", "cn-north-1", "https://my-bucket.s3.cn-north-1.amazonaws.com.cn/"),
+    ],
+)
+def test_a_url_for_aws_names_the_region_it_is_signed_for(
+    presign: Callable[[Settings], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    bucket: str,
+    region: str,
+    address: str,
+) -> None:
+    """The global host would redirect a new bucket's URLs to another, for which they are not signed."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    given = presign(Settings(bucket=bucket))
+    assert given["url"].startswith(address)
+    assert f"%2F{region}%2Fs3%2F" in given["url"]
+
+
+def test_an_endpoint_of_the_aws_chain_is_not_taken_for_aws(
+    presign: Callable[[Settings], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its URLs have the bucket in the path, as everywhere but on AWS: it may have no host for each."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://localhost:9000")
+    assert presign(Settings())["url"].startswith("http://localhost:9000/uploads/")
+    assert not is_aws("https://amazonaws.com.example.org")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,25 @@
 """What S3 answers: what is compared with what was sent, and what cannot be."""
 
+import re
+from base64 import b64decode
 from hashlib import md5
+from zlib import crc32
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handoff.digest import crc32_header
 from handoff.errors import StoreRejected
-from handoff.verify import check_crc32, check_multipart_etag, check_size, told
+from handoff.verify import (
+    Completed,
+    check_crc32,
+    check_etag,
+    check_multipart_crc32,
+    check_multipart_etag,
+    check_size,
+    told,
+)
 
 PARTS = [md5(part, usedforsecurity=False).hexdigest() for part in (b"one", b"two", b"three")]
 #: As S3 makes it.
@@ -40,6 +52,8 @@ def test_the_etag_of_a_multipart_upload_is_made_of_its_parts() -> None:
         pytest.param(ETAG, PARTS[::-1], id="another order"),
         pytest.param(ETAG.replace("-3", "-2"), PARTS, id="another number"),
         pytest.param("0" * 32 + "-3", PARTS, id="other parts"),
+        pytest.param("g" + ETAG[1:], PARTS, id="damaged so that it is no MD5"),
+        pytest.param("-3", PARTS, id="cut short"),
     ],
 )
 def test_an_object_of_other_parts_is_refused(etag: str, parts: list[str]) -> None:
@@ -52,7 +66,7 @@ def test_an_object_of_other_parts_is_refused(etag: str, parts: list[str]) -> Non
     ("etag", "parts", "encryption"),
     [
         pytest.param("0" * 32, PARTS, None, id="the object's plain MD5, as rclone has it"),
-        pytest.param("null0000001b-3", PARTS, None, id="no MD5"),
+        pytest.param("CJ3Ro+P8vY8DEAE=", PARTS, None, id="one that does not tell of parts"),
         pytest.param(ETAG[:-2] + "-3", ["an-etag", *PARTS[1:]], None, id="parts whose ETags are no MD5"),
         pytest.param("0" * 32 + "-3", PARTS, "aws:kms", id="encrypted by KMS"),
         pytest.param("0" * 32 + "-3", PARTS, "aws:kms:dsse", id="encrypted by KMS twice"),
@@ -61,6 +75,57 @@ def test_an_object_of_other_parts_is_refused(etag: str, parts: list[str]) -> Non
 def test_what_is_no_md5_is_not_compared(etag: str, parts: list[str], encryption: str | None) -> None:
     """A store whose ETags are something else is not called wrong."""
     check_multipart_etag(etag, parts, encryption)
+
+
+#: The CRC-32s of three parts, and what S3 says of an object of them.
+CHECKSUMS = [crc32_header(crc32(part)) for part in (b"one", b"two", b"three")]
+CHECKSUM = crc32_header(crc32(b"".join(map(b64decode, CHECKSUMS)))) + "-3"
+
+
+@pytest.mark.parametrize("answered", [None, CHECKSUM, CHECKSUMS[0]], ids=["none", "the parts'", "the whole's"])
+def test_the_checksum_of_a_multipart_upload_is_made_of_its_parts(answered: str | None) -> None:
+    """It is the CRC-32 of the parts' CRC-32s, and how many they are; one of the whole cannot be compared."""
+    check_multipart_crc32(answered, CHECKSUMS)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param(CHECKSUMS[:2], id="a part more"),
+        pytest.param(CHECKSUMS[::-1], id="another order"),
+        pytest.param([*CHECKSUMS[:2], CHECKSUMS[0]], id="another part"),
+    ],
+)
+def test_a_checksum_of_other_parts_is_refused(parts: list[str]) -> None:
+    """A checksum that is not that of the parts is an error which names both."""
+    with pytest.raises(StoreRejected, match=re.escape(CHECKSUM)):
+        check_multipart_crc32(CHECKSUM, parts)
+
+
+def test_all_that_s3_says_of_a_completed_upload_is_compared() -> None:
+    """Its ETag and its checksum, where it says one; the parts are as they were named to S3."""
+    answer = {"ETag": f'"{ETAG}"', "ChecksumCRC32": CHECKSUM}
+    parts = [{"ETag": f'"{etag}"', "ChecksumCRC32": own} for etag, own in zip(PARTS, CHECKSUMS, strict=True)]
+    completed = Completed.from_s3(answer)
+    assert completed == Completed(ETAG, None, CHECKSUM)
+    completed.check(parts)
+    Completed.from_s3({"ETag": ETAG, "ServerSideEncryption": "aws:kms"}).check(parts[:1])
+    for name, wrong in (("ETag", "0" * 32 + "-3"), ("ChecksumCRC32", "AAAAAA==-3")):
+        with pytest.raises(StoreRejected, match=wrong):
+            Completed.from_s3(answer | {name: wrong}).check(parts)
+
+
+@pytest.mark.parametrize(("stored", "parts"), [(PARTS[0], 1), (ETAG, 3), (PARTS[0], 3)])
+def test_an_object_has_the_etag_that_was_answered(stored: str, parts: int) -> None:
+    """It is the same afterwards; only rclone says the MD5 of the whole of an object of several parts."""
+    check_etag(PARTS[0] if parts == 1 else ETAG, stored, parts)
+
+
+@pytest.mark.parametrize(("stored", "parts"), [(PARTS[1], 1), ("an-etag", 1), ("0" * 32 + "-3", 3)])
+def test_another_etag_is_another_object(stored: str, parts: int) -> None:
+    """The error names both."""
+    with pytest.raises(StoreRejected, match=f"{stored}, not {PARTS[0]}"):
+        check_etag(PARTS[0], stored, parts)
 
 
 @given(st.integers(0), st.integers(0))

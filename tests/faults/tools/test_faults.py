@@ -22,7 +22,9 @@ from faults.script import (
     Drip,
     Fault,
     FlipAnswerByte,
+    FlipAnswerHeader,
     FlipRequestByte,
+    Late,
     Latency,
     LostAnswer,
     Refuse,
@@ -198,6 +200,16 @@ def test_a_byte_is_flipped_on_its_way(proxy: Proxy, s3: "S3Client") -> None:
     s3.delete_object(Bucket=BUCKET, Key="flipped")
 
 
+def test_a_header_of_an_answer_is_flipped_on_its_way(proxy: Proxy, s3: "S3Client", direct: "S3Client") -> None:
+    """One character of one header is another; the rest of the answer is as it was."""
+    direct.put_object(Bucket=BUCKET, Key="flipped", Body=b"123456")
+    proxy.on("head_object", FlipAnswerHeader("content-length", -1))
+    flipped, answer = (s3.head_object(Bucket=BUCKET, Key="flipped") for _ in range(2))
+    assert (flipped["ContentLength"], answer["ContentLength"]) == (7, 6)
+    assert flipped["ETag"] == answer["ETag"]
+    direct.delete_object(Bucket=BUCKET, Key="flipped")
+
+
 @pytest.mark.parametrize(
     ("when", "kept"), [pytest.param(When.AFTER_BODY, None, id="not done"), pytest.param(When.DONE, b"ab", id="done")]
 )
@@ -225,11 +237,12 @@ def test_one_part_of_an_upload_can_fail(proxy: Proxy, s3: "S3Client", direct: "S
     ]
 
 
-@pytest.mark.parametrize("setting", ["latency", "up", "down", "a late answer", "drops up", "drops down"])
+@pytest.mark.parametrize("setting", ["latency", "up", "down", "a late answer", "a late call", "drops up", "drops down"])
 def test_a_call_can_take_its_time(proxy: Proxy, s3: "S3Client", setting: str) -> None:
     """What is slow by so much, for one call or for all, takes that much longer and is whole."""
     faults: dict[str, Fault] = {
         "a late answer": Latency(0.1),
+        "a late call": Late(0.1),
         "drops up": Drip(up=100_000),
         "drops down": Drip(down=100_000),
     }

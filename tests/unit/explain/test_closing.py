@@ -5,8 +5,9 @@ import functools
 import io
 import re
 import threading
-from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flask
@@ -18,6 +19,7 @@ from unit.explain.conftest import Store
 from werkzeug.datastructures import FileStorage
 
 from handoff.explain import explanation
+from handoff.explain.note import readme
 
 HERE = re.escape(__file__)
 
@@ -138,6 +140,14 @@ class Callable_:  # noqa: N801 - what is called
         """A method that is a hook."""
 
 
+class Heir(Callable_):
+    """An object that inherits that it can be called."""
+
+
+class Job:
+    """A class that is called."""
+
+
 def decorated() -> None:
     """A function under a decorator."""
 
@@ -153,6 +163,8 @@ def decorator() -> None:
         pytest.param(functools.partial(decorated), "decorated", decorated.__code__, id="partial"),
         pytest.param(decorator, "decorated", decorated.__code__, id="decorated"),
         pytest.param(Callable_(), "Callable_.__call__", Callable_.__call__.__code__, id="callable object"),
+        pytest.param(Heir(), "Callable_.__call__", Callable_.__call__.__code__, id="inherited"),
+        pytest.param(Job, "Job", SimpleNamespace(co_firstlineno=Job.__firstlineno__), id="class"),  # type: ignore[attr-defined] # since 3.13
         pytest.param(Callable_().method, "Callable_.method", Callable_.method.__code__, id="bound method"),
     ],
 )
@@ -230,7 +242,8 @@ def test_a_file_that_streams_until_the_end_is_told_of_it() -> None:
     app.test_client().post("/streamed", data={"photo": (io.BytesIO(b"x"), "n")}).get_data()
     with pytest.raises(ValueError, match="closed file") as caught:
         kept[0].read()
-    assert "by the end of the request" in notes(caught.value)[0]
+    # Flask 2.2 leaves a context only then; the newest has left the request's before.
+    assert re.search("by the end of (the request: |what stream_with_context wraps: )", notes(caught.value)[0])
 
 
 def close(file: FileStorage) -> None:
@@ -272,8 +285,8 @@ def test_a_text_wrapper_that_was_collected_is_told(size: str) -> None:
 
     note = note_of("flask", view, SIZES[size])
     assert line_of(note) == "first = io.TextIOWrapper(file.stream).read(1)"
-    assert "a TextIOWrapper had been put around it, which closes it when it is collected" in note
-    assert "detach() of the TextIOWrapper" in note
+    assert "by a TextIOWrapper, or another wrapper around it, which closes it when it is collected" in note
+    assert "detach() of the wrapper" in note
 
 
 def test_a_library_that_closes_is_named_with_the_apps_line() -> None:
@@ -394,45 +407,15 @@ def test_a_closed_file_keeps_nothing_of_its_closers_alive() -> None:
         kept[0].read()
 
 
-def test_an_error_of_a_text_wrapper_is_explained_where_it_passes_the_app() -> None:
-    """A TextIOWrapper asks whether its file is closed and fails by itself; the app sees the error go by."""
-    for framework in FRAMEWORKS:
-        for explained in (True, False):
-
-            def view(file: FileStorage) -> None:
-                text = io.TextIOWrapper(file.stream)
-                file.close()
-                try:
-                    text.read()
-                finally:
-                    with suppress(ValueError):
-                        text.detach()
-
-            with pytest.raises(ValueError, match=r"I/O operation on closed file\.") as caught:
-                post(make_app(framework, view, explained=explained), b"x")
-            assert len(notes(caught.value)) == explained
-
-
-def test_an_error_of_another_kind_that_passes_the_app_gets_no_note() -> None:
-    """An app's other errors are none of ours, also when a file is closed."""
-
-    def view(file: FileStorage) -> None:
-        io.TextIOWrapper(file.stream).detach()
-        file.close()
-        raise ValueError("something else")
-
-    with pytest.raises(ValueError, match="something else") as caught:
-        post(make_app("flask", view), b"x")
-    assert notes(caught.value) == []
-
-
 def test_the_explanation_is_found_behind_other_errors() -> None:
     """By the cause, by the context, in a group: the note without this machine's folders. Elsewhere None."""
     with pytest.raises(ValueError, match="closed file") as caught:
         closed_by_the_end("flask", 100).read()
     error = caught.value
     [note] = notes(error)
-    assert explanation(error) == note, "it names no path"
+    note = note.replace(f"{Path(__file__).parents[3]}/", "")
+    assert note.endswith("See handoff's README.md#c-the-response-is-sent-first.")
+    assert explanation(error) == note
     wrapped = RuntimeError("boto's own")
     wrapped.__context__ = error
     grouped = ExceptionGroup("tasks", [KeyError(), wrapped])
@@ -449,5 +432,37 @@ def test_the_explanation_leaves_out_folders() -> None:
     error.add_note("somebody else's note")
     error.add_note(
         f"The upload 'a' was closed at {threading.__file__}:12 in x (`open('/etc/x.py')`) and /no/where/b.py:1"
+        " (pallets/flask#5399). See handoff's /srv/handoff/README.md#a or https://example.org/docs/README.md#a."
     )
-    assert explanation(error) == "The upload 'a' was closed at threading.py:12 in x (`open('x.py')`) and b.py:1"
+    assert explanation(error) == (
+        "The upload 'a' was closed at threading.py:12 in x (`open('x.py')`) and b.py:1"
+        " (pallets/flask#5399). See handoff's README.md#a or https://example.org/docs/README.md#a."
+    )
+
+
+@pytest.mark.parametrize(
+    ("urls", "files", "expected"),
+    [
+        pytest.param(["Source, https://a", "Documentation, https://b"], ["README.md"], "https://b", id="an address"),
+        pytest.param(["Source, https://a"], ["README.md", "pyproject.toml"], "{}/README.md", id="a checkout"),
+        pytest.param([], ["README.md"], "README.md", id="somebody else's README"),
+        pytest.param([], ["pyproject.toml"], "README.md", id="no README"),
+    ],
+)
+def test_the_readme_is_named_by_where_it_is(urls: list[str], files: list[str], expected: str, tmp_path: Path) -> None:
+    """By the project's address if it has one, else by its path in a checkout, else by its name."""
+    for name in files:
+        (tmp_path / name).touch()
+    assert readme(urls, tmp_path) == expected.format(tmp_path)
+
+
+def test_a_long_name_is_cut() -> None:
+    """Whoever sends the file chose it."""
+
+    def read_closed(file: FileStorage) -> None:
+        file.close()
+        file.read()
+
+    with pytest.raises(ValueError, match="closed file") as caught:
+        post(make_app("flask", read_closed), b"x", "x" * 5000)
+    assert f"The upload '{'x' * 200}…' of the form field 'photo' was" in notes(caught.value)[0]

@@ -10,6 +10,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
@@ -109,6 +110,37 @@ def test_a_method_that_was_taken_from_the_open_file_explains_too(name: str, fram
         assert len(notes(error_of(method, *arguments))) == 1
 
 
+def in_a_view(use: Callable[[FileStorage], Any], data: bytes, *, explained: bool) -> Any:
+    """What comes of an open file in a view."""
+    results: list[Any] = []
+    post(make_app("flask", lambda file: results.append(use(file)), explained=explained), data)
+    return results
+
+
+def iterated_twice(file: FileStorage) -> Any:
+    """One iterator that is used up, and again after a seek."""
+    iterator = iter(file)
+    first = list(iterator)
+    file.seek(0)
+    return first, list(iterator), iterator is file.stream._file  # type: ignore[attr-defined] # noqa: SLF001 - as it is without us
+
+
+def failing_twice(file: FileStorage) -> Any:
+    """One iterator of a closed file that is asked twice."""
+    iterator = iter(file)
+    next(iterator)
+    file.close()
+    return [str(error_of(next, iterator)) for _ in range(2)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("use", [iterated_twice, failing_twice])
+def test_an_iterator_is_what_it_was(use: Callable[[FileStorage], Any], size: str) -> None:
+    """It is the file itself, which threads may share: it goes on after a seek, and fails as often as it is asked."""
+    data = b"a line\n" * (SIZES[size] // 7)
+    assert in_a_view(use, data, explained=True) == in_a_view(use, data, explained=False)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_boto_hands_on_a_closed_upload_with_the_note(s3: Store, size: str) -> None:
     """The same error from put_object and upload_fileobj as without us, with the note on it or on what led to it."""
@@ -137,6 +169,22 @@ def test_what_a_file_in_memory_can_never_do_is_no_closed_file() -> None:
     error = error_of(file.stream._file.fileno)  # type: ignore[attr-defined] # noqa: SLF001 - people do
     assert isinstance(error, io.UnsupportedOperation)
     assert notes(error) == []
+
+
+@pytest.mark.parametrize("copied", [deepcopy, pickle.dumps])
+def test_a_copy_of_a_closed_file_is_explained(copied: Callable[[Any], Any]) -> None:
+    """A stream in memory can be copied, until it is closed."""
+    file = closed_by_the_end("flask", 100).stream._file  # type: ignore[attr-defined] # noqa: SLF001 - a spooled file copied by half complains
+    assert len(notes(error_of(copied, file))) == 1
+
+
+def test_a_failure_points_at_who_asked() -> None:
+    """Of the calls that pytest shows, none is ours."""
+    with pytest.raises(ValueError, match="closed file") as caught:
+        closed_by_the_end("flask", 100).read()
+    shown = [entry.path for entry in caught.traceback.filter(caught)]
+    assert Path(__file__) in shown
+    assert not any("handoff" in path.parts[-3:] for path in map(Path, shown))
 
 
 def test_an_error_that_is_explained_twice_has_one_note() -> None:

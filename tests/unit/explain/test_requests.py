@@ -73,6 +73,14 @@ def test_what_is_no_app_is_refused(app: Any) -> None:
         explain_closed_files(app)
 
 
+def test_the_proxy_of_the_current_app_stands_for_the_app() -> None:
+    """`explain_closed_files(current_app)`, where an extension has nothing else."""
+    app = make_app("flask", lambda _file: None, explained=False)
+    with app.app_context():
+        explain_closed_files(flask.current_app)
+    assert app.request_class is not flask.Request
+
+
 def test_only_the_explained_app_is_changed() -> None:
     """Neither the frameworks' classes nor another app are touched."""
     before = dict(vars(flask.Request)), dict(vars(flask.Flask)), dict(vars(FileStorage))

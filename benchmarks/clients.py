@@ -1,0 +1,217 @@
+"""What one client does for one file: an upload by one request, or by a presigned URL."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlsplit
+
+from benchmarks.connection import Connection, Loop, Pool, Request
+
+BOUNDARY = "benchmark-2f6d1c"
+FIELD = "file"
+OCTETS = "application/octet-stream"
+_CREATED = 201
+#: What the app and S3 answer on the way to that.
+_GOOD = {200, _CREATED}
+
+
+@dataclass
+class Sent:
+    """One request. Times in nanoseconds of CLOCK_MONOTONIC; `intended` is when it should have begun."""
+
+    group: str
+    name: str
+    size: int
+    digest: str
+    intended: int
+    began: int = 0
+    ended: int = 0
+    status: int = 0
+    error: str | None = None
+    answer: bytes = b""
+
+    def judge(self, *, receipts: bool) -> None:
+        """Look at the answer: it is 201, well-formed, and says of the file what was sent."""
+        if self.error is not None:
+            return
+        try:
+            self.status, body = read_answer(self.answer)
+            if self.status != _CREATED:
+                self.error = f"answered {self.status}: {body[:200].decode(errors='replace')}"
+            elif receipts:
+                (receipt,) = json.loads(body)["receipts"]
+                told = {"filename": receipt["filename"], "size": receipt["size"], "sha256": receipt["sha256"]}
+                if told != {"filename": self.name, "size": self.size, "sha256": self.digest}:
+                    self.error = f"the receipt is another file's: {told}"
+        except (HTTPException, ValueError, KeyError, TypeError) as error:
+            self.error = f"the answer cannot be read: {error!r}"
+        finally:
+            self.answer = b""
+
+    def to_line(self, origin: int) -> dict[str, Any]:
+        """As it is written: times in microseconds since the job began."""
+        return {
+            "group": self.group,
+            "name": self.name,
+            "size": self.size,
+            "intended_us": (self.intended - origin) // 1000,
+            "began_us": (self.began - origin) // 1000,
+            "ended_us": (self.ended - origin) // 1000,
+            "status": self.status,
+            "error": self.error,
+        }
+
+
+class _Socket:
+    """Bytes that came, for http.client to parse."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _mode: str) -> BytesIO:
+        return BytesIO(self._data)
+
+
+def read_answer(answer: bytes) -> tuple[int, bytes]:
+    """The status and the body of an answer.
+
+    Raises:
+        HTTPException: it is none, or cut short.
+    """
+    with HTTPResponse(_Socket(answer)) as response:  # type: ignore[arg-type] # all that it asks of a socket
+        response.begin()
+        return response.status, response.read()
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where files go. `path` may have the file's `{name}`; `way` is `form`, `bare` (a PUT) or `presigned`."""
+
+    port: int
+    path: str
+    way: str
+
+
+class Client:
+    """Sends one file after the other by one request each; `over` is told when one was answered, or failed."""
+
+    def __init__(
+        self, loop: Loop, pool: Pool, target: Target, pace: int | None, over: Callable[["Client", Sent], None]
+    ) -> None:
+        self._pool = pool
+        self._target = target
+        self._over = over
+        self._sent: Sent | None = None
+        self.connections = [Connection(loop, target.port, pace, self._answered)]
+
+    def begin(self, sent: Sent, at: int) -> None:
+        """Send a file, whose bytes begin there in the pool."""
+        self._sent = sent
+        sent.began = time.monotonic_ns()
+        before, after = _frame(self._target, sent)
+        self.connections[0].begin(Request(self._pool, before, at, sent.size, after))
+
+    def _answered(self, answer: bytes, error: str | None) -> None:
+        sent, self._sent = self._sent, None
+        assert sent is not None
+        sent.ended = time.monotonic_ns()
+        sent.answer = answer
+        if answer and error:
+            sent.judge(receipts=False)  # its status counts for more
+        sent.error = sent.error or error
+        self._over(self, sent)
+
+
+class PresignedClient(Client):
+    """Asks the app for URLs, sends the file to S3 by them, part after part, and has the app complete it."""
+
+    def __init__(
+        self, loop: Loop, pool: Pool, target: Target, pace: int | None, over: Callable[["Client", Sent], None]
+    ) -> None:
+        super().__init__(loop, pool, target, pace, over)
+        self._loop, self._pace = loop, pace
+        self._next: Callable[[dict[str, Any]], None] | None = None
+        self._parts: list[dict[str, Any]] = []
+        self._at = 0
+        self._complete = ""
+        self._following: str | None = None
+
+    def begin(self, sent: Sent, at: int) -> None:
+        """Ask for the URLs of a file, whose bytes begin there in the pool."""
+        self._sent, self._at = sent, at
+        sent.began = time.monotonic_ns()
+        asked = {"filename": sent.name, "size": sent.size, "sha256": sent.digest, "content_type": OCTETS}
+        body = json.dumps(asked).encode()
+        self._next = self._given
+        self.connections[0].begin(Request(self._pool, self._post(self._target.path, len(body)), after=body))
+
+    def _post(self, path: str, length: int) -> bytes:
+        lines = [f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{self._target.port}", f"Content-Length: {length}"]
+        return "\r\n".join([*lines, "Content-Type: application/json", "", ""]).encode()
+
+    def _given(self, told: dict[str, Any]) -> None:
+        self._parts = told.get("parts", [told])
+        self._complete = told["complete"]
+        self._following = told.get("next")
+        self._send_part()
+
+    def _send_part(self) -> None:
+        part = self._parts.pop(0)
+        url = urlsplit(part["url"])
+        if len(self.connections) == 1:
+            self.connections.append(Connection(self._loop, url.port or 80, self._pace, self._answered))
+        headers = part.get("headers", {}) | {"Host": url.netloc, "Content-Length": str(part["size"])}
+        lines = [f"PUT {url.path}?{url.query} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        self._next = self._stored
+        before = "\r\n".join([*lines, "", ""]).encode()
+        self.connections[1].begin(Request(self._pool, before, self._at, part["size"]))
+        self._at += part["size"]
+
+    def _stored(self, _told: dict[str, Any]) -> None:
+        if self._parts:
+            self._send_part()
+        elif self._following:
+            self._next = self._given
+            self.connections[0].begin(Request(self._pool, self._post(self._following, 0).replace(b"POST", b"GET", 1)))
+        else:
+            self._next = None
+            self.connections[0].begin(Request(self._pool, self._post(self._complete, 0)))
+
+    def _answered(self, answer: bytes, error: str | None) -> None:
+        step, self._next = self._next, None
+        if step is None or error:
+            super()._answered(answer, error)
+            return
+        try:
+            status, body = read_answer(answer)
+            if status not in _GOOD:
+                super()._answered(b"", f"answered {status}: {body[:200].decode(errors='replace')}")
+                return
+            told = json.loads(body) if body.startswith(b"{") else {}
+            step(told)
+        except (HTTPException, ValueError, KeyError, TypeError) as wrong:
+            super()._answered(b"", f"the answer cannot be read: {wrong!r}")
+
+
+def _frame(target: Target, sent: Sent) -> tuple[bytes, bytes]:
+    """What stands before and after the file in a request."""
+    before = after = b""
+    content_type, method = OCTETS, "PUT"
+    if target.way == "form":
+        method = "POST"
+        content_type = f"multipart/form-data; boundary={BOUNDARY}"
+        disposition = f'form-data; name="{FIELD}"; filename="{sent.name}"'
+        lines = [f"--{BOUNDARY}", f"Content-Disposition: {disposition}", f"Content-Type: {OCTETS}"]
+        before = "\r\n".join([*lines, "", ""]).encode()
+        after = f"\r\n--{BOUNDARY}--\r\n".encode()
+    lines = [
+        f"{method} {target.path.format(name=sent.name)} HTTP/1.1",
+        f"Host: 127.0.0.1:{target.port}",
+        f"Content-Type: {content_type}",
+        f"Content-Length: {len(before) + sent.size + len(after)}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + before, after

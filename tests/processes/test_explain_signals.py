@@ -1,0 +1,59 @@
+"""The pytest plugin where a framework is half there: without signals, or installed and broken."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: What Flask 2.2 has for signals where there is no blinker.
+NO_SIGNALS = """
+class FakeSignal:
+    def connect(self, *_any, **_more):
+        raise RuntimeError("Signalling support is unavailable because the blinker library is not installed.")
+
+    disconnect = connect
+
+
+appcontext_pushed = FakeSignal()
+"""
+BROKEN = 'raise ImportError("cannot import name url_quote from werkzeug.urls")\n'
+OPTION = "--explain-closed-files"
+
+
+def run(folder: Path, suite: str, *options: str, **modules: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest on a suite, with modules of these names before all that are installed."""
+    (folder / "test_suite.py").write_text(suite, "utf-8")
+    for name, source in modules.items():
+        (folder / f"{name}.py").write_text(source, "utf-8")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:cov", "--color=no", *options]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environ["PYTHONPATH"] = os.pathsep.join([str(folder), environ.get("PYTHONPATH", "")])
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603 - this Python
+
+
+def test_a_suite_that_never_asked_is_not_told_of_missing_signals(tmp_path: Path) -> None:
+    """Without the option, nothing is connected, and nothing is to be disconnected."""
+    done = run(tmp_path, "import flask\ndef test_one(): assert flask", flask=NO_SIGNALS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_who_asks_without_signals_is_told_so(tmp_path: Path) -> None:
+    """The option ends in one line, as a wrong use of pytest does, and in no traceback."""
+    done = run(tmp_path, "def test_one(): pass", OPTION, flask=NO_SIGNALS)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: --explain-closed-files needs flask's signals: Signalling support is unavailable" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["flask", "quart"])
+def test_a_framework_that_cannot_be_imported_is_left_out(tmp_path: Path, name: str) -> None:
+    """The suite runs, and its header says which framework's apps are not explained, and why."""
+    other = "quart" if name == "flask" else "flask"
+    working = NO_SIGNALS.replace("raise RuntimeError", "return str")
+    done = run(tmp_path, "def test_one(): pass", OPTION, **{name: BROKEN, other: working})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"no app of {name} is explained, which cannot be imported: cannot import name url_quote" in done.stdout
+    assert f"no app of {other}" not in done.stdout

@@ -1,0 +1,318 @@
+"""The note names the closer that it was, where another one looks the same: libraries, wrappers, threads, subclasses."""
+
+import _thread
+import asyncio
+import io
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import Any, override
+
+import flask
+import pytest
+from unit.explain.apps import FRAMEWORKS, NEEDS_QUART, closed_by_the_end, make_app, notes, post
+from werkzeug.datastructures import FileStorage
+
+LIBRARY = """
+import io
+
+from flask.globals import request_ctx
+
+
+def in_a_copy(function):
+    with request_ctx.copy():
+        function()
+
+
+def close(file):
+    file.close()
+
+
+def read_text(file):
+    return io.TextIOWrapper(file.stream).read()
+"""
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An installed package that closes what it is given."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "somebodys_library.py").write_text(LIBRARY, "utf-8")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(import_module("sys").modules, "somebodys_library", raising=False)
+    return import_module("somebodys_library")
+
+
+def closed_by(view: Callable[[FileStorage], Any], framework: str = "flask", **options: Any) -> str:
+    """What the note says of who closed the file, of a view that may read it or leave it."""
+    kept: list[FileStorage] = []
+
+    def keep(file: FileStorage) -> Any:
+        kept.append(file)
+        return view(file)
+
+    def post_and_read() -> None:
+        post(make_app(framework, keep, **options), b"a,b\n")
+        kept[0].read()
+
+    with pytest.raises(ValueError, match="closed file") as caught:
+        post_and_read()
+    [note] = notes(caught.value)
+    return note.partition(" was closed by ")[2].partition(". That was in ")[0]
+
+
+def in_a_pool(function: Callable[..., Any], *args: Any) -> None:
+    """Run a function in a thread of a pool."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(function, *args).result()
+
+
+def read_text(file: FileStorage) -> str:
+    """Read a file as text, by a wrapper that is forgotten."""
+    text = io.TextIOWrapper(file.stream)
+    return text.read()
+
+
+WRAPPER = "a TextIOWrapper, or another wrapper around it, which closes it when it is collected, as happened in "
+
+
+def test_a_wrapper_that_a_job_of_a_pool_forgot_is_told() -> None:
+    """It is collected when the job is over, and no line of the app's runs any more."""
+    assert closed_by(lambda file: in_a_pool(read_text, file)).startswith(f"{WRAPPER}concurrent.futures.thread:run (")
+
+
+def test_a_wrapper_around_the_storage_that_was_forgotten_is_told() -> None:
+    """FileStorage hands on what the wrapper asks and does."""
+
+    def view(file: FileStorage) -> None:
+        io.BufferedReader(file)
+
+    assert closed_by(view).startswith(f"{WRAPPER}the app's own code at {__file__}:")
+
+
+@pytest.mark.parametrize("of_its_own", [io.BytesIO, type("Own", (io.BytesIO,), {})], ids=["BytesIO", "of its own"])
+def test_a_wrapper_around_another_stream_that_was_forgotten_is_told(of_its_own: Any) -> None:
+    """A stream of the app's own is asked the same."""
+
+    class Own(flask.Request):
+        @override
+        def _get_file_stream(self, *_args: Any, **_more: Any) -> Any:
+            return of_its_own()
+
+    assert closed_by(read_text, request_class=Own).startswith(f"{WRAPPER}the app's own code at {__file__}:")
+
+
+def by_another_name(file: FileStorage) -> None:
+    """Close a file without the word."""
+    finish = file.close
+    finish()
+
+
+def in_a_long_with(file: FileStorage) -> None:
+    """Close a file by a `with` of several lines."""
+    with (
+        file.stream as stream,
+    ):
+        assert stream.read() == b"a,b\n"
+
+
+@pytest.mark.parametrize("close", [by_another_name, in_a_long_with])
+def test_a_wrapper_that_was_detached_closes_nothing(close: Callable[[FileStorage], None]) -> None:
+    """The file had been wrapped, and was closed by the app, however that is written."""
+
+    def view(file: FileStorage) -> None:
+        io.TextIOWrapper(file.stream).detach()
+        close(file)
+
+    said = closed_by(view)
+    assert said.startswith(f"the app's own code at {__file__}:")
+    assert f" in {close.__name__} (" in said
+
+
+@NEEDS_QUART
+def test_the_function_that_copies_a_context_is_named_as_it_is_called() -> None:
+    """Quart has three of them; in the newest the copy of an app's context closes files as well."""
+    quart: Any = import_module("quart")
+
+    async def work() -> None:
+        pass
+
+    async def view(file: FileStorage) -> None:
+        await quart.copy_current_app_context(work)()
+        if not file.stream.closed:
+            pytest.skip("in this Quart an app's context has no request")
+
+    assert " is wrapped in copy_current_app_context, and when it returned, " in closed_by(view, "quart")
+
+
+@NEEDS_QUART
+def test_what_stream_with_context_wraps_may_end_in_the_view() -> None:
+    """That is not the end of the request."""
+    quart: Any = import_module("quart")
+
+    async def lines() -> Any:
+        yield "a"
+
+    async def view(_file: FileStorage) -> None:
+        assert [line async for line in quart.stream_with_context(lines)()] == ["a"]
+
+    said = closed_by(view, "quart")
+    assert said.startswith(
+        "the end of what stream_with_context wraps: the context that it holds was left (quart.helpers:"
+    )
+
+
+def test_a_library_that_copies_a_context_is_named_with_the_apps_line(library: Any) -> None:
+    """It is not the app's own code."""
+    said = closed_by(lambda _file: library.in_a_copy(lambda: None))
+    assert said.startswith(f"somebodys_library:in_a_copy, called by the app's own code at {__file__}:")
+    assert "which closed the request or left a context of it" in said
+
+
+def test_a_library_that_closes_in_a_thread_is_named_with_its_line(library: Any) -> None:
+    """No line of the app's is among the calls."""
+    said = closed_by(lambda file: in_a_pool(library.close, file))
+    assert said == f"somebodys_library:close ({library.__file__}:13)"
+
+
+def test_a_library_whose_wrapper_was_collected_is_told(library: Any) -> None:
+    """The library's function, and the app's line that called it."""
+    said = closed_by(library.read_text)
+    assert said.startswith(f"{WRAPPER}somebodys_library:read_text, called by the app's own code at {__file__}:")
+
+
+@pytest.mark.parametrize("whose", ["file", "request"])
+def test_a_close_that_no_python_code_called_is_the_interpreters(whose: str) -> None:
+    """A thread can be started on the close itself."""
+
+    def view(file: FileStorage) -> None:
+        request = flask.request._get_current_object()  # type: ignore[attr-defined] # noqa: SLF001 - documented, for all its underscore
+        _thread.start_new_thread(file.stream.close if whose == "file" else request.close, ())
+        for _ in range(1000):
+            if not file.stream.closed:
+                threading.Event().wait(0.01)
+
+    assert closed_by(view).startswith("the interpreter")
+
+
+def test_a_thread_that_closes_the_request_is_named() -> None:
+    """`Thread(target=request.close)`: no line of the app's is among the calls."""
+
+    def view(_file: FileStorage) -> None:
+        request = flask.request._get_current_object()  # type: ignore[attr-defined] # noqa: SLF001 - documented, for all its underscore
+        thread = threading.Thread(target=request.close)
+        thread.start()
+        thread.join()
+
+    said = closed_by(view)
+    assert said.startswith("threading:run (")
+    assert "which closed the request or left a context of it" in said
+
+
+def test_a_close_in_a_copied_context_is_the_apps() -> None:
+    """The request was closed by the function in it, not by leaving the context."""
+
+    def view(_file: FileStorage) -> None:
+        def work() -> None:
+            flask.request.close()
+
+        flask.copy_current_request_context(work)()
+
+    assert f"the app's own code at {__file__}:" in closed_by(view)
+
+
+def of_a_subclass(framework: str, close: Callable[[Any, Any], Any]) -> str:
+    """What the note says of a file that is kept, if a class whose `close` this is replaces the explained one."""
+    kept: list[FileStorage] = []
+    app = make_app(framework, kept.append)
+    explained = app.request_class
+
+    class Later(explained):  # type: ignore[misc,valid-type] # known at run time only
+        def close(self) -> Any:
+            return close(self, explained)
+
+    app.request_class = Later
+    post(app, b"x")
+    with pytest.raises(ValueError, match="closed file") as caught:
+        kept[0].read()
+    return notes(caught.value)[0]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_subclass_of_the_explained_class_closes_as_that_does(framework: str) -> None:
+    """A request class that is set later, and passes on the close, is not who closed the request."""
+
+    def close(self: Any, base: Any) -> Any:
+        return base.close(self)
+
+    assert "by the end of the request: its context was popped" in of_a_subclass(framework, close)
+
+
+def test_a_close_that_passes_us_by_is_recognised() -> None:
+    """A subclass may call the framework's close: it is found among the calls."""
+
+    def close(self: Any, _base: Any) -> None:
+        flask.Request.close(self)
+
+    # The framework's own close was called by the subclass, and that is where the app could change something.
+    assert f"the app's own code at {__file__}:" in of_a_subclass("flask", close)
+
+
+def test_a_request_class_without_our_close_is_recognised() -> None:
+    """The framework's close, straight under a context that is left, is the request's end."""
+    kept: list[FileStorage] = []
+    app = make_app("flask", kept.append)
+    app.request_class = type("Later", (app.request_class,), {"close": flask.Request.close})
+    post(app, b"x")
+    with pytest.raises(ValueError, match="closed file") as caught:
+        kept[0].read()
+    assert "by the end of the request: its context was popped (flask.app:wsgi_app)" in notes(caught.value)[0]
+
+
+def test_contexts_that_are_left_at_once_close_as_one_would() -> None:
+    """One thread has ended its close of the request while another has still to close the files: the pop is named."""
+    began, over = threading.Event(), threading.Event()
+
+    class Own(flask.Request):
+        @override
+        def close(self) -> None:
+            if threading.current_thread().name == "the-first":
+                began.set()
+                over.wait(10)
+                super().close()
+
+    def view(_file: FileStorage) -> None:
+        first, second = (
+            threading.Thread(target=flask.copy_current_request_context(lambda: None), name=name)
+            for name in ("the-first", "the-second")
+        )
+        first.start()
+        began.wait(10)
+        second.start()
+        second.join()
+        over.set()
+        first.join()
+
+    assert closed_by(view, request_class=Own).startswith("the pop of a copied request context: ")
+
+
+def test_of_two_closes_at_once_the_first_is_told() -> None:
+    """Both threads may have found the file open."""
+    file = closed_by_the_end("flask", 100)
+    upload = file.stream._file._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - as the other thread's would
+    before = upload.closing
+    upload.see_close()
+    assert upload.closing is before
+
+
+@NEEDS_QUART
+def test_a_collected_wrapper_in_to_thread_is_told() -> None:
+    """asyncio.to_thread, as an async view parses a table."""
+
+    async def view(file: FileStorage) -> None:
+        await asyncio.to_thread(read_text, file)
+
+    assert closed_by(view, "quart").startswith(f"{WRAPPER}concurrent.futures.thread:run (")
