@@ -2,7 +2,7 @@
 # make test    every check and test
 # make contract-all  the contract on all three stores, whole
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
-# make faults-table  break the store in every way, on every call of an upload, and write what became of it (ten minutes)
+# make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)
 # make serve   the S3 server and both apps, until Ctrl-C
 # make bench   measure uploads in the apps and their peers, and write a report: about a quarter of an hour
 # make bench-full   likewise with everything: many hours
