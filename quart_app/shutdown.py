@@ -44,7 +44,6 @@ class Shutdown:
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
-        token = _current.set(self)
         try:
             self.check()
             yield
@@ -54,7 +53,6 @@ class Shutdown:
             self.check()
             raise
         finally:
-            _current.reset(token)
             self._running.discard(task)
 
     async def download(self, chunks: AsyncGenerator[bytes], hang_up: Callable[[], None]) -> AsyncGenerator[bytes]:
@@ -109,8 +107,9 @@ class Shutdown:
 
         It does so without a signal to this process when it replaces it (`max_requests`), and after one to another
         (`workers`); it tells the app only when the last connection is closed, for which it would wait without end.
-        Uploads that come in until then are still taken.
+        Uploads that come in until then are still taken. What this task does from here on can ask `stopped_for`.
         """
+        _current.set(self)
         if self._following is None:
             context = getattr(getattr(send, "__self__", None), "context", None)
             terminated = getattr(context, "terminated", None)
@@ -143,6 +142,6 @@ _current: ContextVar[Shutdown | None] = ContextVar("shutdown", default=None)
 
 
 def stopped_for() -> float:
-    """For how many seconds the time of the upload that this task works for is up; below 0 it is not."""
+    """For how many seconds the time of the request that this task works for is up; below 0 it is not."""
     shutdown = _current.get()
     return -1.0 if shutdown is None else shutdown.stopped_for()

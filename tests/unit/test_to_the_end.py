@@ -64,6 +64,7 @@ async def test_work_is_left_when_the_process_is_to_end() -> None:
     shutdown, may_end, left = Shutdown(0, lambda: None), asyncio.Event(), list[asyncio.Task[Any]]()
 
     async def upload() -> None:
+        shutdown.follow(None)
         async with shutdown.upload():
             await to_the_end(may_end.wait(), left.append)
 
@@ -75,7 +76,7 @@ async def test_work_is_left_when_the_process_is_to_end() -> None:
     shutdown.stop()
     _, running = await asyncio.wait([waiting, gone], timeout=5)
     assert not running
-    assert isinstance(waiting.exception(), Overloaded)
+    assert [type(task.exception()) for task in (waiting, gone)] == [Overloaded, Overloaded]
     assert [call.done() for call in left] == [False, False]
     may_end.set()
     assert [await call for call in left] == [True, True]
@@ -87,6 +88,7 @@ async def test_work_that_nobody_would_undo_has_the_time_of_undoing(monkeypatch: 
     shutdown, never = Shutdown(0, lambda: None), asyncio.Event()
 
     async def upload() -> None:
+        shutdown.follow(None)
         async with shutdown.upload():
             await to_the_end(never.wait())
 
@@ -97,3 +99,4 @@ async def test_work_that_nobody_would_undo_has_the_time_of_undoing(monkeypatch: 
     assert not waiting.done()
     _, running = await asyncio.wait([waiting], timeout=5)
     assert not running
+    assert isinstance(waiting.exception(), Overloaded)
