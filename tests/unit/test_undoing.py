@@ -86,7 +86,7 @@ def test_the_end_undoes_what_waits(
     """All of it, at once, also behind one that fails again: that is told by its key."""
     undone: list[int] = []
     before = [partial(undone.append, number) for number in range(10)]
-    in_app([*before, fail, partial(undone.append, 10)], 5)
+    in_app([*before, fail, partial(undone.append, 10)], 0.5)  # sooner than the first ordinary try
     assert sorted(undone) == list(range(11))
     assert given_up(caplog) == {"key-10"}
 
