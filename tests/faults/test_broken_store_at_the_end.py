@@ -30,6 +30,7 @@ def behind(tmp_path: Path) -> Iterator[Behind]:
     more = {
         "UPLOAD_DRAIN_SECONDS": str(DRAIN_SECONDS),
         "UPLOAD_S3_READ_TIMEOUT": "60",
+        "UPLOAD_S3_CONNECT_TIMEOUT": "60",  # urllib3's for sending as well, on a new connection
         "UPLOAD_S3_ATTEMPTS": "1",
     }
     folder = tmp_path / "apps"
