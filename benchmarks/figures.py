@@ -107,7 +107,8 @@ def _bars(axes: Axes, results: Sequence[Result], name: str, title: str) -> None:
         if measure.low is not None and measure.high is not None:
             axes.plot([measure.low, measure.high], [row, row], color="black", linewidth=1, marker="|", markersize=5)
         end = max(measure.median, measure.high or 0)
-        axes.annotate(f"{measure.median:.3g}", (end, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        text = f"{measure.median:,.0f}" if measure.median >= 1000 else f"{measure.median:.3g}"  # noqa: PLR2004 - no powers of ten
+        axes.annotate(text, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(order)), [label(it) for it in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.margins(x=0.12)

@@ -51,8 +51,8 @@ READ_BACK_FILES, READ_BACK_BYTES = 8, 64 * MIB
 #: More clients than that never send at once in an open loop; what arrives then waits, and its latency counts that.
 OPEN_LOOP_CLIENTS = 32
 #: A level whose latencies are looked at has so many uploads at least, for the 99th percentile, if they can be sent in
-#: this many seconds.
-LATENCIES, LATENCIES_SECONDS = 120, 10.0
+#: this many seconds, and in so many times those that the run gives to a level.
+LATENCIES, LATENCIES_SECONDS, LATENCIES_TIMES = 120, 10.0, 20
 #: The largest file that is read back before the measurement: the null store has it in memory, more than once.
 _KEPT_BYTES = GIB
 _SAMPLE_SECONDS = 0.1
@@ -273,7 +273,8 @@ class Visit:
             share = LEVELS[name]
             ceiling = levels["closed"].rate if share else 0.0
             rate = share and share * ceiling
-            level, sent = self._level(self._groups(name, rate), min(LATENCIES / rate, LATENCIES_SECONDS) if rate else 0)
+            most = min(LATENCIES_SECONDS, LATENCIES_TIMES * self.visitor.seconds)
+            level, sent = self._level(self._groups(name, rate), min(LATENCIES / rate, most) if rate else 0)
             lines += [{"level": name, **line} for line in sent]
             levels[name] = level
             if crash := self._crash():

@@ -39,7 +39,7 @@ from handoff.web.schemas import FILE
 
 CONFIG = {
     "seed": 5399,
-    "generation": {"max-examples": 25, "deterministic": True, "database": "none"},
+    "generation": {"max-examples": 12, "deterministic": True, "database": "none"},
     "checks": {
         "positive_data_acceptance": {"expected-statuses": ["2xx"]},
         "negative_data_rejection": {"expected-statuses": [400, 404, 405, 413, 415, 422]},

@@ -12,12 +12,19 @@ import pytest
 
 from flask_app.threads import LOOK_EVERY, THREADS, Calls, Threads
 from flask_app.undoing import Undoing
+from handoff import logs
 from handoff.admission import ending
 from handoff.errors import Overloaded
 
 PATIENCE = 5.0
 
 value: ContextVar[str] = ContextVar("value")
+
+
+@pytest.fixture(autouse=True)
+def no_request() -> None:
+    """No request has left its id on this thread's lines."""
+    logs.unbind()
 
 
 class Left:
