@@ -7,6 +7,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
+from botocore.loaders import create_loader
 
 from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.errors import SettingsError
@@ -15,6 +16,7 @@ from handoff.settings import Settings
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
+_LOADER = create_loader(os.environ.get("AWS_DATA_PATH"))
 #: Of which size on S3 is asked before a body is sent: what is smaller fits into the buffers on the way.
 EXPECT_BYTES = 128 * 1024
 
@@ -56,16 +58,24 @@ def new_client(
         # What we ask is of the right types, which mypy sees by boto's own stubs.
         parameter_validation=False,
     )
-    botocore_session = botocore.session.get_session()
-    botocore_session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
-    try:
-        session = boto3.session.Session(botocore_session=botocore_session)
-    except ProfileNotFound:
-        raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
+    session = _new_session()
     session.events.register("before-send.s3.PutObject", _expect_nothing_for_little)
     client = session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config)
     resolve_endpoint_once(client)
     return client
+
+
+def _new_session() -> boto3.session.Session:
+    """A session whose clients share what botocore knows of S3: reading that takes 45 of the 55 ms of a new client."""
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _LOADER)
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
+    try:
+        return boto3.session.Session(botocore_session=session)
+    except ProfileNotFound:
+        raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
+    finally:
+        _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)  # each session puts its folder there once more
 
 
 def _expect_nothing_for_little(request: Any, **_event: Any) -> None:

@@ -9,6 +9,7 @@ import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ProfileNotFound
+from botocore.loaders import create_loader
 
 from handoff.calls import parse_timestamp, resolve_endpoint_once
 from handoff.errors import SettingsError
@@ -16,6 +17,8 @@ from handoff.settings import Settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
+
+_LOADER = create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
 @asynccontextmanager
@@ -56,17 +59,25 @@ async def new_client(
         # What we ask is of the right types, which mypy sees by boto's own stubs.
         parameter_validation=False,
     )
-    botocore_session = get_session()
-    botocore_session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
-    try:
-        session = aioboto3.Session(botocore_session=botocore_session)
-    except ProfileNotFound:
-        raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
+    session = _new_session()
     for operation in ("PutObject", "UploadPart"):
         session.events.register(f"before-send.s3.{operation}", _expect_nothing)
     async with session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config) as client:
         resolve_endpoint_once(client)
         yield client
+
+
+def _new_session() -> aioboto3.Session:
+    """A session whose clients share what botocore knows of S3: reading that takes 45 of the 55 ms of a new client."""
+    session = get_session()
+    session.register_component("data_loader", _LOADER)
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
+    try:
+        return aioboto3.Session(botocore_session=session)
+    except ProfileNotFound:
+        raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
+    finally:
+        _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)  # each session puts its folder there once more
 
 
 def _expect_nothing(request: Any, **_event: Any) -> None:
