@@ -71,6 +71,7 @@ def _new_session() -> boto3.session.Session:
     session.register_component("data_loader", _LOADER)
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
     try:
+        session.get_scoped_config()  # reads the profile, which may not exist
         return boto3.session.Session(botocore_session=session)
     except ProfileNotFound:
         raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None

@@ -73,6 +73,7 @@ def _new_session() -> aioboto3.Session:
     session.register_component("data_loader", _LOADER)
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
     try:
+        session.get_scoped_config()  # reads the profile, which may not exist
         return aioboto3.Session(botocore_session=session)
     except ProfileNotFound:
         raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
