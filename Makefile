@@ -54,13 +54,12 @@ contract: $(READY)
 contract-all: $(READY)
 	for store in moto rclone swift; do $(BIN)/pytest tests/contract --store $$store -n 2 --dist worksteal || exit 1; done
 
-# These two wait more than they work: for processes to start, for timeouts, for a slow store. The second took 1.4 of 2 cores
-# in three processes.
+# These two wait more than they work: for processes to start, for timeouts, for a slow store.
 processes: $(READY)
 	$(PYTEST) tests/processes -n 3 --dist worksteal
 
 faults: $(READY)
-	$(PYTEST) tests/faults -n 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) tests/faults -n 3 --dist loadfile --no-loadscope-reorder
 
 faults-table: $(READY)
 	PYTHONPATH=tests:. $(BIN)/python -m faults.table
