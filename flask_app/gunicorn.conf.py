@@ -40,6 +40,10 @@ timeout = 60
 # Uploads that are not over by then are stopped, and have the rest of this time to be undone.
 graceful_timeout = math.ceil(settings.drain_seconds + END_SECONDS)
 keepalive = 5
+# Without these two, gunicorn takes the path and the scheme of a request from headers of any client on loopback, where
+# the proxy is; UPLOAD_ROOT_PATH says below which path the app is offered, and no link has a scheme.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 # Its place is one for all gunicorns of a user, and nobody here uses it.
 control_socket_disable = True
 

@@ -75,7 +75,7 @@ def _give_put(
     with store.signing(hook) as s3:
         url = hand_off(s3, call, int(seconds))
     headers = put_headers(incoming, metadata, promise.sha256)
-    return put_answer(incoming, promise.size, url, headers) | expiry(now, seconds)
+    return put_answer(incoming, promise.size, url, headers, store.settings.root_path) | expiry(now, seconds)
 
 
 def give_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
@@ -88,7 +88,7 @@ def give_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
             hand_off_part(s3, {**call, "PartNumber": number, "ContentLength": size}, int(seconds))
             for number, size in page
         ]
-    return parts_answer(store.seal, upload, page, urls) | expiry(now, seconds)
+    return parts_answer(store.seal, upload, page, urls, store.settings.root_path) | expiry(now, seconds)
 
 
 def complete(

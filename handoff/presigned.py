@@ -337,7 +337,9 @@ def part_lengths(size: int, part_bytes: int) -> list[tuple[int, int]]:
     return lengths
 
 
-def put_answer(incoming: Incoming, size: int, url: str, headers: Mapping[str, str]) -> dict[str, object]:
+def put_answer(
+    incoming: Incoming, size: int, url: str, headers: Mapping[str, str], root_path: str = ""
+) -> dict[str, object]:
     """What the client is told that sends the file by one put; without when, which comes with `expiry`."""
     return {
         "key": incoming.key,
@@ -345,15 +347,17 @@ def put_answer(incoming: Incoming, size: int, url: str, headers: Mapping[str, st
         "method": "PUT",
         "url": url,
         "headers": dict(headers),
-        "complete": f"{_path(incoming.key)}/complete",
+        "complete": f"{_path(root_path, incoming.key)}/complete",
     }
 
 
-def parts_answer(seal: Seal, upload: Upload, page: Sequence[tuple[int, int]], urls: Sequence[str]) -> dict[str, object]:
+def parts_answer(
+    seal: Seal, upload: Upload, page: Sequence[tuple[int, int]], urls: Sequence[str], root_path: str = ""
+) -> dict[str, object]:
     """What the client is told that sends the file in parts: one page of them, and where the next one is."""
     count = len(upload.lengths)
     last = page[-1][0] if page else count
-    path = _path(upload.key)
+    path = _path(root_path, upload.key)
     return {
         "key": upload.key,
         "size": upload.size,
@@ -366,8 +370,8 @@ def parts_answer(seal: Seal, upload: Upload, page: Sequence[tuple[int, int]], ur
     }
 
 
-def _path(key: str) -> str:
-    return f"/uploads/presigned/{key}"
+def _path(root_path: str, key: str) -> str:
+    return f"{root_path}/uploads/presigned/{key}"
 
 
 def expiry(now: datetime, seconds: float) -> dict[str, object]:

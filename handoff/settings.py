@@ -27,6 +27,7 @@ _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*s?", re.ASCII)
 _SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _PREFIX = re.compile(r"(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*")
+_ROOT_PATH = re.compile(r"(?:(?:/[A-Za-z0-9._~-]+)+)?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 #: What botocore takes for a host, which it says only when the client is made, and not in one line.
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -59,6 +60,8 @@ class Settings:
     s3_public_endpoint_url: str | None = None  #: where clients reach S3 by presigned URLs, if not where we do
     bucket: str = "uploads"
     key_prefix: str = ""
+    root_path: str = ""  #: the path below which a proxy offers the app, such as /files
+    root_path_stripped: bool = True  #: whether the proxy removes `root_path` before it forwards a request
     max_file_bytes: int = 5 * GIB
     max_body_bytes: int = 0  #: 0 stands for the largest file and 1 MiB
     max_form_parts: int = 100
@@ -94,6 +97,12 @@ class Settings:
         for name, words in (("log", LOG_FORMATS), ("log_level", LOG_LEVELS)):
             if getattr(self, name) not in words:
                 _refuse(name, getattr(self, name), f"one of {', '.join(words)}")
+        if not _ROOT_PATH.fullmatch(self.root_path) or {".", ".."} & set(self.root_path.split("/")):
+            _refuse(
+                "root_path",
+                self.root_path,
+                "empty, or segments of A-Z, a-z, 0-9, '.', '_', '~' and '-', each after a '/', such as /files",
+            )
         segments = self.key_prefix.split("/")
         if not _PREFIX.fullmatch(self.key_prefix) or {".", ".."} & set(segments) or len(self.key_prefix) > 256:  # noqa: PLR2004 - leaves S3's 1,024 bytes room for the rest of the key
             _refuse(
@@ -131,6 +140,14 @@ class Settings:
     def limits(self) -> Limits:
         """The form parser's share of the settings."""
         return Limits(self.max_file_bytes, self.max_body_bytes, self.max_form_parts, self.max_field_bytes)
+
+    @property
+    def routes_path(self) -> str:
+        """The path below which the app itself sees its routes.
+
+        One place only: with two, a client could choose the one that a path rule of the proxy does not name.
+        """
+        return "" if self.root_path_stripped else self.root_path
 
     @property
     def part_sizes(self) -> PartSizes:
@@ -185,7 +202,7 @@ def _read(name: str, text: str) -> object:
         if _COUNT.fullmatch(text):
             return int(text)
         _refuse(name, text, "a whole number")
-    if name == "explain_closed_files":
+    if name in {"explain_closed_files", "root_path_stripped"}:
         if text.lower() in _SWITCH:
             return _SWITCH[text.lower()]
         _refuse(name, text, "on or off")

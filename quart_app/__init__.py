@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Quart:
         explain_closed_files(app)
     app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
     app.extensions["handoff.reading"] = Reading(reads_at_once(store.settings.max_concurrent))
-    app.register_blueprint(routes)
+    app.register_blueprint(routes, url_prefix=store.settings.routes_path)
     app.cli.add_command(sweep_command(store))
 
     @app.before_serving

@@ -77,7 +77,7 @@ async def _give_put(
     with store.signing(hook) as s3:
         url = await hand_off(s3, call, int(seconds))
     headers = put_headers(incoming, metadata, promise.sha256)
-    return put_answer(incoming, promise.size, url, headers) | expiry(now, seconds)
+    return put_answer(incoming, promise.size, url, headers, store.settings.root_path) | expiry(now, seconds)
 
 
 async def give_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
@@ -90,7 +90,7 @@ async def give_parts(store: Store, upload: Upload, after: int) -> dict[str, obje
         for number, size in page:
             urls.append(await hand_off_part(s3, {**call, "PartNumber": number, "ContentLength": size}, int(seconds)))
             await asyncio.sleep(0)  # signing takes half a millisecond each, and awaits nothing
-    return parts_answer(store.seal, upload, page, urls) | expiry(now, seconds)
+    return parts_answer(store.seal, upload, page, urls, store.settings.root_path) | expiry(now, seconds)
 
 
 async def complete(store: Store, key: str, upload: Upload | None, request_id: str) -> tuple[Stored, Promise]:

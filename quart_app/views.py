@@ -139,7 +139,7 @@ async def presign() -> Answer:
                 async for chunk in body:
                     wanted.receive(chunk)
             given = await presigned.begin(store(), wanted.finish(), way, HOOKS[hook]())
-        return jsonify(given), 201, {"Location": f"/objects/{given['key']}"}
+        return jsonify(given), 201, {"Location": object_path(str(given["key"]))}
 
 
 @routes.get("/uploads/presigned/<path:key>/parts")
@@ -237,7 +237,7 @@ async def get_metrics() -> Response:
 @routes.get("/openapi.json")
 async def get_openapi() -> Response:
     """What this service promises, as OpenAPI."""
-    return jsonify(openapi.document())
+    return jsonify(openapi.document(store().settings.root_path))
 
 
 @routes.after_app_request
@@ -330,7 +330,12 @@ def receipts(way: Way, stored: list[Stored]) -> Answer:
     metrics().count_files(way.handoff, [one.size for one in stored])
     logger.info("stored", extra=way.summary(stored, elapsed))
     told = [way.receipt(one, elapsed).as_json() for one in stored]
-    return jsonify(receipts=told), 201, {"Location": f"/objects/{stored[0].incoming.key}"}
+    return jsonify(receipts=told), 201, {"Location": object_path(stored[0].incoming.key)}
+
+
+def object_path(key: str) -> str:
+    """The path by which clients reach an object."""
+    return f"{store().settings.root_path}/objects/{key}"
 
 
 def presigned_upload(key: str) -> Upload | None:

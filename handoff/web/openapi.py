@@ -106,8 +106,8 @@ handoff_uploads_in_flight 0.0
 PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 
 
-def document() -> dict[str, object]:
-    """The document, as plain data for JSON; the same for every setting and from both apps."""
+def document(root_path: str = "") -> dict[str, object]:
+    """The document of an app below `root_path`, as plain data for JSON; the same from both apps."""
     return {
         "openapi": "3.1.1",
         "info": {
@@ -117,6 +117,7 @@ def document() -> dict[str, object]:
             "version": VERSION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": root_path or "/"}],
         "security": [],
         "tags": [
             {"name": "uploads", "description": "Files in."},

@@ -127,3 +127,35 @@ def test_the_connection_works_after_an_early_answer(app: Api) -> None:
         answer = app.upload(form(part("file", bytes(8 * MIB), "name")), "/uploads/unknown")
         check_problem(answer, 404, "unknown-handoff")
         assert app.send("GET", "/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("SCRIPT_NAME", "Script-Name", "PATH_INFO", "Path-Info", "REMOTE_USER", "Remote-User"),
+        *("X-Forwarded-Prefix", "X-Forwarded-Path", "X-Original-Url", "X-Rewrite-Url", "X-Script-Name"),
+    ],
+)
+def test_no_header_changes_the_path(app: Api, header: str) -> None:
+    """The path of the request line alone decides the route, not a header that some proxies set."""
+    for value in ("/anything", "/healthz", "/uploads", "", "anything"):
+        assert app.send("GET", "/healthz", headers={header: value}).status_code == 200
+        check_problem(app.send("GET", "/anything/healthz", headers={header: value}), 404, "not-found")
+        check_problem(app.send("GET", "/anythinghealthz", headers={header: value}), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "off", "X-Forwarded-Protocol": "http"},
+        {"X-Forwarded-Host": "elsewhere.example", "X-Forwarded-Port": "1", "Forwarded": "host=elsewhere.example"},
+        {"X_Forwarded_Host": "elsewhere.example", "Transfer_Encoding": "chunked", "Content_Length": "1"},
+    ],
+    ids=["scheme", "host", "underscores"],
+)
+def test_no_forwarded_header_changes_an_answer(app: Api, headers: dict[str, str]) -> None:
+    """An answer has neither the scheme nor the host from headers of the request."""
+    answer = app.upload(form(FILE), headers=headers)
+    assert answer.status_code == 201
+    assert answer.headers["Location"].startswith("/objects/")
+    assert "elsewhere" not in answer.text

@@ -26,6 +26,7 @@ WORDS = {
     "s3_public_endpoint_url": "the same",
     "promise_secret": "that of the AWS credentials",
     "key_prefix": "empty",
+    "root_path": "empty",
     "max_body_bytes": "file + 1 MiB",
 }
 

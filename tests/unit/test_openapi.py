@@ -103,14 +103,37 @@ def test_an_example_is_one(schema: dict[str, Any], example: object) -> None:
     OAS31Validator(whole, format_checker=oas31_format_checker).validate(example)
 
 
-@pytest.mark.parametrize(
+both_apps = pytest.mark.parametrize(
     "create_app",
     [pytest.param(flask_app.create_app, id="flask"), pytest.param(quart_app.create_app, id="quart")],
 )
+
+
+@both_apps
 def test_the_routes_are_those_of_the_app(create_app: Callable[[Settings], Flask | Quart]) -> None:
     """Each path of an app is in the document with exactly its methods, and the document has no other."""
     documented = {path: set(METHODS) & set(item) for path, item in DOCUMENT["paths"].items()}
     assert documented == shown(create_app(Settings()).url_map)
+
+
+@both_apps
+@pytest.mark.parametrize(("stripped", "below"), [(True, ""), (False, "/some/where")])
+def test_the_routes_are_in_one_place_alone(
+    create_app: Callable[[Settings], Flask | Quart],
+    stripped: bool,  # noqa: FBT001 - parametrised
+    below: str,
+) -> None:
+    """Routes are at the root where the proxy strips UPLOAD_ROOT_PATH, else below that path, and never at both."""
+    settings = Settings(root_path="/some/where", root_path_stripped=stripped)
+    assert shown(create_app(settings).url_map).keys() == {below + path for path in DOCUMENT["paths"]}
+
+
+@pytest.mark.parametrize(("root_path", "url"), [("", "/"), ("/some/where", "/some/where")])
+def test_the_server_of_the_document_is_the_root_path(root_path: str, url: str) -> None:
+    """A client that reads the document sends its requests below UPLOAD_ROOT_PATH."""
+    document: dict[str, Any] = openapi.document(root_path)
+    assert document["servers"] == [{"url": url}]
+    assert {**document, "servers": DOCUMENT["servers"]} == openapi.document()
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)

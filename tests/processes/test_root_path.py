@@ -1,0 +1,82 @@
+"""Both apps below a path, behind a proxy that removes this path from each request."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import override
+
+import httpx
+import pytest
+from contract.api import TLS, Api, check_bytes
+
+from demo import stack
+from handoff.settings import MIB
+
+ROOT_PATH = "/files"
+
+
+class StrippingProxy(httpx.HTTPTransport):
+    """Forwards requests as nginx does by `location /files/ { proxy_pass http://app/; }`, and has no other location."""
+
+    @override
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if not request.url.path.startswith(f"{ROOT_PATH}/"):
+            return httpx.Response(404, text="the proxy has no such location")
+        path = request.url.raw_path.removeprefix(ROOT_PATH.encode())
+        request.url = request.url.copy_with(raw_path=path)
+        return super().handle_request(request)
+
+
+class ProxiedApi(Api):
+    """An app as a client sees it that knows the proxy's address alone."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._http = httpx.Client(base_url=url, timeout=60, transport=StrippingProxy(verify=TLS))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
+    """The store and both apps."""
+    environ = {"UPLOAD_S3": "moto", "UPLOAD_ROOT_PATH": ROOT_PATH, "UPLOAD_PART_BYTES": "5 MiB"}
+    log: Path = tmp_path_factory.mktemp("root-path") / "servers.log"
+    with stack.running(environ | {"UPLOAD_DRAIN_SECONDS": "1"}, log_path=log) as started:
+        yield started
+
+
+@pytest.fixture(params=stack.COMMANDS)
+def app(request: pytest.FixtureRequest, running: stack.Stack) -> Iterator[Api]:
+    """Each of the apps."""
+    with closing(ProxiedApi(running.apps[request.param].url)) as api:
+        yield api
+
+
+def test_the_location_of_an_upload_leads_through_the_proxy(app: Api) -> None:
+    """A client reads and deletes its upload by the `Location` that it was given."""
+    data = os.urandom(100)
+    location = app.send("POST", f"{ROOT_PATH}/uploads", files={"file": data}).headers["Location"]
+    assert location.startswith(f"{ROOT_PATH}/objects/")
+    check_bytes(app.send("GET", location), 200, data)
+    assert app.send("DELETE", location).status_code == 204
+
+
+@pytest.mark.parametrize("size", [100, 101 * 5 * MIB], ids=["one put", "two pages of parts"])
+def test_the_links_of_a_presigned_upload_lead_through_the_proxy(app: Api, size: int) -> None:
+    """`Location`, `complete` and each `next` of a presigned upload are addresses of the app, as the proxy offers it."""
+    wanted = {"filename": "a", "size": size, "sha256": "0" * 64}
+    given = app.send("POST", f"{ROOT_PATH}/uploads/presigned", json=wanted)
+    location, answer = given.headers["Location"], given.json()
+    assert location.startswith(f"{ROOT_PATH}/objects/")
+    if answer.get("next"):
+        page = app.send("GET", answer["next"]).json()
+        assert [part["number"] for part in page["parts"]] == [101]
+        assert page["complete"] == answer["complete"]
+    completed = app.send("POST", answer["complete"])
+    assert (completed.status_code, completed.json()["code"]) in {(404, "object-missing"), (422, "size-mismatch")}
+
+
+def test_the_document_leads_through_the_proxy(app: Api) -> None:
+    """A client that takes the server's URL from the document reaches the app."""
+    document = app.send("GET", f"{ROOT_PATH}/openapi.json").json()
+    assert app.send("GET", document["servers"][0]["url"] + "/healthz").status_code == 200
