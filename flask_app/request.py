@@ -59,7 +59,8 @@ class FormFiller:
     def close(self) -> None:
         """Close every file: the form will not be used."""
         for _, file in self.files:
-            file.close()
+            with suppress(OSError):  # a full disk: closing writes the file's last bytes, which are not wanted
+                file.close()
 
     @staticmethod
     def _storage(start: FileStart, stream: IO[bytes]) -> FileStorage:

@@ -38,6 +38,7 @@ from handoff.errors import (
     UploadError,
     file_closed,
     from_http,
+    temporary_files,
 )
 from handoff.explain import explanation
 from handoff.form import DIGEST_HEADER, FileStart, check_coding
@@ -110,9 +111,10 @@ def send_stream(batch: Batch) -> None:
 
 def send_files(batch: Batch, way: Way) -> None:
     """Send the files that the form parser has made of the form."""
-    for file in request.files.getlist("file"):
-        with explained(file, way):
-            OF_A_FILE[way.handoff](file, partial(batch.upload, incoming(describe(file))))
+    with temporary_files():
+        for file in request.files.getlist("file"):
+            with explained(file, way):
+                OF_A_FILE[way.handoff](file, partial(batch.upload, incoming(describe(file))))
 
 
 @routes.post("/uploads/presigned")
@@ -157,7 +159,7 @@ def show_cause(cause: str) -> Response:
     """Run the view that fails by this cause on the file that was sent, and tell what was seen."""
     if cause not in CAUSES:
         raise UnknownCause(f"There is no cause '{cause}'; there are {', '.join(CAUSES)}.")
-    with metrics().refusals(), admitted():
+    with metrics().refusals(), admitted(), temporary_files():
         file = request.files.get("file")
         if file is None:
             raise FileMissing("Send the file in a form field named 'file', with a filename.")

@@ -26,12 +26,15 @@
     ├── StoreRejected             502 store-rejected
     │   └── UploadGone            502 store-rejected
     ├── StoreUnavailable          503 store-unavailable, with Retry-After
-    └── Overloaded                503 overloaded, with Retry-After
+    ├── Overloaded                503 overloaded, with Retry-After
+    └── StorageFull               507 storage-full, with Retry-After
 
 Each is rendered as problem details (RFC 9457) by `UploadError.problem`.
 """
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 
@@ -275,6 +278,17 @@ class Overloaded(UploadError):
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
+class StorageFull(UploadError):
+    """The temporary folder takes no more bytes: it is full, over a quota, missing or not writable."""
+
+    status = 507
+    code = "storage-full"
+    title = "The service has no room for the upload"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
 class SettingsError(ValueError):
     """A setting has a value that cannot work; the message is one line for the person who starts the app."""
 
@@ -310,6 +324,40 @@ def from_store_answer(status: int, code: str, message: str) -> UploadError:
     if code in {"NoSuchKey", "404", "NotFound"}:
         return ObjectMissing("No object has this key.")
     return StoreRejected(f"S3 answered {status} {code}: {message}")
+
+
+#: What a system answers that cannot write a temporary file: no space, no quota, a file size limit, a read-only or
+#: vanished folder. `tempfile` raises ENOENT if no folder is usable.
+_UNWRITABLE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
+        *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ESTALE),
+    }
+)
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+@contextmanager
+def temporary_files() -> Iterator[None]:
+    """Turn an operating system's refusal to write a temporary file into an error of ours.
+
+    Wrap a block whose other I/O has errors of its own, as the calls to S3 and the reading of a body have.
+
+    Raises:
+        StorageFull: the temporary folder takes no more.
+        Overloaded: the process has no file descriptor left.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _UNWRITABLE:
+            raise StorageFull(
+                f"The service cannot write a temporary file ({error.strerror}). Nothing was stored; try again later, "
+                "or use the hand-off 'stream', which writes none."
+            ) from error
+        if error.errno in _NO_DESCRIPTOR:
+            raise Overloaded("The service can open no more files. Nothing was stored; try again later.") from error
+        raise
 
 
 def from_http(status: int, name: str, detail: str, headers: Mapping[str, str]) -> UploadError:

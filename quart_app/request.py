@@ -341,4 +341,5 @@ async def close_files(files: list[FileStorage]) -> None:
 
 def _close_all(files: list[FileStorage]) -> None:
     for file in files:
-        file.close()
+        with suppress(OSError):  # a full disk: closing writes the file's last bytes, which are not wanted
+            file.close()

@@ -31,6 +31,7 @@ from handoff.errors import (
     UploadError,
     file_closed,
     from_http,
+    temporary_files,
 )
 from handoff.explain import explanation
 from handoff.form import DIGEST_HEADER, FileStart, check_coding
@@ -121,9 +122,10 @@ async def send_stream(batch: Batch) -> None:
 
 async def send_files(batch: Batch, way: Way) -> None:
     """Send the files that the form parser has made of the form."""
-    for file in (await request.files).getlist("file"):
-        with explained(file, way):
-            await OF_A_FILE[way.handoff](file, partial(batch.upload, incoming(describe(file))))
+    with temporary_files():
+        for file in (await request.files).getlist("file"):
+            with explained(file, way):
+                await OF_A_FILE[way.handoff](file, partial(batch.upload, incoming(describe(file))))
 
 
 @routes.post("/uploads/presigned")
@@ -170,14 +172,15 @@ async def show_cause(cause: str) -> Response:
         raise UnknownCause(f"There is no cause '{cause}'; there are {', '.join(CAUSES)}.")
     with metrics().refusals():
         async with admitted():
-            file = (await request.files).get("file")
-            if file is None:
-                raise FileMissing("Send the file in a form field named 'file', with a filename.")
-            if file.stream.seek(0, SEEK_END) > MAX_BYTES:
-                raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
-            file.stream.seek(0)
-            key = new_key(store().settings.key_prefix, file.filename or "")
-            seen = await observe(cause, file, store(), key, request.request_id)
+            with temporary_files():
+                file = (await request.files).get("file")
+                if file is None:
+                    raise FileMissing("Send the file in a form field named 'file', with a filename.")
+                if file.stream.seek(0, SEEK_END) > MAX_BYTES:
+                    raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
+                file.stream.seek(0)
+                key = new_key(store().settings.key_prefix, file.filename or "")
+                seen = await observe(cause, file, store(), key, request.request_id)
     return jsonify(report(cause, FRAMEWORK, request.request_id, seen.error, seen.closing).as_json())
 
 

@@ -27,6 +27,7 @@ from handoff.errors import (
     RangeNotSatisfiable,
     RequestTimedOut,
     SizeMismatch,
+    StorageFull,
     StoreRejected,
     StoreUnavailable,
     UnknownCause,
@@ -86,6 +87,7 @@ ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
     RangeNotSatisfiable: ("Content-Range",),
     StoreUnavailable: ("Retry-After",),
     Overloaded: ("Retry-After",),
+    StorageFull: ("Retry-After",),
 }
 OBJECT_HEADERS = (
     "Content-Length",
@@ -193,7 +195,7 @@ def _upload(name: str, *errors: type[UploadError]) -> Node:
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": {
             "201": _receipts("Every file is in S3."),
-            **_problems(*FORM_ERRORS, *errors, UnknownHook, FileClosed, *STORE_ERRORS, Overloaded),
+            **_problems(*FORM_ERRORS, *errors, UnknownHook, FileClosed, *STORE_ERRORS, Overloaded, StorageFull),
         },
     }
 
@@ -281,7 +283,7 @@ def _show_cause() -> Node:
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": {
             "200": _json("What became of the file.", refer("Report"), report_examples()),
-            **_problems(*errors, UnknownCause, NotFound, *STORE_ERRORS, Overloaded),
+            **_problems(*errors, UnknownCause, NotFound, *STORE_ERRORS, Overloaded, StorageFull),
         },
     }
 

@@ -5,12 +5,13 @@ import resource
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from contract.api import Api, check_problem, form, part
+from contract.bucket import Bucket
 from contract.numbers import grown, numbers
 from faults import raw
 from faults.behind import Behind, proxied
@@ -20,6 +21,7 @@ from faults.raw import head
 from faults.script import Stall
 
 from handoff.admission import WAIT_SECONDS, reads_at_once, threads
+from handoff.strategies import HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 AT_ONCE = 1
@@ -193,3 +195,62 @@ def test_an_upload_goes_on_when_the_descriptors_run_out(behind: Behind, app: Api
         *_, still = family(behind.started.apps[app.framework].pid)
     assert still == pid
     assert 0 < log.stat().st_size - written < 10_000
+
+
+#: The hand-offs that keep a file of more than 500,000 bytes on disk.
+ON_DISK = [handoff.name for handoff in HANDOFFS.values() if handoff.disk != "nothing"]
+MIB = 1024**2
+
+
+@contextmanager
+def no_file_over(pid: int, size: int) -> Iterator[None]:
+    """Let a process write no file beyond so many bytes, as a quota does."""
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def moved_away(folder: Path) -> Iterator[None]:
+    """Take a folder away."""
+    away = folder.rename(folder.with_name(f"{folder.name}-away"))
+    try:
+        yield
+    finally:
+        away.rename(folder)
+
+
+def check_no_room(app: Api, handoff: str) -> None:
+    """Assert that a file for the disk is answered by 507, alone and behind another, and that others are stored."""
+    before = numbers(app)
+    large, small = part("file", os.urandom(2 * MIB), "name"), part("file", b"small", "name")
+    for body in (form(large), form(small, large)):
+        answer = app.upload(body, f"/uploads/{handoff}")
+        assert "temporary file" in check_problem(answer, 507, "storage-full")["detail"]
+        assert answer.headers["Retry-After"] == "5"
+    assert grown(app, before)["failures_total{reason=storage-full}"] == 2
+    for body, path in ((form(small), f"/uploads/{handoff}"), (form(large), "/uploads/stream")):
+        (receipt,) = app.upload(body, path).json()["receipts"]
+        assert app.send("DELETE", f"/objects/{receipt['key']}").status_code == 204
+
+
+@pytest.mark.parametrize("handoff", ON_DISK)
+@pytest.mark.parametrize("room", [MIB // 4, 2 * MIB - 1], ids=["for no file", "for all but a byte"])
+def test_a_full_temporary_folder_is_507(behind: Behind, app: Api, bucket: Bucket, handoff: str, room: int) -> None:
+    """A file that the folder cannot hold is refused, at its first byte on disk or its last; nothing of it is left."""
+    *_, pid = family(behind.started.apps[app.framework].pid)
+    with no_file_over(pid, room):
+        check_no_room(app, handoff)
+    bucket.check_and_empty(set())
+
+
+@pytest.mark.parametrize("handoff", ON_DISK)
+def test_a_missing_temporary_folder_is_507(behind: Behind, app: Api, bucket: Bucket, handoff: str) -> None:
+    """A folder that was removed takes no file, and takes the next one when it is back."""
+    with moved_away(Path(behind.started.environ["TMPDIR"])):
+        check_no_room(app, handoff)
+    (receipt,) = app.upload(form(part("file", os.urandom(MIB), "name")), f"/uploads/{handoff}").json()["receipts"]
+    bucket.check_and_empty({receipt["key"]})

@@ -1,7 +1,9 @@
 """Errors: the tree, what each one answers, and which one stands for what S3 or a framework said."""
 
+import errno
 import inspect
 import json
+import os
 import re
 from collections.abc import Iterator
 
@@ -27,6 +29,7 @@ from handoff.errors import (
     RangeNotSatisfiable,
     RequestTimedOut,
     SettingsError,
+    StorageFull,
     StoreRejected,
     StoreUnavailable,
     TooManyFields,
@@ -39,6 +42,7 @@ from handoff.errors import (
     file_closed,
     from_http,
     from_store_answer,
+    temporary_files,
 )
 
 LINE = re.compile(r"    (?P<branches>[├└│─ ]*)(?P<name>\w+)(?: +(?P<status>\d{3}) (?P<code>[a-z-]+))?(?:, with .*)?")
@@ -123,6 +127,7 @@ def test_codes_and_titles_tell_errors_apart() -> None:
             (StoreRejected, 502, "store-rejected"),
             (StoreUnavailable, 503, "store-unavailable"),
             (Overloaded, 503, "overloaded"),
+            (StorageFull, 507, "storage-full"),
         ]
     ],
 )
@@ -159,10 +164,39 @@ def test_an_error_keeps_its_own_headers() -> None:
     assert FileMissing("Send a file.").headers == {}
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable, Overloaded])
-def test_what_may_pass_says_when_to_try_again(error: type[StoreUnavailable | Overloaded]) -> None:
-    """A 503 has Retry-After, in seconds."""
-    assert (error.status, error("Not now.").headers) == (503, {"Retry-After": "5"})
+@pytest.mark.parametrize(("error", "status"), [(StoreUnavailable, 503), (Overloaded, 503), (StorageFull, 507)])
+def test_what_may_pass_says_when_to_try_again(
+    error: type[StoreUnavailable | Overloaded | StorageFull], status: int
+) -> None:
+    """A 503 and a 507 have Retry-After, in seconds."""
+    assert (error.status, error("Not now.").headers) == (status, {"Retry-After": "5"})
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOENT", "ENOTDIR", "ESTALE"],
+)
+def test_a_temporary_folder_that_takes_no_bytes_is_full(number: str) -> None:
+    """The error names the system's reason, and the hand-off that needs no folder."""
+    reason = os.strerror(getattr(errno, number))
+    with pytest.raises(StorageFull, match="'stream'") as caught, temporary_files():
+        raise OSError(getattr(errno, number), reason)
+    assert reason in caught.value.detail
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_process_without_descriptors_is_overloaded(number: int) -> None:
+    """A temporary file that cannot be opened for want of a descriptor may be opened later."""
+    with pytest.raises(Overloaded), temporary_files():
+        raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "a broken disk"), ValueError("closed"), FileMissing("No file.")])
+def test_other_errors_pass_a_block_of_temporary_files(error: Exception) -> None:
+    """An error that is no refusal to write stays as it is."""
+    with pytest.raises(type(error)) as caught, temporary_files():
+        raise error
+    assert caught.value is error
 
 
 def test_a_wrong_setting_is_a_wrong_value() -> None:
