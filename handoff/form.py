@@ -23,6 +23,7 @@ from handoff.errors import (
     TooManyParts,
     UnsupportedMediaType,
 )
+from handoff.keys import clean_name
 from handoff.settings import Limits
 
 #: RFC 2046, section 5.1.1.
@@ -62,6 +63,10 @@ class FileStart:
     filename: str
     content_type: str
     promised: str | None
+
+    def __post_init__(self) -> None:
+        """Clean the name, for the key and for `request.files`."""
+        object.__setattr__(self, "filename", clean_name(self.filename))
 
 
 @dataclass(frozen=True, slots=True)

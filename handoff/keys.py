@@ -15,6 +15,12 @@ _UUID7 = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 KEY_PATTERN = rf"\d{{4}}/\d{{2}}/\d{{2}}/{_UUID7}/(?![._]+$)[A-Za-z0-9._-]{{1,100}}"
 _KEY = re.compile(KEY_PATTERN, re.ASCII)
 
+#: Characters that make a name read as another, or act on the terminal or the page that shows it: controls (Cc), marks
+#: and embeddings of text direction (Unicode's Bidi_Control), the deprecated format controls beside them, line and
+#: paragraph separators, and surrogates without a partner, which no encoding has. The joiners U+200C and U+200D stay:
+#: Persian words and composed emoji need them, and they change the order of nothing.
+_DECEPTIVE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
+
 #: What needs no percent sign in an extended value (`attr-char` of RFC 8187, section 3.2.1).
 _ATTR_CHARS = "!#$&+-.^_`|~"
 #: S3 gives all of an object's user metadata 2 KB; the name takes at most this much, encoded.
@@ -26,6 +32,14 @@ def uuid7(milliseconds: int, entropy: bytes) -> UUID:
     value = (milliseconds & (1 << 48) - 1) << 80 | int.from_bytes(entropy[:10], "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def clean_name(filename: str) -> str:
+    """A filename without the characters that deceive its readers; to be applied before the name goes anywhere.
+
+    With U+202E before its last seven letters, `invoicegpj.exe` is shown as `invoiceexe.jpg` (compare CVE-2021-42574).
+    """
+    return _DECEPTIVE.sub("", filename)
 
 
 def safe_name(filename: str) -> str:
@@ -64,9 +78,9 @@ def encode_name(filename: str) -> str:
 
 
 def decode_name(value: str) -> str | None:
-    """The filename of an extended value, None if it is not one of ours."""
+    """The filename of an extended value, None if it is not one of ours; clients of S3 itself may write it."""
     charset, _, encoded = value.partition("''")
-    return unquote(encoded) if charset.upper() == "UTF-8" and encoded else None
+    return clean_name(unquote(encoded)) if charset.upper() == "UTF-8" and encoded else None
 
 
 def content_disposition(filename: str | None, key: str) -> str:

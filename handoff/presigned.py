@@ -24,7 +24,7 @@ from handoff.errors import BodyTooLarge, DigestMismatch, FileTooLarge, FormMalfo
 from handoff.errors import UnsupportedMediaType as Unsupported
 from handoff.form import DEFAULT_CONTENT_TYPE, is_media_type
 from handoff.http import ObjectInfo
-from handoff.keys import decode_name
+from handoff.keys import clean_name, decode_name
 from handoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PartSizes
 from handoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming, Stored
 from handoff.settings import Limits
@@ -93,7 +93,7 @@ class WantedReader:
         content_type = _text(asked, "content_type", "").strip(" \t") or DEFAULT_CONTENT_TYPE
         if not is_media_type(content_type):
             raise FormMalformed("'content_type' must be a media type, such as image/png.")
-        return Wanted(_text(asked, "filename"), content_type, size, from_hex(_text(asked, "sha256")))
+        return Wanted(clean_name(_text(asked, "filename")), content_type, size, from_hex(_text(asked, "sha256")))
 
 
 def _text(asked: Mapping[str, Any], name: str, default: str | None = None) -> str:

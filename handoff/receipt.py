@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from handoff.keys import encode_name
+from handoff.keys import clean_name, encode_name
 from handoff.strategies import HANDOFFS
 
 #: The object metadata that the hook stamps: which request stored this object.
@@ -18,6 +18,10 @@ class Incoming:
     filename: str
     content_type: str
     promised: str | None = None
+
+    def __post_init__(self) -> None:
+        """Clean the name, for the receipt and the metadata."""
+        object.__setattr__(self, "filename", clean_name(self.filename))
 
     def metadata(self) -> dict[str, str]:
         """The object's user metadata, without the request's id: that is the hook's to stamp."""

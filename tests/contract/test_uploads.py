@@ -4,12 +4,13 @@ import base64
 import hashlib
 import os
 import re
+from urllib.parse import unquote
 
 import pytest
 from contract.api import Api, check_problem, chunked, form, part
 from contract.bucket import Bucket
 
-from handoff.strategies import FORM_HANDOFFS
+from handoff.strategies import FORM_HANDOFFS, HANDOFFS
 
 MIB = 1024**2
 PART = 5 * MIB
@@ -34,7 +35,6 @@ NAMES = [
     pytest.param("..", "file", id="dots alone"),
     pytest.param("", "file", id="empty"),
     pytest.param("x" * 296 + ".bin", "x" * 96 + ".bin", id="300 bytes"),
-    pytest.param("nul\x00byte.txt", "nul_byte.txt", id="NUL"),
     pytest.param("é" * 900, "_", id="far too long for S3's metadata"),
 ]
 
@@ -64,6 +64,24 @@ def test_a_body_without_a_declared_length_is_stored_whole(app: Api, bucket: Buck
     answer = app.upload(chunked(form(part("file", data, "name"))), f"/uploads/{handoff}")
     (receipt,) = answer.json()["receipts"]
     bucket.check_receipt(receipt, data)
+
+
+@pytest.mark.parametrize("handoff", HANDOFFS)
+def test_no_name_deceives(app: Api, bucket: Bucket, handoff: str) -> None:
+    """Controls and marks of direction are in no receipt, key, metadata or download; an emoji's joiner is."""
+    filename = "invoice\u202egpj\x1b[2J\x00\u2066\u2028👩\u200d🚀.exe"
+    clean = "invoicegpj[2J👩\u200d🚀.exe"
+    if handoff == "presigned":
+        given = app.presign(b"data", filename).json()
+        app.send_to_s3(given, b"data")
+        answer = app.send("POST", given["complete"])
+    else:
+        answer = app.upload(form(part("file", b"data", filename)), f"/uploads/{handoff}")
+    (receipt,) = answer.json()["receipts"]
+    assert (receipt["filename"], receipt["key"].rpartition("/")[2]) == (clean, "invoicegpj_2J_.exe")
+    bucket.check_receipt(receipt, b"data")
+    disposition = app.send("HEAD", f"/objects/{receipt['key']}").headers["Content-Disposition"]
+    assert unquote(disposition.partition("filename*=UTF-8''")[2]) == clean
 
 
 @pytest.mark.parametrize(("filename", "safe"), NAMES)

@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import UTC, datetime
+from unicodedata import category
 from urllib.parse import unquote
 from uuid import RFC_4122, UUID
 
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.keys import content_disposition, decode_name, encode_name, is_key, new_key, safe_name, uuid7
+from handoff.keys import clean_name, content_disposition, decode_name, encode_name, is_key, new_key, safe_name, uuid7
 
 SAFE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 UUID7 = "0198c5a0-1234-7abc-8def-0123456789ab"
 KEY = f"2026/01/31/{UUID7}/a.txt"
 
+#: Unicode's Bidi_Control, and the deprecated format controls.
+DIRECTION = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x2070))}
 #: What a filename may hold that means something to a file system, a URL or a terminal.
 STEERING = ["/", "\\", "..", ".", "//", "\x00", "\r\n", "%2e%2e%2f", "?", "#", "~", " ", "é", "a", "_", "-", "\u202e"]
 filenames = st.text(max_size=40) | st.lists(st.sampled_from(STEERING), max_size=300).map("".join)
@@ -142,7 +145,32 @@ def test_another_prefix_is_refused(prefix: str, key: str) -> None:
 @given(st.text(min_size=1, max_size=126))
 def test_a_short_name_survives_the_metadata(filename: str) -> None:
     """A name of 126 characters, 12 bytes each once encoded, always fits and comes back whole."""
-    assert decode_name(encode_name(filename)) == filename
+    assert decode_name(encode_name(filename)) == clean_name(filename)
+
+
+@given(st.text(st.characters(codec=None), max_size=50))
+def test_a_clean_name_has_no_character_that_deceives(filename: str) -> None:
+    """No control, surrogate, line or paragraph separator, or mark of direction is left; all else is, in its order."""
+    kept = [c for c in filename if category(c) not in {"Cc", "Cs", "Zl", "Zp"} and c not in DIRECTION]
+    assert clean_name(filename) == "".join(kept)
+
+
+@pytest.mark.parametrize(
+    ("filename", "clean"),
+    [
+        pytest.param("invoice\u202egpj.exe", "invoicegpj.exe", id="a right-to-left override"),
+        pytest.param("\u2067a\u2066b\u2069\u061c\u200e\u200f", "ab", id="isolates and marks"),
+        pytest.param("a\x00\x1b[2J\r\n\x7f\x9b\u2028b", "a[2Jb", id="controls"),
+        pytest.param("a\ud800b\udfff", "ab", id="lone surrogates"),
+        pytest.param("می\u200cخواهم.txt", "می\u200cخواهم.txt", id="Persian needs a non-joiner"),  # noqa: RUF001 - Persian
+        pytest.param("👩\u200d🚀.png", "👩\u200d🚀.png", id="an emoji needs a joiner"),
+        pytest.param("חשבון.pdf", "חשבון.pdf", id="Hebrew needs no mark"),
+        pytest.param("\u202e", "", id="nothing else"),
+    ],
+)
+def test_a_name_is_cleaned(filename: str, clean: str) -> None:
+    """A name keeps every character that is shown, and those that its script needs."""
+    assert clean_name(filename) == clean
 
 
 @given(st.text(max_size=2000) | st.text(st.characters(min_codepoint=0x10000), min_size=120, max_size=300))
@@ -187,6 +215,7 @@ def test_a_lone_surrogate_is_replaced() -> None:
         pytest.param("a.txt", None, id="a plain name"),
         pytest.param("ISO-8859-1''%E9", None, id="another charset"),
         pytest.param("UTF-8'en'a", None, id="a language"),
+        pytest.param("UTF-8''a%E2%80%AEb%00%0Ac", "abc", id="another writer's, which deceives"),
     ],
 )
 def test_only_our_own_names_are_decoded(value: str, expected: str | None) -> None:

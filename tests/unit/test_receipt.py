@@ -17,6 +17,12 @@ def test_the_metadata_holds_the_original_name() -> None:
     assert INCOMING.metadata() == {"filename": "UTF-8''%C3%A9.txt"}
 
 
+def test_a_name_that_deceives_is_cleaned_before_it_is_stored() -> None:
+    """The receipt and the metadata have the same clean name."""
+    incoming = Incoming("a-key", "a\u202eb\x00.txt", "text/plain")
+    assert (incoming.filename, incoming.metadata()["filename"]) == ("ab.txt", "UTF-8''ab.txt")
+
+
 def test_the_names_of_the_metadata_are_a_promise() -> None:
     """Objects that are stored already are read by these names."""
     assert (FILENAME_METADATA, REQUEST_ID_METADATA) == ("filename", "request-id")
