@@ -21,7 +21,7 @@ from http.client import HTTPConnection, HTTPException
 from benchmarks.null_s3 import STATS, STATS_PATH, Answer, Refused, Request, Stats, Store
 from demo.processes import Server, StartError, ending, listen, python
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 _HEAD_BYTES = 16 * 1024
 

@@ -39,7 +39,7 @@ from demo.stack import tail
 from handoff.admission import threads
 from handoff.settings import GIB, MIB, Settings
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 #: For how long a cell is profiled at least.
 PROFILED_SECONDS = 4.0
 #: After how many seconds without any progress a request has failed.
@@ -211,7 +211,8 @@ class Visit:
             if self.server.returncode is not None:
                 raise Skipped(f"{self.target.name} did not start{self._last_words()}")
             with suppress(OSError, HTTPException):
-                status, _ = ask(self.port, path)
+                # another process may have the port, and never answer: look again whether ours has ended
+                status, _ = ask(self.port, path, timeout=1)
                 if not self.target.is_ours or status < 500:  # noqa: PLR2004 - 503 is not ready
                     return
             time.sleep(0.02)
@@ -451,9 +452,9 @@ def send(job: Job) -> tuple[list[Line], dict[str, float]]:
     return lines, total
 
 
-def ask(port: int, path: str) -> tuple[int, bytes]:
+def ask(port: int, path: str, timeout: float = REQUEST_TIMEOUT) -> tuple[int, bytes]:
     """GET something from a server on loopback; the status and the body."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

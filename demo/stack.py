@@ -20,7 +20,10 @@ from handoff.settings import Settings
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CORSRuleTypeDef
 
-START_SECONDS = 60.0
+#: How long a server may take to start: only one that hangs takes as long, on a busy machine too.
+START_SECONDS = 180.0
+#: How many lines of what the servers printed tell of a start that failed.
+TOLD_LINES = 15
 
 #: How each app is started, on the socket it inherits: the command of its README section, but for the address.
 COMMANDS = {
@@ -119,12 +122,13 @@ def wait_until_ready(stack: Stack, url: str, log: IO[bytes] | None) -> None:
     """
     deadline = time.monotonic() + START_SECONDS
     pause = 0.02
-    while time.monotonic() < deadline:
+    while (left := deadline - time.monotonic()) > 0:
         if dead := stack.dead():
             raise StartError(f"{dead.name} ended with {dead.returncode} instead of starting{tail(log)}")
         try:
+            # The socket listens already, so the first request waits until its server serves, or ends.
             # rclone answers 400 to whoever does not sign; an app that is not ready answers 503
-            if not httpx.get(url, timeout=2).is_server_error:
+            if not httpx.get(url, timeout=left).is_server_error:
                 return
         except httpx.HTTPError:
             pass
@@ -138,4 +142,4 @@ def tail(log: IO[bytes] | None) -> str:
     if log is None:
         return "; see above"
     log.seek(0)
-    return ":\n" + b"\n".join(log.read().splitlines()[-20:]).decode(errors="replace")
+    return ":\n" + b"\n".join(log.read().splitlines()[-TOLD_LINES:]).decode(errors="replace")

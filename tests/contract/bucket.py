@@ -3,11 +3,14 @@
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, override
 
+import pytest
 from contract.store_differences import S3, Behaviour
 
 from demo.stack import Stack
@@ -17,9 +20,10 @@ from handoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-#: An app may need a moment after its answer to close its files.
-SETTLE_SECONDS = 5.0
-
+#: How long an app may take after its answer to undo and to close its files, in seconds: only a fault takes as long.
+SETTLE_SECONDS = 60.0
+#: How many things of a kind a failure names.
+NAMED = 3
 
 md5 = partial(hashlib.md5, usedforsecurity=False)
 
@@ -27,11 +31,20 @@ md5 = partial(hashlib.md5, usedforsecurity=False)
 class Bucket:
     """Reads back what is stored; checks that nothing else is."""
 
-    def __init__(self, client: "S3Client", name: str, stack: Stack | None, behaviour: Behaviour = S3) -> None:
+    def __init__(
+        self,
+        client: "S3Client",
+        name: str,
+        stack: Stack | None,
+        behaviour: Behaviour = S3,
+        *,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
         self._client = client
         self.name = name
         self._stack = stack
         self._behaviour = behaviour
+        self._settle_seconds = settle_seconds
         self._open_at_start = self.open_files()  # gunicorn's heartbeat is one
 
     def stored_keys(self) -> set[str]:
@@ -89,19 +102,19 @@ class Bucket:
 
     def check_and_empty(self, named: set[str]) -> None:
         """Assert that S3 holds the named objects and no others, no unfinished upload, and the apps no open file."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while time.monotonic() < deadline and (
-            self.stored_keys() != named or self.unfinished() or self.new_open_files()
-        ):
+        deadline = time.monotonic() + self._settle_seconds
+        while (left := self._seen(named)).is_wrong and time.monotonic() < deadline:
             time.sleep(0.05)
-        seen, unfinished = self.stored_keys(), self.unfinished()
-        for key in seen:
+        for key in left.stored:
             self.delete(key)
-        for key, upload_id in unfinished:
+        for key, upload_id in left.unfinished:
             self.abort(key, upload_id)
-        assert seen == named
-        assert unfinished == []
-        assert self.new_open_files() == []
+        self._open_at_start += left.open_files  # a failure of this test, and of no other
+        if left.is_wrong:
+            pytest.fail(f"After the test there are {left}.", pytrace=False)
+
+    def _seen(self, named: set[str]) -> "Left":
+        return Left(named, self.stored_keys(), self.unfinished(), self.new_open_files())
 
     def new_open_files(self) -> list[str]:
         """Those that were not open when the suite began."""
@@ -120,3 +133,32 @@ class Bucket:
                     found += [str(fd.readlink()) for fd in (process / "fd").iterdir()]
         open_here = [path for path in found if path.startswith(temp_dir) and not path.endswith("servers.log")]
         return open_here + [path.name for path in Path(temp_dir).iterdir() if path.name != "servers.log"]
+
+
+@dataclass(frozen=True)
+class Left:
+    """The things that a test has left behind, and the objects that it should have left."""
+
+    named: set[str]
+    stored: set[str]
+    unfinished: list[tuple[str, str]]
+    open_files: list[str]
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether anything is left that should not be, or is missing."""
+        return bool(self.stored != self.named or self.unfinished or self.open_files)
+
+    @override
+    def __str__(self) -> str:
+        kinds = {
+            "objects that no answer named": sorted(self.stored - self.named),
+            "objects missing that a 201 named": sorted(self.named - self.stored),
+            "unfinished uploads": [key for key, _ in self.unfinished],
+            "files open": self.open_files,
+        }
+        return "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names)
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join([*names[:NAMED], "…"] if len(names) > NAMED else names)

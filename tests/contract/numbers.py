@@ -1,16 +1,15 @@
 """What an app tells of itself at /metrics, to be compared with what was sent to it."""
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from contract.api import CONTENT_TYPE, Api, form, part
+from patience import PATIENCE, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
-#: A number that follows an answer, or a client that has gone, may take so long, in seconds.
-SETTLE_SECONDS = 10.0
+SETTLE_SECONDS = PATIENCE
 
 
 def numbers(app: Api) -> dict[str, float]:
@@ -41,10 +40,9 @@ def grown(app: Api, before: dict[str, float]) -> dict[str, float]:
 
 def wait_for(app: Api, series: str, value: float) -> None:
     """Wait until a series has this value."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while (seen := numbers(app).get(series)) != value:
-        assert time.monotonic() < deadline, f"{series} is {seen}, not {value}"
-        time.sleep(0.02)
+    wait_until(
+        lambda: numbers(app).get(series) == value, lambda: f"{series} is {numbers(app).get(series)}, not {value}"
+    )
 
 
 def ended(handoff: str, outcome: str, count: int = 1) -> dict[str, float]:
@@ -76,6 +74,6 @@ def half_sent(app: Api) -> Iterator[socket.socket]:
         f"Content-Length: {length}",
     ]
     body = form(part("file", bytes(length), "name"))[: length // 2]
-    with socket.create_connection((url.hostname or "", url.port or 80), timeout=30) as connection:
+    with socket.create_connection((url.hostname or "", url.port or 80), timeout=PATIENCE) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         yield connection

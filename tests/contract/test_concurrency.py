@@ -11,6 +11,7 @@ import httpx
 import pytest
 from contract.api import CONTENT_TYPE, TLS, Api, check_problem, form, part
 from contract.bucket import Bucket
+from patience import PATIENCE
 
 from handoff.strategies import HANDOFFS, HOOKS, LOST, LOST_CODE, outcomes
 
@@ -39,7 +40,7 @@ async def send_all(app: Api, uploads: list[Sent]) -> list[httpx.Response]:
         )
 
     limits = httpx.Limits(max_connections=len(uploads))
-    async with httpx.AsyncClient(base_url=app.url, timeout=300, limits=limits, verify=TLS) as client:
+    async with httpx.AsyncClient(base_url=app.url, timeout=PATIENCE, limits=limits, verify=TLS) as client:
         return await asyncio.gather(*(send(client, upload) for upload in uploads))
 
 

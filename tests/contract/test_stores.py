@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, FlexibleChecksumError
 from contract.api import TLS
 from contract.bucket import Bucket, md5
 from contract.store_differences import Behaviour
+from patience import PATIENCE
 
 from demo.stores import Store
 
@@ -38,7 +39,7 @@ def test_a_presigned_url_is_good_for_its_time(s3: "S3Client", bucket: Bucket, ke
     """Signed for a second and used after two, a URL stores nothing."""
     url = s3.generate_presigned_url("put_object", Params={"Bucket": bucket.name, "Key": key}, ExpiresIn=1)
     time.sleep(2.1)
-    assert httpx.put(url, content=b"late", verify=TLS).status_code == behaviour.answers_late_urls
+    assert httpx.put(url, content=b"late", verify=TLS, timeout=PATIENCE).status_code == behaviour.answers_late_urls
 
 
 def refusal(call: Callable[..., Any], **arguments: Any) -> str | None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from patience import PATIENCE
+
 SUITE = '''
 import asyncio
 import io
@@ -100,7 +102,9 @@ def run_suite(folder: Path, *options: str) -> str:
     (folder / "test_suite.py").write_text(SUITE, "utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:cov", "--color=no", *options]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603 - this Python
+    done = subprocess.run(  # noqa: S603 - this Python
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     assert re.search(rf"{TESTS} failed, 1 passed", done.stdout), done.stdout + done.stderr
     return done.stdout
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 #: What Flask 2.2 has for signals where there is no blinker.
 NO_SIGNALS = """
@@ -30,7 +31,9 @@ def run(folder: Path, suite: str, *options: str, **modules: str) -> subprocess.C
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:cov", "--color=no", *options]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environ["PYTHONPATH"] = os.pathsep.join([str(folder), environ.get("PYTHONPATH", "")])
-    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603 - this Python
+    return subprocess.run(  # noqa: S603 - this Python
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
 
 
 def test_a_suite_that_never_asked_is_not_told_of_missing_signals(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 import matrix
 from matrix.__main__ import read
@@ -21,7 +22,7 @@ DOCS = FOLDER.parent / "docs"
 def test_what_the_matrix_says_of_the_newest_pair_happens(framework: str) -> None:
     """Run here, each cause and each fix comes out as the committed matrix has it for this version."""
     command = [sys.executable, str(FOLDER / "reproduction.py"), framework]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)  # noqa: S603 - our own
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)  # noqa: S603 - our own
     found: dict[str, Any] = json.loads(done.stdout)
     recorded = [row.ran for row in read(DOCS / "matrix.json") if row.ran and row.cell.framework == framework]
     same = [ran for ran in recorded if ran["versions"][framework] == found["versions"][framework]]

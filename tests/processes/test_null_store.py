@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
+from patience import PATIENCE
 
 from benchmarks.null_s3 import LARGEST_PART, SMALLEST_PART
 from benchmarks.null_store import NullStore, running
@@ -67,7 +68,7 @@ def connect(store: NullStore) -> socket.socket:
     """A connection without any HTTP, with little room for what was sent and not received."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
-    connection.settimeout(60)
+    connection.settimeout(PATIENCE)
     host, port = store.endpoint_url.removeprefix("http://").split(":")
     connection.connect((host, int(port)))
     return connection
@@ -233,7 +234,7 @@ def test_a_length_is_judged_before_the_body(
 ) -> None:
     """The refusal comes without the body, and the connection ends with it."""
     target = part_target(s3, "length") if is_part else f"/{BUCKET}/length"
-    connection = HTTPConnection(store.endpoint_url.removeprefix("http://"), timeout=60)
+    connection = HTTPConnection(store.endpoint_url.removeprefix("http://"), timeout=PATIENCE)
     connection.putrequest("PUT", target)
     for name, value in headers.items():
         connection.putheader(name, value)
@@ -391,7 +392,7 @@ def test_by_hand_it_prints_its_port() -> None:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         try:
             assert process.stdout is not None
-            connection = HTTPConnection("127.0.0.1", int(process.stdout.readline()), timeout=60)
+            connection = HTTPConnection("127.0.0.1", int(process.stdout.readline()), timeout=PATIENCE)
             connection.request("HEAD", f"/{BUCKET}")
             with connection.getresponse() as answer:
                 assert answer.status == 200

@@ -4,18 +4,15 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from patience import PATIENCE, wait_until
 
 from demo.processes import ROOT, python
-
-READY_SECONDS = 60.0
-END_SECONDS = 60.0
 
 
 class Serve:
@@ -29,16 +26,13 @@ class Serve:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
                 python("demo.serve"), cwd=ROOT, env=environ, stdout=output, stderr=output
             )
-        self.wait_for("Ready.", READY_SECONDS)
+        wait_until(self.is_ready, self.log.read_text)
         self.children = descendants(self.process.pid)
 
-    def wait_for(self, text: str, seconds: float) -> None:
-        """Wait until it has printed this."""
-        deadline = time.monotonic() + seconds
-        while text not in self.log.read_text():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
+    def is_ready(self) -> bool:
+        """Whether it has said so; it must not have ended instead."""
+        assert self.process.poll() is None, self.log.read_text()
+        return "Ready." in self.log.read_text()
 
     def url(self, framework: str) -> str:
         """Where an app listens, as it was printed."""
@@ -48,7 +42,12 @@ class Serve:
 
     def end(self) -> int:
         """Wait for its end; gives its exit status."""
-        return self.process.wait(END_SECONDS)
+        return self.process.wait(PATIENCE)
+
+    def check_gone(self) -> None:
+        """Wait until no process below it is left; no folder may be either."""
+        wait_until(lambda: not alive(self.children), lambda: f"still alive: {alive(self.children)}")
+        assert [*self.log.parent.glob("handoff-rclone-*"), *self.log.parent.glob("handoff-swift-*")] == []
 
 
 @pytest.fixture
@@ -92,23 +91,18 @@ def alive(pids: list[int]) -> list[int]:
     return running
 
 
-def folders(serve: Serve) -> list[Path]:
-    """What rclone or Swift keeps its objects in."""
-    return [*serve.log.parent.glob("handoff-rclone-*"), *serve.log.parent.glob("handoff-swift-*")]
-
-
 @pytest.mark.parametrize("store", ["moto", "rclone", "swift"])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_serve_answers_until_it_is_told_to_end(serve: Serve, signum: signal.Signals) -> None:
     """Both apps take an upload; Ctrl-C or SIGTERM ends every process with status 0, and leaves no folder."""
     assert len(serve.children) >= 4  # the store, gunicorn and its worker, hypercorn
     for framework in ("flask", "quart"):
-        answer = httpx.post(f"{serve.url(framework)}/uploads", files={"file": ("name", b"data")})
+        files = {"file": ("name", b"data")}
+        answer = httpx.post(f"{serve.url(framework)}/uploads", files=files, timeout=PATIENCE)
         assert answer.status_code == 201, answer.text
     serve.process.send_signal(signum)
     assert serve.end() == 0, serve.log.read_text()
-    assert alive(serve.children) == []
-    assert folders(serve) == []
+    serve.check_gone()
 
 
 @pytest.mark.parametrize(
@@ -128,8 +122,7 @@ def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str, name: str
     os.kill(pid, signal.SIGKILL)
     assert serve.end() == 1
     assert f"serve: {name}; ending the others" in serve.log.read_text()
-    assert alive(serve.children) == []
-    assert folders(serve) == []
+    serve.check_gone()
 
 
 @pytest.mark.parametrize("store", ["moto", "rclone", "swift"])
@@ -137,8 +130,4 @@ def test_a_killed_serve_takes_its_servers_with_it(serve: Serve) -> None:
     """Even SIGKILL, which nothing can catch, leaves no server behind: the kernel tells them."""
     os.kill(serve.process.pid, signal.SIGKILL)
     serve.end()
-    deadline = time.monotonic() + END_SECONDS
-    while alive(serve.children) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert alive(serve.children) == []
-    assert folders(serve) == []
+    serve.check_gone()

@@ -6,13 +6,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from demo import stores
 from demo.processes import ROOT, ending, python
-from demo.stack import COMMANDS
+from demo.stack import COMMANDS, Stack, wait_until_ready
+from handoff.settings import Settings
 
 ENVIRON = {**os.environ, **stores.EMBEDDED_CREDENTIALS}
 CASES = [
@@ -28,17 +31,19 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def empty_store() -> Iterator[stores.Store]:
-    """An S3 server without any bucket."""
+    """An S3 server without any bucket, which has answered already: an app does not wait for it long."""
     store = stores.start("moto", {}, None)
     assert store.server is not None
-    with ending([store.server]):
+    with ending([store.server]), closing(store.client()) as client:
+        wait_until_ready(Stack(store, Settings(), {}, [store.server]), store.endpoint_url, None)
+        assert client.list_buckets()["Buckets"] == []
         yield store
 
 
 def run(command: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a command that must end by itself."""
     return subprocess.run(  # noqa: S603 - our own commands
-        command, cwd=ROOT, env=ENVIRON | environ, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=ROOT, env=ENVIRON | environ, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
@@ -146,7 +151,7 @@ def test_a_python_too_old_is_one_line(bare_machine: Path, target: str) -> None:
         env={"PATH": str(bare_machine / "bin")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert ended.returncode == 2  # make's own status for a failed recipe

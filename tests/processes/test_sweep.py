@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 from click.testing import Result
+from patience import PATIENCE
 from processes.serving import served
 from werkzeug.wrappers import Request, Response
 
@@ -89,7 +90,7 @@ def run(framework: str, *arguments: str, environ: dict[str, str]) -> subprocess.
         env={**stores.EMBEDDED_CREDENTIALS, "UPLOAD_KEY_PREFIX": PREFIX, **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import pytest
 from flask import Flask, Response
+from patience import PATIENCE
 from processes.serving import served
 
 import flask_app.hooks
@@ -63,18 +64,25 @@ def app(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]
     made.extensions["handoff"].close()
 
 
-def suite(url: str, store: stores.Store, tests: str) -> subprocess.CompletedProcess[str]:
+def suite(url: str, store: stores.Store, tests: str, *more: str) -> subprocess.CompletedProcess[str]:
     """Run the suite against this address, as its README says."""
-    options = ["--base-url", url, "--s3-endpoint", store.endpoint_url, "-k", tests, "-q", "-p", "no:cacheprovider"]
+    options = ["--base-url", url, "--s3-endpoint", store.endpoint_url, "-k", tests, *more, "-q"]
     return subprocess.run(  # noqa: S603 - our own command
         python(
-            "pytest", "tests/contract", "--ignore", "tests/contract/test_openapi.py", "-p", "no:schemathesis", *options
+            "pytest",
+            "tests/contract",
+            "--ignore",
+            "tests/contract/test_openapi.py",
+            "-p",
+            "no:schemathesis",
+            *("-p", "no:cacheprovider"),
+            *options,
         ),
         cwd=ROOT,
         env={**os.environ, **store.environ, "CI": "true"},  # where pytest explains most, which must not take minutes
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -188,7 +196,7 @@ def test_a_wrong_app_fails(
     """Each wrong app fails the suite, in the tests that are there for it."""
     break_it(app, monkeypatch)
     with served(app) as url:
-        ended = suite(url, store, tests)
+        ended = suite(url, store, tests, "--settle-seconds", "1")
     assert ended.returncode == 1, ended.stdout
     name = tests.split(maxsplit=1)[0]
     assert any(f"::{name}" in line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))
@@ -201,7 +209,7 @@ def test_the_suite_asks_for_a_store() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert ended.returncode != 0

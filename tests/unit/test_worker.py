@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from patience import PATIENCE
 
 from flask_app import worker
 from flask_app.worker import Lingering
@@ -25,7 +26,7 @@ def hand_over(lingering: Lingering) -> socket.socket:
     ours, theirs = socket.socketpair()
     with closing(ours):
         lingering.take(ours)
-    theirs.settimeout(5)
+    theirs.settimeout(PATIENCE)
     assert theirs.recv(1) == b""  # our side was ended
     return theirs
 
