@@ -23,7 +23,7 @@ from flask_app.request import SPOOL_BYTES
 from flask_app.store import Store, store_errors
 from flask_app.threads import THREADS, Calls
 from handoff.causes import SECONDS, InnerRequest, too_slow
-from handoff.errors import BucketMissing, StoreRejected, UploadError
+from handoff.errors import StoreRejected
 from handoff.http import REQUEST_ID_HEADER
 from handoff.receipt import REQUEST_ID_METADATA
 from handoff.undoing import UNDO_SECONDS
@@ -73,8 +73,9 @@ def after_response(seen: "Observation", new_client: NewClient, bucket: str, key:
             s3.upload_fileobj(file.stream, bucket, key)
 
     # In a copy of the context, which has the request's id for the log.
-    seen.later = threading.Thread(target=copy_context().run, args=(upload_later,), name="upload-later")
-    seen.later.start()
+    later = threading.Thread(target=copy_context().run, args=(upload_later,), name="upload-later")
+    later.start()
+    seen.later = later
     return "accepted"
 
 
@@ -191,7 +192,7 @@ def _undo(store: Store, key: str, request_id: str) -> None:
     """Remove it in a bounded time, or have it removed later."""
     try:
         THREADS.submit(partial(_remove, store, key)).result(UNDO_SECONDS)
-    except (UploadError, BucketMissing, TimeoutError) as error:
+    except Exception as error:  # noqa: BLE001 - also a want of memory must lose no object
         store.metrics.undo_failures.inc()
-        logger.error("what a cause has stored could not be removed yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        logger.error("what a cause has stored could not be removed yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
         store.undoing.later(partial(_remove, store, key), request_id, key)

@@ -12,13 +12,11 @@ from flask_app.handoffs.presigned import hand_off, hand_off_part, read_back
 from flask_app.hooks import Hook
 from flask_app.store import Store, read_body, store_errors
 from handoff.errors import (
-    BucketMissing,
     DigestMismatch,
     ObjectMissing,
     SizeMismatch,
     StoreRejected,
     StoreUnavailable,
-    UploadError,
     UploadGone,
 )
 from handoff.keys import new_key
@@ -188,9 +186,9 @@ def _undo(store: Store, undo: Callable[[], object], request_id: str, key: str) -
     """Undo something of this object, or have it undone later."""
     try:
         undo()
-    except (UploadError, BucketMissing) as error:
+    except Exception as error:  # noqa: BLE001 - also a want of memory must lose no upload
         store.metrics.undo_failures.inc()
-        logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        logger.error("an upload could not be undone yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
         store.undoing.later(undo, request_id, key)
 
 

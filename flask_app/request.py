@@ -177,7 +177,8 @@ class Request(flask.Request):
         # A read ends when it has all it was asked for, which a client that sends byte by byte can put off for hours.
         too_long = Timer(DISCARD_SECONDS, self.cut)
         too_long.daemon = True
-        too_long.start()
+        with suppress(RuntimeError):  # no thread can be started: a client that stands still ends it sooner
+            too_long.start()
         try:
             with suppress(UploadError), closing(read_body(self.stream, self._socket, DISCARD_IDLE_SECONDS)) as chunks:
                 for _ in chunks:
@@ -220,6 +221,8 @@ def read_body(stream: IO[bytes], socket: Any, idle_seconds: float) -> Generator[
 def _read(stream: IO[bytes], idle_seconds: float) -> bytes:
     try:
         return stream.read(READ_BYTES)
+    except MemoryError:
+        raise  # the body is not at fault
     except Exception as error:
         # Each server has its own error for a broken body, and Werkzeug puts one of its own on top.
         if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):

@@ -1,7 +1,8 @@
 """Threads that make calls to S3 for others: a call cannot be cancelled, but it can be left.
 
 When the process is to end, an upload that waits for a store which does not answer is undone, and its client told so.
-The threads are daemons, or the process would wait for that store all the same.
+The threads are daemons, or the process would wait for that store all the same. Where no thread can be started, the
+caller makes the call itself: the call cannot be abandoned then, but neither an upload nor its cleanup fails.
 """
 
 import threading
@@ -11,11 +12,13 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
 from contextvars import Context, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask_app.undoing import Undoing
 from handoff import logs
-from handoff.errors import UploadError
+from handoff.errors import UploadError, is_exhausted
+
+if TYPE_CHECKING:
+    from flask_app.undoing import Undoing
 
 #: How long a thread waits for another call, in seconds, before it ends.
 KEEP_SECONDS = 5.0
@@ -31,15 +34,15 @@ class Threads:
         self._lock = threading.Lock()
 
     def submit[T](self, work: Callable[[], T]) -> Future[T]:
-        """Have this done by another thread, in a copy of this one's context."""
+        """Have another thread do this in a copy of the context; where none can be started, do it at once."""
         future: Future[T] = Future()
         task = partial(_do, work, copy_context(), future)
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
-        if inbox is None:
-            threading.Thread(target=self._run, args=(task,), name="s3-call", daemon=True).start()
-        else:
+        if inbox is not None:
             inbox.put(task)
+        elif not start(self._run, "s3-call", task):
+            task()
         return future
 
     def _run(self, task: Callable[[], None]) -> None:
@@ -57,6 +60,17 @@ class Threads:
                         self._idle.remove(inbox)
                         return
                 task = inbox.get()  # it was given one just now
+
+
+def start(run: Callable[..., None], name: str, *arguments: object) -> bool:
+    """Start a daemon thread; False where the system has no more threads, or no memory for one."""
+    try:
+        threading.Thread(target=run, args=arguments, name=name, daemon=True).start()
+    except (RuntimeError, MemoryError) as error:
+        if not is_exhausted(error):
+            raise
+        return False
+    return True
 
 
 def _do[T](work: Callable[[], T], context: Context, future: Future[T]) -> None:
@@ -77,7 +91,7 @@ class Calls:
     What a call does that was left is undone when it ends.
     """
 
-    def __init__(self, undoing: Undoing, undo: Callable[[], object], key: str, go_on: Callable[[], None]) -> None:
+    def __init__(self, undoing: "Undoing", undo: Callable[[], object], key: str, go_on: Callable[[], None]) -> None:
         self._undoing = undoing
         self._undo = undo
         self._key = key

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from flask_app.threads import start
 from handoff import logs
-from handoff.errors import BucketMissing, UploadError
 from handoff.undoing import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, LONGEST_PAUSE, MOST, until
 
 logger = logging.getLogger(__name__)
@@ -43,9 +43,13 @@ class Undoing:
         """Undo the upload of this object as soon as S3 lets us; `undo` may have done a part of it already."""
         with self._lock:
             self._left.append(Left(undo, request_id, key, until(time.monotonic())))
-            if not self._runs:
-                self._runs = True
-                threading.Thread(target=self._run, name="undoing", daemon=True).start()
+        self.resume()
+
+    def resume(self) -> None:
+        """Start the thread if it has work; where none can be started, the next call of this tries again."""
+        with self._lock:
+            if self._left and not self._runs:
+                self._runs = start(self._run, "undoing")
 
     def after(self, call: Future[Any], undo: Callable[[], object], request_id: str, key: str) -> None:
         """Undo the upload of this object, perhaps once more, when a call for it has ended that nobody waits for."""
@@ -62,8 +66,10 @@ class Undoing:
     def close(self) -> None:
         """Try all that is left once more, within bounds: the process ends. What stays in S3 is told by its key."""
         end = time.monotonic() + LAST_TRY_SECONDS
-        for _ in range(LAST_TRY_AT_ONCE if self._has_more() else 0):
-            threading.Thread(target=self._try_last, args=(end,), name="undoing-last", daemon=True).start()
+        if self._has_more():
+            started = [start(self._try_last, "undoing-last", end) for _ in range(LAST_TRY_AT_ONCE)]
+            if not any(started):
+                self._try_last(end)
         while self._has_more() and time.monotonic() < end:
             time.sleep(_LOOK_EVERY)
         with self._lock:
@@ -79,8 +85,8 @@ class Undoing:
             with logs.bound(left.request_id), self._trying(left):
                 try:
                     left.undo()
-                except (UploadError, BucketMissing) as error:
-                    give_up(left, error.__cause__)
+                except Exception as error:  # noqa: BLE001 - no error may end the other tries
+                    give_up(left, error.__cause__ or error)
 
     def _run(self) -> None:
         pause = FIRST_PAUSE
@@ -103,11 +109,11 @@ class Undoing:
             with logs.bound(left.request_id), self._trying(left):
                 try:
                     left.undo()
-                except (UploadError, BucketMissing) as error:
+                except Exception as error:  # noqa: BLE001 - also a want of memory ends, and must lose no upload
                     if time.monotonic() < left.until:
                         self._left.append(left)
                     else:
-                        give_up(left, error.__cause__)
+                        give_up(left, error.__cause__ or error)
                     return undone
                 undone = True
                 logger.info("an upload is undone, S3 is back")

@@ -19,7 +19,7 @@ from flask_app.store import Store
 from flask_app.threads import THREADS, Calls
 from handoff import logs
 from handoff.digest import Digest
-from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, StoreUnavailable, UploadError
+from handoff.errors import ObjectMissing, StoreRejected, StoreUnavailable, UploadError
 from handoff.parts import Part, cut, read_chunks
 from handoff.receipt import Incoming, Stored, Way
 from handoff.undoing import UNDO_SECONDS
@@ -151,8 +151,8 @@ class Batch:
         for _ in range(len(left)):
             try:
                 left[0].undo()
-            except (UploadError, BucketMissing) as error:
-                logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+            except Exception as error:  # noqa: BLE001 - also a want of memory must lose no upload
+                logger.error("an upload could not be undone yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
                 if isinstance(error, StoreUnavailable):
                     return
                 left.rotate(-1)

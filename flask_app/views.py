@@ -36,6 +36,7 @@ from handoff.errors import (
     UnknownHandoff,
     UnknownHook,
     UploadError,
+    fault,
     file_closed,
     from_http,
     temporary_files,
@@ -267,9 +268,7 @@ def answer_http_error(error: HTTPException) -> Answer:
 @routes.app_errorhandler(Exception)
 def answer_fault(error: Exception) -> Answer:
     """Anything else is our fault: the log has it, the client gets its request's id."""
-    fault = Internal("The log has more under this request's id.")
-    fault.__cause__ = error
-    return answer_error(fault)
+    return answer_error(fault(error))
 
 
 def metrics() -> Metrics:

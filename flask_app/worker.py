@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
@@ -32,6 +33,8 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS, close_after_answer
 from handoff import logs
+from handoff.admission import SPARE_THREADS
+from handoff.errors import is_exhausted
 from handoff.head import MAX_BYTES, Head
 from handoff.stalling import TCP_INFO_BYTES, Sent, Stalls
 
@@ -75,6 +78,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._answering: set[Any] = set()  # those whose requests are being answered
         self._enqueued = 0
         self._paused_until = self._tell_from = 0.0
+
+    @override
+    def get_thread_pool(self) -> "ThreadPool":
+        """Make the pool, with its first threads."""
+        return ThreadPool(self.cfg.threads, min(SPARE_THREADS, self.cfg.threads))
 
     @override
     def run(self) -> None:
@@ -187,6 +195,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def notify(self) -> None:
         """Say that the main thread is alive, which it does every second; end the connections that take too long."""
         super().notify()
+        self.wsgi.extensions["handoff"].undoing.resume()
         now = time.monotonic()
         patience = HEAD_SECONDS if self.nr_conns < self.worker_connections else CROWDED_HEAD_SECONDS
         while self._began and now > next(iter(self._began.values())) + patience:
@@ -232,6 +241,27 @@ def wait_for_first_byte(listener: Any) -> None:
     """
     if listener.family in {AF_INET, AF_INET6} and hasattr(socket, "TCP_DEFER_ACCEPT"):
         listener.setsockopt(IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, FIRST_BYTE_SECONDS)
+
+
+class ThreadPool(ThreadPoolExecutor):
+    """A pool of up to `most` threads that makes do with fewer where the system starts no more; `first` run at once.
+
+    Without it gunicorn's main thread would raise, and the process would end with its uploads.
+    """
+
+    def __init__(self, most: int, first: int) -> None:
+        super().__init__(most)
+        gate = Future[None]()
+        for _ in range(first):
+            self.submit(gate.result)  # each finds the others waiting, and so gets a thread of its own
+        gate.set_result(None)
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except (RuntimeError, MemoryError) as error:
+            if not self._threads or not is_exhausted(error):
+                raise
 
 
 class Lingering:

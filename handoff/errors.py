@@ -370,6 +370,27 @@ def from_http(status: int, name: str, detail: str, headers: Mapping[str, str]) -
     return error
 
 
+def is_exhausted(error: BaseException) -> bool:
+    """Whether this process had too little memory, or too few threads or file descriptors, for a request."""
+    match error:
+        case MemoryError():
+            return True
+        case RuntimeError():
+            return str(error) == "can't start new thread"  # CPython has no type for this
+        case OSError():
+            return error.errno in _NO_DESCRIPTOR | {errno.ENOMEM}
+    return False
+
+
+def fault(error: Exception) -> UploadError:
+    """The error for an unexpected one: Overloaded where this process has run out of a resource, else Internal."""
+    answer: UploadError = Internal("The log has more under this request's id.")
+    if is_exhausted(error):
+        answer = Overloaded("This process lacks memory, threads or files. Nothing was stored; try again later.")
+    answer.__cause__ = error
+    return answer
+
+
 def file_closed(handoff: str, hook: str, explanation: str | None = None) -> FileClosed:
     """The error for an upload whose file was closed under it, in words that say who did it and what to do.
 

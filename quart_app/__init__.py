@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import click
 from quart import Quart
@@ -19,6 +20,9 @@ from quart_app.sweep import sweep_command
 from quart_app.views import routes
 
 __all__ = ["create_app"]
+
+#: Threads for short work that would block the event loop: as many as asyncio's own pool has.
+_THREADS = min(32, (os.process_cpu_count() or 1) + 4)
 
 
 def create_app(settings: Settings | None = None) -> Quart:
@@ -50,6 +54,7 @@ def create_app(settings: Settings | None = None) -> Quart:
 
     @app.before_serving
     async def open_store() -> None:
+        asyncio.get_running_loop().set_default_executor(_started_pool())
         await store.open()
         shutdown.watch()
         watching.append(asyncio.create_task(connections.watch(), name="connections"))
@@ -61,6 +66,15 @@ def create_app(settings: Settings | None = None) -> Quart:
         await store.close()
 
     return app
+
+
+def _started_pool() -> ThreadPoolExecutor:
+    """A pool for `asyncio.to_thread` whose threads have all started: later the system may start no more."""
+    pool, gate = ThreadPoolExecutor(_THREADS, "asyncio"), Future[None]()
+    for _ in range(_THREADS):
+        pool.submit(gate.result)  # each finds the others waiting, and so gets a thread of its own
+    gate.set_result(None)
+    return pool
 
 
 def _settings() -> Settings:

@@ -22,7 +22,7 @@ from quart.datastructures import FileStorage
 from quart.formparser import FormDataParser
 
 from handoff.causes import SECONDS, InnerRequest, too_slow
-from handoff.errors import BucketMissing, Internal, StoreRejected, UploadError
+from handoff.errors import Internal, StoreRejected
 from handoff.receipt import REQUEST_ID_METADATA
 from handoff.undoing import UNDO_SECONDS
 from quart_app.request import SPOOL_BYTES
@@ -186,7 +186,12 @@ async def _in_a_thread(work: Coroutine[Any, Any, None]) -> None:
     """Run it on a loop and in a thread of its own: those that asyncio keeps are for what takes no time."""
     thread = ThreadPoolExecutor(1, "cause")
     try:
-        await asyncio.get_running_loop().run_in_executor(thread, copy_context().run, asyncio.run, work)
+        running = asyncio.get_running_loop().run_in_executor(thread, copy_context().run, asyncio.run, work)
+    except BaseException:  # no thread can be started
+        work.close()
+        raise
+    try:
+        await running
     finally:
         thread.shutdown(wait=False)
 
@@ -220,7 +225,7 @@ async def _undo(store: Store, key: str, request_id: str) -> None:
     try:
         async with asyncio.timeout(UNDO_SECONDS):
             await _remove(store, key)
-    except (UploadError, BucketMissing, TimeoutError) as error:
+    except Exception as error:  # noqa: BLE001 - also a want of memory must lose no object
         store.metrics.undo_failures.inc()
-        logger.error("what a cause has stored could not be removed yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        logger.error("what a cause has stored could not be removed yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
         store.undoing.later(partial(_remove, store, key), request_id, key)

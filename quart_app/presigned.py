@@ -10,13 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from handoff.errors import (
-    BucketMissing,
     DigestMismatch,
     ObjectMissing,
     SizeMismatch,
     StoreRejected,
     StoreUnavailable,
-    UploadError,
     UploadGone,
 )
 from handoff.keys import new_key
@@ -187,7 +185,7 @@ async def _undo(store: Store, undo: Callable[[], Awaitable[object]], request_id:
     """Undo something of this object, or have it undone later."""
     try:
         await undo()
-    except (UploadError, BucketMissing) as error:
+    except Exception as error:  # noqa: BLE001 - also a want of memory must lose no upload
         store.metrics.undo_failures.inc()
-        logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        logger.error("an upload could not be undone yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
         store.undoing.later(undo, request_id, key)

@@ -31,7 +31,6 @@ from handoff.errors import (
     ObjectMissing,
     RangeNotSatisfiable,
     StoreUnavailable,
-    UploadError,
     UploadGone,
     from_store_answer,
 )
@@ -154,9 +153,11 @@ class Store:
         if answer["ResponseMetadata"].get("RetryAttempts"):
             try:
                 await self.abort_lost(incoming.key, answer.get("UploadId"))
-            except (UploadError, BucketMissing) as error:
+            except Exception as error:  # noqa: BLE001 - also a want of memory must lose no upload
                 self.metrics.undo_failures.inc()
-                logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__)
+                logger.warning(
+                    "a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__ or error
+                )
                 abort = partial(self.abort_lost, incoming.key, answer.get("UploadId"))
                 self.undoing.later(abort, logs.bound_id(), incoming.key)
         return str(told(answer, "UploadId"))

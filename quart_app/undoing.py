@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from handoff import logs
-from handoff.errors import BucketMissing, UploadError
 from handoff.undoing import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, LONGEST_PAUSE, MOST, until
 
 logger = logging.getLogger(__name__)
@@ -72,8 +71,8 @@ class Undoing:
             with logs.bound(left.request_id):
                 try:
                     await left.undo()
-                except (UploadError, BucketMissing) as error:
-                    give_up(left, error.__cause__)
+                except Exception as error:  # noqa: BLE001 - no error may end the other tries
+                    give_up(left, error.__cause__ or error)
                 except asyncio.CancelledError:
                     self._left.append(left)
                     raise
@@ -92,11 +91,11 @@ class Undoing:
             with logs.bound(left.request_id):
                 try:
                     await left.undo()
-                except (UploadError, BucketMissing) as error:
+                except Exception as error:  # noqa: BLE001 - also a want of memory ends, and must lose no upload
                     if time.monotonic() < left.until:
                         self._left.append(left)
                     else:
-                        give_up(left, error.__cause__)
+                        give_up(left, error.__cause__ or error)
                     return undone
                 except asyncio.CancelledError:
                     self._left.append(left)

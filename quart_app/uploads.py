@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeIs
 
 from handoff import logs
 from handoff.digest import Digest
-from handoff.errors import BucketMissing, ObjectMissing, StoreRejected, UploadError
+from handoff.errors import ObjectMissing, StoreRejected, UploadError
 from handoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from handoff.parts import read_chunks as read_file_chunks
 from handoff.receipt import Incoming, Stored, Way
@@ -300,9 +300,9 @@ async def undo(upload: SinglePut | MultipartUpload, store: Store, request_id: st
     """Undo one upload, or have it undone later; a store that is away cannot keep the others from being undone."""
     try:
         await upload.undo()
-    except (UploadError, BucketMissing) as error:
+    except Exception as error:  # noqa: BLE001 - also a want of memory must lose no upload
         store.metrics.undo_failures.inc()
-        logger.error("an upload could not be undone yet: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        logger.error("an upload could not be undone yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
         store.undoing.later(upload.undo, request_id, upload.key)
     except asyncio.CancelledError:
         store.undoing.later(upload.undo, request_id, upload.key)

@@ -28,6 +28,7 @@ from handoff.errors import (
     UnknownHandoff,
     UnknownHook,
     UploadError,
+    fault,
 )
 from handoff.settings import GIB, KIB, MIB
 from handoff.strategies import HANDOFFS
@@ -199,8 +200,8 @@ def judge(error: BaseException) -> tuple[str, str]:
         return "abandoned", ""  # no Exception: cancelled, which is how an event loop says that the client has left
     if isinstance(error, FileClosed):
         return "lost", error.code
-    if isinstance(error, Overloaded) or (isinstance(error, UploadError) and error.status < Internal.status):
+    if not isinstance(error, UploadError):
+        error = fault(error)
+    if isinstance(error, Overloaded) or error.status < Internal.status:
         return "refused", error.code if error.code in REFUSALS else OTHER
-    if isinstance(error, UploadError):
-        return "failed", error.code if error.code in ERRORS else OTHER
-    return "failed", Internal.code
+    return "failed", error.code if error.code in ERRORS else OTHER

@@ -39,6 +39,7 @@ from handoff.errors import (
     UnsupportedMediaType,
     UploadError,
     UploadGone,
+    fault,
     file_closed,
     from_http,
     from_store_answer,
@@ -299,3 +300,23 @@ def test_a_closed_file_is_explained(hook: str, words: list[str]) -> None:
 def test_a_closed_file_that_was_explained_says_what_was_seen() -> None:
     """The explanation is the detail, as it is."""
     assert file_closed("file", "copied", "The upload was closed by a cat.").detail == "The upload was closed by a cat."
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(MemoryError(), Overloaded, id="no memory"),
+        pytest.param(RuntimeError("can't start new thread"), Overloaded, id="no thread"),
+        pytest.param(OSError(errno.EMFILE, "Too many open files"), Overloaded, id="no descriptor"),
+        pytest.param(OSError(errno.ENFILE, "Too many open files"), Overloaded, id="no descriptor of the system"),
+        pytest.param(OSError(errno.ENOMEM, "Cannot allocate memory"), Overloaded, id="no memory of the system"),
+        pytest.param(RuntimeError("another"), Internal, id="another runtime error"),
+        pytest.param(OSError(errno.EIO, "Input/output error"), Internal, id="another error of the system"),
+        pytest.param(ZeroDivisionError(), Internal, id="a fault of the code"),
+    ],
+)
+def test_an_unexpected_error_is_ours_or_a_lack_of_resources(error: Exception, expected: type[UploadError]) -> None:
+    """A process that lacks memory, threads or files answers 503, anything else is 500; the log has the cause."""
+    answer = fault(error)
+    assert type(answer) is expected
+    assert answer.__cause__ is error

@@ -47,6 +47,7 @@ CASES = [
     pytest.param(FormMalformed("…", cut_short=True), "abandoned", "", id="a body cut short"),
     pytest.param(UnknownHandoff("…"), "refused", "unknown-handoff", id="a hand-off that is none"),
     pytest.param(Overloaded("…"), "refused", "overloaded", id="a process that is full or ends"),
+    pytest.param(MemoryError(), "refused", "overloaded", id="a process without memory"),
     pytest.param(ObjectMissing("…"), "refused", "object-missing", id="a client that sent nothing to S3"),
     pytest.param(MethodNotAllowed("…"), "refused", "other", id="what no upload is refused for"),
     pytest.param(file_closed("file", "copied"), "lost", "file-closed", id="a known failure"),

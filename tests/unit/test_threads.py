@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from patience import PATIENCE, wait_until
 
-from flask_app.threads import THREADS, Calls, Threads
+from flask_app.threads import THREADS, Calls, Threads, start
 from flask_app.undoing import Undoing
 from handoff import logs
 from handoff.admission import ending
@@ -100,3 +100,51 @@ def test_the_end_of_all_is_waited_for_or_left() -> None:
     calls(left, stop).end({ended})
     calls(left, lambda: None).end(running)
     assert len(left.calls) == 2
+
+
+@pytest.fixture(params=[RuntimeError("can't start new thread"), MemoryError()], ids=["no thread", "no memory"])
+def no_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system starts no thread."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise request.param
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+
+
+@pytest.mark.usefixtures("no_thread")
+def test_a_call_without_a_thread_is_made_by_the_caller() -> None:
+    """The answer and the error of a call are the same where no thread can be started for it."""
+    value.set("mine")
+    here = threading.current_thread()
+    assert Threads().submit(lambda: (value.get(), threading.current_thread())).result(0) == ("mine", here)
+    with pytest.raises(ZeroDivisionError):
+        Threads().submit(lambda: 1 // 0).result(0)
+
+
+@pytest.mark.usefixtures("no_thread")
+def test_a_start_without_a_thread_is_false() -> None:
+    """The caller learns that nothing runs; no other error is taken for this one."""
+    assert not start(print, "a name")
+
+
+def test_another_error_of_a_start_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads can be started only once: an error such as that is a fault of the code."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("threads can only be started once")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="only be started once"):
+        start(print, "a name")
+
+
+@pytest.mark.usefixtures("no_thread")
+def test_the_end_of_a_process_without_threads_undoes_the_rest_itself() -> None:
+    """Pending cleanup is tried once more by the thread that ends the process."""
+    undoing, undone = Undoing(), list[str]()
+    for key in ("first", "second"):
+        undoing.later(partial(undone.append, key), "request", key)
+    assert undone == []
+    undoing.close()
+    assert undone == ["first", "second"]

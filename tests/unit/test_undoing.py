@@ -74,6 +74,11 @@ def fail() -> None:
     raise StoreUnavailable("S3 did not answer.")
 
 
+def run_out() -> None:
+    """An undo for which the memory does not suffice."""
+    raise MemoryError
+
+
 class Hang:
     """An undo that S3 does not answer before the test is over."""
 
@@ -110,9 +115,9 @@ def test_the_end_undoes_what_waits(
     """All of it, at once, also behind one that fails again: that is told by its key."""
     undone: list[int] = []
     before = [partial(undone.append, number) for number in range(10)]
-    in_app([*before, fail, partial(undone.append, 10)], PATIENCE)
+    in_app([*before, fail, run_out, partial(undone.append, 10)], PATIENCE)
     assert sorted(undone) == list(range(11))
-    assert given_up(caplog) == {"key-10"}
+    assert given_up(caplog) == {"key-10", "key-11"}
 
 
 @apps
@@ -176,3 +181,33 @@ async def test_a_call_that_was_left_and_does_not_end_is_told(
     await in_quart.close()
     assert given_up(caplog) == {"key-flask", "key-quart"}
     call.cancel()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("S3 did not answer."), MemoryError()], ids=["S3", "memory"])
+async def test_a_failed_undo_is_tried_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both apps keep an undo that fails for the next try, also if memory is short."""
+    for module in (flask_app.undoing, quart_app.undoing):
+        monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    tries: list[str] = []
+    undone = threading.Event(), asyncio.Event()
+
+    def undo() -> None:
+        tries.append("flask")
+        if tries.count("flask") == 1:
+            raise error
+        undone[0].set()
+
+    async def undo_async() -> None:
+        tries.append("quart")
+        if tries.count("quart") == 1:
+            raise error
+        undone[1].set()
+
+    in_flask, in_quart = flask_app.undoing.Undoing(), quart_app.undoing.Undoing()
+    in_flask.later(undo, "request", "key")
+    in_quart.later(undo_async, "request", "key")
+    assert await asyncio.to_thread(undone[0].wait, PATIENCE)
+    await asyncio.wait_for(undone[1].wait(), PATIENCE)
+    await asyncio.to_thread(in_flask.close)
+    await in_quart.close()
+    assert sorted(tries) == ["flask", "flask", "quart", "quart"]

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -9,7 +10,7 @@ import pytest
 from patience import PATIENCE
 
 from flask_app import worker
-from flask_app.worker import Lingering
+from flask_app.worker import Lingering, ThreadPool
 
 
 @pytest.fixture
@@ -68,3 +69,42 @@ def test_as_many_as_may_be_are_read_on(lingering: Lingering) -> None:
     clients[-1].sendall(bytes(10**6))
     for client in clients:
         client.close()
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Start no thread from here on."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise error
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])
+def test_a_pool_makes_do_with_the_threads_that_it_has(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Work that finds no free thread waits for one where the system starts no more; the first ones all run."""
+    pool = ThreadPool(10, 3)
+    refuse_threads(monkeypatch, error)
+    together = threading.Barrier(3)
+    done = [pool.submit(together.wait, 5) for _ in range(9)]
+    assert sorted(one.result(5) for one in done) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    pool.shutdown()
+
+
+def test_a_pool_without_any_thread_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has not one thread to serve a request ends at its start."""
+    refuse_threads(monkeypatch, RuntimeError("can't start new thread"))
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        ThreadPool(10, 3)
+
+
+def test_a_pool_hides_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is none of the system's is a fault of the code."""
+    pool = ThreadPool(10, 1)
+    held = threading.Event()
+    refuse_threads(monkeypatch, RuntimeError("threads can only be started once"))
+    with pytest.raises(RuntimeError, match="only be started once"):
+        for _ in pool.map(lambda _: held.wait(5), range(3)):  # the first thread may be free for one of them
+            pass
+    held.set()
+    pool.shutdown()

@@ -1,0 +1,33 @@
+"""A body that Flask's app cannot read: whose fault that is."""
+
+import io
+from typing import override
+
+import pytest
+
+from flask_app.request import read_body
+from handoff.errors import FormMalformed
+
+
+class Broken(io.RawIOBase):
+    """A body whose reading fails."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    @override
+    def read(self, size: int = -1, /) -> bytes:
+        raise self._error
+
+
+def test_a_body_that_breaks_off_is_the_client_s_fault() -> None:
+    """Each server has an error of its own for that."""
+    with pytest.raises(FormMalformed):
+        list(read_body(Broken(ValueError()), None, 1))  # type: ignore[arg-type] # a raw file is enough
+
+
+def test_a_body_for_which_the_memory_does_not_suffice_is_not() -> None:
+    """A client whose body is right is not answered that its form is malformed."""
+    with pytest.raises(MemoryError):
+        list(read_body(Broken(MemoryError()), None, 1))  # type: ignore[arg-type] # a raw file is enough
