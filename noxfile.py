@@ -11,7 +11,7 @@ nox.options.error_on_missing_interpreters = True
 
 #: What the tests need beside a framework.
 # aioboto3 brings a boto3 that it works with: with the newest named too, pip would try hundreds.
-TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "pillow", "pandas", "aioboto3")
+TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "pillow", "pandas", "rich", "aioboto3")
 #: What the plugin is tested by in every session: suites that never asked for it, and frameworks that are half there.
 TESTS = ("tests/unit/explain", "tests/processes/test_explain_signals.py")
 
@@ -47,5 +47,5 @@ def oldest_quart(session: nox.Session) -> None:
 
 @nox.session(python="3.13")
 def newest(session: nox.Session) -> None:
-    """The newest of both."""
-    test(session, "flask", "quart")
+    """The newest of both, with libraries that handle errors before Flask does, or run Quart on another loop."""
+    test(session, "flask", "quart", "flask-restx", "quart-trio", "anyio")

@@ -14,6 +14,7 @@ import sys
 from pathlib import PurePath
 from typing import Any
 
+from handoff.explain.closing import is_app
 from handoff.explain.note import OPENING, causes
 
 __all__ = ["explain_closed_files", "explanation"]
@@ -30,10 +31,9 @@ def explain_closed_files(app: Any) -> None:
     """
     if any((cls.__module__, cls.__name__) == ("werkzeug.local", "LocalProxy") for cls in type(app).__mro__):
         app = app._get_current_object()  # noqa: SLF001 - documented, for all its underscore
-    kind = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(app).__mro__}
-    if ("quart", "Quart") in kind:
+    if is_app(app, ("quart", "Quart")):
         from handoff.explain import _quart as framework  # noqa: PLC0415 - only for who has Quart
-    elif ("flask", "Flask") in kind:
+    elif is_app(app, ("flask", "Flask")):
         from handoff.explain import _flask as framework  # type: ignore[no-redef] # noqa: PLC0415 - likewise
     else:
         raise TypeError(f"explain_closed_files takes a Flask or a Quart app, not {type(app).__name__}")

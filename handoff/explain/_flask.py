@@ -1,34 +1,25 @@
 """The request class for a Flask app: its own, with files that explain themselves."""
 
-from contextlib import suppress
 from typing import Any
 
-import flask
 from werkzeug.datastructures import iter_multi_items
 
 from handoff.explain.files import Unannounced
+from handoff.explain.taking import Close
 from handoff.explain.watching import (
     Parser,
     begin_close,
     end_close,
-    explain_error,
     explain_files,
     explained_class,
     finish,
+    moment_of,
 )
 
 
 def explain(app: Any) -> None:
-    """Give the app a request class whose files explain themselves, and hear of errors that they cannot reach."""
+    """Give the app a request class whose files explain themselves."""
     app.request_class = explained_class(app.request_class, _subclass)
-    with suppress(RuntimeError):  # no signals: where Flask 2.2 has no blinker, and few errors come to be known by them
-        flask.got_request_exception.connect(_error_raised, app)
-
-
-def _error_raised(_app: Any, exception: BaseException, **_more: object) -> None:
-    if flask.has_request_context():
-        request: Any = flask.request
-        explain_error(request._get_current_object(), exception)  # noqa: SLF001 - documented, for all its underscore
 
 
 class _Parser(Parser):
@@ -45,11 +36,13 @@ def _subclass(base: Any) -> Any:
         def make_form_data_parser(self) -> Any:
             return _Parser(super().make_form_data_parser(), self)
 
-        def close(self) -> None:
+        def _handoff_close(self) -> None:
             closing = begin_close(self)
             try:
                 super().close()
             finally:
                 end_close(self, closing)
+
+        close = Close(_handoff_close, moment_of)
 
     return finish(Request, base)

@@ -2,31 +2,24 @@
 
 from typing import Any
 
-import quart
 from werkzeug.datastructures import iter_multi_items
 
 from handoff.explain.files import Unannounced
+from handoff.explain.taking import Close, Taken
 from handoff.explain.watching import (
     Parser,
     begin_close,
     end_close,
-    explain_error,
     explain_files,
     explained_class,
     finish,
+    moment_of,
 )
 
 
 def explain(app: Any) -> None:
-    """Give the app a request class whose files explain themselves, and hear of errors that they cannot reach."""
+    """Give the app a request class whose files explain themselves."""
     app.request_class = explained_class(app.request_class, _subclass)
-    quart.got_request_exception.connect(_error_raised, app)
-
-
-async def _error_raised(_app: Any, exception: BaseException, **_more: object) -> None:
-    if quart.has_request_context():
-        request: Any = quart.request
-        explain_error(request._get_current_object(), exception)  # noqa: SLF001 - documented, for all its underscore
 
 
 class _Parser(Parser):
@@ -43,11 +36,13 @@ def _subclass(base: Any) -> Any:
         def make_form_data_parser(self) -> Any:
             return _Parser(super().make_form_data_parser(), self)
 
-        async def close(self) -> None:
-            closing = begin_close(self)
+        async def _handoff_close(self, taken: Taken | None = None) -> None:
+            closing = begin_close(self, taken)
             try:
                 await super().close()
             finally:
                 end_close(self, closing)
+
+        close = Close(_handoff_close, moment_of, awaited=True)
 
     return finish(Request, base)

@@ -4,24 +4,34 @@ Calls are kept as code and position. Frames would keep their variables alive, an
 only an error is worth: every upload is closed once, most of them as they should.
 """
 
+import os
 import sys
 import threading
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from time import perf_counter
 from types import CodeType, FrameType
 from typing import Any
 
 #: Where `copy_current_request_context` is, with its inner function `wrapper`.
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx"})
-#: What lies between a request's close and who popped its context.
-_ON_THE_WAY = _CONTEXTS | {"contextlib"}
+#: The modules of the request classes, whose `close` closes the files, and which can be a context manager that does.
+REQUESTS = frozenset({"werkzeug.wrappers.request", "quart.wrappers.request", "quart.wrappers.base"})
+#: What lies between a request's close and the caller that popped its context or closed it.
+ON_THE_WAY = _CONTEXTS | REQUESTS | {"contextlib", "werkzeug.local"}
 #: What calls an app, and what an app calls to be one.
 FRAMEWORKS = frozenset(
-    {"flask", "quart", "werkzeug", "asgiref", "gunicorn", "hypercorn", "uvicorn", "granian", "waitress"}
+    {"flask", "quart", "quart_trio", "werkzeug", "asgiref", "gunicorn", "hypercorn", "uvicorn", "granian", "waitress"}
 )
 #: Modules whose files pass on what they are asked and told, which explains nothing.
-FILES = ("tempfile", "werkzeug.datastructures")
+FILES = ("tempfile", "werkzeug.datastructures", "quart.datastructures")
+#: Modules that call a `close` where they take it, and hand it to no thread or task.
+PASSES_ON = (*FILES, *sorted(ON_THE_WAY - {"werkzeug.local"}), "handoff.explain")
+#: Methods of an app, its own or of a library's kind of app, that begin and end a request.
+_REQUEST_METHODS = frozenset({"wsgi_app", "handle_request"})
+_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as the interpreter writes it in co_filename
+
+type Stack = tuple[tuple[str, CodeType, int], ...]  #: module, code, instruction; the innermost call first
 #: Where boto calls the handlers of an event.
 _HOOKS = frozenset({"botocore.hooks", "aiobotocore.hooks"})
 
@@ -72,7 +82,9 @@ class Call:
 class Closing:
     """One close, as it was seen; `milliseconds` since the view began, or since the request did if there was no view."""
 
-    stack: list[tuple[str, CodeType, int]]  #: module, code, instruction; the innermost call first
+    stack: Stack
+    taken: Stack  #: the calls that took the `close` from the file, where it was noted
+    ended: bool  #: the request's own end closed the file, as the last of the calls
     copied: Function | None
     copier: str | None  #: `copy_current_request_context`, or one of its kind
     event: str | None
@@ -81,63 +93,104 @@ class Closing:
     where: str
     milliseconds: float
     in_view: bool
-    _calls: list[Call] | None = None
 
     @property
     def calls(self) -> list[Call]:
         """The calls, innermost first, without our own."""
-        if self._calls is None:
-            self._calls = [Call(*one) for one in self.stack if not one[0].startswith("handoff.explain")]
-        return self._calls
+        return _calls(self.stack)
+
+    @property
+    def takers(self) -> list[Call]:
+        """The calls that took the `close` and handed it to another thread or task, innermost first; often none."""
+        if not self.taken or any(code is self.taken[0][1] for _, code, _ in self.stack):
+            return []  # the code that took it is running: it called it itself
+        return _calls(self.taken)
+
+
+def _calls(stack: Stack) -> list[Call]:
+    return [Call(*one) for one in stack if not one[0].startswith("handoff.explain")]
 
 
 class Moment:
     """One request, as far as its files need to know: when its view began, and who is closing it.
 
     Several can be closing it at once: each copy of its context does when it is left, in whichever thread.
-
-    A wrapper that is written in C, such as a TextIOWrapper, asks its file whether it is closed, and raises by itself.
-    The error then leaves the same instruction of the same code that the question came from, so these are kept, with
-    whose file was asked.
     """
 
-    __slots__ = ("asked", "began", "closings", "view_began")
+    __slots__ = ("began", "closings", "taken", "view_began")
 
     def __init__(self) -> None:
         self.began = perf_counter()
         self.view_began: float | None = None
         self.closings: list[Closing] = []
-        self.asked: dict[tuple[CodeType, int], Any] = {}
-
-    def see_question(self, frame: FrameType, upload: Any) -> None:
-        """Somebody in this frame was told that the file of an upload is closed.
-
-        A file that goes asks too, and each upload's file goes: nobody is told, and nothing is to be kept.
-        """
-        while str(frame.f_globals.get("__name__")).startswith(FILES) and frame.f_back is not None:
-            if frame.f_code.co_name == "__del__":
-                return
-            frame = frame.f_back
-        self.asked[frame.f_code, frame.f_lasti] = upload
+        self.taken: dict[Any, Any] = {}  #: each `close` of the request and its files that was taken, see `taking`
 
     def see(self, frame: FrameType | None, *, by_request: bool = False, collected: bool = False) -> Closing:
         """What is to be seen from this frame, which is closing a file."""
         milliseconds = (perf_counter() - (self.view_began or self.began)) * 1000
         stack: list[tuple[str, CodeType, int]] = []
         copied = copier = event = None
-        while frame is not None:
+        taken: Stack = ()
+        ended = False
+        while frame is not None and not ended:
             code, module = frame.f_code, str(frame.f_globals.get("__name__"))
             stack.append((module, code, frame.f_lasti))
-            if by_request and copier is None and module not in _ON_THE_WAY and package_of(module) in FRAMEWORKS:
-                break  # it popped the context: what lies behind that explains no more, and each request passes here
+            if by_request and copier is None and module not in ON_THE_WAY:
+                # What lies behind the end of a request explains no more, and each request passes here.
+                ended = package_of(module) in FRAMEWORKS or _begins_requests(frame)
             if code.co_name == "wrapper" and copier is None and module in _CONTEXTS:
                 found, copier = frame.f_locals, code.co_qualname.partition(".")[0]
                 copied = Function.of(found.get("f") or found.get("func"))
             elif code.co_name == "_emit" and event is None and module in _HOOKS:
                 event = frame.f_locals.get("event_name")
+            elif module == "handoff.explain.taking" and code.co_name == "__call__":
+                taken = frame.f_locals["self"].stack
             frame = frame.f_back
         in_view = self.view_began is not None
-        return Closing(stack, copied, copier, event, by_request, collected, _whereabouts(), milliseconds, in_view)
+        return Closing(
+            tuple(stack),
+            taken,
+            ended,
+            copied,
+            copier,
+            event,
+            by_request,
+            collected,
+            _whereabouts(),
+            milliseconds,
+            in_view,
+        )
+
+
+def _begins_requests(frame: FrameType) -> bool:
+    """Whether this is an app's method that begins and ends a request, whichever library's kind of app it is."""
+    code = frame.f_code
+    if code.co_name not in _REQUEST_METHODS or not code.co_argcount:
+        return False
+    return is_app(frame.f_locals.get(code.co_varnames[0]))
+
+
+def is_app(value: Any, *names: tuple[str, str]) -> bool:
+    """Whether this is a Flask or a Quart app, found without importing either."""
+    kinds = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(value).__mro__}
+    return not kinds.isdisjoint(names or (("flask", "Flask"), ("quart", "Quart")))
+
+
+def caller_of_a_file(frame: FrameType | None) -> FrameType | None:
+    """The first frame that is of no file, ours included."""
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith((*FILES, "handoff.explain")):
+        frame = frame.f_back
+    return frame
+
+
+@lru_cache(512)
+def installed(file: str) -> bool:
+    """Whether a source file is of the standard library or of an installed package, and not the app's own."""
+    return (
+        file.startswith((_STANDARD_LIBRARY, "<frozen"))
+        or f"{os.sep}site-packages{os.sep}" in file
+        or f"{os.sep}dist-packages{os.sep}" in file
+    )
 
 
 def package_of(module: str) -> str:
@@ -147,6 +200,9 @@ def package_of(module: str) -> str:
 
 def _whereabouts() -> str:
     thread = f"thread '{threading.current_thread().name}'"
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return f"task '{trio.lowlevel.current_task().name}' of {thread}"
     # An app that has not imported asyncio has no task, and is not to pay for the import.
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001 - the documented one raises where there is none

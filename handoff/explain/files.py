@@ -7,14 +7,19 @@ written in C (BytesIO, BufferedRandom) cannot, so another object of a subclass s
 import io
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from copyreg import __newobj__  # type: ignore[attr-defined] # what object.__reduce_ex__ names
 from functools import partial
 from inspect import getattr_static
+from threading import get_ident
+from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakValueDictionary
 
-from handoff.explain.closing import Closing, Moment
+from handoff.explain.closing import FILES, Closing, Moment, caller_of_a_file
 from handoff.explain.note import OPENING, sentence
+from handoff.explain.raising import explain_next_error
+from handoff.explain.taking import Close
 
 #: All that a file can be asked which fails if it is closed.
 _METHODS = (
@@ -36,7 +41,8 @@ class Upload:
         self.name = name
         self.filename = filename
         self.moment = moment
-        self.collected = False  #: a wrapper around the file is being collected
+        #: Where a wrapper around the file was last collected: thread, code, instruction. Its close comes from there.
+        self.collected: tuple[int, CodeType, int] | None = None
         self._seen: list[Closing] = []
 
     @property
@@ -47,15 +53,26 @@ class Upload:
     def see_close(self) -> None:
         """Note the first close of the file; called before it is done, and not for a later one."""
         by_request = next(iter(self.moment.closings), None)
-        self._seen.append(by_request or self.moment.see(sys._getframe(1).f_back, collected=self.collected))  # noqa: SLF001 - who called close is the question
+        if by_request is None:
+            frame = sys._getframe(1).f_back  # noqa: SLF001 - who called close is the question
+            collected = self.collected is not None and self.collected == _place(frame)
+            by_request = self.moment.see(frame, collected=collected)
+        self._seen.append(by_request)
+
+    def see_collected(self) -> None:
+        """Note where a wrapper around the file is collected, or where code looks at all attributes of the file."""
+        self.collected = _place(sys._getframe(1))  # noqa: SLF001 - the frame of that place
 
     def see_question(self, answer: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - who asks is the question
-        """Keep who is told that the file is closed; but not where we ask ourselves, to see whose an error is."""
+        """Look out for the error of a wrapper that is told that the file is closed; not where we ask ourselves.
+
+        A file that goes asks too, and each upload's file goes: that is no wrapper.
+        """
         if answer is True:
             try:
                 frame = caller(2)
-                if frame.f_globals is not globals():
-                    self.moment.see_question(frame, self)
+                if frame.f_globals is not globals() and not _is_going(frame):
+                    explain_next_error(caller_of_a_file(frame), self.explain)
             except Exception:  # noqa: BLE001 - nobody is there, or the interpreter ends and has taken modules apart
                 return answer
         return answer
@@ -66,6 +83,16 @@ class Upload:
             return
         if not any(note.startswith(OPENING) for note in getattr(error, "__notes__", ())):
             error.add_note(sentence(self.filename, self.name, self.closing))
+
+
+def _is_going(frame: FrameType) -> bool:
+    """Whether a file asks itself, in its `__del__` or in what that asks."""
+    return "__del__" in (frame.f_code.co_name, frame.f_back and frame.f_back.f_code.co_name)
+
+
+def _place(frame: FrameType | None) -> tuple[int, CodeType, int] | None:
+    frame = caller_of_a_file(frame)
+    return (get_ident(), frame.f_code, frame.f_lasti) if frame is not None else None
 
 
 def explained(stream: Any, upload: Upload) -> Any:
@@ -111,7 +138,7 @@ def _class_of(cls: Any, subclass: Callable[[Any], Any]) -> Any:
     made = _KEPT.get((cls, subclass)) or _MADE.get((cls, subclass))
     if made is None:
         made = subclass(cls)
-        (_KEPT if cls.__module__ == "tempfile" else _MADE)[cls, subclass] = made
+        (_KEPT if cls.__module__.startswith(FILES) else _MADE)[cls, subclass] = made
     return made
 
 
@@ -184,6 +211,11 @@ def _close(self: Any) -> None:
     self._handoff_inner.close()
 
 
+def _moment(file: Any) -> Moment:
+    moment: Moment = file._handoff_upload.moment  # noqa: SLF001 - ours
+    return moment
+
+
 def _attribute(name: str) -> property:
     def get(self: Any) -> Any:
         return getattr(self._handoff_inner, name)
@@ -198,7 +230,7 @@ def _marks_collected(find: Callable[[Any], Any]) -> property:
     """
 
     def get(self: Any) -> Any:
-        self._handoff_upload.collected = True
+        self._handoff_upload.see_collected()
         return find(self)
 
     return property(get)
@@ -237,7 +269,7 @@ def _make_stand_in(cls: type) -> Any:
         "__reduce_ex__": _reduce,
         "__getattr__": lambda self, name: getattr(self._handoff_inner, name),
         "__del__": lambda _self: None,  # the file closes itself
-        "close": _close,
+        "close": Close(_close, _moment),
         "_handoff_plain": True,
     }
     return call_itself(type(cls.__name__, (cls,), namespace), cls)
@@ -300,6 +332,11 @@ def _spooled(cls: Any) -> Any:
             if type(self._file) in _STAND_INS:
                 self._file = _direct_stand_in(self._file, self._handoff_upload)
 
+        def _handoff_close(self) -> None:
+            super().close()
+
+        close = Close(_handoff_close, _moment)
+
         def __enter__(self) -> Any:
             __tracebackhide__ = True  # likewise
             try:
@@ -316,6 +353,31 @@ def _spooled(cls: Any) -> Any:
             return _plain(super().__reduce_ex__(protocol))
 
     return call_itself(Spooled, cls)
+
+
+# ---- FileStorage
+
+
+def explain_storage(file: Any) -> None:
+    """Let a FileStorage note where its `close` is taken; its stream is explained."""
+    if any(cls.__module__.startswith(FILES) for cls in type(file).__mro__):
+        with suppress(Exception):  # a class of the app's own may forbid it
+            object.__setattr__(file, "__class__", _class_of(type(file), _storage))
+
+
+def _storage(cls: Any) -> Any:
+    class Storage(Unannounced, cls):  # type: ignore[misc] # known at run time only
+        _handoff_plain = True
+
+        def _handoff_close(self) -> None:
+            super().close()
+
+        close = Close(_handoff_close, _moment)
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return _plain(super().__reduce_ex__(protocol))
+
+    return call_itself(Storage, cls)
 
 
 # ---- NamedTemporaryFile
@@ -375,6 +437,8 @@ def _subclass(cls: Any) -> Any:
     reduced = watched("__reduce_ex__")
     names = (*_METHODS, "__iter__", "close")
     namespace: dict[str, Any] = {name: watched(name) for name in names if hasattr(cls, name)}
+    if "close" in namespace:
+        namespace["close"] = Close(namespace["close"], _moment)
     namespace["__reduce_ex__"] = lambda self, protocol: _plain(reduced(self, protocol))
     namespace["_dealloc_warn"] = _marks_collected(lambda self: super(made[0], self)._dealloc_warn)
     closed = getattr_static(cls, "closed", None)

@@ -1,7 +1,6 @@
 """The note's sentences: what closed the file, from the calls that did; and what to use instead."""
 
 import linecache
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +8,17 @@ from importlib.metadata import distributions
 from itertools import pairwise
 from pathlib import Path
 
-from handoff.explain.closing import FILES, FRAMEWORKS, Call, Closing, Function, package_of
+from handoff.explain.closing import (
+    FILES,
+    FRAMEWORKS,
+    ON_THE_WAY,
+    REQUESTS,
+    Call,
+    Closing,
+    Function,
+    installed,
+    package_of,
+)
 
 #: How every note begins, so that it can be found again.
 OPENING = "The upload "
@@ -18,14 +27,15 @@ _LABELS = frozenset({"readme", "documentation", "homepage"})
 #: How much of a name that a client chose is told, in characters.
 _LONGEST_NAME = 200
 
-_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as the interpreter writes it in co_filename
 #: Libraries that lie between an app and its file; a close in one of these is told by who called it.
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx", "contextlib"})
 _TRANSFER = frozenset({"s3transfer"})
 #: Where `stream_with_context` is.
 _STREAMING = frozenset({"flask.helpers", "quart.helpers"})
-#: The modules of the request classes, whose `close` closes the files.
-_REQUESTS = frozenset({"werkzeug.wrappers.request", "quart.wrappers.request"})
+#: Where an event loop calls tasks and callbacks: the code behind it started the loop, and mostly nothing else.
+_LOOPS = frozenset({"asyncio.events", "asyncio.base_events", "asyncio.runners", "trio._core._run"})
+#: Functions of the frameworks' that handle one request.
+_HANDLES = frozenset({"wsgi_app", "asgi_app", "handle_request"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +100,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(one))
         yield one
-        todo += [one.__cause__, one.__context__]
+        todo += [one.__cause__] if _is_of_another_file(one) else [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):
             todo += one.exceptions
+
+
+def _is_of_another_file(error: BaseException) -> bool:
+    """Whether this is the error of a closed file without a note: an upload's before it led to nothing."""
+    return type(error) is ValueError and "closed file" in str(error) and not hasattr(error, "__notes__")
 
 
 _READ_EARLY = "the hand-off 'read_early': read all bytes while the view runs, and give each user a new BytesIO of them"
@@ -108,10 +123,25 @@ def _cause(closing: Closing) -> Cause:
     behind = _behind_the_request(closing)
     if behind is not None:
         return _request_closed(closing, behind)
-    calls = closing.calls
+    calls = _inside(closing.calls)
     if any(_package(call) in _TRANSFER for call in calls[: _first_of_the_app(calls)]):
         return _transfer(calls)
-    return _collected(calls) if closing.collected else _own_code(calls)
+    return _collected(calls) if closing.collected else _own_code(closing, calls)
+
+
+def _inside(calls: list[Call]) -> list[Call]:
+    """The calls up to the start of the request, the task or the callback; the calls behind it run the whole server."""
+    for index, call in enumerate(calls):
+        if _handles_a_request(call):
+            return calls[: index + 1]
+        # An app may run a loop of its own in a view; then its line is behind the loop.
+        if call.module in _LOOPS and not any(map(_handles_a_request, calls[index:])):
+            return calls[: index + 1]
+    return calls
+
+
+def _handles_a_request(call: Call) -> bool:
+    return _package(call) in FRAMEWORKS and call.code.co_name in _HANDLES
 
 
 def _behind_the_request(closing: Closing) -> list[Call] | None:
@@ -120,22 +150,24 @@ def _behind_the_request(closing: Closing) -> list[Call] | None:
     if closing.by_request:
         return calls
     for index, (call, caller) in enumerate(pairwise(calls), 1):
-        if call.code.co_name == "close" and call.module in _REQUESTS and caller.module in _CONTEXTS:
+        if call.code.co_name == "close" and call.module in REQUESTS and caller.module in _CONTEXTS:
             return calls[index:]
     return None
 
 
 def _request_closed(closing: Closing, calls: list[Call]) -> Cause:
-    """A request closes its files when a context of it is popped; the call behind the pop tells which."""
+    """A request closes its files when a context of it is left, or when it is closed itself; the caller shows which."""
+    left = False
     for index, call in enumerate(calls):
-        if call.module in _CONTEXTS:
-            if call.code.co_name == "wrapper":
-                return _copied(closing)
+        if call.module in _CONTEXTS and call.code.co_name == "wrapper":
+            return _copied(closing)
+        if call.module in ON_THE_WAY:
+            left = left or call.module in _CONTEXTS - {"contextlib"}
             continue
-        if _package(call) in FRAMEWORKS:
+        if _package(call) in FRAMEWORKS or (closing.ended and index == len(calls) - 1):
             return _end_of_request(call)
-        return _popped(calls[index:])
-    return _popped([])
+        return _popped(closing, calls[index:], left=left)
+    return _popped(closing, [], left=left)
 
 
 def _copied(closing: Closing) -> Cause:
@@ -165,12 +197,19 @@ def _end_of_request(call: Call) -> Cause:
     )
 
 
-def _popped(calls: list[Call]) -> Cause:
+def _popped(closing: Closing, calls: list[Call], *, left: bool) -> Cause:
+    by = _by(closing, _inside(calls))
+    if left:
+        return Cause(
+            f"{by}, through a context of the request that was left, which closes every file of the request",
+            "a contextvars snapshot (the hook 'snapshot'), which closes nothing when it is left, or the hand-off "
+            "'read_early', 'temp_file' or 'stream'.",
+            "a-a-copied-request-context",
+        )
     return Cause(
-        f"{_by(calls)}, which closed the request or left a context of it, and that closes every file of the request",
-        "a contextvars snapshot (the hook 'snapshot'), which closes nothing when it is left, or the hand-off "
-        "'read_early', 'temp_file' or 'stream'.",
-        "a-a-copied-request-context",
+        f"{by}, through a close of the request (`request.close()` or a `with` block), which closes every file of it",
+        f"no close of the request, since the framework closes it at its end, or {_READ_EARLY}.",
+        "d-your-own-code-closes-it",
     )
 
 
@@ -189,18 +228,30 @@ def _transfer(calls: list[Call]) -> Cause:
 def _collected(calls: list[Call]) -> Cause:
     return Cause(
         "a TextIOWrapper, or another wrapper around it, which closes it when it is collected, as happened in "
-        f"{_by(calls)}",
+        f"{_called(calls)}",
         f"detach() of the wrapper before it goes, or {_READ_EARLY}.",
         "d-your-own-code-closes-it",
     )
 
 
-def _own_code(calls: list[Call]) -> Cause:
-    return Cause(_by(calls), f"no close before the last use, or {_READ_EARLY}.", "d-your-own-code-closes-it")
+def _own_code(closing: Closing, calls: list[Call]) -> Cause:
+    return Cause(_by(closing, calls), f"no close before the last use, or {_READ_EARLY}.", "d-your-own-code-closes-it")
 
 
-def _by(calls: list[Call]) -> str:
-    """Who called, innermost first: the app's own line, and a library that lies between it and the close."""
+def _by(closing: Closing, calls: list[Call]) -> str:
+    """The code that closed it, or that handed the close to another thread or task."""
+    called = _called(calls)
+    if _first_of_the_app(calls) < len(calls):
+        return called
+    if takers := closing.takers:
+        return f"{_called(_inside(takers))}, which handed the close to another thread or task"
+    if any(_package(call) in FRAMEWORKS and not _is_close_of_a_file(call) for call in calls):
+        return called
+    return f"{called}, in a thread or task of its own; it was not seen which code handed it over"
+
+
+def _called(calls: list[Call]) -> str:
+    """The call that closed it: the app's own line, and a library that lies between it and the close."""
     closer = next((call for call in calls if not _is_close_of_a_file(call)), None)
     user = next((call for call in calls if not _installed(call)), None)
     if closer is None:
@@ -230,17 +281,11 @@ def _first_of_the_app(calls: list[Call]) -> int:
 
 
 def _installed(call: Call) -> bool:
-    file = call.code.co_filename
-    return (
-        file.startswith((_STANDARD_LIBRARY, "<frozen"))
-        or f"{os.sep}site-packages{os.sep}" in file
-        or f"{os.sep}dist-packages{os.sep}" in file
-    )
+    return installed(call.code.co_filename)
 
 
 def _plumbing(call: Call) -> bool:
-    file = call.code.co_filename
-    standard = file.startswith((_STANDARD_LIBRARY, "<frozen")) and "-packages" not in file
+    standard = _installed(call) and "-packages" not in call.code.co_filename
     return standard or _package(call) in FRAMEWORKS | _TRANSFER | {"botocore", "boto3", "aiobotocore", "aioboto3"}
 
 

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import perf_counter
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
-from handoff.explain.closing import Closing, Moment
-from handoff.explain.files import Upload, call_itself, explained
-from handoff.explain.note import causes
+from handoff.explain.closing import Closing, Moment, caller_of_a_file
+from handoff.explain.files import Upload, call_itself, explain_storage, explained
+from handoff.explain.taking import Taken
 
 _MOMENT = "_handoff_moment"
 _UPLOADS = "_handoff_uploads"
@@ -36,41 +36,22 @@ def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
             if new is not stream:
                 with suppress(AttributeError):  # what is no FileStorage need not let its stream be set
                     file.stream = new
+            explain_storage(file)
     if uploads:
         request.__dict__[_UPLOADS] = uploads
 
 
-def explain_error(request: Any, error: BaseException) -> None:
-    """Put the note on an error, or on what led to it, that a TextIOWrapper or its like around an upload raised itself.
-
-    It asked whether the file is closed, and then did not touch it, so that no method of the file could put the note on.
-    """
-    moment = vars(request).get(_MOMENT)
-    if moment is None or not moment.asked:
-        return
-    for one in causes(error):
-        if type(one) is ValueError and "closed file" in str(one):
-            upload = moment.asked.get(_raised_at(one))
-            if upload is not None:
-                upload.explain(one)
-
-
-def _raised_at(error: BaseException) -> tuple[CodeType, int] | None:
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return (traceback.tb_frame.f_code, traceback.tb_lasti) if traceback is not None else None
-
-
-def begin_close(request: Any) -> Closing | None:
+def begin_close(request: Any, taken: Taken | None = None) -> Closing | None:
     """The request's own close begins: it is seen once for all its files, in whichever thread they are then closed."""
     if _UPLOADS not in request.__dict__:
         return None
     frame = sys._getframe(1).f_back  # noqa: SLF001 - who closes the request is the question
-    while frame is not None and _closes(frame, request):  # a close of a subclass of ours
-        frame = frame.f_back
+    while (caller := caller_of_a_file(frame)) is not None and _closes(caller, request):  # a close of a subclass of ours
+        frame = caller.f_back
     moment = moment_of(request)
     closing = moment.see(frame, by_request=True)
+    if taken is not None:
+        closing.taken = taken.stack
     moment.closings.append(closing)
     return closing
 
@@ -97,12 +78,9 @@ def explained_class(base: Any, subclass: Callable[[Any], Any]) -> Any:
 
 
 def finish(cls: Any, base: Any) -> Any:
-    """Let a request class call itself what its base does, know when its view begins, and hear of its errors."""
+    """Let a request class call itself what its base does, and know when its view begins."""
     if inspect.getattr_static(base, "view_args", None) is None:
         cls.view_args = property(_view_args, _set_view_args)
-    blueprints = inspect.getattr_static(base, "blueprints", None)
-    if isinstance(blueprints, property) and blueprints.fget is not None:
-        cls.blueprints = _blueprints(blueprints.fget)
     return call_itself(cls, base)
 
 
@@ -122,21 +100,6 @@ def _set_view_args(request: Any, value: Any) -> None:
     state["view_args"] = value
     if _MOMENT not in state:  # the request has been routed: it begins
         state[_MOMENT] = Moment()
-
-
-def _blueprints(read: Callable[[Any], Any]) -> property:
-    """The blueprints of the request. Either framework reads them to find the handlers of an error while it handles it.
-
-    That is before any handler, and before the signal, whose receivers have no order: an error tracker may be one.
-    """
-
-    def get(request: Any) -> Any:
-        error = sys.exception()
-        if error is not None:
-            explain_error(request, error)
-        return read(request)
-
-    return property(get)
 
 
 class Parser:

@@ -1,6 +1,7 @@
 """The note says what closed the file, and where that is in the app: each way a file can be closed is done, and told."""
 
 import asyncio
+import contextlib
 import functools
 import io
 import re
@@ -18,7 +19,7 @@ from unit.explain.apps import FRAMEWORKS, NEEDS_QUART, SIZES, closed_by_the_end,
 from unit.explain.conftest import Store
 from werkzeug.datastructures import FileStorage
 
-from handoff.explain import explanation
+from handoff.explain import explain_closed_files, explanation
 from handoff.explain.note import readme
 
 HERE = re.escape(__file__)
@@ -301,17 +302,6 @@ def test_a_library_that_closes_is_named_with_the_apps_line() -> None:
     assert line_of(note).startswith("return flask.send_file(")
 
 
-def test_a_library_that_closes_without_the_app_is_named() -> None:
-    """Where no line of the app's is among the calls, the library's is named."""
-
-    def view(file: FileStorage) -> None:
-        thread = threading.Thread(target=file.close)
-        thread.start()
-        thread.join()
-
-    assert re.search(r"closed by threading:run \(.*threading\.py:\d+\)", note_of("flask", view))
-
-
 def test_a_context_that_the_app_copied_itself_is_named_by_its_line() -> None:
     """`with ctx.copy()` closes the files like copy_current_request_context does."""
 
@@ -321,7 +311,7 @@ def test_a_context_that_the_app_copied_itself_is_named_by_its_line() -> None:
         file.read()
 
     note = note_of("flask", view)
-    assert "which closed the request or left a context of it" in note
+    assert "through a context of the request that was left" in note
     assert line_of(note) == "with request_ctx.copy():"
 
 
@@ -333,6 +323,101 @@ def test_a_request_that_the_app_closes_is_named_by_its_line() -> None:
         file.read()
 
     assert line_of(note_of("flask", view)) == "flask.request.close()"
+
+
+def with_request(_file: FileStorage) -> None:
+    """As Werkzeug's Request allows, and its maintainers advise (pallets/werkzeug#1621)."""
+    with flask.request:
+        pass
+
+
+def closing_request(_file: FileStorage) -> None:
+    """By contextlib."""
+    with contextlib.closing(flask.request):
+        pass
+
+
+def on_a_stack(_file: FileStorage) -> None:
+    """By a stack of contexts."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(flask.request)
+
+
+@pytest.mark.parametrize(
+    ("view", "line"),
+    [
+        pytest.param(with_request, "with flask.request:", id="with"),
+        pytest.param(closing_request, "with contextlib.closing(flask.request):", id="closing"),
+        pytest.param(on_a_stack, "with contextlib.ExitStack() as stack:", id="ExitStack"),
+    ],
+)
+def test_a_with_block_of_the_request_is_the_apps_own_code(view: Any, line: str) -> None:
+    """It closes the request in the middle of the view, which is not the request's end."""
+    note = note_of("flask", view)
+    assert line_of(note) == line
+    assert "through a close of the request" in note
+    assert "end of the request" not in note
+    assert note.endswith("README.md#d-your-own-code-closes-it.")
+
+
+class TrioLike(flask.Flask):
+    """A kind of app with its own way through a request, as QuartTrio is of Quart."""
+
+    def wsgi_app(self, environ: Any, start_response: Any) -> Any:
+        """Handle a request; `with` leaves its context."""
+        with self.request_context(environ):
+            return self.full_dispatch_request()(environ, start_response)
+
+
+def test_the_end_of_a_request_is_that_of_any_kind_of_app() -> None:
+    """A subclass of the framework's app begins and ends requests by itself."""
+    app, kept = TrioLike(__name__), list[FileStorage]()
+    explain_closed_files(app)
+
+    @app.post("/")
+    def view() -> str:
+        kept.append(flask.request.files["photo"])
+        return ""
+
+    post(app, b"x")
+    with pytest.raises(ValueError, match="closed file") as caught:
+        kept[0].read()
+    assert f"by the end of the request: its context was popped ({__name__}:wsgi_app)" in notes(caught.value)[0]
+
+
+def test_a_view_by_the_name_of_an_apps_method_is_a_view() -> None:
+    """What it closes is closed by the app's own code."""
+
+    def wsgi_app(_file: FileStorage) -> None:
+        with flask.request:
+            pass
+
+    assert line_of(note_of("flask", wsgi_app)) == "with flask.request:"
+
+
+@NEEDS_QUART
+def test_the_end_of_the_request_is_named_on_trio() -> None:
+    """QuartTrio is a Quart (heavy: nox installs it), and its tasks are Trio's."""
+    quart_trio = pytest.importorskip("quart_trio", reason="heavy: nox installs it")
+    trio = pytest.importorskip("trio")
+    quart: Any = import_module("quart")
+    app, kept = quart_trio.QuartTrio(__name__), list[FileStorage]()
+    explain_closed_files(app)
+
+    @app.post("/")  # type: ignore[untyped-decorator] # Quart's
+    async def view() -> str:
+        kept.append((await quart.request.files)["photo"])
+        return ""
+
+    async def send() -> None:
+        await app.test_client().post("/", files={"photo": FileStorage(io.BytesIO(b"x"), "hello.txt")})
+
+    trio.run(send)
+    with pytest.raises(ValueError, match="closed file") as caught:
+        kept[0].read()
+    [note] = notes(caught.value)
+    assert "by the end of the request: its context was popped (quart_trio.app:handle_request)" in note
+    assert "That was in task '" in note
 
 
 def test_the_first_close_is_the_one_that_is_told() -> None:
@@ -424,6 +509,17 @@ def test_the_explanation_is_found_behind_other_errors() -> None:
     outer.__context__ = outer  # a circle, which Python itself does not make
     assert explanation(outer) == note
     assert explanation(KeyError()) is None
+
+
+def test_the_explanation_is_not_that_of_an_error_before() -> None:
+    """Another file's error, raised while an upload's is handled, has nothing to do with it."""
+    with pytest.raises(ValueError, match="closed file") as caught:
+        closed_by_the_end("flask", 100).read()
+    other = ValueError("I/O operation on closed file.")
+    other.__context__ = caught.value
+    assert explanation(other) is None
+    other.__cause__ = caught.value
+    assert explanation(other) is not None
 
 
 def test_the_explanation_leaves_out_folders() -> None:

@@ -1,7 +1,7 @@
 """An app stays what it is: its request class, its stream factory, its files' types and the moment they are closed."""
 
-import asyncio
 import io
+import pickle
 import tempfile
 from contextlib import suppress
 from copy import deepcopy
@@ -12,7 +12,7 @@ from typing import Any, override
 
 import flask
 import pytest
-from unit.explain.apps import FRAMEWORKS, NEEDS_QUART, SIZES, closed_by_the_end, make_app, notes, post
+from unit.explain.apps import FRAMEWORKS, SIZES, closed_by_the_end, make_app, notes, post
 from werkzeug.datastructures import FileStorage
 from werkzeug.formparser import FormDataParser
 
@@ -428,9 +428,10 @@ def test_a_request_without_files_is_closed_as_before() -> None:
     assert client.post("/none", data="text").get_data() == b"0"
 
 
-def test_a_form_with_something_else_for_files_is_left_alone() -> None:
+@pytest.mark.parametrize("more", [{}, {"stream": io.BytesIO()}], ids=["no stream", "a stream"])
+def test_a_form_with_something_else_for_files_is_left_alone(more: dict[str, Any]) -> None:
     """What a parser of the app's own gives for a file need not be one."""
-    other = SimpleNamespace(close=lambda: None)
+    other = SimpleNamespace(close=lambda: None, **more)
 
     class OwnParser(FormDataParser):
         @override
@@ -465,17 +466,25 @@ def test_a_file_that_a_form_has_twice_is_one_file() -> None:
     assert "'hello.txt' of the form field 'photo'" in note
 
 
-def test_an_error_outside_of_a_request_is_left_alone() -> None:
-    """The signal may come from anywhere."""
-    error = ValueError("I/O operation on closed file.")
-    flask.got_request_exception.send(make_app("flask", lambda _file: None), exception=error)
-    assert notes(error) == []
+def test_a_request_class_that_closes_its_files_itself_is_the_requests_end() -> None:
+    """Its `close` takes the close of each file, and hands it to nothing."""
+
+    class Own(flask.Request):
+        @override
+        def close(self) -> None:
+            for file in self.files.values():
+                file.close()
+
+    file = closed_by_the_end("flask", 100, request_class=Own)
+    with pytest.raises(ValueError, match="closed file") as caught:
+        file.read()
+    assert "by the end of the request" in notes(caught.value)[0]
 
 
-@NEEDS_QUART
-def test_an_error_outside_of_a_request_of_quarts_is_left_alone() -> None:
-    """Likewise."""
-    quart: Any = import_module("quart")
-    error = ValueError("I/O operation on closed file.")
-    asyncio.run(quart.got_request_exception.send_async(make_app("quart", lambda _file: None), exception=error))
-    assert notes(error) == []
+def test_a_pickle_of_a_storage_knows_nothing_of_explaining() -> None:
+    """A FileStorage in memory can be pickled, and read where this package is not installed."""
+
+    def view(file: FileStorage) -> None:
+        assert b"handoff" not in pickle.dumps(file)
+
+    post(make_app("flask", view, request_class=request_class_of(io.BytesIO)), b"data")

@@ -1,13 +1,17 @@
 """A wrapper that is written in C asks its file whether it is closed, and raises by itself: whose error is it?"""
 
 import asyncio
+import dis
 import io
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType, SimpleNamespace
 from typing import Any, override
 
 import flask
@@ -15,7 +19,7 @@ import pytest
 from unit.explain.apps import FRAMEWORKS, SIZES, make_app, notes, post
 from werkzeug.datastructures import FileStorage
 
-from handoff.explain import explanation
+from handoff.explain import explanation, raising
 
 WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "TextIOWrapper": io.TextIOWrapper,
@@ -110,6 +114,169 @@ def test_an_error_of_one_upload_is_not_explained_by_another() -> None:
     assert note.startswith("The upload 'second' of")
 
 
+def test_an_error_of_another_file_at_the_same_instruction_gets_no_note() -> None:
+    """One loop reads an upload's wrapper and a file of the app's own, which are both closed."""
+    errors: list[ValueError] = []
+
+    def view(file: FileStorage) -> None:
+        wrapped, other = io.TextIOWrapper(file.stream), io.StringIO()
+        file.close()
+        other.close()
+        for one in (wrapped, other, wrapped, other):
+            try:
+                one.read()
+            except ValueError as error:
+                errors.append(error)
+        with suppress(ValueError):
+            wrapped.detach()
+        raise errors[1]
+
+    assert notes(failed(view)) == []
+    assert [len(notes(error)) for error in errors] == [1, 0, 1, 0]
+
+
+def test_a_question_alone_explains_no_error() -> None:
+    """Code asks whether the upload is closed, by attribute or by name, and then another file fails there."""
+    other = io.StringIO()
+    other.close()
+
+    def view(file: FileStorage) -> None:
+        file.close()
+        for ask in (lambda: file.stream.closed, lambda: getattr(file.stream, "closed"), other.read):  # noqa: B009 - by name
+            ask()
+
+    assert notes(failed(view)) == []
+
+
+def ask_by_name(file: Any, name: str) -> Any:
+    """Ask any file for anything, at one instruction."""
+    return getattr(file, name)
+
+
+class Failing:
+    """A file whose attribute raises what a closed file raises, or another error."""
+
+    @property
+    def size(self) -> int:
+        """Of a closed file."""
+        raise ValueError("I/O operation on closed file.")
+
+
+def test_an_error_after_another_instruction_is_none_of_the_question() -> None:
+    """The upload was asked in one line; the next error of the thread is from a line of another function."""
+
+    def view(file: FileStorage) -> None:
+        file.close()
+        assert ask_by_name(file.stream, "closed")
+        ask_by_name(Failing(), "size")
+
+    assert notes(failed(view)) == []
+
+
+def test_an_error_that_a_view_keeps_is_explained() -> None:
+    """No error handler has to see it: the note is on the error when it is raised."""
+    kept: list[ValueError] = []
+
+    def view(file: FileStorage) -> None:
+        try:
+            read_closed(file)
+        except ValueError as error:
+            kept.append(error)
+
+    post(make_app("flask", view), b"x")
+    assert "(`file.close()`)" in notes(kept[0])[0]
+
+
+def test_an_error_in_a_thread_of_the_apps_is_explained() -> None:
+    """After the request, too."""
+    kept: list[Any] = []
+
+    def view(file: FileStorage) -> None:
+        kept.append(io.TextIOWrapper(file.stream))
+
+    post(make_app("flask", view), b"x")
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(kept[0].read).exception()
+    with suppress(ValueError):
+        kept[0].detach()
+    assert error is not None
+    assert "by the end of the request" in notes(error)[0]
+
+
+class Api:
+    """Handles errors before Flask's own handlers, as flask-restx, flask-restful and others do."""
+
+    def __init__(self, app: flask.Flask, method: str) -> None:
+        self.seen: list[list[str]] = []
+        setattr(app, method, self._handle)
+
+    def _handle(self, error: Exception) -> Any:
+        self.seen.append(list(notes(error)))
+        return flask.Response("handled", 500)
+
+
+@pytest.mark.parametrize("method", ["handle_user_exception", "handle_exception"])
+def test_an_error_is_explained_before_a_library_that_replaces_a_method_of_the_app(method: str) -> None:
+    """The note is on the error wherever it goes."""
+    app = make_app("flask", read_closed)
+    app.testing = False
+    api = Api(app, method)
+    post(app, b"x")
+    [[note]] = api.seen
+    assert "(`file.close()`)" in note
+
+
+def test_an_error_is_explained_before_the_handlers_of_flask_restx() -> None:
+    """flask-restx calls its own error handlers (heavy: nox installs it)."""
+    restx = pytest.importorskip("flask_restx", reason="heavy: nox installs it")
+    app = make_app("flask", lambda _file: None)
+    api = restx.Api(app)
+    seen: list[list[str]] = []
+
+    @api.errorhandler(ValueError)  # type: ignore[untyped-decorator]
+    def handle(error: ValueError) -> Any:
+        seen.append(list(notes(error)))
+        return {}, 500
+
+    @api.route("/resource")
+    class Table(restx.Resource):  # type: ignore[misc,name-defined]
+        def post(self) -> Any:
+            read_closed(flask.request.files["photo"])
+
+    app.test_client().post("/resource", data={"photo": (io.BytesIO(b"x"), "name")})
+    [[note]] = seen
+    assert "(`file.close()`)" in note
+
+
+def test_questions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that asked may be gone: after a time no error is awaited of it, and none is reported to us."""
+    now = 0.0
+    monkeypatch.setattr(raising, "monotonic", lambda: now)
+    kept: list[FileStorage] = []
+    post(make_app("flask", kept.append), b"x")
+    thread = threading.Thread(target=ask_by_name, args=(kept[0].stream, "closed"))
+    thread.start()
+    thread.join()
+    code = ask_by_name.__code__
+    raising._raised(code, 0, KeyError())  # noqa: SLF001 - as the interpreter does, of this thread
+    assert len(raising._questions) == 1  # noqa: SLF001 - what is awaited
+    now = 100.0
+    raising._raised(code, 0, KeyError())  # noqa: SLF001 - likewise
+    assert raising._questions == {}  # noqa: SLF001 - likewise
+    assert sys.monitoring.get_events(raising._tool or 0) == 0  # noqa: SLF001 - likewise
+
+
+def test_a_process_without_room_for_a_tool_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debuggers and profilers may have taken every place: then a wrapper's error has no note."""
+
+    def taken(*_args: object) -> None:
+        raise ValueError("in use")
+
+    monkeypatch.setattr(raising, "_tool", None)
+    monkeypatch.setattr(sys.monitoring, "use_tool_id", taken)
+    assert notes(failed(read_closed)) == []
+
+
 def test_an_error_of_another_kind_gets_no_note() -> None:
     """An app's other errors are none of ours, also from where a closed file was asked."""
 
@@ -154,24 +321,6 @@ def test_an_error_is_explained_before_any_handler_of_it(framework: str) -> None:
         post(app, b"x")
     [[note]] = seen
     assert "(`file.close()`)" in note
-
-
-def test_a_request_class_with_blueprints_of_its_own_keeps_them() -> None:
-    """What is no property is not replaced by one; the signal still explains."""
-
-    class Own(flask.Request):
-        blueprints = ()  # type: ignore[assignment] # of the app's own
-
-    seen: list[Any] = []
-
-    def view(file: FileStorage) -> None:
-        seen.append(flask.request.blueprints)
-        read_closed(file)
-
-    app = make_app("flask", view, request_class=Own)
-    with pytest.raises(ValueError, match="closed file"):
-        post(app, b"x")
-    assert seen == [()]
 
 
 class InMemory(io.BytesIO):
@@ -246,13 +395,65 @@ def test_a_question_of_nobody_is_answered() -> None:
     assert upload.see_question(True, lambda _depth: None) is True  # noqa: FBT003 - what a file answers
 
 
-def test_a_file_that_goes_leaves_nothing_behind() -> None:
-    """It asks whether it is closed, as each upload's file does at its end: what asked would hold what was asked."""
+def test_a_question_that_only_files_pass_on_is_answered() -> None:
+    """A thread can be started on what a file asks its inner file; there is no code whose error would be explained."""
     kept: list[FileStorage] = []
     post(make_app("flask", kept.append), b"x")
     upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - what is asked
+    frame: Any = SimpleNamespace(f_globals={"__name__": "tempfile"}, f_code=read_closed.__code__, f_back=None)
+    assert upload.see_question(True, lambda _depth: frame) is True  # noqa: FBT003 - what a file answers
+    assert raising._questions == {}  # noqa: SLF001 - what is awaited
+
+
+def this_instruction(explain: Callable[[Exception], None]) -> FrameType:
+    """Ask at an instruction of this function."""
+    frame = sys._getframe()  # noqa: SLF001 - what asks
+    raising.explain_next_error(frame, explain)
+    return frame
+
+
+#: Where that function asks.
+ASKED = next(one.offset for one in dis.get_instructions(this_instruction) if one.opname == "CALL" and one.arg == 2)
+CLOSED = ValueError("I/O operation on closed file.")
+
+
+@pytest.mark.parametrize(
+    ("error", "later", "explained"),
+    [
+        pytest.param(CLOSED, 0, True, id="at the instruction"),
+        pytest.param(CLOSED, 2, True, id="in its cache"),
+        pytest.param(CLOSED, -2, False, id="before it"),
+        pytest.param(CLOSED, 20, False, id="behind it"),
+        pytest.param(KeyError("closed file"), 0, False, id="another type"),
+        pytest.param(ValueError("wrong"), 0, False, id="another message"),
+    ],
+)
+def test_only_the_error_of_the_asking_instruction_is_explained(error: Exception, later: int, explained: bool) -> None:  # noqa: FBT001 - parametrised
+    """The interpreter reports an error with its code and the end of its instruction; the first report counts."""
+    seen: list[Exception] = []
+    frame = this_instruction(seen.append)
+    for _ in range(2):
+        raising._raised(frame.f_code, ASKED + later, error)  # noqa: SLF001 - as the interpreter does
+    assert seen == [error] * explained
+
+
+def test_a_failure_to_explain_is_no_error() -> None:
+    """The app's own error stays, whatever happens to its note."""
+
+    def fail(_error: Exception) -> None:
+        raise RuntimeError
+
+    frame = this_instruction(fail)
+    raising._raised(frame.f_code, ASKED, CLOSED)  # noqa: SLF001 - as the interpreter does
+    raising._raised(frame.f_code, ASKED, CLOSED)  # noqa: SLF001 - of a thread that asked nothing
+
+
+def test_a_file_that_goes_leaves_nothing_behind() -> None:
+    """A file asks whether it is closed at its own end, and no error is awaited of that."""
+    kept: list[FileStorage] = []
+    post(make_app("flask", kept.append), b"x")
     kept.clear()
-    assert upload.moment.asked == {}
+    assert raising._questions == {}  # noqa: SLF001 - what is awaited
 
 
 ENDING = """

@@ -1,0 +1,101 @@
+"""Code that only looks at an upload leaves no trace: a later close is that of the code that makes it."""
+
+import inspect
+import io
+import pickle
+import pprint
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from unittest import mock
+
+import pytest
+import rich
+from rich.console import Console
+from unit.explain.apps import SIZES, make_app, notes, post
+from werkzeug.datastructures import FileStorage
+
+
+def by_getattr(file: Any) -> None:
+    """As a debugger lists the variables."""
+    for name in dir(file):
+        with suppress(Exception):
+            repr(getattr(file, name))
+
+
+def by_pickle(file: Any) -> None:
+    """Try to pickle it."""
+    with suppress(Exception):
+        pickle.dumps(file)
+
+
+def by_rich(file: Any) -> None:
+    """rich.inspect, with all that it can show."""
+    rich.inspect(file, console=Console(file=io.StringIO()), all=True)
+
+
+LOOKS: dict[str, Callable[[Any], Any]] = {
+    "inspect.getmembers": inspect.getmembers,
+    "getattr": by_getattr,
+    "vars": lambda file: pprint.pformat(vars(file)),
+    "rich": by_rich,
+    "create_autospec": mock.create_autospec,
+    "a mock with its spec": lambda file: mock.Mock(spec=file, wraps=file).mock_calls,
+    "pickle": by_pickle,
+    "hasattr": lambda file: hasattr(file, "_dealloc_warn"),
+}
+WHOLE: dict[str, Callable[[FileStorage], Any]] = {
+    "the storage": lambda file: file,
+    "the stream": lambda file: file.stream,
+    "the file below": lambda file: file.stream._file,  # type: ignore[attr-defined] # noqa: SLF001 - people do
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("of", WHOLE)
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_close_after_a_look_is_the_apps_own(look: str, of: str, size: str) -> None:
+    """Neither a collected wrapper nor the tool that looked closed the file."""
+
+    def view(file: FileStorage) -> None:
+        LOOKS[look](WHOLE[of](file))
+        file.close()
+        file.read()
+
+    with pytest.raises(ValueError, match="closed file") as caught:
+        post(make_app("flask", view), bytes(SIZES[size]))
+    [note] = notes(caught.value)
+    assert " was closed by the app's own code at " in note
+    assert "(`file.close()`)" in note
+
+
+def test_a_wrapper_that_is_collected_after_a_look_is_told() -> None:
+    """The look hides nothing either."""
+
+    def view(file: FileStorage) -> None:
+        inspect.getmembers(file.stream)
+        io.TextIOWrapper(file.stream)
+        file.read()
+
+    with pytest.raises(ValueError, match="closed file") as caught:
+        post(make_app("flask", view), b"x")
+    assert " was closed by a TextIOWrapper, or another wrapper around it" in notes(caught.value)[0]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_look_at_a_closed_upload_explains_no_other_error(look: str) -> None:
+    """The upload answers that it is closed; an error of another file after that is not about it."""
+
+    def view(file: FileStorage) -> None:
+        file.close()
+        with suppress(Exception):
+            LOOKS[look](file.stream)
+        other = io.StringIO()
+        other.close()
+        with suppress(Exception):
+            LOOKS[look](other)
+        other.read()
+
+    with pytest.raises(ValueError, match="closed file") as caught:
+        post(make_app("flask", view), b"x")
+    assert notes(caught.value) == []
