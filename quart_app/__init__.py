@@ -13,11 +13,8 @@ from handoff.explain import explain_closed_files
 from handoff.settings import Settings
 from quart_app.admission import Admission, Reading
 from quart_app.connections import Connections
-from quart_app.request import Connection, Handshake, Request
+from quart_app.request import Handshake, Request, ServiceConnection
 from quart_app.shutdown import Shutdown
-from quart_app.store import Store
-from quart_app.sweep import sweep_command
-from quart_app.views import routes
 
 __all__ = ["create_app"]
 
@@ -31,9 +28,14 @@ def create_app(settings: Settings | None = None) -> Quart:
     Raises:
         SettingsError: a setting cannot work.
     """
+    # Not above: `quart_app.request`, which other apps import, must not need aioboto3, structlog and prometheus_client.
+    from quart_app.store import Store  # noqa: PLC0415
+    from quart_app.sweep import sweep_command  # noqa: PLC0415
+    from quart_app.views import routes  # noqa: PLC0415
+
     app = Quart(__name__, static_folder=None)
     app.request_class = Request
-    app.asgi_http_class = Connection
+    app.asgi_http_class = ServiceConnection
     app.asgi_websocket_class = Handshake
     app.json.ensure_ascii = False  # type: ignore[attr-defined] # Quart's own provider has it
     app.url_map.strict_slashes = False

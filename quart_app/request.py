@@ -166,9 +166,6 @@ class Connection(ASGIHTTPConnection):
     @override
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Answer it; an end without an answer, or in the middle of one, is for the server to make."""
-        self.app.extensions["handoff.shutdown"].follow(send)
-        cast("dict[str, Any]", self.scope)[TRANSPORT] = transport = transport_of(send)
-        self.app.extensions["handoff.connections"].add(transport)
         # Nobody is there to be answered, or S3 broke off a download, which is in the log.
         with suppress(ClientDisconnectedError, BrokenPipeError):
             await super().__call__(receive, send)
@@ -190,6 +187,23 @@ class Connection(ASGIHTTPConnection):
         finally:
             # Not in Request.close: every copied context calls that, in the middle of the request.
             body.discard()
+
+
+class ServiceConnection(Connection):
+    """A connection that this app's end waits for, and that it can hang up."""
+
+    @override
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        self.app.extensions["handoff.shutdown"].follow(send)
+        cast("dict[str, Any]", self.scope)[TRANSPORT] = transport = transport_of(send)
+        self.app.extensions["handoff.connections"].add(transport)
+        await super().__call__(receive, send)
+
+    @override
+    async def handle_request(self, request: quart.Request, send: ASGISendCallable) -> None:
+        try:
+            await super().handle_request(request, send)
+        finally:
             cast("Request", request).until_answered.close()
 
 
@@ -200,7 +214,7 @@ class Handshake:
     """
 
     def __init__(self, app: quart.Quart, scope: WebsocketScope) -> None:
-        self._connection = Connection(app, cast("HTTPScope", {**scope, "type": "http", "method": "GET"}))
+        self._connection = ServiceConnection(app, cast("HTTPScope", {**scope, "type": "http", "method": "GET"}))
         self._answers = "websocket.http.response" in (scope.get("extensions") or {})
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

@@ -36,6 +36,7 @@ NAMES_OF_ONE = {
     ("quart_app", "request.py", "BODY_MESSAGES"): "Quart has no back-pressure (pallets/quart#152), WSGI has",
     ("quart_app", "request.py", "Body"): "likewise: a body of which only so much waits in memory",
     ("quart_app", "request.py", "Connection"): "likewise: the rest of a bounded body must be discarded",
+    ("quart_app", "request.py", "ServiceConnection"): "the same, and it can be hung up at the end of the process",
     ("quart_app", "request.py", "Handshake"): "a WebSocket handshake is no request to ASGI, to WSGI it is",
     ("quart_app", "uploads.py", "to_the_end"): "a task can be cancelled in the middle of a call, a thread cannot",
     ("quart_app", "uploads.py", "LOOK_EVERY"): "likewise; threads.py has Flask's",

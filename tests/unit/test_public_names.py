@@ -32,9 +32,11 @@ NO_CORE = {
 #: Modules of the core that may import more, each with what and its reason.
 EXCEPTIONS = {
     "digest.py": ({"zlib_ng"}, "zlib's own CRC-32, ten times as fast, where it is installed"),
-    "explain/_flask.py": ({"flask", "werkzeug"}, "imported only when such an app is given"),
-    "explain/_quart.py": ({"quart", "werkzeug"}, "likewise"),
+    "explain/_flask.py": ({"werkzeug"}, "imported only when such an app is given"),
+    "explain/_quart.py": ({"werkzeug"}, "likewise"),
     "explain/closing.py": ({"threading"}, "asks for the name of the thread; starts none, waits for none"),
+    "explain/files.py": ({"threading"}, "asks for the id of the thread"),
+    "explain/raising.py": ({"threading"}, "asks for the id of the thread; guards a dictionary"),
 }
 #: Third parties that the core may import, each with its reason.
 THIRD_PARTIES = {

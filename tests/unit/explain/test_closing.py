@@ -5,6 +5,7 @@ import contextlib
 import functools
 import io
 import re
+import sys
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -393,6 +394,19 @@ def test_a_view_by_the_name_of_an_apps_method_is_a_view() -> None:
             pass
 
     assert line_of(note_of("flask", wsgi_app)) == "with flask.request:"
+
+
+def test_a_task_of_trios_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Trio is imported, its task is the one that runs."""
+
+    def close_there(file: FileStorage) -> None:
+        task = SimpleNamespace(name="a task of Trio's")
+        lowlevel = SimpleNamespace(in_trio_task=lambda: True, current_task=lambda: task)
+        with monkeypatch.context() as imported:
+            imported.setitem(sys.modules, "trio", SimpleNamespace(lowlevel=lowlevel))
+            file.close()
+
+    assert "That was in task 'a task of Trio's' of thread 'MainThread'" in note_of("flask", close_there)
 
 
 @NEEDS_QUART
