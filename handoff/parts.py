@@ -27,6 +27,8 @@ MAX_PART_BYTES = 5 * 1024**3
 
 #: How much is read from a file at once.
 CHUNK_BYTES = 1024**2
+#: Smaller chunks of a file are joined up to this size, in bytes.
+SMALL_CHUNK_BYTES = 16 * 1024
 
 #: After how many parts the size doubles, tried in this order: late doubling keeps parts, and memory, small.
 _DOUBLINGS = (MAX_PARTS, 2000, 1000, 500, 250, 125, 60, 30, 10, 1)
@@ -115,7 +117,8 @@ class PartCutter:
     """Cuts a file's chunks into parts: a sans-I/O object, `receive` chunks, then `finish`.
 
     A part is given out only when a byte beyond it has arrived, so the last one always comes from `finish`; if that
-    is part number 1, the file fits in a single put. Chunks are sliced, never joined or copied.
+    is part number 1, the file fits in a single put. Chunks are sliced, neither joined nor copied, but for those below
+    `SMALL_CHUNK_BYTES`: a byte that is kept as an object of its own takes 42.
     """
 
     def __init__(self, sizes: PartSizes) -> None:
@@ -123,24 +126,41 @@ class PartCutter:
         self._room = next(self._sizes)
         self._number = 1
         self._chunks: list[bytes | memoryview] = []
+        self._small = bytearray()
 
     def receive(self, chunk: bytes | memoryview) -> Iterator[Part]:
         """Take the next bytes of the file; gives every part that they complete and exceed."""
         rest = memoryview(chunk)
         while len(rest) > self._room:
             if self._room:
-                self._chunks.append(rest[: self._room])
+                self._keep(rest[: self._room])
                 rest = rest[self._room :]
             yield self._cut()
         if len(rest):
-            self._chunks.append(chunk if len(rest) == len(chunk) else rest)
+            self._keep(chunk if len(rest) == len(chunk) else rest)
             self._room -= len(rest)
 
     def finish(self) -> Part:
         """The last part; empty only if the whole file is."""
+        self._join()
         return Part(self._number, tuple(self._chunks), last=True)
 
+    def _keep(self, chunk: bytes | memoryview) -> None:
+        if len(chunk) < SMALL_CHUNK_BYTES:
+            self._small += chunk
+            if len(self._small) >= SMALL_CHUNK_BYTES:
+                self._join()
+        else:
+            self._join()
+            self._chunks.append(chunk)
+
+    def _join(self) -> None:
+        if self._small:
+            self._chunks.append(bytes(self._small))
+            self._small.clear()
+
     def _cut(self) -> Part:
+        self._join()
         part = Part(self._number, tuple(self._chunks))
         self._chunks = []
         self._number += 1

@@ -35,6 +35,8 @@ DISCARD_IDLE_SECONDS = 2.0
 TRANSPORT = "handoff.transport"
 #: How many messages of a body, of 64 KiB each, may wait to be read before the client has to.
 BODY_MESSAGES = 16
+#: Messages below this size, in bytes, are joined.
+JOINED_BYTES = 16 * 1024
 
 
 class FormFiller:
@@ -45,7 +47,7 @@ class FormFiller:
         self.files: list[tuple[str, FileStorage]] = []
         self._spool: IO[bytes] | None = None
         self._size = 0
-        self._waiting: list[bytes] = []
+        self._waiting = bytearray()
 
     async def take(self, event: Event) -> None:
         """Take the next event; a file's bytes are written where it goes, by a thread once that is the disk."""
@@ -58,23 +60,23 @@ class FormFiller:
                 self.files.append((event.name, self._storage(event, self._spool)))
             case FileChunk(data):
                 self._size += len(data)
-                self._waiting.append(data)
-                if sum(len(chunk) for chunk in self._waiting) >= WRITE_BYTES:
+                self._waiting += data
+                if len(self._waiting) >= WRITE_BYTES:
                     await self._write()
             case FileEnd():
                 await self._write()
 
     async def _write(self) -> None:
-        chunks, self._waiting = self._waiting, []
+        data, self._waiting = self._waiting, bytearray()
         if self._size <= SPOOL_BYTES:
-            self._write_chunks(chunks)
+            self._write_data(data)
         else:
-            await asyncio.to_thread(self._write_chunks, chunks)
+            await asyncio.to_thread(self._write_data, data)
 
-    def _write_chunks(self, chunks: list[bytes]) -> None:
+    def _write_data(self, data: bytearray) -> None:
         assert self._spool is not None
         self._spool.seek(0, 2)
-        self._spool.writelines(chunks)
+        self._spool.write(data)
         self._spool.seek(0)
 
     async def close(self) -> None:
@@ -111,6 +113,17 @@ class Body(QuartBody):
             self._discarded += len(data)
         elif data:
             await self._queue.put(data)
+
+    @override
+    async def get(self) -> bytes:
+        """Return the next messages, joined if they are small: each has a cost of its own further on."""
+        data = await super().get()
+        if len(data) >= JOINED_BYTES or self._queue.empty():
+            return data
+        joined = bytearray(data)
+        while len(joined) < JOINED_BYTES and not self._queue.empty():
+            joined += self._queue.get_nowait()
+        return bytes(joined)
 
     @override
     def disconnect(self) -> None:

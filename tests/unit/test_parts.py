@@ -16,6 +16,7 @@ from handoff.parts import (
     MAX_PART_BYTES,
     MAX_PARTS,
     MIN_PART_BYTES,
+    SMALL_CHUNK_BYTES,
     FileReader,
     Part,
     PartCutter,
@@ -187,13 +188,26 @@ def test_the_last_part_is_never_empty_but_in_an_empty_file(size: int, parts: lis
 
 def test_a_chunk_that_fits_is_not_copied() -> None:
     """A part holds the very chunks it was given, and slices of those that it shares."""
-    chunks = [b"abc", b"def"]
-    cutter = PartCutter(PartSizes(5, 100))
+    one = SMALL_CHUNK_BYTES
+    chunks = [one * b"a", one * b"b" + one * b"c"]
+    cutter = PartCutter(PartSizes(2 * one, 100 * one))
     (part,) = [part for chunk in chunks for part in cutter.receive(chunk)]
     assert part.chunks[0] is chunks[0]
     shared = [part.chunks[1], *cutter.finish().chunks]
-    assert [bytes(view) for view in shared] == [b"de", b"f"]
+    assert [bytes(view) for view in shared] == [one * b"b", one * b"c"]
     assert all(isinstance(view, memoryview) and view.obj is chunks[1] for view in shared)
+
+
+def test_small_chunks_are_joined() -> None:
+    """A file that comes byte by byte is kept in chunks of the size up to which they are joined, in their order."""
+    data = bytes(at % 251 for at in range(3 * SMALL_CHUNK_BYTES))
+    large = SMALL_CHUNK_BYTES * b"x"
+    cutter = PartCutter(PartSizes(10 * SMALL_CHUNK_BYTES, 100 * SMALL_CHUNK_BYTES))
+    for chunk in (*(data[at : at + 1] for at in range(len(data))), b"a", large, b"b"):
+        assert not list(cutter.receive(chunk))
+    part = cutter.finish()
+    assert part.open().read() == data + b"a" + large + b"b"
+    assert [len(chunk) for chunk in part.chunks] == [*3 * [SMALL_CHUNK_BYTES], 1, SMALL_CHUNK_BYTES, 1]
 
 
 @given(st.lists(st.binary(max_size=9)))

@@ -1,0 +1,331 @@
+"""Bytes of an HTTP/1.1 connection in, checked requests out: sans-I/O objects, the same for every server (RFC 9112).
+
+A proxy in front of a server may read a lax request differently: where the body ends, which target is meant. Bytes that
+the two attribute to different requests are request smuggling. So a head is taken only if it has one meaning, and is
+passed on in a canonical form that no server can read differently; chunks are decoded here. No upgrade is offered: a
+client that switched to HTTP/2 could pass a proxy's rules. Chunks of a few bytes are joined, in one pass per read.
+"""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+
+#: Largest head in bytes, largest request line and header line, most header lines: the limits of gunicorn's defaults.
+MAX_HEAD_BYTES = 64 * 1024
+MAX_REQUEST_LINE = 4094
+MAX_HEADER_LINE = 8190
+MAX_HEADERS = 100
+#: Largest line before a chunk, with its extensions, and largest trailer section, in bytes.
+MAX_CHUNK_LINE = 1024
+MAX_TRAILER_BYTES = 8192
+#: Bytes that one step takes, and one step of small chunks: the second costs a few milliseconds.
+STEP_BYTES = 64 * 1024
+SMALL_STEP_BYTES = 16 * 1024
+#: As many chunks in one step are small chunks.
+MANY_CHUNKS = 64
+
+_END = b"\r\n\r\n"
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{2,19}) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])")
+_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
+_HEADER = re.compile(rb"(" + _TOKEN + rb"):[\t ]*((?:[\x21-\x7e\x80-\xff]+(?:[\t ]+[\x21-\x7e\x80-\xff]+)*)?)[\t ]*")
+_HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
+_LENGTH = re.compile(rb"[0-9]{1,19}")
+#: 15 hexadecimal digits: no signed 64-bit integer overflows. No blanks: RFC 9112 lets no client send them.
+_SIZE = rb"([0-9A-Fa-f]{1,15})(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*\r\n"
+_FIRST_SIZE = re.compile(_SIZE)
+_NEXT_SIZE = re.compile(rb"\r\n" + _SIZE)
+#: A beginning of the line before a chunk.
+_BEGUN_SIZE = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:;[^\r\n]*)?\r?)?")
+
+#: Header names of which a request may have one; proxies and servers choose between two differently.
+_ONLY_ONCE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type", b"expect"})
+#: Header names that are not passed on: no upgrade is offered, and Connection is set anew.
+_DROPPED = frozenset({b"upgrade", b"http2-settings", b"connection"})
+#: Trailer names that would change framing, routing or access (RFC 9110, section 6.5.1).
+_NO_TRAILERS = frozenset(
+    b"host content-length transfer-encoding content-encoding content-type content-range trailer te expect connection"
+    b" upgrade authorization cookie".split()
+)
+
+
+class FramingError(Exception):
+    """A request that has no meaning, or more than one; the connection must end with this status."""
+
+    def __init__(self, reason: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(reason)
+        self.status = int(status)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request's head in its canonical form, with the blank line at its end.
+
+    Attributes:
+        data: the canonical bytes.
+        length: bytes of the body; None if it is chunked.
+        closes: the connection serves no further request.
+    """
+
+    data: bytes
+    length: int | None
+    closes: bool
+
+
+def parse_head(raw: bytes) -> RequestHead:
+    """Check a whole head, from the request line to the blank line.
+
+    Raises:
+        FramingError: the head has no meaning, or more than one.
+    """
+    line, *lines = raw.removesuffix(_END).split(b"\r\n")
+    if len(line) > MAX_REQUEST_LINE:
+        raise FramingError("the request line is too long", HTTPStatus.REQUEST_URI_TOO_LONG)
+    if len(lines) > MAX_HEADERS:
+        raise FramingError("too many headers", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None or match[1] == b"CONNECT":
+        raise FramingError("the request line is malformed")
+    method, target, minor = match.groups()
+    headers = [_parse_header(line) for line in lines]
+    seen: dict[bytes, bytes] = {}
+    closes = minor == b"0"
+    for name, value in headers:
+        lower = name.lower()
+        if lower in _ONLY_ONCE and lower in seen:
+            raise FramingError(f"the header {lower.decode()} occurs twice")
+        seen[lower] = value
+        closes |= lower == b"connection" and b"close" in [option.strip() for option in value.lower().split(b",")]
+    kept = [
+        b"%s: %s\r\n" % (name, value)
+        for name, value in headers
+        # servers disagree about an underscore: CGI's variables have no other character for a hyphen
+        if name.lower() not in _DROPPED and b"_" not in name
+    ]
+    if closes:
+        kept.append(b"Connection: close\r\n")
+    length = _body_length(seen, minor)
+    data = b"%s %s HTTP/1.%s\r\n%s\r\n" % (method, _origin_form(target, _host(seen, minor)), minor, b"".join(kept))
+    return RequestHead(data, length, closes)
+
+
+def _parse_header(line: bytes) -> tuple[bytes, bytes]:
+    if len(line) > MAX_HEADER_LINE:
+        raise FramingError("a header is too long", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+    match = _HEADER.fullmatch(line)
+    if match is None:
+        raise FramingError("a header is malformed")
+    return match[1], match[2]
+
+
+def _host(headers: dict[bytes, bytes], minor: bytes) -> bytes:
+    host = headers.get(b"host")
+    if host is None and minor == b"1":
+        raise FramingError("the Host is missing")
+    if _HOST.fullmatch(host or b"") is None:
+        raise FramingError("the Host is malformed")
+    return host or b""
+
+
+def _origin_form(target: bytes, host: bytes) -> bytes:
+    """The path and query of a target; a URL must name the same host as the header (RFC 9112, section 3.2.2)."""
+    if match := _ABSOLUTE.fullmatch(target):
+        authority, target = match.groups()
+        if not authority or authority.lower() != host.lower():
+            raise FramingError("the target and the Host differ")
+        target = target if target.startswith(b"/") else b"/" + target
+    if not target.startswith(b"/"):
+        raise FramingError("the target is neither a path nor a URL")
+    return target
+
+
+def _body_length(headers: dict[bytes, bytes], minor: bytes) -> int | None:
+    coding, length = headers.get(b"transfer-encoding"), headers.get(b"content-length")
+    if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
+        raise FramingError("the Expect is unknown", HTTPStatus.EXPECTATION_FAILED)
+    if coding is None:
+        if length is not None and _LENGTH.fullmatch(length) is None:
+            raise FramingError("the Content-Length is malformed")
+        return int(length or 0)
+    if length is not None or minor == b"0":
+        raise FramingError("a Transfer-Encoding with a Content-Length, or in HTTP/1.0")
+    if coding.lower() != b"chunked":
+        raise FramingError("the Transfer-Encoding is not chunked alone", HTTPStatus.NOT_IMPLEMENTED)
+    return None
+
+
+class ChunkedDecoder:
+    """Decodes the chunks of one body: `receive` bytes, until `ended`.
+
+    Attributes:
+        ended: the body is complete, with its trailers, which are checked and dropped.
+        rest: the bytes behind the body.
+        small: the last bytes held many chunks.
+    """
+
+    def __init__(self) -> None:
+        self.ended = self.small = False
+        self.rest = b""
+        self._left = 0  # bytes of the current chunk that are still to come
+        self._size = _FIRST_SIZE
+        self._in_trailers = False
+
+    def receive(self, data: bytes) -> bytes:
+        """Take the next bytes; return the content in them, joined.
+
+        Raises:
+            FramingError: the chunks are malformed.
+        """
+        data, self.rest = self.rest + data if self.rest else data, b""
+        content: list[bytes] = []
+        at = 0
+        while not self._in_trailers:
+            if self._left:
+                piece = data[at : at + self._left]
+                content.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if self._left:
+                    break
+            match = self._size.match(data, at)
+            if match is None:
+                self.rest = self._begun(data[at:])
+                break
+            self._size = _NEXT_SIZE
+            at = match.end()
+            self._left = int(match[1], 16)
+            self._in_trailers = self._left == 0
+        if self._in_trailers:
+            self._read_trailers(data[at:])
+        self.small = len(content) > MANY_CHUNKS
+        return content[0] if len(content) == 1 else b"".join(content)
+
+    def _begun(self, rest: bytes) -> bytes:
+        line = rest
+        if self._size is _NEXT_SIZE:
+            if not rest.startswith(b"\r\n"[: len(rest)]):
+                raise FramingError("a chunk is longer than its size")
+            line = rest[2:]
+        if len(line) > MAX_CHUNK_LINE or _BEGUN_SIZE.fullmatch(line) is None:
+            raise FramingError("the line before a chunk is malformed")
+        return rest
+
+    def _read_trailers(self, data: bytes) -> None:
+        lines, end, rest = (b"\r\n" + data).partition(_END)
+        if len(lines) > MAX_TRAILER_BYTES:
+            raise FramingError("the trailers are too long", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if lines.count(b"\n") != lines.count(b"\r\n"):
+            raise FramingError("a trailer ends in a bare LF")
+        if not end:
+            self.rest = data
+            return
+        for line in lines.split(b"\r\n")[1:]:
+            name, _ = _parse_header(line)
+            if name.lower() in _NO_TRAILERS:
+                raise FramingError(f"the trailer {name.decode()} may not be one")
+        self.ended = True
+        self.rest = rest
+
+
+class RequestReader:
+    """A connection's bytes in by `receive`, the same requests in canonical form out by `step`, one after the other.
+
+    After an error, and after a request that closes the connection, all further bytes are dropped.
+    """
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._left = 0
+        self._chunks: ChunkedDecoder | None = None
+        self._last = False  # the connection ends with this request
+        self._blank_line = False  # one blank line before a request was skipped
+
+    @property
+    def in_body(self) -> bool:
+        """Whether bytes of a request's body are still to come."""
+        return self._left > 0 or self._chunks is not None
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes are buffered, be it the beginning of a head."""
+        return bool(self._data)
+
+    def receive(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._data = self._data + data if self._data else data
+        self._skip()
+
+    def step(self) -> bytes:
+        """Return the next canonical bytes, at most of one request, or none if more must come first.
+
+        Raises:
+            FramingError: these bytes are no request; the connection must end.
+        """
+        try:
+            if self._chunks is not None:
+                piece = self._chunked(self._chunks)
+            elif self._left:
+                piece, self._data = self._data[: self._left], self._data[self._left :]
+                self._left -= len(piece)
+            else:
+                piece = self._head()
+        except FramingError:
+            self._last, self._left, self._chunks = True, 0, None
+            self._skip()
+            raise
+        self._skip()
+        return piece
+
+    def _skip(self) -> None:
+        """Drop one blank line before a request (RFC 9112, section 2.2), and all that follows the last one."""
+        if self.in_body:
+            return
+        if self._last:
+            self._data = b""
+        elif not self._blank_line and self._data.startswith(b"\r\n"):
+            self._data = self._data[2:]
+            self._blank_line = True
+
+    def _head(self) -> bytes:
+        end = self._data.find(_END)
+        if end < 0:
+            check_begun(self._data)
+            return b""
+        if end > MAX_HEAD_BYTES:
+            raise FramingError("the head is too long", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        head = parse_head(self._data[: end + len(_END)])
+        self._data = self._data[end + len(_END) :]
+        self._last = head.closes
+        self._blank_line = False
+        self._left = head.length or 0
+        self._chunks = ChunkedDecoder() if head.length is None else None
+        return head.data
+
+    def _chunked(self, chunks: ChunkedDecoder) -> bytes:
+        content = b""
+        while self._data and not content and not chunks.ended:
+            size = SMALL_STEP_BYTES if chunks.small else STEP_BYTES
+            content = chunks.receive(self._data[:size])
+            self._data = self._data[size:]
+        piece = b"%x\r\n%s\r\n" % (len(content), content) if content else b""
+        if chunks.ended:
+            self._data = chunks.rest + self._data
+            self._chunks = None
+            piece += b"0\r\n\r\n"
+        return piece
+
+
+def check_begun(data: bytes) -> None:
+    """Check the beginning of a head that has not ended.
+
+    Raises:
+        FramingError: it is too long, or will never end: a line ends in a bare LF.
+    """
+    if len(data) > MAX_HEAD_BYTES:
+        raise FramingError("the head is too long", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+    line, end, _ = data.partition(b"\n")
+    if end and not line.endswith(b"\r"):
+        raise FramingError("a line of the head ends in a bare LF")
+    if not end and len(line) > MAX_REQUEST_LINE + 1:
+        raise FramingError("the request line is too long", HTTPStatus.REQUEST_URI_TOO_LONG)

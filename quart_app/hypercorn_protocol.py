@@ -1,0 +1,89 @@
+"""hypercorn 0.18's HTTP/1.1 protocol, made safe: checked requests, no HTTP/2 in clear text, small pieces joined.
+
+hypercorn has no seam for it: `ProtocolWrapper` names the class. So it is replaced there, before the first connection.
+Stock, h11 takes heads that a proxy may read differently, keeps a connection whose request had both a Content-Length and
+a Transfer-Encoding, and cancels a complete upload if a blank line follows it; `Upgrade: h2c` switches to HTTP/2.
+"""
+
+import asyncio
+import sys
+from importlib.metadata import version
+from types import FrameType
+from typing import Any, override
+
+import h11
+import hypercorn.protocol
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+
+from handoff.framing import FramingError, RequestReader
+
+#: Versions whose internals this module knows.
+VERSIONS = "0.18."
+#: A read of a body below this size in bytes is followed by a pause, in seconds, so that the next one is larger.
+SMALL_READ_BYTES = 1024
+SMALL_READ_PAUSE = 0.005
+
+
+class Protocol(H11Protocol):
+    """Reads requests by `RequestReader`; h11 sees only their canonical form."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reader = RequestReader()
+
+    @override
+    async def handle(self, event: Event) -> None:
+        """Handle the connection's next bytes, or its end."""
+        if not isinstance(event, RawData) or not event.data:
+            await super().handle(event)
+            return
+        self._reader.receive(event.data)
+        while self._reader.pending and await self._answered():
+            try:
+                piece = self._reader.step()
+            except FramingError as error:
+                await self._refuse(error)
+                return
+            if not piece:
+                break
+            await super().handle(RawData(piece))
+            if self._reader.pending:
+                await asyncio.sleep(0)  # other connections take turns with a read of many small chunks
+        if self._reader.in_body and len(event.data) < SMALL_READ_BYTES:
+            await asyncio.sleep(SMALL_READ_PAUSE)
+
+    async def _answered(self) -> bool:
+        """Wait until a request that was read is answered; whether the connection serves another one."""
+        while self.connection.their_state is h11.DONE:
+            if self.stream is None:
+                return False
+            await self.can_read.clear()
+            await self.can_read.wait()
+        return True
+
+    async def _refuse(self, error: FramingError) -> None:
+        if self.stream is not None:
+            await super().handle(RawData(b"!\r\n"))  # no size of a chunk: h11 ends the body, and the connection
+            return
+        await self._send_error_response(error.status)
+        await self.send(Closed())
+
+
+def install() -> None:
+    """Have hypercorn read requests by this module; end the start if the running hypercorn is another version."""
+    found = version("hypercorn")
+    if found.startswith(VERSIONS):
+        hypercorn.protocol.H11Protocol = Protocol  # type: ignore[attr-defined]
+    elif serves():
+        sys.exit(f"quart_app: hypercorn {found} is installed, but its protocol is made safe for {VERSIONS}x only")
+
+
+def serves() -> bool:
+    """Whether hypercorn is loading this app: the call that does so is further up the stack."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - inspect.stack() would read every source file
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "hypercorn.utils":
+            return True
+        frame = frame.f_back
+    return False
