@@ -28,9 +28,11 @@ from types import FrameType
 from typing import Any, cast, override
 
 from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.http.parser import RequestParser
 from gunicorn.http2.negotiation import prior_knowledge_allowed
 from gunicorn.workers.gthread import ThreadWorker
 
+from flask_app.gunicorn_protocol import Request
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS, close_after_answer
 from handoff import logs
 from handoff.admission import SPARE_THREADS
@@ -88,6 +90,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until told to end."""
         self._lingering = Lingering(self.worker_connections // 2)
+        RequestParser.mesg_class = Request  # gunicorn names it there, whatever the worker
         self._stalls = Stalls[Any](self.wsgi.extensions["handoff"].settings.idle_timeout)
         for listener in self.sockets:
             wait_for_first_byte(listener)

@@ -8,7 +8,6 @@ client that switched to HTTP/2 could pass a proxy's rules. Chunks of a few bytes
 
 import re
 from dataclasses import dataclass
-from http import HTTPStatus
 
 #: Largest head in bytes, largest request line and header line, most header lines: the limits of gunicorn's defaults.
 MAX_HEAD_BYTES = 64 * 1024
@@ -53,9 +52,9 @@ _NO_TRAILERS = frozenset(
 class FramingError(Exception):
     """A request that has no meaning, or more than one; the connection must end with this status."""
 
-    def __init__(self, reason: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+    def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason)
-        self.status = int(status)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,25 @@ class RequestHead:
     closes: bool
 
 
+def take_head(data: bytes) -> tuple[RequestHead, bytes] | None:
+    """Return the head that these bytes begin with, and the bytes behind it; None if its end is still to come.
+
+    Raises:
+        FramingError: it is malformed, too long, or will never end.
+    """
+    end = data.find(_END)
+    if (len(data) if end < 0 else end) > MAX_HEAD_BYTES:
+        raise FramingError("the head is too long", 431)
+    if end >= 0:
+        return parse_head(data[: end + len(_END)]), data[end + len(_END) :]
+    line, lf, _ = data.partition(b"\n")
+    if lf and not line.endswith(b"\r"):
+        raise FramingError("the request line ends in a bare LF")
+    if not lf and len(line) > MAX_REQUEST_LINE + 1:
+        raise FramingError("the request line is too long", 414)
+    return None
+
+
 def parse_head(raw: bytes) -> RequestHead:
     """Check a whole head, from the request line to the blank line.
 
@@ -81,9 +99,9 @@ def parse_head(raw: bytes) -> RequestHead:
     """
     line, *lines = raw.removesuffix(_END).split(b"\r\n")
     if len(line) > MAX_REQUEST_LINE:
-        raise FramingError("the request line is too long", HTTPStatus.REQUEST_URI_TOO_LONG)
+        raise FramingError("the request line is too long", 414)
     if len(lines) > MAX_HEADERS:
-        raise FramingError("too many headers", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        raise FramingError("too many headers", 431)
     match = _REQUEST_LINE.fullmatch(line)
     if match is None or match[1] == b"CONNECT":
         raise FramingError("the request line is malformed")
@@ -112,7 +130,7 @@ def parse_head(raw: bytes) -> RequestHead:
 
 def _parse_header(line: bytes) -> tuple[bytes, bytes]:
     if len(line) > MAX_HEADER_LINE:
-        raise FramingError("a header is too long", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        raise FramingError("a header is too long", 431)
     match = _HEADER.fullmatch(line)
     if match is None:
         raise FramingError("a header is malformed")
@@ -143,7 +161,7 @@ def _origin_form(target: bytes, host: bytes) -> bytes:
 def _body_length(headers: dict[bytes, bytes], minor: bytes) -> int | None:
     coding, length = headers.get(b"transfer-encoding"), headers.get(b"content-length")
     if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
-        raise FramingError("the Expect is unknown", HTTPStatus.EXPECTATION_FAILED)
+        raise FramingError("the Expect is unknown", 417)
     if coding is None:
         if length is not None and _LENGTH.fullmatch(length) is None:
             raise FramingError("the Content-Length is malformed")
@@ -151,7 +169,7 @@ def _body_length(headers: dict[bytes, bytes], minor: bytes) -> int | None:
     if length is not None or minor == b"0":
         raise FramingError("a Transfer-Encoding with a Content-Length, or in HTTP/1.0")
     if coding.lower() != b"chunked":
-        raise FramingError("the Transfer-Encoding is not chunked alone", HTTPStatus.NOT_IMPLEMENTED)
+        raise FramingError("the Transfer-Encoding is not chunked alone", 501)
     return None
 
 
@@ -214,7 +232,7 @@ class ChunkedDecoder:
     def _read_trailers(self, data: bytes) -> None:
         lines, end, rest = (b"\r\n" + data).partition(_END)
         if len(lines) > MAX_TRAILER_BYTES:
-            raise FramingError("the trailers are too long", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise FramingError("the trailers are too long", 431)
         if lines.count(b"\n") != lines.count(b"\r\n"):
             raise FramingError("a trailer ends in a bare LF")
         if not end:
@@ -288,14 +306,10 @@ class RequestReader:
             self._blank_line = True
 
     def _head(self) -> bytes:
-        end = self._data.find(_END)
-        if end < 0:
-            check_begun(self._data)
+        taken = take_head(self._data)
+        if taken is None:
             return b""
-        if end > MAX_HEAD_BYTES:
-            raise FramingError("the head is too long", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        head = parse_head(self._data[: end + len(_END)])
-        self._data = self._data[end + len(_END) :]
+        head, self._data = taken
         self._last = head.closes
         self._blank_line = False
         self._left = head.length or 0
@@ -314,18 +328,3 @@ class RequestReader:
             self._chunks = None
             piece += b"0\r\n\r\n"
         return piece
-
-
-def check_begun(data: bytes) -> None:
-    """Check the beginning of a head that has not ended.
-
-    Raises:
-        FramingError: it is too long, or will never end: a line ends in a bare LF.
-    """
-    if len(data) > MAX_HEAD_BYTES:
-        raise FramingError("the head is too long", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-    line, end, _ = data.partition(b"\n")
-    if end and not line.endswith(b"\r"):
-        raise FramingError("a line of the head ends in a bare LF")
-    if not end and len(line) > MAX_REQUEST_LINE + 1:
-        raise FramingError("the request line is too long", HTTPStatus.REQUEST_URI_TOO_LONG)

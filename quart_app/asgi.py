@@ -9,10 +9,11 @@ from handoff import logs
 from handoff.descriptors import raise_limit
 from handoff.errors import BucketMissing, SettingsError
 from handoff.settings import Settings, misspelt
-from quart_app import create_app, hypercorn_protocol
+from quart_app import create_app, hypercorn_protocol, uvicorn_protocol
 from quart_app.store import Store
 
 hypercorn_protocol.install()
+uvicorn_protocol.install()
 try:
     settings = Settings.from_env(os.environ)
     logs.configure(settings)

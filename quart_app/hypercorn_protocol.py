@@ -6,9 +6,6 @@ a Transfer-Encoding, and cancels a complete upload if a blank line follows it; `
 """
 
 import asyncio
-import sys
-from importlib.metadata import version
-from types import FrameType
 from typing import Any, override
 
 import h11
@@ -17,9 +14,10 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 
 from handoff.framing import FramingError, RequestReader
+from quart_app.server_version import is_known
 
-#: Versions whose internals this module knows.
-VERSIONS = "0.18."
+#: The version whose internals this module knows.
+VERSION = "0.18."
 #: A read of a body below this size in bytes is followed by a pause, in seconds, so that the next one is larger.
 SMALL_READ_BYTES = 1024
 SMALL_READ_PAUSE = 0.005
@@ -72,18 +70,5 @@ class Protocol(H11Protocol):
 
 def install() -> None:
     """Have hypercorn read requests by this module; end the start if the running hypercorn is another version."""
-    found = version("hypercorn")
-    if found.startswith(VERSIONS):
+    if is_known("hypercorn", VERSION, "hypercorn.utils"):
         hypercorn.protocol.H11Protocol = Protocol  # type: ignore[attr-defined]
-    elif serves():
-        sys.exit(f"quart_app: hypercorn {found} is installed, but its protocol is made safe for {VERSIONS}x only")
-
-
-def serves() -> bool:
-    """Whether hypercorn is loading this app: the call that does so is further up the stack."""
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - inspect.stack() would read every source file
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "hypercorn.utils":
-            return True
-        frame = frame.f_back
-    return False

@@ -118,7 +118,7 @@ CASES = [
     case("chunks of a byte", chunks(in_chunks(BODY, 1) + LAST_CHUNK), STORED),
     case("a chunk size that is no number", chunks(b"zz\r\n" + BODY), MALFORMED, UNREADABLE),
     case("a negative chunk size", chunks(b"-5\r\n" + BODY), MALFORMED, UNREADABLE),
-    case("a chunk size of 21 digits", chunks(b"f" * 21 + b"\r\n" + BODY), Refused(408, "request-timeout"), UNREADABLE),
+    case("a chunk size of 21 digits", chunks(b"f" * 21 + b"\r\n" + BODY), MALFORMED, UNREADABLE),
     case(
         "a chunk size that is too small",
         chunks(b"%x\r\n%s\r\n" % (len(BODY) - 9, BODY) + LAST_CHUNK),
@@ -145,7 +145,7 @@ CASES = [
     case("two lengths", lengths(len(BODY), len(BODY) - 1), UNREADABLE),
     case("a length and chunks", lambda way: whole(way, in_chunks(BODY) + LAST_CHUNK, CHUNKED), UNREADABLE),
     case("a length over the limit", lengths(2**40), Refused(413, "body-too-large")),
-    case("a length of 30 digits", lengths("9" * 30), Refused(413, "body-too-large"), UNREADABLE),
+    case("a length of 30 digits", lengths("9" * 30), UNREADABLE),
     # More than one request
     case("the same again, pipelined", lambda way: 2 * whole(way, BODY), STORED, STORED, STORED),
     case(
@@ -194,7 +194,6 @@ CASES = [
     case(
         "gzip on the way",
         lambda way: head(way, "Transfer-Encoding: gzip, chunked") + in_chunks(GZIPPED) + LAST_CHUNK,
-        Refused(400, "file-missing"),
         Refused(501),
     ),
     case("an expectation that is none", headers("Expect: tea"), Refused(417)),

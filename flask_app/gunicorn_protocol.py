@@ -1,0 +1,79 @@
+"""gunicorn's requests, checked before it parses them: `worker.py` has its parser make this class.
+
+Stock, gunicorn takes a fragment in a target, blanks before a chunk's extension, and `Connection: close` only by itself.
+"""
+
+from http import HTTPStatus
+from typing import Any, cast, override
+
+from gunicorn.http import errors, message
+from gunicorn.http.body import Body, ChunkedReader
+
+from handoff.framing import ChunkedDecoder, FramingError, take_head
+
+#: As many bytes are read at once of a chunked body.
+READ_BYTES = 256 * 1024
+#: gunicorn's error for each status; InvalidHeader is 400.
+ERRORS = {
+    HTTPStatus.REQUEST_URI_TOO_LONG: errors.LimitRequestLine,
+    HTTPStatus.EXPECTATION_FAILED: errors.ExpectationFailed,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: errors.LimitRequestHeaders,
+    HTTPStatus.NOT_IMPLEMENTED: errors.UnsupportedTransferCoding,
+}
+
+
+class Request(message.Request):  # type: ignore[misc] # gunicorn has no types
+    """A request whose head gunicorn sees in its canonical form, and whose chunks our decoder reads."""
+
+    @override
+    def _parse_python(self, unreader: Any, buf: bytearray) -> Any:
+        try:
+            while (taken := take_head(bytes(buf).removeprefix(b"\r\n"))) is None:
+                self.read_into(unreader, buf)
+        except FramingError as error:
+            raise ERRORS.get(HTTPStatus(error.status), errors.InvalidHeader)(str(error)) from error
+        head, rest = taken
+        return super()._parse_python(unreader, bytearray(head.data + rest))
+
+    @override
+    def _parse_fast(self, unreader: Any, buf: bytearray) -> Any:
+        return self._parse_python(unreader, buf)
+
+    @override
+    def set_body_reader(self) -> None:
+        super().set_body_reader()
+        if isinstance(cast("Body", self.body).reader, ChunkedReader):
+            self.body: Any = Body(DecodingReader(self.unreader))
+
+
+class DecodingReader:
+    """The content of a chunked body, as gunicorn's `Body` reads it."""
+
+    def __init__(self, unreader: Any) -> None:
+        self._unreader = unreader
+        self._decoder = ChunkedDecoder()
+        self._content = bytearray()
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes, fewer only at the end.
+
+        Raises:
+            NoMoreData: the client has gone.
+            InvalidChunkSize: the chunks are malformed.
+        """
+        while len(self._content) < size and not self._decoder.ended:
+            self._receive()
+        content = bytes(self._content[:size])
+        del self._content[:size]
+        return content
+
+    def _receive(self) -> None:
+        data = self._unreader.read(read_ahead=READ_BYTES)
+        if not data:
+            raise errors.NoMoreData
+        try:
+            self._content += self._decoder.receive(data)
+        except FramingError as error:
+            raise errors.InvalidChunkSize(str(error)) from error
+        if self._decoder.ended:
+            self._unreader.unread(self._decoder.rest)
