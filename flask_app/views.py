@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from functools import partial, wraps
+from functools import partial
 from io import SEEK_END
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from flask_app import presigned
 from flask_app.admission import Admission, Reading
 from flask_app.causes import observe
 from flask_app.handoffs import OF_A_FILE, stream
-from flask_app.hooks import HOOKS
+from flask_app.hooks import HOOKS, Hook
 from flask_app.request import Request, close_after_answer
 from flask_app.shutdown import Shutdown
 from flask_app.store import Store, send_body
@@ -42,10 +42,11 @@ from handoff.errors import (
     temporary_files,
 )
 from handoff.explain import explanation
-from handoff.form import DIGEST_HEADER, FileStart, check_coding
+from handoff.form import DIGEST_HEADER, FORM_TYPE, FileStart, check_coding
 from handoff.http import REQUEST_ID_HEADER, Asked
 from handoff.keys import is_key, new_key
 from handoff.presigned import Upload, WantedReader, number
+from handoff.raw_body import RawBody
 from handoff.receipt import Incoming, Stored, Way
 from handoff.web import openapi
 from handoff.web.metrics import Metrics
@@ -57,7 +58,6 @@ routes = Blueprint("uploads", __name__)
 request = cast("Request", flask.request)
 
 type Answer = tuple[Response, int, dict[str, str]]
-type View = Callable[[str], Answer]
 
 
 @contextmanager
@@ -67,17 +67,6 @@ def counted(handoff: str, *, begins: bool = False) -> Iterator[None]:
         yield
 
 
-def measured(view: View) -> View:
-    """A view that takes an upload by the hand-off in its path: /metrics counts it."""
-
-    @wraps(view)
-    def measured_view(handoff: str = strategies.DEFAULT_HANDOFF) -> Answer:
-        with counted(handoff):
-            return view(handoff)
-
-    return measured_view
-
-
 @routes.before_app_request
 def begin() -> None:
     """Put the request's id on every line that is logged from here on."""
@@ -85,23 +74,61 @@ def begin() -> None:
 
 
 @routes.post("/uploads")
+def upload() -> Answer:
+    """Store the files of the form by the default hand-off, or any other body as one file."""
+    if request.mimetype == FORM_TYPE:
+        return store_form(strategies.DEFAULT_HANDOFF)
+    return store_body()
+
+
 @routes.post("/uploads/<handoff>")
-@measured
-def upload(handoff: str) -> Answer:
+def upload_by(handoff: str) -> Answer:
     """Store the files of the form by this hand-off, with the hook that the query names."""
-    if handoff not in strategies.HANDOFFS:
-        raise UnknownHandoff(f"There is no hand-off '{handoff}'; there are {', '.join(strategies.HANDOFFS)}.")
-    hook = wanted_hook()
-    way = Way(FRAMEWORK, handoff, hook, request.request_id)
-    with admitted(), Batch(store(), way, HOOKS[hook](), shutdown().check) as batch:
-        if handoff == "stream":
-            send_stream(batch)
-        else:
-            send_files(batch, way)
-        if not batch:
-            raise FileMissing("Send the file in a form field named 'file', with a filename.")
-        stored = batch.complete()
-    return receipts(way, stored)
+    return store_form(handoff)
+
+
+@routes.put("/uploads")
+@routes.put("/uploads/<path:name>")
+def put(name: str = "") -> Answer:
+    """Store the body as one file of this name."""
+    return store_body(name)
+
+
+def store_form(handoff: str) -> Answer:
+    """Store the files of the form: all of them, or none."""
+    with counted(handoff):
+        if handoff not in strategies.HANDOFFS:
+            raise UnknownHandoff(f"There is no hand-off '{handoff}'; there are {', '.join(strategies.HANDOFFS)}.")
+        way, hook = wanted_way(handoff)
+        with admitted(), Batch(store(), way, hook, shutdown().check) as batch:
+            if handoff == "stream":
+                send_stream(batch)
+            else:
+                send_files(batch, way)
+            if not batch:
+                raise FileMissing("Send the file in a form field named 'file', with a filename.")
+            stored = batch.complete()
+        return receipts(way, stored)
+
+
+def store_body(name: str = "") -> Answer:
+    """Store the body of the request as one file, while it arrives."""
+    with counted(strategies.DEFAULT_HANDOFF):
+        way, hook = wanted_way(strategies.DEFAULT_HANDOFF)
+        raw = RawBody(name, request.headers, request.content_length, store().settings.limits)
+        with admitted(), Batch(store(), way, hook, shutdown().check) as batch:
+            with closing(raw_chunks(raw)) as chunks:
+                batch.stream(incoming(raw.start), chunks)
+            stored = batch.complete()
+        return receipts(way, stored)
+
+
+def raw_chunks(raw: RawBody) -> Generator[bytes]:
+    """The body's chunks as they arrive, counted; raises at the end if some are missing."""
+    with closing(request.chunks()) as body:
+        for chunk in body:
+            yield raw.receive(chunk)
+    raw.finish()
 
 
 def send_stream(batch: Batch) -> None:
@@ -307,6 +334,12 @@ def take_reading_place() -> None:
     reading = cast("Reading", current_app.extensions["handoff.reading"])
     with metrics().refusals():
         request.until_answered.enter_context(reading.place())
+
+
+def wanted_way(handoff: str) -> tuple[Way, Hook]:
+    """The way by this hand-off with the hook that the query names, and that hook for this request."""
+    hook = wanted_hook()
+    return Way(FRAMEWORK, handoff, hook, request.request_id), HOOKS[hook]()
 
 
 def wanted_hook() -> str:

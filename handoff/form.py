@@ -34,6 +34,7 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "lati
 
 _MAX_HEADER_BYTES = 4096
 _MAX_HEADERS = 8
+FORM_TYPE = "multipart/form-data"
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 #: Part headers of which only one can be meant: whoever looks at the form before us may mean another.
@@ -116,7 +117,7 @@ class FormParser:
         self, mimetype: str, boundary: str | None, content_length: int | None, limits: Limits, coding: str = ""
     ) -> None:
         check_coding(coding)
-        if mimetype != "multipart/form-data":
+        if mimetype != FORM_TYPE:
             raise UnsupportedMediaType(f"The body is {mimetype or 'of no type'}; send multipart/form-data.")
         if not boundary or not _BOUNDARY.fullmatch(boundary):
             raise FormMalformed("The Content-Type has no usable boundary parameter (RFC 2046, section 5.1.1).")

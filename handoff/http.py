@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -43,6 +43,15 @@ _SINGLE_RANGE = re.compile(r"bytes=(?:\d{1,19}-\d{0,19}|-\d{1,19})", re.IGNORECA
 def request_id(header: str | None) -> str:
     """The client's `X-Request-Id` if it has a safe shape, otherwise a new one."""
     return header if header and _REQUEST_ID.fullmatch(header) else uuid.uuid4().hex
+
+
+def joined(headers: Iterable[tuple[str, str]], names: Container[str]) -> dict[str, str]:
+    """The fields of these lowercase names; several lines of a field are one list (RFC 9110, section 5.3)."""
+    fields: dict[str, str] = {}
+    for name, value in headers:
+        if (field := name.lower()) in names:
+            fields[field] = f"{fields[field]}, {value}" if field in fields else value
+    return fields
 
 
 def single_range(header: str | None) -> str | None:
@@ -145,12 +154,8 @@ class Asked:
 
     @classmethod
     def of(cls, method: str, headers: Iterable[tuple[str, str]]) -> Self:
-        """From a request; a field of several lines is one list (RFC 9110, section 5.3)."""
-        fields: dict[str, str] = {}
-        for name, value in headers:
-            if (field := name.lower()) in _CONDITIONAL:
-                fields[field] = f"{fields[field]}, {value}" if field in fields else value
-        return cls(method, fields)
+        """From a request."""
+        return cls(method, joined(headers, _CONDITIONAL))
 
     @property
     def needs_head(self) -> bool:

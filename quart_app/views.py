@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from functools import partial, wraps
+from functools import partial
 from io import SEEK_END
 from typing import Any, cast
 
@@ -35,10 +35,11 @@ from handoff.errors import (
     temporary_files,
 )
 from handoff.explain import explanation
-from handoff.form import DIGEST_HEADER, FileStart, check_coding
+from handoff.form import DIGEST_HEADER, FORM_TYPE, FileStart, check_coding
 from handoff.http import REQUEST_ID_HEADER, Asked
 from handoff.keys import is_key, new_key
 from handoff.presigned import Upload, WantedReader, number
+from handoff.raw_body import RawBody
 from handoff.receipt import Incoming, Stored, Way
 from handoff.web import openapi
 from handoff.web.metrics import Metrics
@@ -46,7 +47,7 @@ from quart_app import presigned
 from quart_app.admission import Admission, Reading
 from quart_app.causes import observe
 from quart_app.handoffs import OF_A_FILE, stream
-from quart_app.hooks import HOOKS
+from quart_app.hooks import HOOKS, Hook
 from quart_app.request import Request
 from quart_app.shutdown import Shutdown
 from quart_app.store import Store, send_body
@@ -59,7 +60,6 @@ routes = Blueprint("uploads", __name__)
 request = cast("Request", quart.request)
 
 type Answer = tuple[Response, int, dict[str, str]]
-type View = Callable[[str], Awaitable[Answer]]
 
 
 @contextmanager
@@ -78,17 +78,6 @@ def counted(handoff: str, *, begins: bool = False) -> Iterator[None]:
         raise
 
 
-def measured(view: View) -> View:
-    """A view that takes an upload by the hand-off in its path: /metrics counts it."""
-
-    @wraps(view)
-    async def measured_view(handoff: str = strategies.DEFAULT_HANDOFF) -> Answer:
-        with counted(handoff):
-            return await view(handoff)
-
-    return measured_view
-
-
 @routes.before_app_request
 async def begin() -> None:
     """Put the request's id on every line that is logged from here on."""
@@ -96,23 +85,61 @@ async def begin() -> None:
 
 
 @routes.post("/uploads")
+async def upload() -> Answer:
+    """Store the files of the form by the default hand-off, or any other body as one file."""
+    if request.mimetype == FORM_TYPE:
+        return await store_form(strategies.DEFAULT_HANDOFF)
+    return await store_body()
+
+
 @routes.post("/uploads/<handoff>")
-@measured
-async def upload(handoff: str) -> Answer:
+async def upload_by(handoff: str) -> Answer:
     """Store the files of the form by this hand-off, with the hook that the query names."""
-    if handoff not in strategies.HANDOFFS:
-        raise UnknownHandoff(f"There is no hand-off '{handoff}'; there are {', '.join(strategies.HANDOFFS)}.")
-    hook = wanted_hook()
-    way = Way(FRAMEWORK, handoff, hook, request.request_id)
-    async with admitted(), Batch(store(), way, HOOKS[hook]()) as batch:
-        if handoff == "stream":
-            await send_stream(batch)
-        else:
-            await send_files(batch, way)
-        if not batch:
-            raise FileMissing("Send the file in a form field named 'file', with a filename.")
-        stored = await batch.complete()
-    return receipts(way, stored)
+    return await store_form(handoff)
+
+
+@routes.put("/uploads")
+@routes.put("/uploads/<path:name>")
+async def put(name: str = "") -> Answer:
+    """Store the body as one file of this name."""
+    return await store_body(name)
+
+
+async def store_form(handoff: str) -> Answer:
+    """Store the files of the form: all of them, or none."""
+    with counted(handoff):
+        if handoff not in strategies.HANDOFFS:
+            raise UnknownHandoff(f"There is no hand-off '{handoff}'; there are {', '.join(strategies.HANDOFFS)}.")
+        way, hook = wanted_way(handoff)
+        async with admitted(), Batch(store(), way, hook) as batch:
+            if handoff == "stream":
+                await send_stream(batch)
+            else:
+                await send_files(batch, way)
+            if not batch:
+                raise FileMissing("Send the file in a form field named 'file', with a filename.")
+            stored = await batch.complete()
+        return receipts(way, stored)
+
+
+async def store_body(name: str = "") -> Answer:
+    """Store the body of the request as one file, while it arrives."""
+    with counted(strategies.DEFAULT_HANDOFF):
+        way, hook = wanted_way(strategies.DEFAULT_HANDOFF)
+        raw = RawBody(name, request.headers, request.content_length, store().settings.limits)
+        async with admitted(), Batch(store(), way, hook) as batch:
+            async with aclosing(raw_chunks(raw)) as chunks:
+                await batch.stream(incoming(raw.start), chunks)
+            stored = await batch.complete()
+        return receipts(way, stored)
+
+
+async def raw_chunks(raw: RawBody) -> AsyncGenerator[bytes]:
+    """The body's chunks as they arrive, counted; raises at the end if some are missing."""
+    async with aclosing(request.chunks()) as body:
+        async for chunk in body:
+            yield raw.receive(chunk)
+    raw.finish()
 
 
 async def send_stream(batch: Batch) -> None:
@@ -316,6 +343,12 @@ def take_reading_place() -> None:
     reading = cast("Reading", current_app.extensions["handoff.reading"])
     with metrics().refusals():
         request.until_answered.enter_context(reading.place())
+
+
+def wanted_way(handoff: str) -> tuple[Way, Hook]:
+    """The way by this hand-off with the hook that the query names, and that hook for this request."""
+    hook = wanted_hook()
+    return Way(FRAMEWORK, handoff, hook, request.request_id), HOOKS[hook]()
 
 
 def wanted_hook() -> str:
