@@ -81,14 +81,14 @@ def upload() -> Answer:
     return store_body()
 
 
-@routes.post("/uploads/<handoff>")
-def upload_by(handoff: str) -> Answer:
-    """Store the files of the form by this hand-off, with the hook that the query names."""
-    return store_form(handoff)
+@routes.post("/uploads/<name>")
+def upload_by(name: str) -> Answer:
+    """Store the files of the form by the hand-off of this name, with the hook that the query names."""
+    return store_form(name)
 
 
 @routes.put("/uploads")
-@routes.put("/uploads/<path:name>")
+@routes.put("/uploads/<name>")
 def put(name: str = "") -> Answer:
     """Store the body as one file of this name."""
     return store_body(name)

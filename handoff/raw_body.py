@@ -3,22 +3,25 @@
 This is how `curl -T`, `curl --data-binary` and Uppy without `formData` send a file.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from email.message import Message
 from typing import NoReturn
+from urllib.parse import unquote
 
 from handoff.digest import from_content_digest
 from handoff.errors import DigestMalformed, FileMissing, FileTooLarge, FormMalformed
-from handoff.form import DEFAULT_CONTENT_TYPE, FileStart, check_coding, is_media_type
+from handoff.form import DEFAULT_CONTENT_TYPE, FORM_TYPE, FileStart, check_coding, is_media_type
 from handoff.http import joined
 from handoff.settings import Limits
 
 #: Request headers that promise the digest of the body. Without a Content-Encoding, both mean the same bytes (RFC 9530).
 _DIGESTS = ("content-digest", "repr-digest")
+_EXTENDED = re.compile(r";\s*filename\*\s*=\s*utf-8'[^']*'([^;\s]+)", re.IGNORECASE)
 _FIELDS = frozenset({"content-disposition", "content-encoding", "content-type", "transfer-encoding", *_DIGESTS})
-#: The type that curl and HTML forms send when none was chosen; the bytes of a file say nothing of it.
-_FORM_DEFAULT = "application/x-www-form-urlencoded"
+#: Types of a request and not of a file: curl sends the first one where none was chosen.
+_FORM_TYPES = ("application/x-www-form-urlencoded", FORM_TYPE)
 
 
 class RawBody:
@@ -50,12 +53,8 @@ class RawBody:
             raise FileMissing("Send the file as the body of the request, or in a form.")
         if content_length is not None and content_length > limits.file_bytes:
             _refuse_size(limits)
-        self.start = FileStart(
-            "file",
-            name or _filename(fields.get("content-disposition", "")),
-            _media_type(content_type),
-            _promised(fields),
-        )
+        name = name or _filename(fields.get("content-disposition", ""))
+        self.start = FileStart("file", name, _media_type(content_type), _promised(fields))
         self._limits = limits
         self._declared = content_length
         self._received = 0
@@ -88,13 +87,15 @@ def _filename(disposition: str) -> str:
     """
     with suppress(UnicodeError):
         disposition = disposition.encode("latin-1").decode()
+    if match := _EXTENDED.search(disposition):
+        return unquote(match[1])
     message = Message()
     message["Content-Disposition"] = disposition
     return message.get_filename() or ""
 
 
 def _media_type(text: str) -> str:
-    return text if is_media_type(text) and text != _FORM_DEFAULT else DEFAULT_CONTENT_TYPE
+    return text if is_media_type(text) and not text.lower().startswith(_FORM_TYPES) else DEFAULT_CONTENT_TYPE
 
 
 def _promised(fields: Mapping[str, str]) -> str | None:

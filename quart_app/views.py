@@ -92,14 +92,14 @@ async def upload() -> Answer:
     return await store_body()
 
 
-@routes.post("/uploads/<handoff>")
-async def upload_by(handoff: str) -> Answer:
-    """Store the files of the form by this hand-off, with the hook that the query names."""
-    return await store_form(handoff)
+@routes.post("/uploads/<name>")
+async def upload_by(name: str) -> Answer:
+    """Store the files of the form by the hand-off of this name, with the hook that the query names."""
+    return await store_form(name)
 
 
 @routes.put("/uploads")
-@routes.put("/uploads/<path:name>")
+@routes.put("/uploads/<name>")
 async def put(name: str = "") -> Answer:
     """Store the body as one file of this name."""
     return await store_body(name)

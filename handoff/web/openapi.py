@@ -105,6 +105,8 @@ METRICS = """\
 # TYPE handoff_uploads_in_flight gauge
 handoff_uploads_in_flight 0.0
 """
+#: The request headers that promise the digest of a body that is one file.
+BODY_DIGESTS = ("Content-Digest", "Repr-Digest")
 PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 
 
@@ -131,7 +133,7 @@ def document(root_path: str = "") -> dict[str, object]:
             "schemas": schemas() | {"Form": _form()},
             "headers": _headers(),
             "parameters": _parameters(),
-            "requestBodies": {"Form": _form_body()},
+            "requestBodies": {"Form": _form_body(), "File": _file_body(), "FormOrFile": _form_or_file_body()},
             "responses": {
                 "NotFound": _problem(NotFound),
                 "MethodNotAllowed": _problem(MethodNotAllowed),
@@ -145,10 +147,11 @@ def document(root_path: str = "") -> dict[str, object]:
 
 def _paths() -> Node:
     return {
-        "/uploads": {"parameters": _use("RequestId"), "post": _upload("upload")},
-        "/uploads/{handoff}": {
-            "parameters": _use("RequestId", "Handoff"),
-            "post": _upload("uploadBy", UnknownHandoff, NotFound),
+        "/uploads": {"parameters": _use("RequestId"), "post": _upload(), "put": _put("put")},
+        "/uploads/{name}": {
+            "parameters": _use("RequestId"),
+            "post": _upload_by(),
+            "put": _put("putNamed", _parameter("path", "name", text("The file's name."), "hello.txt")),
         },
         "/uploads/presigned": {"parameters": _use("RequestId"), "post": _presign()},
         "/uploads/presigned/{key}/parts": _presign_parts(),
@@ -184,19 +187,49 @@ def _paths() -> Node:
     }
 
 
-def _upload(name: str, *errors: type[UploadError]) -> Node:
+def _upload() -> Node:
+    return {
+        "operationId": "upload",
+        "tags": ["uploads"],
+        "summary": "Store the files of a form, or any other body as one file",
+        "description": f"The hand-off is `{DEFAULT_HANDOFF}`. All files of a form are stored, or none. "
+        "A body that is no form is named by its `Content-Disposition`.",
+        "parameters": _use("Hook"),
+        "requestBody": {"$ref": "#/components/requestBodies/FormOrFile"},
+        "responses": _stored(UnknownHook, FileClosed),
+    }
+
+
+def _upload_by() -> Node:
+    handoff = _parameter("path", "name", {"enum": FORM_HANDOFFS, **refer("Handoff")}, DEFAULT_HANDOFF)
+    return {
+        "operationId": "uploadBy",
+        "tags": ["uploads"],
+        "summary": "Store the files of a form by the hand-off of this name",
+        "description": f"Without more, the hook is `{DEFAULT_HOOK}`. All files of a form are stored, or none.",
+        "parameters": [handoff, *_use("Hook")],
+        "requestBody": {"$ref": "#/components/requestBodies/Form"},
+        "responses": _stored(UnknownHandoff, NotFound, UnknownHook, FileClosed, StorageFull),
+    }
+
+
+def _put(name: str, *parameters: Node) -> Node:
     return {
         "operationId": name,
         "tags": ["uploads"],
-        "summary": "Store the files of a form" + (", by this hand-off" if errors else ""),
-        "description": f"Without more, the hand-off is `{DEFAULT_HANDOFF}` and the hook is `{DEFAULT_HOOK}`. "
-        "All files of a form are stored, or none.",
-        "parameters": _use("Hook"),
-        "requestBody": {"$ref": "#/components/requestBodies/Form"},
-        "responses": {
-            "201": _receipts("Every file is in S3."),
-            **_problems(*FORM_ERRORS, *errors, UnknownHook, FileClosed, *STORE_ERRORS, Overloaded, StorageFull),
-        },
+        "summary": "Store the body as one file",
+        "description": f"The hand-off is `{DEFAULT_HANDOFF}`. Without a name in the path, the file is named by the "
+        "`Content-Disposition`.",
+        "parameters": [*parameters, *_use("Hook", *BODY_DIGESTS)],
+        "requestBody": {"$ref": "#/components/requestBodies/File"},
+        "responses": _stored(UnknownHook),
+    }
+
+
+def _stored(*errors: type[UploadError]) -> Node:
+    return {
+        "201": _receipts("Every file is in S3."),
+        **_problems(*FORM_ERRORS, *errors, *STORE_ERRORS, Overloaded),
     }
 
 
@@ -462,15 +495,37 @@ def _form_body() -> Node:
     }
 
 
-def _parameters() -> Node:
+def _file_body() -> Node:
     return {
+        "required": True,
+        "description": "The bytes of the file, of any type.",
+        "content": {"*/*": {"examples": {"text": {"summary": "A text", "value": FILE.decode()}}}},
+    }
+
+
+def _form_or_file_body() -> Node:
+    form, file = _form_body(), _file_body()
+    return {
+        "required": True,
+        "description": f"{form['description']} Or the bytes of one file, of any other type.",
+        "content": form["content"] | file["content"],
+    }
+
+
+def _parameters() -> Node:
+    digest = to_content_digest(receipts_example()["receipts"][0]["sha256"])
+    promise = text(
+        "A promise: the SHA-256 of the body (RFC 9530). Nothing is stored if the body is another.",
+        pattern=r"^sha-256=:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=:$",
+    )
+    return {
+        **{name: _parameter("header", name, promise, digest) for name in BODY_DIGESTS},
         "RequestId": _parameter(
             "header",
             REQUEST_ID_HEADER,
             text("Kept if it has the form of a request id, replaced otherwise."),
             REQUEST_ID,
         ),
-        "Handoff": _parameter("path", "handoff", {"enum": FORM_HANDOFFS, **refer("Handoff")}, DEFAULT_HANDOFF),
         "UploadId": _upload_id(),
         "Size": _size(),
         "PartBytes": _part_bytes(),

@@ -98,7 +98,7 @@ def test_no_content_type_is_an_unsupported_one(app: Api) -> None:
         pytest.param("GET", "/nothing/here", 404, "not-found", id="path"),
         pytest.param("GET", "/", 404, "not-found", id="root"),
         pytest.param("GET", "/uploads/file", 405, "method-not-allowed", id="GET an upload"),
-        pytest.param("PUT", "/uploads", 405, "method-not-allowed", id="PUT an upload"),
+        pytest.param("PATCH", "/uploads", 405, "method-not-allowed", id="PATCH an upload"),
         pytest.param("POST", "/healthz", 405, "method-not-allowed", id="POST health"),
         pytest.param("POST", "/objects/x", 405, "method-not-allowed", id="POST an object"),
     ],

@@ -224,7 +224,7 @@ def test_links_name_operations() -> None:
 
 def test_a_lost_file_is_a_documented_answer() -> None:
     """`file-closed` is among the answers of an upload, with the words that explain it."""
-    answer = DOCUMENT["paths"]["/uploads/{handoff}"]["post"]["responses"]["500"]["content"]["application/problem+json"]
+    answer = DOCUMENT["paths"]["/uploads/{name}"]["post"]["responses"]["500"]["content"]["application/problem+json"]
     assert "copy_current_request_context" in resolved(answer["examples"]["file-closed"])["value"]["detail"]
 
 
