@@ -99,6 +99,7 @@ async def upload_by(name: str) -> Answer:
 
 
 @routes.put("/uploads")
+@routes.put("/uploads/presigned", defaults={"name": "presigned"})
 @routes.put("/uploads/<name>")
 async def put(name: str = "") -> Answer:
     """Store the body as one file of this name."""

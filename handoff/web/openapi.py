@@ -153,7 +153,7 @@ def _paths() -> Node:
             "post": _upload_by(),
             "put": _put("putNamed", _parameter("path", "name", text("The file's name."), "hello.txt")),
         },
-        "/uploads/presigned": {"parameters": _use("RequestId"), "post": _presign()},
+        "/uploads/presigned": {"parameters": _use("RequestId"), "post": _presign(), "put": _put("putPresigned")},
         "/uploads/presigned/{key}/parts": _presign_parts(),
         "/uploads/presigned/{key}/complete": {"parameters": _use("RequestId", "Key"), "post": _complete()},
         "/causes/{cause}": {"parameters": _use("RequestId", "Cause"), "post": _show_cause()},
