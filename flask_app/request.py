@@ -123,6 +123,11 @@ class Request(flask.Request):
         """The `Content-Encoding`, empty if there is none."""
         return ", ".join(self.headers.getlist("Content-Encoding"))
 
+    @property
+    def wants_page(self) -> bool:
+        """Whether a browser asks, by a navigation: it prefers HTML to JSON."""
+        return self.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+
     def form_parser(self) -> FormParser:
         """A parser for this request's form, whoever reads the body."""
         boundary = self.mimetype_params.get("boundary")

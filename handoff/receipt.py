@@ -43,11 +43,12 @@ class Stored:
 class Receipt:
     """One stored file as the client is told of it.
 
-    `size` is in bytes, `sha256` lowercase hex, `etag` S3's without quotes, `parts` 1 for a single put,
-    `elapsed_ms` milliseconds from the request's arrival in the app to the file being in S3.
+    `url` is where to get it. `size` is in bytes, `sha256` lowercase hex, `etag` S3's without quotes, `parts` 1 for a
+    single put, `elapsed_ms` milliseconds from the request's arrival in the app to the file being in S3.
     """
 
     key: str
+    url: str
     filename: str
     content_type: str
     size: int
@@ -89,10 +90,11 @@ class Way:
             **begun,
         }
 
-    def receipt(self, stored: Stored, elapsed_seconds: float) -> Receipt:
-        """The receipt for a file that went this way."""
+    def receipt(self, stored: Stored, elapsed_seconds: float, base_url: str) -> Receipt:
+        """The receipt for a file that went this way, through the app at `base_url`."""
         return Receipt(
             key=stored.incoming.key,
+            url=f"{base_url}/objects/{stored.incoming.key}",
             filename=stored.incoming.filename,
             content_type=stored.incoming.content_type,
             size=stored.size,

@@ -60,6 +60,7 @@ class Settings:
     s3_public_endpoint_url: str | None = None  #: where clients reach S3 by presigned URLs, if not where we do
     bucket: str = "uploads"
     key_prefix: str = ""
+    public_url: str | None = None  #: where clients reach the app, if not at the host that they name
     root_path: str = ""  #: the path below which a proxy offers the app, such as /files
     root_path_stripped: bool = True  #: whether the proxy removes `root_path` before it forwards a request
     max_file_bytes: int = 5 * GIB
@@ -87,7 +88,7 @@ class Settings:
         self._check_numbers()
 
     def _check_names(self) -> None:
-        for name in ("s3_endpoint_url", "s3_public_endpoint_url"):
+        for name in ("s3_endpoint_url", "s3_public_endpoint_url", "public_url"):
             if (url := getattr(self, name)) is not None and not _URL.fullmatch(url):
                 _refuse(name, url, "an http:// or https:// URL")
         if self.promise_secret is not None and len(self.promise_secret) < MIN_SECRET_LENGTH:
@@ -140,6 +141,10 @@ class Settings:
     def limits(self) -> Limits:
         """The form parser's share of the settings."""
         return Limits(self.max_file_bytes, self.max_body_bytes, self.max_form_parts, self.max_field_bytes)
+
+    def base_url(self, host_url: str) -> str:
+        """Where clients reach the app: `public_url`, or `root_path` below the scheme and host of their request."""
+        return self.public_url.rstrip("/") if self.public_url else host_url.rstrip("/") + self.root_path
 
     @property
     def routes_path(self) -> str:

@@ -306,6 +306,11 @@ class Request(quart.Request):
         """Whether its client has gone."""
         return cast("Body", self.body).left
 
+    @property
+    def wants_page(self) -> bool:
+        """Whether a browser asks, by a navigation: it prefers HTML to JSON."""
+        return self.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+
     def form_parser(self) -> FormParser:
         """A parser for this request's form, whoever reads the body."""
         if len(self.headers.getlist("Content-Type")) > 1:

@@ -36,13 +36,14 @@ from handoff.errors import (
 )
 from handoff.explain import explanation
 from handoff.form import DIGEST_HEADER, FORM_TYPE, FileStart, check_coding
-from handoff.http import REQUEST_ID_HEADER, Asked
+from handoff.http import CACHE_CONTROL, REQUEST_ID_HEADER, Asked
 from handoff.keys import is_key, new_key
 from handoff.presigned import Upload, WantedReader, number
 from handoff.raw_body import RawBody
 from handoff.receipt import Incoming, Stored, Way
 from handoff.web import openapi
 from handoff.web.metrics import Metrics
+from handoff.web.pages import MAX_RECEIPTS, PAGE_HEADERS, StoredReceipt, problem_page, receipts_page, receipts_path
 from quart_app import presigned
 from quart_app.admission import Admission, Reading
 from quart_app.causes import observe
@@ -120,7 +121,7 @@ async def store_form(handoff: str) -> Answer:
             if not batch:
                 raise FileMissing("Send the file in a form field named 'file', with a filename.")
             stored = await batch.complete()
-        return receipts(way, stored)
+        return receipts_of(way, stored)
 
 
 async def store_body(name: str = "") -> Answer:
@@ -132,7 +133,7 @@ async def store_body(name: str = "") -> Answer:
             async with aclosing(raw_chunks(raw)) as chunks:
                 await batch.stream(incoming(raw.start), chunks)
             stored = await batch.complete()
-        return receipts(way, stored)
+        return receipts_of(way, stored)
 
 
 async def raw_chunks(raw: RawBody) -> AsyncGenerator[bytes]:
@@ -191,7 +192,7 @@ async def complete(key: str) -> Answer:
         upload = presigned_upload(key)
         async with admitted():
             stored, promise = await presigned.complete(store(), key, upload, request.request_id)
-        return receipts(Way(FRAMEWORK, "presigned", promise.hook, promise.request_id), [stored])
+        return receipts_of(Way(FRAMEWORK, "presigned", promise.hook, promise.request_id), [stored])
 
 
 @routes.post("/causes/<cause>")
@@ -237,6 +238,23 @@ async def delete_object(key: str) -> tuple[str, int]:
     Asked.of(request.method, request.headers).check(await store().head(key))
     await store().delete(key)
     return "", 204
+
+
+@routes.get("/receipts")
+async def get_receipts() -> Response:
+    """The receipts of the objects that the query names, made of what S3 knows of them."""
+    keys = request.args.getlist("key")[:MAX_RECEIPTS]
+    if not keys:
+        raise ObjectMissing("Name the objects by their keys, as ?key=….")
+    for key in keys:
+        check_key(key)
+    take_reading_place()
+    receipts = [StoredReceipt.of(key, await store().head(key), f"{base_url()}/objects/{key}") for key in keys]
+    if request.wants_page:
+        return Response(receipts_page(receipts, number(request.args.get("more"), 0)), headers=PAGE_HEADERS)
+    response = jsonify(receipts=[receipt.as_json() for receipt in receipts])
+    response.headers.update({"Cache-Control": CACHE_CONTROL, "Vary": "Accept"})
+    return response
 
 
 @routes.get("/strategies")
@@ -290,9 +308,12 @@ async def answer_error(error: UploadError) -> Answer:
         exc_info=error.__cause__ if isinstance(error, Internal) else None,
         extra={"code": error.code, "status": error.status},
     )
-    response = jsonify(error.problem(request.request_id))
+    problem = error.problem(request.request_id)
+    if request.wants_page:
+        return Response(problem_page(problem)), error.status, PAGE_HEADERS | error.headers
+    response = jsonify(problem)
     response.content_type = PROBLEM_CONTENT_TYPE
-    return response, error.status, error.headers
+    return response, error.status, error.headers | {"Vary": "Accept"}
 
 
 @routes.app_errorhandler(HTTPException)
@@ -360,13 +381,21 @@ def wanted_hook() -> str:
     return hook
 
 
-def receipts(way: Way, stored: list[Stored]) -> Answer:
+def receipts_of(way: Way, stored: list[Stored]) -> Answer:
     """The answer to an upload."""
     elapsed = time.perf_counter() - request.arrived
     metrics().count_files(way.handoff, [one.size for one in stored])
     logger.info("stored", extra=way.summary(stored, elapsed))
-    told = [way.receipt(one, elapsed).as_json() for one in stored]
-    return jsonify(receipts=told), 201, {"Location": object_path(stored[0].incoming.key)}
+    if request.wants_page:
+        path = receipts_path(store().settings.root_path, [one.incoming.key for one in stored])
+        return Response(""), 303, {"Location": path, "Vary": "Accept"}
+    receipts = [way.receipt(one, elapsed, base_url()).as_json() for one in stored]
+    return jsonify(receipts=receipts), 201, {"Location": object_path(stored[0].incoming.key), "Vary": "Accept"}
+
+
+def base_url() -> str:
+    """Where clients reach the app."""
+    return store().settings.base_url(request.host_url)
 
 
 def object_path(key: str) -> str:

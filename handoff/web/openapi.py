@@ -40,6 +40,7 @@ from handoff.form import DIGEST_FIELD, DIGEST_HEADER
 from handoff.http import CACHE_CONTROL, CONTENT_SECURITY_POLICY, REQUEST_ID_HEADER, REQUEST_ID_PATTERN
 from handoff.keys import content_disposition
 from handoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FORM_HANDOFFS
+from handoff.web.pages import MAX_RECEIPTS
 from handoff.web.schemas import (
     ERRORS,
     ETAG,
@@ -58,6 +59,7 @@ from handoff.web.schemas import (
     report_examples,
     schemas,
     sentence,
+    stored_receipts_example,
     strategies_example,
     text,
 )
@@ -71,6 +73,7 @@ Takes `multipart/form-data` and puts its files into S3, by every way of handing 
 - An error is `{PROBLEM_CONTENT_TYPE}` (RFC 9457); its `code` is for programs and does not change.
 - Any other address is answered like `#/components/responses/NotFound`, any other method of these like
   `#/components/responses/MethodNotAllowed`; `OPTIONS` on each has its methods in `Allow`.
+- A browser that prefers `text/html` to JSON gets pages: an error is one, and a stored upload is answered by 303.
 - What is no HTTP at all, such as a broken request line, is answered by the server before the app, in its own words.
 """
 
@@ -163,6 +166,7 @@ def _paths() -> Node:
             "head": _head_object(),
             "delete": _delete_object(),
         },
+        "/receipts": _get_receipts(),
         "/strategies": _about(
             "getStrategies",
             "Every pair of hand-off and hook, and what becomes of a file in it",
@@ -229,6 +233,7 @@ def _put(name: str, *parameters: Node) -> Node:
 def _stored(*errors: type[UploadError]) -> Node:
     return {
         "201": _receipts("Every file is in S3."),
+        "303": _answer("Every file is in S3, to a browser that prefers HTML to JSON: see `/receipts`.", "Location"),
         **_problems(*FORM_ERRORS, *errors, *STORE_ERRORS, Overloaded),
     }
 
@@ -319,6 +324,30 @@ def _show_cause() -> Node:
             **_problems(*errors, UnknownCause, NotFound, *STORE_ERRORS, Overloaded, StorageFull),
         },
     }
+
+
+def _get_receipts() -> Node:
+    keys = _parameter("query", "key", items(refer("Key"), minItems=1, maxItems=MAX_RECEIPTS))
+    keys |= {"required": True, "examples": {"one": {"value": [KEY]}}}
+    more = _parameter("query", "more", count("Files that were stored with these, and are not shown."), 0)
+    json = _json("The receipts.", refer("StoredReceipts"), {"receipts": stored_receipts_example()})
+    page = {"text/html": {"schema": {"type": "string"}, "examples": {"page": {"value": "<!doctype html>…"}}}}
+    get: Node = {
+        "operationId": "getReceipts",
+        "tags": ["objects"],
+        "summary": "The receipts of stored objects, made of what S3 knows of them",
+        "parameters": [keys, more],
+        "responses": {
+            "200": json | {"content": json["content"] | page},
+            **_problems(ObjectMissing, NotFound, *STORE_ERRORS, Overloaded),
+        },
+    }
+    head = get | {
+        "operationId": "headReceipts",
+        "summary": f"{get['summary']}: the headers alone",
+        "responses": _without_content(get["responses"]),
+    }
+    return {"parameters": _use("RequestId"), "get": get, "head": head}
 
 
 def _get_object() -> Node:

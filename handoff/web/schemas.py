@@ -2,18 +2,20 @@
 
 from dataclasses import fields
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, get_args
 
 from handoff import errors, strategies
 from handoff.causes import CAUSES, Closing, Report, report
 from handoff.digest import SHA256_PATTERN, Digest
 from handoff.errors import FileClosed, FormError, UploadError
-from handoff.http import REQUEST_ID_PATTERN
+from handoff.http import REQUEST_ID_PATTERN, ObjectInfo
 from handoff.keys import KEY_PATTERN
 from handoff.presigned import Promise, Seal, Upload, expiry, parts_answer, put_answer, put_headers
 from handoff.receipt import REQUEST_ID_METADATA, Incoming, Receipt, Stored, Way
 from handoff.settings import MIB, Settings
 from handoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, Verdict
+from handoff.web.pages import StoredReceipt
 
 #: A JSON object of the document.
 type Node = dict[str, Any]
@@ -95,7 +97,15 @@ def receipts_example() -> Node:
     digest.update([FILE])
     stored = Stored(Incoming(KEY, "hello.txt", "text/plain"), digest.size, digest.sha256, ETAG, parts=1)
     way = Way(FRAMEWORKS[0], DEFAULT_HANDOFF, DEFAULT_HOOK, REQUEST_ID)
-    return {"receipts": [way.receipt(stored, elapsed_seconds=0.0123).as_json()]}
+    return {"receipts": [way.receipt(stored, 0.0123, "https://uploads.example.org").as_json()]}
+
+
+def stored_receipts_example() -> Node:
+    """The answer of `/receipts` to the key of `FILE`."""
+    metadata = Incoming(KEY, "hello.txt", "text/plain").metadata() | {REQUEST_ID_METADATA: REQUEST_ID}
+    modified = parsedate_to_datetime(STORED)
+    info = ObjectInfo(len(FILE), "text/plain", f'"{ETAG}"', "", modified=modified, metadata=metadata)
+    return {"receipts": [StoredReceipt.of(KEY, info, f"https://uploads.example.org/objects/{KEY}").as_json()]}
 
 
 def presigned_examples() -> tuple[Node, dict[str, Node]]:
@@ -158,6 +168,18 @@ def schemas() -> Node:
         "Receipts": closed(
             "One receipt for each file of the form, in its order.", {"receipts": items(refer("Receipt"), minItems=1)}
         ),
+        "StoredReceipt": _of_dataclass(
+            StoredReceipt,
+            {
+                "key": refer("Key"),
+                "url": {"format": "uri"},
+                "size": {"minimum": 0},
+                "stored_at": {"format": "date-time"},
+            },
+        ),
+        "StoredReceipts": closed(
+            "What S3 knows of each object.", {"receipts": items(refer("StoredReceipt"), minItems=1)}
+        ),
         "Strategies": _strategies(),
         "Wanted": _wanted(),
         "Presigned": {
@@ -187,6 +209,7 @@ def _receipt() -> Node:
         Receipt,
         {
             "key": refer("Key"),
+            "url": {"format": "uri"},
             "size": {"minimum": 0},
             "sha256": refer("Sha256"),
             "parts": {"minimum": 1},
@@ -249,7 +272,7 @@ def _presigned() -> Node:
     }
 
 
-def _of_dataclass(sent: type[Receipt | Report], more: Node) -> Node:
+def _of_dataclass(sent: type[Receipt | Report | StoredReceipt], more: Node) -> Node:
     """What a dataclass is as JSON: its fields with their types, and what else is known of some."""
     members = {field.name: {"type": TYPES[field.type], **more.get(field.name, {})} for field in fields(sent)}
     return closed(sentence(sent), members)

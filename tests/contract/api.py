@@ -19,7 +19,7 @@ TLS = ssl.create_default_context()
 
 #: The members of every receipt.
 RECEIPT_MEMBERS = {
-    *("key", "filename", "content_type", "size", "sha256", "etag", "parts"),
+    *("key", "url", "filename", "content_type", "size", "sha256", "etag", "parts"),
     *("framework", "handoff", "hook", "request_id", "elapsed_ms"),
 }
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "request_id"}

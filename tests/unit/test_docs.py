@@ -24,6 +24,7 @@ ROW = re.compile(r"^\|\s*`(UPLOAD_\w+)`\s*\|\s*([^|]*?)\s*\|\s*([^|]*?)\s*\|", r
 WORDS = {
     "s3_endpoint_url": "none (AWS)",
     "s3_public_endpoint_url": "the same",
+    "public_url": "the request's",
     "promise_secret": "that of the AWS credentials",
     "key_prefix": "empty",
     "root_path": "empty",

@@ -35,9 +35,10 @@ def test_nothing_is_promised_unless_it_is() -> None:
 
 def test_a_receipt_says_what_was_stored_and_how() -> None:
     """A receipt holds the file's values and those of its way, and is plain JSON."""
-    members = WAY.receipt(STORED, 0.25).as_json()
+    members = WAY.receipt(STORED, 0.25, "https://here.example/files").as_json()
     assert json.loads(json.dumps(members)) == {
         "key": "2026/01/31/x/a.txt",
+        "url": "https://here.example/files/objects/2026/01/31/x/a.txt",
         "filename": "é.txt",
         "content_type": "text/plain",
         "size": 3,
@@ -63,4 +64,4 @@ def test_a_receipt_says_what_was_stored_and_how() -> None:
 )
 def test_elapsed_time_is_in_milliseconds(seconds: float, milliseconds: float) -> None:
     """Seconds become milliseconds with one decimal."""
-    assert WAY.receipt(STORED, seconds).elapsed_ms == milliseconds
+    assert WAY.receipt(STORED, seconds, "").elapsed_ms == milliseconds

@@ -23,6 +23,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "s3_public_endpoint_url": None,
         "bucket": "uploads",
         "key_prefix": "",
+        "public_url": None,
         "root_path": "",
         "root_path_stripped": True,
         "max_file_bytes": 5 * GIB,
@@ -326,3 +327,17 @@ def test_a_switch_is_nothing_else() -> None:
     """Another word stops the start."""
     with pytest.raises(SettingsError, match="UPLOAD_EXPLAIN_CLOSED_FILES is 'maybe'; it must be on or off"):
         Settings.from_env({"UPLOAD_EXPLAIN_CLOSED_FILES": "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("public_url", "root_path", "base"),
+    [
+        pytest.param(None, "", "http://here.example:8001", id="the host that the client names"),
+        pytest.param(None, "/files", "http://here.example:8001/files", id="below the root path"),
+        pytest.param("https://up.example/files/", "/files", "https://up.example/files", id="the public URL"),
+    ],
+)
+def test_links_begin_where_clients_reach_the_app(public_url: str | None, root_path: str, base: str) -> None:
+    """A whole link begins with the public URL, or with the client's own host and the root path."""
+    settings = Settings(public_url=public_url, root_path=root_path)
+    assert settings.base_url("http://here.example:8001/") == base
