@@ -23,6 +23,11 @@ ON_THE_WAY = _CONTEXTS | REQUESTS | {"contextlib", "werkzeug.local"}
 FRAMEWORKS = frozenset(
     {"flask", "quart", "quart_trio", "werkzeug", "asgiref", "gunicorn", "hypercorn", "uvicorn", "granian", "waitress"}
 )
+TRANSFER = frozenset({"s3transfer"})
+#: Where an event loop calls tasks and callbacks: the code behind it started the loop, and mostly nothing else.
+_LOOPS = frozenset({"asyncio.events", "asyncio.base_events", "asyncio.runners", "trio._core._run"})
+#: Functions of the frameworks' that handle one request.
+_HANDLES = frozenset({"wsgi_app", "asgi_app", "handle_request"})
 #: Modules whose files pass on what they are asked and told, which explains nothing.
 FILES = ("tempfile", "werkzeug.datastructures", "quart.datastructures")
 #: Modules that call a `close` where they take it, and hand it to no thread or task.
@@ -93,6 +98,19 @@ class Closing:
     where: str
     milliseconds: float
     in_view: bool
+    waiting: Stack = ()  #: the calls that wait for the thread or task of the close, where nothing else explains it
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether a thread or task closed the file with no line of the app's among its calls."""
+        if self.ended or self.collected or self.copier or self.takers:
+            return False
+        return not any(explains(call) for call in inside(self.calls))
+
+    @property
+    def waiters(self) -> list[Call]:
+        """The calls that wait for the thread or task of the close, innermost first; often none."""
+        return _calls(self.waiting)
 
     @property
     def calls(self) -> list[Call]:
@@ -109,6 +127,33 @@ class Closing:
 
 def _calls(stack: Stack) -> list[Call]:
     return [Call(*one) for one in stack if not one[0].startswith("handoff.explain")]
+
+
+def explains(call: Call) -> bool:
+    """Whether a call is the app's own, or one by which a framework or boto explains the close without the app's."""
+    package = package_of(call.module)
+    named = package in (FRAMEWORKS | TRANSFER) - {"asgiref"} and not call.module.startswith(FILES)
+    return named or not installed(call.code.co_filename)
+
+
+def inside(calls: list[Call]) -> list[Call]:
+    """The calls up to the start of the request, the task or the callback; the calls behind it run the whole server."""
+    for index, call in enumerate(calls):
+        if _handles_a_request(call):
+            return calls[: index + 1]
+        # An app may run a loop of its own in a view; then its line is behind the loop.
+        if is_loop(call.module) and not any(map(_handles_a_request, calls[index:])):
+            return calls[: index + 1]
+    return calls
+
+
+def is_loop(module: str) -> bool:
+    """Whether a module is an event loop's, which calls tasks and callbacks."""
+    return module in _LOOPS
+
+
+def _handles_a_request(call: Call) -> bool:
+    return package_of(call.module) in FRAMEWORKS and call.code.co_name in _HANDLES
 
 
 class Moment:

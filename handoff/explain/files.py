@@ -20,6 +20,7 @@ from handoff.explain.closing import FILES, Closing, Moment, caller_of_a_file
 from handoff.explain.note import OPENING, sentence
 from handoff.explain.raising import explain_next_error
 from handoff.explain.taking import Close
+from handoff.explain.waiting import look_for_waiting_calls
 
 #: All that a file can be asked which fails if it is closed.
 _METHODS = (
@@ -57,6 +58,7 @@ class Upload:
             frame = sys._getframe(1).f_back  # noqa: SLF001 - who called close is the question
             collected = self.collected is not None and self.collected == _place(frame)
             by_request = self.moment.see(frame, collected=collected)
+            look_for_waiting_calls(by_request, frame)
         self._seen.append(by_request)
 
     def see_collected(self) -> None:

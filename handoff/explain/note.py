@@ -13,9 +13,12 @@ from handoff.explain.closing import (
     FRAMEWORKS,
     ON_THE_WAY,
     REQUESTS,
+    TRANSFER,
     Call,
     Closing,
     Function,
+    explains,
+    inside,
     installed,
     package_of,
 )
@@ -29,13 +32,8 @@ _LONGEST_NAME = 200
 
 #: Libraries that lie between an app and its file; a close in one of these is told by who called it.
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx", "contextlib"})
-_TRANSFER = frozenset({"s3transfer"})
 #: Where `stream_with_context` is.
 _STREAMING = frozenset({"flask.helpers", "quart.helpers"})
-#: Where an event loop calls tasks and callbacks: the code behind it started the loop, and mostly nothing else.
-_LOOPS = frozenset({"asyncio.events", "asyncio.base_events", "asyncio.runners", "trio._core._run"})
-#: Functions of the frameworks' that handle one request.
-_HANDLES = frozenset({"wsgi_app", "asgi_app", "handle_request"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,25 +121,10 @@ def _cause(closing: Closing) -> Cause:
     behind = _behind_the_request(closing)
     if behind is not None:
         return _request_closed(closing, behind)
-    calls = _inside(closing.calls)
-    if any(_package(call) in _TRANSFER for call in calls[: _first_of_the_app(calls)]):
+    calls = inside(closing.calls)
+    if any(_package(call) in TRANSFER for call in calls[: _first_of_the_app(calls)]):
         return _transfer(calls)
     return _collected(calls) if closing.collected else _own_code(closing, calls)
-
-
-def _inside(calls: list[Call]) -> list[Call]:
-    """The calls up to the start of the request, the task or the callback; the calls behind it run the whole server."""
-    for index, call in enumerate(calls):
-        if _handles_a_request(call):
-            return calls[: index + 1]
-        # An app may run a loop of its own in a view; then its line is behind the loop.
-        if call.module in _LOOPS and not any(map(_handles_a_request, calls[index:])):
-            return calls[: index + 1]
-    return calls
-
-
-def _handles_a_request(call: Call) -> bool:
-    return _package(call) in FRAMEWORKS and call.code.co_name in _HANDLES
 
 
 def _behind_the_request(closing: Closing) -> list[Call] | None:
@@ -198,7 +181,7 @@ def _end_of_request(call: Call) -> Cause:
 
 
 def _popped(closing: Closing, calls: list[Call], *, left: bool) -> Cause:
-    by = _by(closing, _inside(calls))
+    by = _by(closing, inside(calls))
     if left:
         return Cause(
             f"{by}, through a context of the request that was left, which closes every file of the request",
@@ -214,7 +197,7 @@ def _popped(closing: Closing, calls: list[Call], *, left: bool) -> Cause:
 
 
 def _transfer(calls: list[Call]) -> Cause:
-    call = next(call for call in calls if _package(call) in _TRANSFER)
+    call = next(call for call in calls if _package(call) in TRANSFER)
     user = _app_call(calls)
     called = f", called at {_line(user)}" if user else ""
     return Cause(
@@ -244,9 +227,11 @@ def _by(closing: Closing, calls: list[Call]) -> str:
     if _first_of_the_app(calls) < len(calls):
         return called
     if takers := closing.takers:
-        return f"{_called(_inside(takers))}, which handed the close to another thread or task"
-    if any(_package(call) in FRAMEWORKS and not _is_close_of_a_file(call) for call in calls):
+        return f"{_called(inside(takers))}, which handed the close to another thread or task"
+    if any(explains(call) for call in calls):
         return called
+    if waiters := closing.waiters:
+        return f"{called}, in a thread or task that {_called(waiters[_first_of_the_app(waiters) :])} waits for"
     return f"{called}, in a thread or task of its own; it was not seen which code handed it over"
 
 
@@ -286,7 +271,7 @@ def _installed(call: Call) -> bool:
 
 def _plumbing(call: Call) -> bool:
     standard = _installed(call) and "-packages" not in call.code.co_filename
-    return standard or _package(call) in FRAMEWORKS | _TRANSFER | {"botocore", "boto3", "aiobotocore", "aioboto3"}
+    return standard or _package(call) in FRAMEWORKS | TRANSFER | {"botocore", "boto3", "aiobotocore", "aioboto3"}
 
 
 def _is_close_of_a_file(call: Call) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from handoff.explain.closing import Closing, Moment, caller_of_a_file
 from handoff.explain.files import Upload, call_itself, explain_storage, explained
 from handoff.explain.taking import Taken
+from handoff.explain.waiting import look_for_waiting_calls
 
 _MOMENT = "_handoff_moment"
 _UPLOADS = "_handoff_uploads"
@@ -52,6 +53,7 @@ def begin_close(request: Any, taken: Taken | None = None) -> Closing | None:
     closing = moment.see(frame, by_request=True)
     if taken is not None:
         closing.taken = taken.stack
+    look_for_waiting_calls(closing, frame)
     moment.closings.append(closing)
     return closing
 

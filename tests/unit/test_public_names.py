@@ -36,6 +36,7 @@ EXCEPTIONS = {
     "explain/_quart.py": ({"werkzeug"}, "likewise"),
     "explain/closing.py": ({"threading"}, "asks for the name of the thread; starts none, waits for none"),
     "explain/files.py": ({"threading"}, "asks for the id of the thread"),
+    "explain/waiting.py": ({"threading"}, "asks for the thread that runs"),
     "explain/raising.py": ({"threading"}, "asks for the id of the thread; guards a dictionary"),
 }
 #: Third parties that the core may import, each with its reason.
