@@ -2,6 +2,7 @@
 # make test    every check and test
 # make contract-all  the contract on all three stores, whole
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
+# make memory  half an hour of mixed load on both apps, and how much memory each holds, minute by minute (MINUTES=30)
 # make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)
 # make serve   the S3 server and both apps, until Ctrl-C
 # make bench   measure uploads in the apps and their peers, and write a report: 10 to 15 minutes
@@ -20,7 +21,7 @@ PYTEST := $(BIN)/pytest -p no:schemathesis
 READY := $(VENV)/ready
 OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
-.PHONY: help demo serve test lint unit processes contract contract-all faults faults-table soak
+.PHONY: help demo serve test lint unit processes contract contract-all faults faults-table soak memory
 .PHONY: bench bench-full bench-smoke matrix lock clean
 .SILENT:
 
@@ -68,6 +69,9 @@ soak: $(READY)
 	$(PYTEST) tests/faults/test_kills.py --kills 500
 	$(PYTEST) tests/faults/test_overload.py --overload-seconds 30 -rP
 	$(PYTEST) tests/faults/test_restarts.py --restarts 100
+
+memory: $(READY)
+	PYTHONPATH=tests:. exec $(BIN)/python -m faults.memory --minutes $(or $(MINUTES),30)
 
 bench: $(READY)
 	exec $(BIN)/python -m benchmarks run --plan default

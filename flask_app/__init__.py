@@ -14,6 +14,7 @@ from flask_app.views import routes
 from handoff.admission import reads_at_once
 from handoff.errors import SettingsError
 from handoff.explain import explain_closed_files
+from handoff.logs import AnswerLog
 from handoff.settings import Settings
 
 __all__ = ["create_app"]
@@ -35,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["handoff.shutdown"] = Shutdown(store.settings.drain_seconds)
     if store.settings.explain_closed_files:
         explain_closed_files(app)
+    app.extensions["handoff.answer_log"] = AnswerLog()
     app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
     app.extensions["handoff.reading"] = Reading(reads_at_once(store.settings.max_concurrent))
     app.register_blueprint(routes, url_prefix=store.settings.routes_path)

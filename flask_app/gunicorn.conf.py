@@ -6,22 +6,26 @@ One process with many threads: an upload spends its time waiting for the client 
 
 import math
 import os
+import shutil
 import sys
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
 from flask_app.store import Store
-from handoff import admission, descriptors, logs
+from handoff import admission, arenas, descriptors, logs
 from handoff.errors import BucketMissing, SettingsError
 from handoff.settings import Settings, misspelt
 from handoff.undoing import ANSWER_SECONDS, END_SECONDS, UNDO_SECONDS
-from handoff.web.metrics import FOLDER_VARIABLE
+from handoff.web.metrics import FOLDER_VARIABLE, share_numbers
 
 try:
     settings = Settings.from_env(os.environ)
 except SettingsError as error:
     sys.exit(f"flask_app: {error}")
+
+# Here, for the workers are forked from this process, which has no thread yet.
+arenas.limit_arenas(os.environ)
 
 # gunicorn's own lines, the master's as well, look like the app's.
 logs.configure(settings)
@@ -63,13 +67,20 @@ def child_exit(_server: Any, worker: Any) -> None:
         mark_process_dead(worker.pid)
 
 
-def on_starting(_server: Any) -> None:
+def on_starting(server: Any) -> None:
     """Before the first worker: say what is wrong with the start in one line, and end it."""
     logs.point_out("flask_app", misspelt(os.environ), settings)
     try:
+        server.handoff_folder = share_numbers(server.cfg.workers)
         store = Store(settings)
         store.open()
         store.check_bucket()
         store.close()
     except (BucketMissing, SettingsError) as error:
         sys.exit(f"flask_app: {error}")
+
+
+def on_exit(server: Any) -> None:
+    """After the last worker: remove the folder that was made for the workers' numbers."""
+    if folder := getattr(server, "handoff_folder", None):
+        shutil.rmtree(folder, ignore_errors=True)

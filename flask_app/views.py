@@ -291,13 +291,14 @@ def add_request_id(response: Response) -> Response:
 @routes.app_errorhandler(UploadError)
 def answer_error(error: UploadError) -> Answer:
     """An error of ours as problem details."""
+    level, values = cast("logs.AnswerLog", current_app.extensions["handoff.answer_log"]).line(error, time.monotonic())
     logger.log(
-        logging.ERROR if error.status >= Internal.status else logging.INFO,
+        level,
         "%s: %s",
         error.code,
         error.detail if isinstance(error, FileClosed) else error.__cause__ or error.detail,
         exc_info=error.__cause__ if isinstance(error, Internal) else None,
-        extra={"code": error.code, "status": error.status},
+        extra=values,
     )
     problem = error.problem(request.request_id)
     if request.wants_page:

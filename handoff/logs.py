@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
+from threading import Lock
 from typing import Any, override
 
 from structlog.contextvars import (
@@ -24,6 +25,7 @@ from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
 from structlog.processors import JSONRenderer, TimeStamper, format_exc_info
 from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
+from handoff.errors import Internal, Overloaded, UploadError
 from handoff.settings import Settings
 
 type Line = MutableMapping[str, Any]
@@ -192,6 +194,36 @@ def _take_over(record: logging.LogRecord) -> bool:
     logger.handlers = [handler for handler in logger.handlers if type(handler) is not logging.StreamHandler]
     logger.propagate = True
     return True
+
+
+class AnswerLog:
+    """Decides which answers are worth a line: all, but of those with status 503 one a second for each code.
+
+    Under attack, or while S3 is away, a process gives thousands of them. The others are lines at `debug`.
+    """
+
+    SECONDS = 1.0
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._silent_until: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def line(self, error: UploadError, now: float) -> tuple[int, dict[str, object]]:
+        """The level of an answer's line, and its values beside the message; `now` is in seconds, of any clock.
+
+        `count` is how many answers of this code the line stands for, where it stands for more than one.
+        """
+        values: dict[str, object] = {"code": error.code, "status": error.status}
+        if error.status != Overloaded.status:
+            return logging.ERROR if error.status >= Internal.status else logging.INFO, values
+        with self._lock:
+            self._counts[error.code] = count = self._counts.get(error.code, 0) + 1
+            if now < self._silent_until.get(error.code, now):
+                return logging.DEBUG, values
+            self._silent_until[error.code] = now + self.SECONDS
+            del self._counts[error.code]
+        return logging.ERROR, values | ({"count": count} if count > 1 else {})
 
 
 class _Sparing(logging.Filter):

@@ -29,6 +29,7 @@ def create_app(settings: Settings | None = None) -> Quart:
         SettingsError: a setting cannot work.
     """
     # Not above: `quart_app.request`, which other apps import, must not need aioboto3, structlog and prometheus_client.
+    from handoff.logs import AnswerLog  # noqa: PLC0415
     from quart_app.store import Store  # noqa: PLC0415
     from quart_app.sweep import sweep_command  # noqa: PLC0415
     from quart_app.views import routes  # noqa: PLC0415
@@ -49,6 +50,7 @@ def create_app(settings: Settings | None = None) -> Quart:
     watching: list[asyncio.Task[None]] = []
     if store.settings.explain_closed_files:
         explain_closed_files(app)
+    app.extensions["handoff.answer_log"] = AnswerLog()
     app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
     app.extensions["handoff.reading"] = Reading(reads_at_once(store.settings.max_concurrent))
     app.register_blueprint(routes, url_prefix=store.settings.routes_path)

@@ -1,14 +1,18 @@
 """What an ASGI server loads: `quart_app.asgi:app`. What cannot work ends the start with one line."""
 
 import asyncio
+import logging
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import parent_process
 
 from handoff import logs
+from handoff.arenas import limit_arenas
 from handoff.descriptors import raise_limit
 from handoff.errors import BucketMissing, SettingsError
 from handoff.settings import Settings, misspelt
+from handoff.web.metrics import FOLDER_VARIABLE
 from quart_app import create_app, hypercorn_protocol, uvicorn_protocol
 from quart_app.store import Store
 
@@ -16,6 +20,7 @@ hypercorn_protocol.install()
 uvicorn_protocol.install()
 try:
     settings = Settings.from_env(os.environ)
+    limit_arenas(os.environ)
     logs.configure(settings)
     logs.point_out("quart_app", misspelt(os.environ), settings)
     raise_limit()
@@ -25,3 +30,9 @@ try:
 except (SettingsError, BucketMissing) as error:
     sys.exit(f"quart_app: {error}")
 app = create_app(settings)
+if parent_process() is not None and FOLDER_VARIABLE not in os.environ:
+    logging.getLogger("quart_app").warning(
+        "a worker of an ASGI server: /metrics has the numbers of this process alone; for those of all workers, set %s "
+        "to an empty folder",
+        FOLDER_VARIABLE,
+    )

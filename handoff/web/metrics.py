@@ -5,12 +5,13 @@ reason one of the error codes, an operation one of S3's. Keys, filenames and req
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
+from tempfile import mkdtemp
 from time import perf_counter
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -62,6 +63,25 @@ REFUSALS = tuple(
     for error in ERRORS.values()
     if issubclass(error, FormError | UnknownHandoff | UnknownHook | ObjectMissing | Overloaded)
 )
+
+
+def share_numbers(processes: int, environ: MutableMapping[str, str] = os.environ) -> str | None:
+    """Make a folder for the numbers of several processes, unless the environment names one; answers its path, if made.
+
+    Call it before the processes start, and remove the folder when they have ended.
+
+    Raises:
+        SettingsError: the temporary folder takes none.
+    """
+    if processes < 2 or FOLDER_VARIABLE in environ:  # noqa: PLR2004 - one process need not share
+        return None
+    try:
+        environ[FOLDER_VARIABLE] = folder = mkdtemp(prefix="handoff-metrics-")
+    except OSError as error:
+        raise SettingsError("TMPDIR", environ.get("TMPDIR", ""), f"a folder that can be written ({error})") from None
+    # The library reads the environment at its import only, and workers that are forked from here have imported it.
+    values.ValueClass = values.get_value_class()
+    return folder
 
 
 class Metrics:

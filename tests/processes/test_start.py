@@ -166,3 +166,16 @@ def test_a_python_too_old_is_one_line(bare_machine: Path, target: str) -> None:
 def test_this_python_is_new_enough() -> None:
     """The tests themselves run on what pyproject.toml asks for."""
     assert sys.version_info >= (3, 13)
+
+
+def test_gunicorn_without_our_configuration_warns_with_the_line_to_use() -> None:
+    """Its own default, the sync worker, serves one client at a time: the start says how it is meant."""
+    command = python("gunicorn", "-b", "127.0.0.1:0", "flask_app.wsgi:app")
+    server = subprocess.Popen(command, cwd=ROOT, env=ENVIRON, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own
+    try:
+        assert server.stderr is not None
+        line = next(line for line in server.stderr if "another configuration" in line)
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+    assert f"gunicorn -c {ROOT / 'flask_app' / 'gunicorn.conf.py'} flask_app.wsgi:app" in line

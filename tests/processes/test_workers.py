@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
 def app(request: pytest.FixtureRequest, store: stores.Store, tmp_path: Path) -> Iterator[Api]:
     """Two processes of an app, with a folder for their numbers, and with the server's log of every request."""
     (tmp_path / "numbers").mkdir()
-    folder = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers")}
+    with serving(request.param, store, tmp_path, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers")}) as api:
+        yield api
+
+
+@contextmanager
+def serving(framework: str, store: stores.Store, tmp_path: Path, more: dict[str, str]) -> Iterator[Api]:
+    """Two processes of an app for the block, with these variables beside the suite's."""
     settings = {"UPLOAD_S3_ENDPOINT_URL": store.endpoint_url, "UPLOAD_LOG": "json", "UPLOAD_DRAIN_SECONDS": "1"}
-    environ = {**os.environ, **store.environ, **settings, **folder}
-    command = [*stack.COMMANDS[request.param], "--workers", str(WORKERS), "--access-logfile", "-"]
+    environ = {**os.environ, **store.environ, **settings, **more}
+    command = [*stack.COMMANDS[framework], "--workers", str(WORKERS), "--access-logfile", "-"]
     with (tmp_path / "log").open("w+b") as log:
-        server = Server(request.param, command, listen("the app", "PORT", 0), environ, log=log, drain_seconds=1)
+        server = Server(framework, command, listen("the app", "PORT", 0), environ, log=log, drain_seconds=1)
         with ending([server]):
             stack.wait_until_ready(stack.Stack(store, Settings(), environ, [server]), server.url + "/readyz", log)
             with closing(Api(server.url)) as api:
@@ -115,3 +121,23 @@ def test_what_a_killed_process_had_in_flight_is_in_flight_no_more(app: Api, tmp_
         wait_until(lambda: len(booted(tmp_path)) >= 2 * WORKERS, (tmp_path / "log").read_text)
         with closing(Api(app.url)) as another:
             wait_for(another, "uploads_in_flight", 0)
+
+
+def test_gunicorn_makes_a_folder_for_the_numbers_of_several_processes(store: stores.Store, tmp_path: Path) -> None:
+    """Any of two processes answers for both without a setting, and the folder goes with the last of them."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with serving("flask", store, tmp_path, {"TMPDIR": str(temporary)}) as app:
+        count = upload_until_all_had_some(app, tmp_path)
+        for _ in range(10):
+            with closing(Api(app.url)) as another:
+                assert numbers(another)["uploads_total{handoff=read_early,outcome=stored}"] == count
+        assert [path.name.startswith("handoff-metrics-") for path in temporary.iterdir()] == [True]
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_worker_of_hypercorn_warns_that_its_numbers_are_its_own(store: stores.Store, tmp_path: Path) -> None:
+    """Hypercorn runs none of our code before it starts its workers: a line has the setting that is missing."""
+    with serving("quart", store, tmp_path, {}):
+        warnings = [line["event"] for line in log_lines(tmp_path) if line["level"] == "warning"]
+    assert any("PROMETHEUS_MULTIPROC_DIR" in warning for warning in warnings)

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from handoff import logs
+from handoff.errors import FileMissing, Internal, Overloaded, StoreUnavailable, UploadError
+from handoff.logs import AnswerLog
 from handoff.receipt import Incoming, Stored, Way
 from handoff.settings import Settings
 
@@ -268,3 +270,38 @@ def test_want_of_descriptors_is_told_once_a_minute(
     told = "no connection can be accepted for now: [Errno 24] Too many open files"
     assert [line["event"] for line in lines] == [told, "at 1000", "at 1001", "at 1059", told, "at 1061"]
     assert not any("exception" in line for line in lines)
+
+
+def answered(log: AnswerLog, error: UploadError, *times: float) -> list[tuple[int, object]]:
+    """The level and the count of the line about an answer at each of these times."""
+    lines = [log.line(error, now) for now in times]
+    return [(level, values.get("count")) for level, values in lines]
+
+
+def test_one_503_a_second_is_an_error_line() -> None:
+    """The first is, then the next one after a second, with the count of those since; others are debug lines."""
+    log = AnswerLog()
+    assert answered(log, Overloaded("…"), 10.0, 10.1, 10.9, 11.0, 11.5, 13.0, 20.0) == [
+        (logging.ERROR, None),
+        (logging.DEBUG, None),
+        (logging.DEBUG, None),
+        (logging.ERROR, 3),
+        (logging.DEBUG, None),
+        (logging.ERROR, 2),
+        (logging.ERROR, None),
+    ]
+
+
+def test_each_code_has_its_own_second() -> None:
+    """A crowd of refused uploads does not hide that S3 is away."""
+    log = AnswerLog()
+    assert answered(log, Overloaded("…"), 10.0, 10.1) == [(logging.ERROR, None), (logging.DEBUG, None)]
+    assert answered(log, StoreUnavailable("…"), 10.2) == [(logging.ERROR, None)]
+
+
+@pytest.mark.parametrize(("error", "level"), [(Internal("…"), logging.ERROR), (FileMissing("…"), logging.INFO)])
+def test_any_other_answer_has_a_line(error: UploadError, level: int) -> None:
+    """A fault of ours is an error each time, a refusal of a request is information each time."""
+    log = AnswerLog()
+    assert answered(log, error, 10.0, 10.0, 10.0) == [(level, None)] * 3
+    assert log.line(error, 10.0)[1] == {"code": error.code, "status": error.status}

@@ -1,5 +1,7 @@
 """The numbers of one app: what is counted, under which labels, and how they are told."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +27,7 @@ from handoff.errors import (
     file_closed,
 )
 from handoff.strategies import HANDOFFS
-from handoff.web.metrics import FOLDER_VARIABLE, OUTCOMES, REFUSALS, Metrics, judge
+from handoff.web.metrics import FOLDER_VARIABLE, OUTCOMES, REFUSALS, Metrics, judge, share_numbers
 from handoff.web.openapi import METRICS
 
 
@@ -219,3 +221,46 @@ def test_a_shared_folder_that_is_missing_is_a_wrong_setting(monkeypatch: pytest.
     monkeypatch.setenv(FOLDER_VARIABLE, "/nowhere/at/all")
     with pytest.raises(SettingsError, match="PROMETHEUS_MULTIPROC_DIR is '/nowhere/at/all'; it must be a folder that"):
         Metrics()
+
+
+@pytest.fixture
+def no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The environment names no folder for numbers; the temporary folder."""
+    monkeypatch.setenv(FOLDER_VARIABLE, "restored after the test")
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_several_processes_get_a_folder(no_folder: Path) -> None:
+    """The folder is new, the environment names it, and numbers that are made from then on are kept there."""
+    folder = share_numbers(2)
+    assert folder is not None
+    assert Path(folder).parent == no_folder
+    assert os.environ[FOLDER_VARIABLE] == folder
+    Metrics()
+    assert list(Path(folder).iterdir())
+    values.close_all_multiprocess_files()
+
+
+def test_one_process_gets_none(no_folder: Path) -> None:
+    """A process that is alone keeps its numbers in memory, and those that only one process can have."""
+    assert share_numbers(1) is None
+    assert list(no_folder.iterdir()) == []
+    assert FOLDER_VARIABLE not in os.environ
+
+
+def test_a_folder_that_the_environment_names_is_kept(no_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator's own folder is used, and none is made."""
+    monkeypatch.setenv(FOLDER_VARIABLE, "/of/the/operator")
+    assert share_numbers(2) is None
+    assert list(no_folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_folder")
+def test_a_folder_that_cannot_be_made_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names TMPDIR and its value."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
+    with pytest.raises(SettingsError, match=r"TMPDIR is '.*'; it must be a folder that can be written"):
+        share_numbers(2)

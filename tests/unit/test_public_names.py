@@ -37,6 +37,8 @@ EXCEPTIONS = {
     "explain/closing.py": ({"threading"}, "asks for the name of the thread; starts none, waits for none"),
     "explain/files.py": ({"threading"}, "asks for the id of the thread"),
     "explain/waiting.py": ({"threading"}, "asks for the thread that runs"),
+    "logs.py": ({"threading"}, "guards a dictionary; starts no thread"),
+    "web/metrics.py": ({"tempfile"}, "makes the folder in which prometheus_client keeps numbers of several processes"),
     "explain/raising.py": ({"threading"}, "asks for the id of the thread; guards a dictionary"),
 }
 #: Third parties that the core may import, each with its reason.

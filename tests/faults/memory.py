@@ -1,0 +1,113 @@
+"""Mixed load on both apps, and how much memory each holds, minute by minute: `make memory`, or `MINUTES=5 make memory`.
+
+Uploads of four sizes by every hand-off that takes a form, and downloads, against a store that throws the bytes away.
+Exits 1 if an app grew by more than a MiB a minute over the second half of the time.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+from contract.api import TLS, Api, form, part
+from faults.load import Load
+from faults.processes import Processes
+
+from benchmarks import null_store
+from demo import stack
+from handoff.settings import MIB
+from handoff.strategies import FORM_HANDOFFS
+
+SIZES = (1000, 64 * 1024, 3 * MIB, 20 * MIB)
+#: How many clients of each app upload, and how many download.
+UPLOADS, DOWNLOADS = 12, 2
+#: MiB a minute: a level process moves by less from one half hour to the next.
+LEVEL = 1.0
+
+
+def growth(samples: Sequence[tuple[float, float]]) -> float:
+    """The slope of a line through (minute, MiB) by least squares, in MiB a minute."""
+    minute, held = (sum(values) / len(samples) for values in zip(*samples, strict=True))
+    square = sum((x - minute) ** 2 for x, _ in samples)
+    return sum((x - minute) * (y - held) for x, y in samples) / square if square else 0.0
+
+
+@contextmanager
+def downloading(url: str) -> Iterator[None]:
+    """Clients that download one object again and again for as long as the block takes."""
+    done = threading.Event()
+    with closing(Api(url)) as api:
+        answer = api.upload(form(part("file", os.urandom(9 * MIB), "kept-for-downloads")))
+    location = url + answer.headers["Location"]
+
+    def download() -> None:
+        with httpx.Client(timeout=60, verify=TLS) as client:
+            while not done.is_set():
+                with suppress(httpx.HTTPError):
+                    client.get(location)
+
+    clients = [threading.Thread(target=download) for _ in range(DOWNLOADS)]
+    for client in clients:
+        client.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for client in clients:
+            client.join()
+
+
+def measure(minutes: float, every: float, environ: Mapping[str, str]) -> dict[str, list[tuple[float, float]]]:
+    """The memory of each app in MiB, by the minutes of load, printed as it is measured; `every` is in seconds."""
+    held: dict[str, list[tuple[float, float]]] = {}
+    with ExitStack() as exits:
+        folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
+        store = exits.enter_context(null_store.running())
+        environ = {**environ, **store.environ, "UPLOAD_S3": store.endpoint_url, "UPLOAD_LOG_LEVEL": "error"}
+        started = exits.enter_context(stack.running(environ, log_path=folder / "servers.log"))
+        apps = {name: Processes(server.pid) for name, server in started.apps.items()}
+        files = [os.urandom(size) for size in SIZES for _ in range(SIZES[-1] // size if size > MIB else 8)]
+        loads = {}
+        for name, server in started.apps.items():
+            loads[name] = Load(server.url, files, [f"/uploads/{handoff}" for handoff in FORM_HANDOFFS])
+            exits.enter_context(downloading(server.url))
+            exits.enter_context(loads[name].running(UPLOADS))
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < minutes * 60:
+            time.sleep(min(every, minutes * 60 - passed))
+            minute = (time.monotonic() - began) / 60
+            for name, processes in apps.items():
+                held.setdefault(name, []).append((minute, processes.resident() / MIB))
+            seen = ", ".join(
+                f"{name} {samples[-1][1]:.0f} MiB after {len(loads[name].outcomes)} uploads"
+                for name, samples in held.items()
+            )
+            print(f"minute {minute:.1f}: {seen}", flush=True)
+        for name, load in loads.items():
+            load.outcomes[:] = [outcome for outcome in load.outcomes if outcome.status != httpx.codes.CREATED]
+            print(f"{name}: {len(load.outcomes)} uploads were not stored")
+    return held
+
+
+def main() -> int:
+    """Measure, and say whether both apps are level."""
+    parser = argparse.ArgumentParser(prog="make memory", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--every", type=float, default=60.0, help="seconds between two lines")
+    options = parser.parse_args()
+    grows = False
+    for name, samples in measure(options.minutes, options.every, {}).items():
+        slope = growth(samples[len(samples) // 2 :])
+        print(f"{name}: {slope:+.2f} MiB a minute over the second half")
+        grows |= slope > LEVEL
+    return int(grows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
