@@ -60,7 +60,7 @@ processes: $(READY)
 	$(PYTEST) tests/processes -n 3 --dist worksteal
 
 faults: $(READY)
-	$(PYTEST) tests/faults -n 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) tests/faults -n 4 --dist loadfile --no-loadscope-reorder
 
 faults-table: $(READY)
 	PYTHONPATH=tests:. $(BIN)/python -m faults.table

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
@@ -14,6 +14,7 @@ from contract.bucket import Bucket
 from faults import raw
 from faults.raw import Answer
 from faults.watch import Held, Watch
+from patience import PATIENCE
 
 from demo import stack
 from handoff.strategies import FORM_HANDOFFS
@@ -23,7 +24,6 @@ from handoff.strategies import FORM_HANDOFFS
 LINGERING = Counter({"worker_serve.<locals>._server_callback": 1, "TCPServer._idle_timeout": 1, "socket": 1})
 #: More than one part of the smallest size.
 LARGE = 5 * 1024**2 + 1
-SETTLE_SECONDS = 20.0
 
 
 class App:
@@ -69,25 +69,27 @@ class App:
 
     def wait_until_at_rest(self) -> None:
         """Wait until the process does nothing any more."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while (more := self._more()) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert more == Counter(), self.name
+        self._wait_for_none(self._more)
 
     def check_nothing_left(self) -> None:
         """Assert that S3 holds what a 201 named and nothing else, and the process no more than when it was at rest."""
+        check_nothing_left([self])
+
+    def forget_named(self) -> set[str]:
+        """The keys that a 201 named since this was last asked."""
         named, self._named = self._named, set()
-        try:
-            self.wait_until_at_rest()
-        finally:
-            self.bucket.check_and_empty(named)
+        return named
 
     def check_at_rest(self) -> None:
         """Assert that no connection lingers either, in its time."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while (more := self.watch.held().beyond(self._at_rest)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert more == Counter(), self.name
+        self._wait_for_none(lambda: self.watch.held().beyond(self._at_rest))
+
+    def _wait_for_none(self, more: Callable[[], Counter[str]]) -> None:
+        """Wait until there is no more of anything."""
+        deadline = time.monotonic() + PATIENCE
+        while (left := more()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert left == Counter(), self.name
 
     def _more(self) -> Counter[str]:
         """What it holds beyond what it held at rest, but for connections that linger."""
@@ -109,8 +111,26 @@ class App:
                 self.check_stored(answer, [data])
         self.bucket.check_and_empty(self._named)
         self._named.clear()
-        time.sleep(0.5)
-        return self.watch.held()
+        return self._settled()
+
+    def _settled(self) -> Held:
+        """What the process holds when two looks, some time apart, find the same."""
+        held, before = self.watch.held(), None
+        while held != before:
+            time.sleep(0.5)
+            held, before = self.watch.held(), held
+        return held
+
+
+def check_nothing_left(apps: Iterable[App]) -> None:
+    """Assert that S3 holds what 201s of these apps named and nothing else, and their processes no more than at rest."""
+    apps = list(apps)
+    named = set[str]().union(*(app.forget_named() for app in apps))
+    try:
+        for app in apps:
+            app.wait_until_at_rest()
+    finally:
+        apps[0].bucket.check_and_empty(named)
 
 
 def answers(app: App, exchange: Callable[[socket.socket, str], Answer]) -> Iterator[Answer]:

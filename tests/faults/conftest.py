@@ -21,20 +21,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of what is done over and over."""
     group = parser.getgroup("faults")
     group.addoption("--kills", type=int, default=100, help="how many clients are killed for each app, twice")
-    group.addoption("--overload-seconds", type=float, default=4.0, help="how long the overload lasts")
-    group.addoption("--restarts", type=int, default=20, help="how often each app is restarted under load")
+    group.addoption("--overload-seconds", type=float, default=3.0, help="how long the overload lasts")
+    group.addoption("--restarts", type=int, default=12, help="how often each app is restarted under load")
+
+
+#: The files that take longest, first: several processes run the others meanwhile.
+LONGEST = (
+    *("test_restarts.py", "test_broken_store.py", "test_slow_store.py", "test_slow_clients.py", "test_flips.py"),
+    *("test_wrong_requests.py", "test_overload.py", "test_downloads.py", "test_store_faults.py", "test_operators.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The file that takes longest comes first: several processes run the others meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_restarts.py")
+    """The files that take longest come first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
-    """The store and both apps, for one module."""
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
+    """The store and both apps, for one module, with the module's MORE_SETTINGS."""
     folder: Path = tmp_path_factory.mktemp("faults")
-    environ = SETTINGS | {"TMPDIR": str(folder)} | watched(tmp_path_factory.mktemp("watched"))
+    environ = SETTINGS | getattr(request.module, "MORE_SETTINGS", {}) | {"TMPDIR": str(folder)}
+    environ |= watched(tmp_path_factory.mktemp("watched"))
     with stack.running(environ, log_path=folder / "servers.log") as started:
         yield started
 
@@ -68,6 +76,13 @@ def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def bucket(behind: Behind) -> Iterator[Bucket]:
     """The bucket, asked past the proxy."""
+    with closing(behind.store.client()) as client:
+        yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
+
+
+@pytest.fixture(scope="module")
+def module_bucket(behind: Behind) -> Iterator[Bucket]:
+    """Likewise, for what a module does once."""
     with closing(behind.store.client()) as client:
         yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
 

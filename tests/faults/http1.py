@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 READ_BYTES = 64 * 1024
-#: How long a client that was answered early may go on sending, in seconds, before it is cut off.
-LINGER_SECONDS = 1.0
+#: Seconds that a client which was answered early may go on sending before it is cut off; a reset may cost the answer.
+LINGER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from http.client import HTTPException, HTTPResponse
 from urllib.parse import urlsplit
 
 from contract.api import CONTENT_TYPE, form, part
+from patience import PATIENCE
 
 #: How long a client pauses after an answer that was no 201, or none, in seconds. Retry-After would say longer.
 PAUSE_SECONDS = 0.1
-#: How long a client waits for an answer; nothing here is to take so long.
-PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Connection:
         """
         if self._socket is None:
             address = (str(self._url.hostname), self._url.port or 80)
-            self._socket = socket.create_connection(address, PATIENCE_SECONDS)
+            self._socket = socket.create_connection(address, PATIENCE)
         head = (
             f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
             f"X-Request-Id: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -126,7 +125,7 @@ class Connection:
 def begin(url: str, body: bytes, sent: int, path: str = "/uploads") -> socket.socket:
     """A connection on which an upload's head and so many bytes of its body were sent."""
     address = urlsplit(url)
-    connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=60)
+    connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=PATIENCE)
     connection.sendall(
         f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n".encode()

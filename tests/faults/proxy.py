@@ -29,7 +29,7 @@ from faults.script import (
     FlipAnswerByte,
     FlipAnswerHeader,
     FlipRequestByte,
-    Late,
+    Hold,
     Latency,
     LostAnswer,
     Refuse,
@@ -39,6 +39,7 @@ from faults.script import (
     When,
     name_call,
 )
+from patience import PATIENCE
 
 
 class Broken(ConnectionError):
@@ -73,6 +74,8 @@ class Proxy:
         self._closing = asyncio.Event()
         self._refusing = asyncio.Event()
         self._refuse_seconds = 0.0
+        self._listening = threading.Event()
+        self._listening.set()
         listener = listen(0)
         self._port = listener.getsockname()[1]
         self.url = "http://{}:{}".format(*listener.getsockname())
@@ -81,13 +84,14 @@ class Proxy:
         self._thread.start()
 
     def clear(self) -> None:
-        """Break nothing more: script, latency and limits are forgotten, and stalled connections reset.
+        """Break nothing more, and listen again: script, latency and limits are forgotten.
 
-        Other calls that are under way go on as they began.
+        Stalled connections are reset and held calls go on; other calls that are under way go on as they began.
         """
         self._script.clear()
         self.latency, self.up, self.down = 0.0, None, None
         self._loop.call_soon_threadsafe(self._end_stalls)
+        assert self._listening.wait(PATIENCE), "the proxy does not listen again"
 
     def close(self) -> None:
         """End every connection and the thread.
@@ -114,6 +118,7 @@ class Proxy:
         self._loop.set_exception_handler(self._note_error)
         while not self._closing.is_set():
             server = await asyncio.start_server(self._serve, sock=listener or listen(self._port))
+            self._listening.set()
             await first_of(self._closing, self._refusing)
             server.close()
             await end(asyncio.all_tasks() - {asyncio.current_task()})
@@ -139,9 +144,12 @@ class Proxy:
         try:
             while keep and (head := await read_head(reader)) is not None:
                 call = name_call(*head.start[:2])
+                call.cleared = self._cleared
                 call.fault = self._script.fault_for(call)
                 self.calls.append(call)
-                await asyncio.sleep(call.fault.seconds if isinstance(call.fault, Late) else self.latency)
+                await asyncio.sleep(self.latency)
+                if call.fault == Hold(When.BEFORE_BODY):
+                    await call.cleared.wait()
                 keep = await self._answer(call, head, reader, writer) and head.keeps_alive
             await hang_up(reader, writer)
         except* (ConnectionError, EOFError):
@@ -157,10 +165,11 @@ class Proxy:
                 raise Broken
             case Refuse(seconds):
                 self._refuse_seconds = seconds
+                self._listening.clear()
                 self._refusing.set()
                 raise Broken
             case Stall(after=0):
-                await self._stall()
+                await stall(call)
             case Answer(when=When.BEFORE_BODY | When.AFTER_BODY) as fault:
                 if fault.when is When.AFTER_BODY:
                     if "expect" in head.headers:
@@ -178,7 +187,7 @@ class Proxy:
         """Pass a request's body on to the store, as far as its fault lets it."""
         await pass_on(body, store, self._terms_up(call.fault))
         if isinstance(call.fault, Stall):
-            await self._stall()
+            await stall(call)
         if isinstance(call.fault, Reset):
             raise Broken
 
@@ -198,6 +207,8 @@ class Proxy:
             return answer_in_place(call, call.fault, method, client)
         if isinstance(call.fault, Latency):
             await asyncio.sleep(call.fault.seconds)
+        if call.fault == Hold(When.DONE):
+            await call.cleared.wait()
         call.status = head.status
         if isinstance(call.fault, FlipAnswerHeader):
             client.write(flip_header(head, call.fault))
@@ -228,9 +239,11 @@ class Proxy:
                 return Terms(rate)
         return Terms(self.down)
 
-    async def _stall(self) -> None:
-        await self._cleared.wait()
-        raise Broken
+
+async def stall(call: Call) -> None:
+    """Wait until the script is cleared, and have the connection reset."""
+    await call.cleared.wait()
+    raise Broken
 
 
 def listen(port: int) -> socket.socket:

@@ -9,8 +9,8 @@ from http.client import BadStatusLine, HTTPResponse
 from urllib.parse import urlsplit
 
 from contract.api import CONTENT_TYPE
+from patience import PATIENCE
 
-TIMEOUT = 30.0
 CHUNKED = "Transfer-Encoding: chunked"
 
 
@@ -33,7 +33,7 @@ class Answer:
 def connect(url: str) -> socket.socket:
     """A connection to an app."""
     parts = urlsplit(url)
-    return socket.create_connection((str(parts.hostname), parts.port or 80), timeout=TIMEOUT)
+    return socket.create_connection((str(parts.hostname), parts.port or 80), timeout=PATIENCE)
 
 
 def head(handoff: str, *headers: str, content_type: str = CONTENT_TYPE) -> bytes:
@@ -96,4 +96,4 @@ def is_closed(connection: socket.socket) -> bool:
     except ConnectionError:
         return True
     finally:
-        connection.settimeout(TIMEOUT)
+        connection.settimeout(PATIENCE)

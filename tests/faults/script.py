@@ -1,5 +1,6 @@
 """What a script for the proxy is made of: S3's calls by name, and the faults that befall them."""
 
+import asyncio
 import math
 import threading
 from dataclasses import dataclass, field
@@ -91,10 +92,10 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Late:
-    """The store hears of the call so many seconds later."""
+class Hold:
+    """The call waits until the script is cleared, and then goes on: before its body passes, or when it is DONE."""
 
-    seconds: float
+    when: When = When.BEFORE_BODY
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ type Fault = (
     | LostAnswer
     | CutAnswer
     | Latency
-    | Late
+    | Hold
     | Drip
     | FlipRequestByte
     | FlipAnswerByte
@@ -159,6 +160,8 @@ class Call:
     part_number: int | None
     fault: Fault | None = None
     status: int | None = None
+    #: set when the script that its fault is from is cleared
+    cleared: asyncio.Event = field(default_factory=asyncio.Event, repr=False, compare=False)
 
 
 def name_call(method: str, target: str) -> Call:

@@ -1,13 +1,24 @@
-"""What the apps are started with: small parts, and little patience."""
+"""The settings that the apps start with: small parts, and times that only a fault reaches.
+
+A test about a timeout starts its apps with one of the short ones beside them.
+"""
+
+from patience import PATIENCE
 
 SETTINGS = {
     "UPLOAD_S3": "moto",
     "UPLOAD_BUCKET": "faults",
     "UPLOAD_PART_BYTES": "5 MiB",
-    "UPLOAD_MAX_FILE_BYTES": "64 MiB",
-    "UPLOAD_IDLE_TIMEOUT": "1",
+    "UPLOAD_MAX_FILE_BYTES": "16 MiB",
+    "UPLOAD_IDLE_TIMEOUT": str(PATIENCE),
     "UPLOAD_DRAIN_SECONDS": "2",
-    "UPLOAD_S3_CONNECT_TIMEOUT": "0.5",
-    "UPLOAD_S3_READ_TIMEOUT": "1",
+    "UPLOAD_S3_CONNECT_TIMEOUT": str(PATIENCE),  # urllib3 limits sending by it as well, on a new connection
+    "UPLOAD_S3_READ_TIMEOUT": str(PATIENCE),
     "UPLOAD_S3_ATTEMPTS": "2",
 }
+
+#: For a store that stalls: seconds that a call to a healthy store never takes.
+SHORT_STORE_TIMEOUTS = {"UPLOAD_S3_CONNECT_TIMEOUT": "4", "UPLOAD_S3_READ_TIMEOUT": "4"}
+#: For a client that stalls: seconds that one which goes on sending never pauses.
+IDLE_SECONDS = 3.0
+SHORT_IDLE_TIMEOUT = {"UPLOAD_IDLE_TIMEOUT": str(IDLE_SECONDS)}

@@ -75,7 +75,7 @@ UNDOING_FAULTS = (
 #: How long the store refuses connections where it does so for good, in seconds: longer than any call is tried.
 FOR_GOOD = 2.0
 #: How long an app has to undo what it could not undo at once.
-UNDO_SECONDS = 20.0
+UNDO_SECONDS = 60.0
 
 #: The parts of the larger file, whose last one is a single byte.
 PARTS = (1, 2, 3)
@@ -208,8 +208,7 @@ def run(behind: Behind, bucket: Bucket, case: Case) -> Outcome:
     with closing(Api(behind.started.apps[case.framework].url)) as app:
         send = send_by_urls if case.handoff == "presigned" else send_form
         answer, last = send(behind, app, case, data, name)
-    told = answer.json() if "json" in answer.headers.get("Content-Type", "") else {}
-    code = str(told["code"]) if set(told) == PROBLEM_MEMBERS else ""
+    code = code_of(answer)
     receipts = last.json()["receipts"] if last.status_code == 201 else []
     if last.status_code == 201:
         right = [is_right(bucket, receipt, data) for receipt in receipts] == [True]
@@ -217,6 +216,12 @@ def run(behind: Behind, bucket: Bucket, case: Case) -> Outcome:
         right = last is answer or (code == "store-rejected" and last.status_code == 404)
     left = left_behind(bucket, name, {receipt["key"] for receipt in receipts})
     return Outcome(answer.status_code, code, has_struck(behind, row, name), right, left)
+
+
+def code_of(answer: httpx.Response) -> str:
+    """The code of a problem of ours; empty for any other answer."""
+    told = answer.json() if "json" in answer.headers.get("Content-Type", "") else {}
+    return str(told["code"]) if set(told) == PROBLEM_MEMBERS else ""
 
 
 def script(behind: Behind, row: Row, name: str) -> None:
@@ -262,7 +267,6 @@ def send_by_urls(behind: Behind, app: Api, case: Case, data: bytes, name: str) -
     behind.proxy.forget(name)
     if isinstance(case.row.what(), Refuse):
         behind.proxy.clear()
-        time.sleep(0.2)  # until it listens again
     return answer, answer if answer.status_code == 201 else app.send("POST", given["complete"])
 
 

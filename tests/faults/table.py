@@ -17,14 +17,12 @@ from contract.bucket import Bucket
 from contract.store_differences import behaviour_of
 from faults.behind import Behind, proxied
 from faults.script import Refuse
-from faults.settings import SETTINGS
+from faults.settings import SETTINGS, SHORT_STORE_TIMEOUTS
 from faults.store_faults import FRAMEWORKS, SIZES, UNDO_SECONDS, Case, Outcome, Row, cases, rows, run
 
 from handoff.strategies import FORM_HANDOFFS
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "faults.md"
-#: Patient enough for ten uploads at once on a busy machine.
-TABLE_SETTINGS = {"UPLOAD_S3_READ_TIMEOUT": "3", "UPLOAD_S3_CONNECT_TIMEOUT": "1"}
 
 HEADER = "| what breaks | on the call | of a file of | how often | cases | survived | told | lost | left behind |"
 
@@ -128,7 +126,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "apps"
         temporary.mkdir()
-        with proxied(options.store, temporary, TABLE_SETTINGS) as behind, closing(behind.store.client()) as client:
+        with (
+            proxied(options.store, temporary, SHORT_STORE_TIMEOUTS) as behind,
+            closing(behind.store.client()) as client,
+        ):
             bucket = Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started, behaviour_of(options.store))
             for number, row in enumerate(wanted, 1):
                 began = time.monotonic()

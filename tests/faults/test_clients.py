@@ -3,7 +3,6 @@
 import os
 import socket
 import struct
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,15 +12,16 @@ from contract.api import form, part
 from faults import raw
 from faults.app import LARGE, App, answers
 from faults.raw import CHUNKED, LAST_CHUNK, Answer, head, in_chunks, sent_in, whole
+from patience import wait_until
 
 from handoff.settings import MIB
 
 DATA = os.urandom(LARGE)
 BODY = form(part("file", DATA, "name"))
 SMALL = form(part("file", b"small", "name"))
-#: When a client that does not wait leaves, in seconds: S3 is being written then.
-LEAVES_AFTER = 0.1
 CROWD = 40
+#: More bytes of an unwanted body than the sockets on its way hold.
+UNWANTED = 12 * MIB
 
 
 # Those that go away.
@@ -50,12 +50,18 @@ def test_a_client_that_does_not_wait_for_the_answer(app: App) -> None:
 
     def leave(handoff: str) -> None:
         with app.connected() as connection:
-            connection.sendall(whole(handoff, form(part("file", data, "name"))))
-            time.sleep(LEAVES_AFTER)
+            connection.sendall(whole(handoff, form(part("file", data, handoff))))
+            wait_until(lambda: has_begun(app, handoff), lambda: f"{handoff} does not write to S3")
 
     app.by_each(leave)
     for size in app.stored_without_a_receipt():
         assert size == len(data)
+
+
+def has_begun(app: App, filename: str) -> bool:
+    """Whether S3 has an upload of this name, or is done with it already."""
+    keys = [*(key for key, _ in app.bucket.unfinished()), *app.bucket.sizes()]
+    return any(key.endswith(f"/{filename}") for key in keys)
 
 
 # Those that do not listen.
@@ -74,7 +80,7 @@ ERRORS: dict[str, tuple[Callable[[str], str], bytes, int, str]] = {
 def test_an_early_answer_waits_for_a_client_that_sends_on(app: App, error: str, framing: str) -> None:
     """A client that reads an early answer only when it has sent all, gets it all the same."""
     name, beginning, status, code = ERRORS[error]
-    body = beginning + bytes(24 * MIB)
+    body = beginning + bytes(UNWANTED)
 
     def talk_on(connection: socket.socket, handoff: str) -> Answer:
         begin, frame = sent_in(framing, name(handoff), body)
@@ -87,7 +93,7 @@ def test_an_early_answer_waits_for_a_client_that_sends_on(app: App, error: str, 
 
 def test_a_body_that_is_too_long_is_answered_though_all_of_it_is_sent(app: App) -> None:
     """What was refused for its length before it was read, is read all the same, to the end."""
-    length = 200 * MIB
+    length = 2 * UNWANTED  # and more than UPLOAD_MAX_FILE_BYTES
     block = bytes(MIB)
 
     def talk_on(connection: socket.socket, handoff: str) -> Answer:

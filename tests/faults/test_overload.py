@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -16,6 +17,8 @@ import pytest
 from contract.api import TLS, form, part
 from faults.load import Connection, Load, answer_of, begin
 from faults.processes import Processes
+from faults.raw import is_closed
+from patience import PATIENCE
 
 from benchmarks import null_store
 from demo import stack
@@ -24,14 +27,21 @@ from handoff.settings import MIB, Settings
 
 FRAMEWORKS = ("flask", "quart")
 AT_ONCE = 4
+#: How often a place is given back in time, at the most, until an upload that waits for it has it.
+TRIES = 10
 #: Connections that send nothing, and clients that stand still in the middle of an upload.
 SILENT = 100
 SLOW = 300
 PART = 5 * MIB
 #: For both apps together, so that an upload takes its time and the next ones come meanwhile.
 BYTES_PER_SECOND = 100_000_000
-#: What an upload may hold, and how long a look at /healthz may take before it counts as none, in seconds.
-HEALTH_TIMEOUT = 10.0
+#: Limits that only a fault reaches: clients stand still here for as long as a test takes.
+PATIENT = {
+    "UPLOAD_IDLE_TIMEOUT": str(PATIENCE),
+    "UPLOAD_S3_CONNECT_TIMEOUT": str(PATIENCE),
+    "UPLOAD_S3_READ_TIMEOUT": str(PATIENCE),
+    "UPLOAD_DRAIN_SECONDS": "1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +53,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[null_sto
             "UPLOAD_S3": store.endpoint_url,
             "UPLOAD_PART_BYTES": str(PART),
             "UPLOAD_MAX_CONCURRENT": str(AT_ONCE),
-            "UPLOAD_DRAIN_SECONDS": "1",
+            **PATIENT,
         }
         with stack.running(environ, log_path=tmp_path_factory.mktemp("overload") / "servers.log") as started:
             yield store, started
@@ -66,7 +76,7 @@ class Health:
             while not done.wait(0.1):
                 began = time.monotonic()
                 try:
-                    httpx.get(f"{self.url}/healthz", timeout=HEALTH_TIMEOUT, verify=TLS).raise_for_status()
+                    httpx.get(f"{self.url}/healthz", timeout=PATIENCE, verify=TLS).raise_for_status()
                 except httpx.HTTPError as error:
                     self.failures.append(repr(error))
                 self.seconds.append(time.monotonic() - began)
@@ -92,7 +102,7 @@ def test_ten_times_the_load(running: tuple[null_store.NullStore, stack.Stack], p
         loads, healths, apps, idle = {}, {}, {}, {}
         for name in FRAMEWORKS:
             server = started.apps[name]
-            httpx.get(f"{server.url}/readyz", verify=TLS)
+            httpx.get(f"{server.url}/readyz", verify=TLS, timeout=PATIENCE)
             apps[name] = Processes(server.pid)
             apps[name].forget_peak()
             idle[name] = apps[name].resident()
@@ -108,14 +118,14 @@ def test_ten_times_the_load(running: tuple[null_store.NullStore, stack.Stack], p
             f"{max(healths[name].seconds):.3f} s, memory +{(apps[name].peak() - idle[name]) / MIB:.0f} MiB"
         )
     for name, load in loads.items():
-        assert [outcome for outcome in load.outcomes if outcome.status not in {201, 503}] == []
+        assert Counter(one.status for one in load.outcomes).keys() == {201, 503}
         assert {(one.problem, one.retry_after) for one in load.with_status(503)} == {("overloaded", "5")}
-        assert load.with_status(201)
         assert healths[name].failures == []
     assert {name: app.peak() - idle[name] for name, app in apps.items() if app.peak() - idle[name] > allowed} == {}
     stats = store.stats()
     assert stats.unfinished == {}
-    assert stats.objects == before | {one.key: one.size for load in loads.values() for one in load.with_status(201)}
+    named = before | {one.key: one.size for load in loads.values() for one in load.with_status(201)}
+    assert sorted(stats.objects.items() ^ named.items())[:3] == []
 
 
 def ask(url: str, body: bytes, sent: int, path: str) -> tuple[int, bytes]:
@@ -149,7 +159,7 @@ def test_one_upload_too_many_is_refused_before_its_body_is_read(
         sent = [0] * AT_ONCE + [len(large)] * 2 * AT_ONCE
         with ThreadPoolExecutor(len(sent)) as pool:
             refused = list(pool.map(lambda size: ask(url, large, size, path), sent))
-        assert httpx.get(f"{url}/healthz", verify=TLS).is_success
+        assert httpx.get(f"{url}/healthz", verify=TLS, timeout=PATIENCE).is_success
         for connection in held:
             connection.sendall(small[-5:])
         assert [answer_of(connection)[0] for connection in held] == [201] * AT_ONCE
@@ -163,28 +173,35 @@ def test_one_upload_too_many_is_refused_before_its_body_is_read(
 def test_who_waits_gets_the_place_that_is_given_back(
     running: tuple[null_store.NullStore, stack.Stack], name: str
 ) -> None:
-    """An upload that finds no place is served if one comes free soon."""
+    """An upload that finds no place is served if one comes free within WAIT_SECONDS, which a busy machine may miss."""
     _, started = running
-    url = started.apps[name].url
+    assert any(place_is_given_on(started.apps[name].url) for _ in range(TRIES))
+
+
+def place_is_given_on(url: str) -> bool:
+    """Whether an upload that found no place was served when one came free."""
     small = form(part("file", b"small", "small.txt"))
     with ExitStack() as exits:
         held = [exits.enter_context(closing(connection)) for connection in hold_all_places(url, small)]
         waiting = exits.enter_context(closing(begin(url, small, len(small))))
+        assert httpx.get(f"{url}/healthz", verify=TLS, timeout=PATIENCE).is_success  # that one has been read by now
         for connection in held:
             connection.sendall(small[-5:])
-        assert [answer_of(connection)[0] for connection in [*held, waiting]] == [201] * (AT_ONCE + 1)
+        assert [answer_of(connection)[0] for connection in held] == [201] * AT_ONCE
+        return answer_of(waiting)[0] == httpx.codes.CREATED
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_clients_that_say_nothing_hold_up_nobody(running: tuple[null_store.NullStore, stack.Stack], name: str) -> None:
-    """With many more silent connections than threads, /healthz answers."""
+    """With many more silent connections than threads, /healthz answers before they are given up."""
     _, started = running
     address = urlsplit(started.apps[name].url)
     with ExitStack() as exits:
-        for _ in range(SILENT):
-            exits.enter_context(closing(socket.create_connection((str(address.hostname), address.port or 80))))
-        # Far below the 5 s for which gunicorn has a thread wait for each.
-        assert httpx.get(f"{started.apps[name].url}/healthz", verify=TLS, timeout=4).is_success
+        at = str(address.hostname), address.port or 80
+        silent = [exits.enter_context(closing(socket.create_connection(at))) for _ in range(SILENT)]
+        assert httpx.get(f"{started.apps[name].url}/healthz", verify=TLS, timeout=PATIENCE).is_success
+        # gunicorn alone has a thread wait 5 s for each; with as many in front, nearly all are closed by then
+        assert sum(map(is_closed, silent)) < SILENT / 2
 
 
 def test_slow_clients_do_not_stop_fast_ones(tmp_path: Path) -> None:
@@ -193,7 +210,7 @@ def test_slow_clients_do_not_stop_fast_ones(tmp_path: Path) -> None:
     with null_store.running() as store:
         environ = {**store.environ, "UPLOAD_S3": store.endpoint_url, "UPLOAD_MAX_CONCURRENT": str(SLOW + 10)}
         with (
-            stack.running(environ | {"UPLOAD_DRAIN_SECONDS": "1"}, log_path=tmp_path / "servers.log") as started,
+            stack.running(environ | PATIENT, log_path=tmp_path / "servers.log") as started,
             ExitStack() as exits,
         ):
             for name in FRAMEWORKS:

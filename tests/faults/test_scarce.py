@@ -12,22 +12,21 @@ from pathlib import Path
 import pytest
 from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
-from contract.numbers import grown, numbers
+from contract.numbers import grown, numbers, wait_for
 from faults import raw
 from faults.behind import Behind, proxied
 from faults.processes import family
 from faults.proxy import Proxy
 from faults.raw import head
 from faults.script import Stall
+from patience import wait_until
 
-from handoff.admission import WAIT_SECONDS, reads_at_once, threads
+from handoff.admission import reads_at_once, threads
 from handoff.strategies import HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 AT_ONCE = 1
 READS = reads_at_once(AT_ONCE)
-#: Far below what a head may take, and what S3 may.
-SOON = 2.0
 BODY = form(part("file", os.urandom(3000), "name"))
 UNFINISHED = b"GET /healthz HTTP/1.1\r\nHost: here\r\nX-A: a"
 
@@ -35,8 +34,7 @@ UNFINISHED = b"GET /healthz HTTP/1.1\r\nHost: here\r\nX-A: a"
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     """Both apps, which have few threads, behind a proxy."""
-    more = {"UPLOAD_MAX_CONCURRENT": str(AT_ONCE), "UPLOAD_IDLE_TIMEOUT": "20", "UPLOAD_S3_READ_TIMEOUT": "20"}
-    with proxied("moto", tmp_path_factory.mktemp("scarce"), more) as behind:
+    with proxied("moto", tmp_path_factory.mktemp("scarce"), {"UPLOAD_MAX_CONCURRENT": str(AT_ONCE)}) as behind:
         yield behind
 
 
@@ -45,6 +43,14 @@ def app(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Api]:
     """Each of the apps."""
     with closing(Api(behind.started.apps[request.param].url)) as api:
         yield api
+
+
+@pytest.fixture(autouse=True)
+def emptied(bucket: Bucket) -> Iterator[None]:
+    """After the test, its objects are removed."""
+    yield
+    for key in bucket.stored_keys():
+        bucket.delete(key)
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,15 @@ class Descriptors:
         return before
 
 
-def seconds_of_health(app: Api) -> float:
-    """How long /healthz takes on a connection of its own."""
-    began = time.monotonic()
+def check_health(app: Api) -> None:
+    """Assert that /healthz answers, on a connection of its own."""
     with closing(Api(app.url)) as other:
         assert other.send("GET", "/healthz").status_code == 200
-    return time.monotonic() - began
+
+
+def wait_until_ready(app: Api) -> None:
+    """Wait until /readyz says so; a busy S3 may take longer to answer than it is waited for."""
+    wait_until(lambda: app.send("GET", "/readyz").status_code == 200, lambda: "the app is not ready")
 
 
 def stored_key(app: Api) -> str:
@@ -75,12 +84,13 @@ def stored_key(app: Api) -> str:
 
 
 def test_heads_that_do_not_end_hold_no_thread(app: Api) -> None:
-    """With twice as many of them as there are threads, /healthz answers as ever."""
+    """With twice as many of them as there are threads, /healthz answers before any of them is given up."""
     with ExitStack() as exits:
-        for _ in range(2 * threads(AT_ONCE)):
-            connection = exits.enter_context(closing(raw.connect(app.url)))
+        unfinished = [exits.enter_context(closing(raw.connect(app.url))) for _ in range(2 * threads(AT_ONCE))]
+        for connection in unfinished:
             connection.sendall(UNFINISHED)
-        assert seconds_of_health(app) < SOON
+        check_health(app)
+        assert not any(map(raw.is_closed, unfinished))
 
 
 def test_a_head_that_ends_late_is_answered_and_the_next_one_too(app: Api) -> None:
@@ -104,13 +114,11 @@ def test_a_store_that_stalls_leaves_threads_for_health(app: Api, proxy: Proxy) -
     requests = READS + threads(AT_ONCE)
     with ThreadPoolExecutor(requests) as pool, closing(Api(app.url)) as other:
         asked = [pool.submit(other.send, "GET", f"/objects/{key}") for _ in range(requests)]
-        deadline = time.monotonic() + 10
-        while sum(one.done() for one in asked) < requests - READS:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert seconds_of_health(app) < SOON
+        wait_until(lambda: sum(one.done() for one in asked) >= requests - READS, lambda: "too many wait for S3")
+        check_health(app)
         check_problem(app.send("DELETE", f"/objects/{key}"), 503, "overloaded")
-        assert app.send("GET", "/readyz").status_code == 200
+        wait_until_ready(app)
+        assert sum(one.done() for one in asked) == requests - READS
         proxy.clear()
         answers = [one.result() for one in asked]
     refused = [answer for answer in answers if answer.status_code == 503]
@@ -148,10 +156,7 @@ def test_a_client_that_leaves_gives_its_place_back(app: Api) -> None:
     for _ in range(3 * READS):
         with closing(raw.connect(app.url)) as connection:
             connection.sendall(f"GET /objects/{key} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
-    deadline = time.monotonic() + 10
-    while app.send("GET", f"/objects/{key}").status_code != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: app.send("GET", f"/objects/{key}").status_code == 200, lambda: "no place is given back")
     assert [app.send("HEAD", f"/objects/{key}").status_code for _ in range(READS + 1)] == [200] * (READS + 1)
 
 
@@ -160,7 +165,7 @@ def test_a_refused_cause_is_counted(app: Api) -> None:
     before = numbers(app)
     with closing(raw.connect(app.url)) as holding:
         holding.sendall(head("stream", f"Content-Length: {len(BODY)}") + BODY[:100])
-        time.sleep(0.2)
+        wait_for(app, "uploads_in_flight", 1)
         check_problem(app.upload(BODY, "/causes/copied_context"), 503, "overloaded")
         holding.sendall(BODY[100:])
         assert raw.read_answer(holding).status == 201
@@ -168,7 +173,6 @@ def test_a_refused_cause_is_counted(app: Api) -> None:
     assert {name: value for name, value in changed.items() if "stored" not in name and "file_bytes" not in name} == {
         "refusals_total{reason=overloaded}": 1
     }
-    assert WAIT_SECONDS < SOON
 
 
 def test_an_upload_goes_on_when_the_descriptors_run_out(behind: Behind, app: Api) -> None:
@@ -178,7 +182,7 @@ def test_an_upload_goes_on_when_the_descriptors_run_out(behind: Behind, app: Api
     log = Path(behind.started.environ["TMPDIR"]) / "servers.log"
     with closing(raw.connect(app.url)) as upload, ExitStack() as exits:
         upload.sendall(head("stream", f"Content-Length: {len(BODY)}") + BODY[:100])
-        assert app.send("GET", "/readyz").status_code == 200  # S3 is connected to
+        wait_until_ready(app)  # S3 is connected to
         stored_connection = app.send("HEAD", f"/objects/{'0' * 9}")
         assert stored_connection.status_code == 404
         written, before = log.stat().st_size, descriptors.leave(8)
@@ -186,15 +190,16 @@ def test_an_upload_goes_on_when_the_descriptors_run_out(behind: Behind, app: Api
             for _ in range(30):
                 connection = exits.enter_context(closing(raw.connect(app.url)))
                 connection.sendall(UNFINISHED)
-            time.sleep(1.5)
+            wait_until(lambda: log.stat().st_size > written, lambda: "the log has no line of it")
+            time.sleep(1.5)  # a flood would be megabytes
         finally:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         upload.sendall(BODY[100:])
         assert raw.read_answer(upload).status == 201
-        assert seconds_of_health(app) < 2 * SOON
+        check_health(app)
         *_, still = family(behind.started.apps[app.framework].pid)
     assert still == pid
-    assert 0 < log.stat().st_size - written < 10_000
+    assert log.stat().st_size - written < 10_000
 
 
 #: The hand-offs that keep a file of more than 500,000 bytes on disk.

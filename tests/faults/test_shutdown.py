@@ -8,7 +8,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from contract.api import CONTENT_TYPE, form, part
+from contract.api import CONTENT_TYPE, Api, form, part
+from contract.numbers import wait_for
+from faults.settings import SETTINGS
+from patience import PATIENCE
 
 from benchmarks import null_store
 from demo import stack
@@ -19,17 +22,17 @@ FRAMEWORKS = ("flask", "quart")
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[tuple[null_store.NullStore, stack.Stack]]:
-    """A store that takes 4 MB/s, and both apps, which give an upload a second to end."""
+    """A store that takes 4 MB/s, and both apps, which give an upload some seconds to end."""
     with null_store.running(bytes_per_second=4_000_000) as store:
-        environ = {**store.environ, "UPLOAD_S3": store.endpoint_url, "UPLOAD_PART_BYTES": "5 MiB"}
-        with stack.running(environ | {"UPLOAD_DRAIN_SECONDS": "1"}, log_path=tmp_path / "servers.log") as started:
+        environ = SETTINGS | {**store.environ, "UPLOAD_S3": store.endpoint_url, "UPLOAD_MAX_FILE_BYTES": "64 MiB"}
+        with stack.running(environ | {"UPLOAD_DRAIN_SECONDS": "4"}, log_path=tmp_path / "servers.log") as started:
             yield store, started
 
 
 def begin(url: str, handoff: str, body: bytes, sent: int) -> socket.socket:
     """A connection on which so many bytes of an upload's body were sent."""
     host, port = url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=60)
+    connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
     connection.sendall(
         f"POST /uploads/{handoff} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n".encode()
@@ -60,6 +63,8 @@ def test_sigterm_undoes_what_takes_too_long(slow: tuple[null_store.NullStore, st
         cut += [upload(name, "file", large, len(large)) for name in FRAMEWORKS]
         kept = [upload(name, "stream", small, len(small) - 5) for name in FRAMEWORKS]
         for name in FRAMEWORKS:
+            with closing(Api(started.apps[name].url)) as app:
+                wait_for(app, "uploads_in_flight", 3)
             started.apps[name].terminate()
         for connection in kept:
             connection.sendall(small[-5:])

@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from contract.api import CONTENT_TYPE, Api, form, part
 from faults.processes import Processes
+from patience import PATIENCE
 
 from benchmarks import null_store
 from demo import stack
@@ -16,9 +17,9 @@ from handoff.parts import PartSizes, peak_memory
 from handoff.settings import MIB, Settings
 
 FRAMEWORKS = ("flask", "quart")
-SIZE = 128 * MIB
+SIZE = 96 * MIB
 #: For each of the two apps.
-BYTES_PER_SECOND = 20_000_000
+BYTES_PER_SECOND = 40_000_000
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,8 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[null_store.
     """A slow store that keeps nothing, and both apps with their default parts."""
     log = tmp_path_factory.mktemp("slow") / "servers.log"
     with null_store.running(bytes_per_second=len(FRAMEWORKS) * BYTES_PER_SECOND) as store:
-        environ = {**store.environ, "UPLOAD_S3": store.endpoint_url}
+        patient = {"UPLOAD_S3_CONNECT_TIMEOUT": str(PATIENCE), "UPLOAD_S3_READ_TIMEOUT": str(PATIENCE)}
+        environ = {**store.environ, **patient, "UPLOAD_S3": store.endpoint_url}
         with stack.running(environ, log_path=log) as started:
             yield store, started
 
@@ -37,7 +39,7 @@ def send(url: str, path: str, size: int) -> bytes:
     block = os.urandom(MIB)
     before, after = form(part("file", b"|", "large.bin")).split(b"|")
     length = len(before) + size + len(after)
-    with closing(socket.create_connection((host, int(port)), timeout=120)) as connection:
+    with closing(socket.create_connection((host, int(port)), timeout=PATIENCE)) as connection:
         connection.sendall(
             f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
             f"Content-Length: {length}\r\nConnection: close\r\n\r\n".encode()
@@ -51,7 +53,7 @@ def send(url: str, path: str, size: int) -> bytes:
 
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_memory_stays_below_the_formula(slow: tuple[null_store.NullStore, stack.Stack], at_once: int) -> None:
-    """While the store takes 20 MB/s of each app, neither grows by more than the formula, nor writes to any file."""
+    """While the store takes 40 MB/s of each app, neither grows by more than the formula, nor writes to any file."""
     store, started = slow
     apps = {name: Processes(started.apps[name].pid) for name in FRAMEWORKS}
     for name in FRAMEWORKS:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from faults.processes import family
+from patience import wait_until
 
-ANSWER_SECONDS = 20.0
 #: Threads of the pools that gunicorn, asyncio and Flask's app keep: as many as were once needed at the same time.
 _POOLED = re.compile(r"ThreadPoolExecutor-\d+_\d+|asyncio_\d+|s3-call")
 
@@ -65,10 +64,7 @@ class Watch:
 
     def _ask(self, number: int) -> dict[str, Any]:
         os.kill(self.pid, number)
-        deadline = time.monotonic() + ANSWER_SECONDS
-        while not self._answer.exists():
-            assert time.monotonic() < deadline, f"process {self.pid} does not answer"
-            time.sleep(0.005)
+        wait_until(self._answer.exists, lambda: f"process {self.pid} does not answer")
         told: dict[str, Any] = json.loads(self._answer.read_text())
         self._answer.unlink()
         return told

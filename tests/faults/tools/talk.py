@@ -12,6 +12,7 @@ from botocore.exceptions import (
     ClientError,
 )
 from faults.proxy import Proxy
+from patience import PATIENCE
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -80,7 +81,7 @@ def connect(proxy: Proxy) -> socket.socket:
     """A bare connection to the proxy."""
     url = urlsplit(proxy.url)
     assert url.hostname is not None
-    return socket.create_connection((url.hostname, url.port or 80), timeout=5)
+    return socket.create_connection((url.hostname, url.port or 80), timeout=PATIENCE)
 
 
 def receive(connection: socket.socket, length: int) -> bytes:

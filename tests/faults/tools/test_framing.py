@@ -9,6 +9,7 @@ from faults.script import (
     FlipRequestByte,
 )
 from faults.tools.talk import SIZE, canned, connect, receive, send_until_blocked
+from patience import PATIENCE
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n.\r\n0\r\n"
 
@@ -109,7 +110,7 @@ def test_a_client_that_goes_away_resets_the_store() -> None:
     ):
         with connect(proxy) as connection:
             connection.sendall(b"PUT /b/k HTTP/1.1\r\nContent-Length: 4\r\n\r\nabc")
-        store.settimeout(5)
+        store.settimeout(PATIENCE)
         with store.accept()[0] as accepted, pytest.raises(ConnectionResetError):
             receive(accepted, 10_000)
 
