@@ -1,6 +1,7 @@
 # make demo    send real files through every hand-off of both apps, on an embedded S3 server, and print what became of them
 # make test    every check and test
 # make contract-all  the contract on all three stores, whole
+# make processes-all  the tests of processes, whole: `make test` leaves some out of which others of their kind run
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
 # make memory  half an hour of mixed load on both apps, and how much memory each holds, minute by minute (MINUTES=30)
 # make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)
@@ -17,11 +18,14 @@
 VENV := .venv
 BIN := $(VENV)/bin
 # schemathesis takes two seconds of each process that loads it, and but one file has use for it.
-PYTEST := $(BIN)/pytest -p no:schemathesis
+PYTEST := $(BIN)/pytest --maxfail 10 -p no:schemathesis
 READY := $(VENV)/ready
+# Two targets at once, where one alone leaves a core idle; each prints its lines when it has ended.
+TWO_AT_ONCE := $(MAKE) --no-print-directory -j 2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync=target)
 OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
-.PHONY: help demo serve test lint unit processes contract contract-all faults faults-table soak memory
+.PHONY: help demo serve test lint unit contract contract-rclone contract-swift contract-all
+.PHONY: processes processes-all faults faults-table waiting soak memory
 .PHONY: bench bench-full bench-smoke matrix lock clean
 .SILENT:
 
@@ -34,7 +38,9 @@ demo: $(READY)
 serve: $(READY)
 	exec $(BIN)/python -m demo.serve
 
-test: lint unit processes contract faults bench-smoke
+test: $(READY)
+	$(TWO_AT_ONCE) lint unit
+	$(MAKE) --no-print-directory contract waiting
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -46,18 +52,26 @@ unit: $(READY)
 	status=$$?; rm -f $$file; exit $$status
 
 # On three stores that differ (tests/contract/store_differences.py): all of it on one, and on the others the tests that ask
-# most of a store. They pass the rest too, for which `make test` has no time.
+# most of a store, the grid by one hook. They pass the rest too, for which `make test` has no time.
 contract: $(READY)
-	$(BIN)/pytest tests/contract --store moto -n 2 --dist worksteal
-	$(PYTEST) $(OF_A_STORE) --store rclone -n 2 --dist worksteal
-	$(PYTEST) $(OF_A_STORE) --store swift -n 2 --dist worksteal
+	$(BIN)/pytest --maxfail 10 tests/contract --store moto -n 2 --dist worksteal
+	$(TWO_AT_ONCE) contract-rclone contract-swift
+
+contract-rclone contract-swift: contract-%: $(READY)
+	$(PYTEST) $(OF_A_STORE) --store $* -k "not test_each_cell or bound"
 
 contract-all: $(READY)
 	for store in moto rclone swift; do $(BIN)/pytest tests/contract --store $$store -n 2 --dist worksteal || exit 1; done
 
-# These two wait more than they work: for processes to start, for timeouts, for a slow store.
+# These three wait more than they work: for processes to start, for timeouts, for a slow store.
+waiting: $(READY)
+	$(PYTEST) tests/faults tests/bench tests/processes -n 4 --dist loadfile --no-loadscope-reorder
+
 processes: $(READY)
 	$(PYTEST) tests/processes -n 3 --dist worksteal
+
+processes-all: $(READY)
+	$(PYTEST) tests/processes --thorough -n 3 --dist worksteal
 
 faults: $(READY)
 	$(PYTEST) tests/faults -n 4 --dist loadfile --no-loadscope-reorder

@@ -19,6 +19,25 @@ EXPLANATION_LINES = 10
 LINE_CHARS = 240
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that runs more of each kind than `make test` has time for."""
+    parser.addoption("--thorough", action="store_true", help="run the tests marked as thorough too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    thorough = "thorough: one more of a kind of which `make test` runs another; `make processes-all` runs it"
+    config.addinivalue_line("markers", thorough)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests marked as thorough, unless the option asks for them."""
+    if not config.getoption("thorough"):
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Cut a failure's report to a screen; `-vv` shows the whole."""

@@ -91,8 +91,17 @@ def alive(pids: list[int]) -> list[int]:
     return running
 
 
-@pytest.mark.parametrize("store", ["moto", "rclone", "swift"])
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("store", "signum"),
+    [
+        pytest.param("moto", signal.SIGINT),
+        pytest.param("moto", signal.SIGTERM, marks=pytest.mark.thorough),
+        pytest.param("rclone", signal.SIGINT, marks=pytest.mark.thorough),
+        pytest.param("rclone", signal.SIGTERM),
+        pytest.param("swift", signal.SIGINT, marks=pytest.mark.thorough),
+        pytest.param("swift", signal.SIGTERM),
+    ],
+)
 def test_serve_answers_until_it_is_told_to_end(serve: Serve, signum: signal.Signals) -> None:
     """Both apps take an upload; Ctrl-C or SIGTERM ends every process with status 0, and leaves no folder."""
     assert len(serve.children) >= 4  # the store, gunicorn and its worker, hypercorn
@@ -108,7 +117,7 @@ def test_serve_answers_until_it_is_told_to_end(serve: Serve, signum: signal.Sign
 @pytest.mark.parametrize(
     ("store", "victim", "name"),
     [
-        pytest.param("moto", "demo.moto_server", "moto died (-9)", id="moto"),
+        pytest.param("moto", "demo.moto_server", "moto died (-9)", id="moto", marks=pytest.mark.thorough),
         pytest.param("rclone", "--auth-key", "rclone died (247)", id="rclone"),
         pytest.param("swift", "demo.swift_cluster", "swift died (247)", id="swift"),
         pytest.param("moto", "flask_app.wsgi", "flask died (-9)", id="flask"),
@@ -125,7 +134,7 @@ def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str, name: str
     serve.check_gone()
 
 
-@pytest.mark.parametrize("store", ["moto", "rclone", "swift"])
+@pytest.mark.parametrize("store", [pytest.param("moto", marks=pytest.mark.thorough), "rclone", "swift"])
 def test_a_killed_serve_takes_its_servers_with_it(serve: Serve) -> None:
     """Even SIGKILL, which nothing can catch, leaves no server behind: the kernel tells them."""
     os.kill(serve.process.pid, signal.SIGKILL)

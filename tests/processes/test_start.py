@@ -18,13 +18,14 @@ from demo.stack import COMMANDS, Stack, wait_until_ready
 from handoff.settings import Settings
 
 ENVIRON = {**os.environ, **stores.EMBEDDED_CREDENTIALS}
+#: The unit tests of the settings have each of these; a start of each app for each takes half a minute.
 CASES = [
     pytest.param("UPLOAD_PART_BYTES", "1 MiB", id="a part S3 does not take"),
-    pytest.param("UPLOAD_MAX_FILE_BYTES", "lots", id="no size"),
-    pytest.param("UPLOAD_S3_ENDPOINT_URL", "localhost:9000", id="no URL"),
-    pytest.param("UPLOAD_IDLE_TIMEOUT", "0", id="no time at all"),
-    pytest.param("UPLOAD_BUCKET", "Not A Bucket", id="no bucket name"),
-    pytest.param("UPLOAD_KEY_PREFIX", "/../", id="a prefix that climbs"),
+    pytest.param("UPLOAD_MAX_FILE_BYTES", "lots", id="no size", marks=pytest.mark.thorough),
+    pytest.param("UPLOAD_S3_ENDPOINT_URL", "localhost:9000", id="no URL", marks=pytest.mark.thorough),
+    pytest.param("UPLOAD_IDLE_TIMEOUT", "0", id="no time at all", marks=pytest.mark.thorough),
+    pytest.param("UPLOAD_BUCKET", "Not A Bucket", id="no bucket name", marks=pytest.mark.thorough),
+    pytest.param("UPLOAD_KEY_PREFIX", "/../", id="a prefix that climbs", marks=pytest.mark.thorough),
     pytest.param("AWS_PROFILE", "nobody", id="no such profile"),
 ]
 

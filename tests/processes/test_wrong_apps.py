@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from io import BytesIO
@@ -24,15 +23,16 @@ from flask_app.uploads import Batch
 from handoff.http import Asked
 from handoff.settings import MIB, Settings
 
-#: The parts of the suite that are run here, each by the start of its tests' names.
-CELLS = "test_each_cell and (read_early-bound-memory or file-copied-memory)"
-PROMISES = "test_a_broken_promise and read_early-put"
-FORMS = "test_a_bad_form and declared and boundary"
-RANGES = "test_a_range_gives_that_part"
-KNOWN = "test_what_the_client_has and its"
-OTHERS = "test_an_object_in_another_state and DELETE"
-PAGES = "test_an_uploaded_page"
-IDS = "test_a_safe_request_id"
+#: The parts of the suite that are run here, each by its file and by words of its tests' names.
+CELLS = "test_grid", "test_each_cell and (read_early-bound-memory or file-copied-memory)"
+PROMISES = "test_uploads", "test_a_broken_promise and read_early-put"
+FORMS = "test_errors", "test_a_bad_form and declared and boundary"
+RANGES = "test_objects", "test_a_range_gives_that_part"
+KNOWN = "test_objects", "test_what_the_client_has and its"
+OTHERS = "test_objects", "test_an_object_in_another_state and DELETE"
+PAGES = "test_objects", "test_an_uploaded_page"
+IDS = "test_uploads", "test_a_safe_request_id"
+ALL = (CELLS, PROMISES, FORMS, RANGES, KNOWN, OTHERS, PAGES, IDS)
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +64,15 @@ def app(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]
     made.extensions["handoff"].close()
 
 
-def suite(url: str, store: stores.Store, tests: str, *more: str) -> subprocess.CompletedProcess[str]:
+def suite(
+    url: str, store: stores.Store, *tests: tuple[str, str], settle: str = "60"
+) -> subprocess.CompletedProcess[str]:
     """Run the suite against this address, as its README says."""
-    options = ["--base-url", url, "--s3-endpoint", store.endpoint_url, "-k", tests, *more, "-q"]
+    files = sorted({f"tests/contract/{file}.py" for file, _ in tests})
+    words = " or ".join(f"({words})" for _, words in tests)
+    options = ["--base-url", url, "--s3-endpoint", store.endpoint_url, "--settle-seconds", settle, "-k", words]
     return subprocess.run(  # noqa: S603 - our own command
-        python(
-            "pytest",
-            "tests/contract",
-            "--ignore",
-            "tests/contract/test_openapi.py",
-            "-p",
-            "no:schemathesis",
-            *("-p", "no:cacheprovider"),
-            *options,
-        ),
+        python("pytest", *files, "-p", "no:schemathesis", "-p", "no:cacheprovider", *options, "-q"),
         cwd=ROOT,
         env={**os.environ, **store.environ, "CI": "true"},  # where pytest explains most, which must not take minutes
         capture_output=True,
@@ -161,7 +156,7 @@ def loses_the_request_id(app: Flask, _patch: pytest.MonkeyPatch) -> None:
     app.wsgi_app = without  # type: ignore[method-assign] # how Flask says middleware is to be put in
 
 
-WRONG: list[tuple[Callable[[Flask, pytest.MonkeyPatch], None], str]] = [
+WRONG: list[tuple[Callable[[Flask, pytest.MonkeyPatch], None], tuple[str, str]]] = [
     (drops_the_last_byte, CELLS),
     (stamps_one_id_on_all, CELLS),
     (forgets_to_undo, PROMISES),
@@ -178,34 +173,36 @@ WRONG: list[tuple[Callable[[Flask, pytest.MonkeyPatch], None], str]] = [
 def test_a_third_app_passes_by_its_address(app: Flask, store: stores.Store) -> None:
     """An app that the suite did not start, known to it only by URL, passes if it keeps the contract."""
     with served(app) as url:
-        ended = suite(
-            url,
-            store,
-            " or ".join(f"({tests})" for tests in (CELLS, PROMISES, FORMS, RANGES, KNOWN, OTHERS, PAGES, IDS)),
-        )
+        ended = suite(url, store, *ALL)
     assert ended.returncode == 0, ended.stdout
     assert " passed" in ended.stdout
 
 
 @pytest.mark.parametrize(
-    ("break_it", "tests"), [pytest.param(*case, id=f"{case[0].__name__}, {case[1].split()[0]}") for case in WRONG]
+    ("break_it", "tests"), [pytest.param(*case, id=f"{case[0].__name__}, {case[1][1].split()[0]}") for case in WRONG]
 )
 def test_a_wrong_app_fails(
-    app: Flask, store: stores.Store, monkeypatch: pytest.MonkeyPatch, break_it: Callable[..., None], tests: str
+    app: Flask,
+    store: stores.Store,
+    monkeypatch: pytest.MonkeyPatch,
+    break_it: Callable[..., None],
+    tests: tuple[str, str],
 ) -> None:
     """Each wrong app fails the suite, in the tests that are there for it."""
     break_it(app, monkeypatch)
     with served(app) as url:
-        ended = suite(url, store, tests, "--settle-seconds", "1")
+        ended = suite(url, store, tests, settle="1")
     assert ended.returncode == 1, ended.stdout
-    name = tests.split(maxsplit=1)[0]
+    name = tests[1].split(maxsplit=1)[0]
     assert any(f"::{name}" in line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))
 
 
 def test_the_suite_asks_for_a_store() -> None:
     """Addresses without an S3 server to read back from are refused in one line."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/contract", "--base-url", "http://127.0.0.1:1", "-x", "-q"],
+    ended = subprocess.run(  # noqa: S603 - our own command
+        python(
+            "pytest", "tests/contract/test_grid.py", "-p", "no:schemathesis", "--base-url", "http://127.0.0.1:1", "-x"
+        ),
         cwd=ROOT,
         capture_output=True,
         text=True,
