@@ -15,6 +15,7 @@ import flask
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.formparser import FormDataParser as WerkzeugFormDataParser
 
+from handoff.chunked import check_whole
 from handoff.digest import to_content_digest
 from handoff.errors import FormMalformed, RequestTimedOut, UploadError
 from handoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
@@ -97,6 +98,7 @@ class FormDataParser(WerkzeugFormDataParser):
         except BaseException:
             form.close()
             raise
+        self._request.files_in_order = form.files
         return stream, self.cls(form.fields), self.cls(form.files)
 
 
@@ -111,6 +113,8 @@ class Request(flask.Request):
         self.arrived = time.perf_counter()
         #: What is held until the answer is sent, or its client has left.
         self.until_answered = ExitStack()
+        #: The form's files in its order, which `files` keeps only among those of one name.
+        self.files_in_order: list[tuple[str, FileStorage]] = []
         self._read_to_its_end = False
 
     @cached_property
@@ -130,8 +134,15 @@ class Request(flask.Request):
 
     def form_parser(self) -> FormParser:
         """A parser for this request's form, whoever reads the body."""
-        boundary = self.mimetype_params.get("boundary")
-        return FormParser(self.mimetype, boundary, self.content_length, self._settings.limits, self.coding)
+        content_type = self.headers.get("Content-Type", "")
+        parser = FormParser.of(content_type, self.content_length, self._settings.limits, self.coding)
+        check_whole(self.headers.get("Content-Range"), self.args.items(multi=True))
+        return parser
+
+    def sent_files(self) -> list[FileStorage]:
+        """The files of the form that are stored."""
+        self._load_form_data()
+        return [file for name, file in self.files_in_order if self._settings.limits.is_file_field(name)]
 
     def chunks(self) -> Generator[bytes]:
         """The body's chunks as they arrive, as `read_body` gives them."""

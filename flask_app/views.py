@@ -28,7 +28,6 @@ from handoff.digest import from_content_digest
 from handoff.errors import (
     PROBLEM_CONTENT_TYPE,
     FileClosed,
-    FileMissing,
     FileTooLarge,
     Internal,
     ObjectMissing,
@@ -42,7 +41,7 @@ from handoff.errors import (
     temporary_files,
 )
 from handoff.explain import explanation
-from handoff.form import DIGEST_HEADER, FORM_TYPE, FileStart, check_coding
+from handoff.form import DIGEST_HEADER, FORM_TYPE, FileStart, check_coding, file_missing
 from handoff.http import CACHE_CONTROL, REQUEST_ID_HEADER, Asked
 from handoff.keys import is_key, new_key
 from handoff.presigned import Upload, WantedReader, number
@@ -108,7 +107,7 @@ def store_form(handoff: str) -> Answer:
             else:
                 send_files(batch, way)
             if not batch:
-                raise FileMissing("Send the file in a form field named 'file', with a filename.")
+                raise file_missing(store().settings.limits)
             stored = batch.complete()
         return receipts_of(way, stored)
 
@@ -142,7 +141,7 @@ def send_stream(batch: Batch) -> None:
 def send_files(batch: Batch, way: Way) -> None:
     """Send the files that the form parser has made of the form."""
     with temporary_files():
-        for file in request.files.getlist("file"):
+        for file in request.sent_files():
             with explained(file, way):
                 OF_A_FILE[way.handoff](file, partial(batch.upload, incoming(describe(file))))
 
@@ -190,9 +189,9 @@ def show_cause(cause: str) -> Response:
     if cause not in CAUSES:
         raise UnknownCause(f"There is no cause '{cause}'; there are {', '.join(CAUSES)}.")
     with metrics().refusals(), admitted(), temporary_files():
-        file = request.files.get("file")
+        file = next(iter(request.sent_files()), None)
         if file is None:
-            raise FileMissing("Send the file in a form field named 'file', with a filename.")
+            raise file_missing(store().settings.limits)
         if file.stream.seek(0, SEEK_END) > MAX_BYTES:
             raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
         file.stream.seek(0)

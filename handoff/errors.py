@@ -5,6 +5,7 @@
     │   ├── FormMalformed         400 form-malformed
     │   ├── FileMissing           400 file-missing
     │   ├── DigestMalformed       400 digest-malformed
+    │   ├── ChunkedForm           400 chunked-form
     │   ├── RequestTimedOut       408 request-timeout
     │   ├── BodyTooLarge          413 body-too-large
     │   ├── FileTooLarge          413 file-too-large
@@ -93,7 +94,7 @@ class FormMalformed(FormError):
 
 
 class FileMissing(FormError):
-    """The form holds no file under the name `file`."""
+    """The form holds no file under one of the names in `UPLOAD_FIELD_NAMES`."""
 
     code = "file-missing"
     title = "There is no file in the form"
@@ -104,6 +105,13 @@ class DigestMalformed(FormError):
 
     code = "digest-malformed"
     title = "The promised digest cannot be read"
+
+
+class ChunkedForm(FormError):
+    """The form holds one chunk of a file that its client sends in several forms."""
+
+    code = "chunked-form"
+    title = "The form holds one chunk of a file"
 
 
 class RequestTimedOut(FormError):

@@ -1,21 +1,21 @@
 """multipart/form-data bytes in, fields and file chunks out, with limits (RFC 7578): a sans-I/O object.
 
-The library `multipart` finds the parts; this module adds what an upload service has to decide, the same for every
-way the bytes may be split: what is an error and which, what counts against which limit, and which file a promised
-digest belongs to.
+`handoff.multipart` finds the parts, `handoff.part_head` reads their names. This module decides for an upload service,
+the same for every way the bytes may be split: which error a fault is, which limit bytes count against, and which file a
+promised digest belongs to.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn, override
+from typing import NoReturn, Self
 
-from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
-
+from handoff.chunked import Chunking
 from handoff.digest import from_content_digest, from_hex
 from handoff.errors import (
     BodyTooLarge,
     DigestMalformed,
+    FileMissing,
     FileTooLarge,
     FormError,
     FormMalformed,
@@ -24,25 +24,24 @@ from handoff.errors import (
     UnsupportedMediaType,
 )
 from handoff.keys import clean_name
+from handoff.multipart import Mark, Multipart, Token
+from handoff.part_head import DEFAULT_CHARSET, PartHead, charset_of, known_charset, read_parameters
 from handoff.settings import Limits
+from handoff.transfer import Decoder, decoder
 
-#: RFC 2046, section 5.1.1.
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 #: A media type with parameters, as S3 and every browser take it back (RFC 9110, section 8.3.1).
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:[ \t]*;[\x20-\x7e]{0,200})?", re.ASCII)
-_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
+#: Media types of text fields; a part of another one, without a filename, is a file whose client forgot it.
+_OF_FIELDS = re.compile(r"text/plain|application/(?:json|x-www-form-urlencoded)|", re.IGNORECASE)
 
-_MAX_HEADER_BYTES = 4096
-_MAX_HEADERS = 8
 FORM_TYPE = "multipart/form-data"
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
-
-#: Part headers of which only one can be meant: whoever looks at the form before us may mean another.
-_ONLY_ONCE = ("Content-Disposition", "Content-Type", "Content-Length")
 
 #: The text field that promises the digest of the next file, and the part header that does so for its own.
 DIGEST_FIELD = "sha256"
 DIGEST_HEADER = "Content-Digest"
+#: The text field that names the charset of the others (RFC 7578, section 4.6).
+CHARSET_FIELD = "_charset_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +86,8 @@ class FileEnd:
 type Event = Field | FileStart | FileChunk | FileEnd
 
 
-class _Parser(PushMultipartParser):  # type: ignore[misc] # the library ships no types
-    """The library's parser, stricter where what it makes of a header line depends on how the line is split."""
-
-    @override
-    def _on_segment_headerline(self, line: bytes) -> None:
-        # A bare LF is an error there only in a line that is not complete yet, and white space around a name is lost.
-        if b"\n" in line or b"\r" in line:
-            raise ParserError("Bare line end in a header")
-        if len(line) > _MAX_HEADER_BYTES:
-            raise ParserError("Header line too long")
-        super()._on_segment_headerline(line)
-
-
 class FormParser:
-    """Bytes in by `receive` and `finish`, events out; raises the FormError that the client is to be told.
+    """Bytes in by `receive` and `finish`, events out; raises the FormError to answer the client with.
 
     After an error the parser is done for: the next call raises the same error.
 
@@ -119,115 +105,106 @@ class FormParser:
         check_coding(coding)
         if mimetype != FORM_TYPE:
             raise UnsupportedMediaType(f"The body is {mimetype or 'of no type'}; send multipart/form-data.")
-        if not boundary or not _BOUNDARY.fullmatch(boundary):
-            raise FormMalformed("The Content-Type has no usable boundary parameter (RFC 2046, section 5.1.1).")
-        self._limits = limits
+        self._multipart = Multipart(boundary)
+        self.limits = limits
         if content_length is not None and content_length > limits.body_bytes:
             self._body_too_large()
-        self._first_delimiter = b"\r\n--" + boundary.encode("ascii")
-        self._parser = _Parser(
-            boundary,
-            max_header_size=_MAX_HEADER_BYTES + 1,  # it counts the CR of a line whose LF has not come yet
-            max_header_count=_MAX_HEADERS,
-            max_segment_count=limits.form_parts,
-        )
-        self._preamble: bytes | None = b"\r\n"  # None once the first delimiter was found
         self._declared = content_length
         self._received = 0
-        self._parts = 0
+        self._charset: str | None = None
+        self._chunking = Chunking()
         self._field_bytes = 0
         self._promised: str | None = None
         self._waiting: FileStart | None = None  # a file without a name, which is none until it has a byte
+        self._head = PartHead("", None, ())
+        self._decoder: Decoder | None = None
         self._file_bytes = 0
-        self._text: bytearray | None = None
-        self._segment: MultipartSegment | None = None
+        self._text = bytearray()
         self._error: FormError | None = None
 
+    @classmethod
+    def of(cls, content_type: str, content_length: int | None, limits: Limits, coding: str = "") -> Self:
+        """A parser for a request, by its `Content-Type` as it came.
+
+        Frameworks read the header more strictly than clients write it, and cut `boundary=a/b` to `a`.
+        """
+        mimetype = content_type.partition(";")[0].strip(" \t").lower()
+        try:
+            boundary = read_parameters(content_type)[1].get("boundary")
+        except ValueError as error:
+            if mimetype == FORM_TYPE:
+                raise FormMalformed(f"The Content-Type of the request {error}.") from None
+            boundary = None
+        return cls(mimetype, boundary, content_length, limits, coding)
+
     def receive(self, chunk: bytes) -> Iterator[Event]:
-        """Take the next bytes of the body; what they hold comes as events, which must be consumed."""
+        """Take the next bytes of the body, and give the events in them, which must be consumed."""
         if self._error is not None:
             raise self._error
         try:
-            room = self._limits.body_bytes - self._received
+            room = self.limits.body_bytes - self._received
             self._received += len(chunk)
-            # What fits is read first: an error in it counts, however the bytes were split.
-            if within := self._skip_preamble(chunk[:room]):
-                for item in self._parser.parse(within):
-                    yield from self._take(item)
+            # The bytes within the limit are read first: an error in them counts, however the bytes were split.
+            for token in self._multipart.receive(chunk[:room]):
+                yield from self._take(token)
             if len(chunk) > room:
                 self._body_too_large()
         except FormError as error:
             self._error = error
             raise
-        except MultipartError as error:
-            self._error = self._from_library(error)
-            raise self._error from error
 
     def finish(self) -> None:
-        """Say that the body has ended.
+        """End the body.
 
         Raises:
-            FormMalformed: the last boundary is missing, or what was declared to follow it: the form was cut short.
-            DigestMalformed: a digest was promised for a file that never came.
+            FormMalformed: the last boundary is missing, or bytes that were declared to follow it.
         """
         if self._error is not None:
             raise self._error
-        try:
-            self._parser.close()
-        except MultipartError as error:
-            cut_short = self._received < (self._declared or 0)
-            self._error = FormMalformed(
-                "The form ends before its last boundary; it was cut short.", cut_short=cut_short
-            )
-            raise self._error from error
-        if self._received < (self._declared or 0):
-            self._error = FormMalformed("The body ends before its declared length; it was cut short.", cut_short=True)
-            raise self._error
-        if self._promised is not None:
-            self._error = DigestMalformed("A field 'sha256' must come before its file, and no file follows this one.")
-            raise self._error
-
-    def _skip_preamble(self, chunk: bytes) -> bytes:
-        # Done here because what the library makes of a preamble depends on how it is split.
-        if self._preamble is None:
-            return chunk
-        seen = self._preamble + chunk
-        index = seen.find(self._first_delimiter)
-        if index < 0:
-            self._preamble = seen[-(len(self._first_delimiter) - 1) :]
-            return b""
-        self._preamble = None
-        return seen[index + 2 :]
-
-    def _take(self, item: MultipartSegment | bytes | None) -> Iterator[Event]:
-        if isinstance(item, MultipartSegment):
-            yield from self._part_starts(item)
-        elif item is not None:
-            yield from self._part_goes_on(item)
-        else:
-            yield from self._part_ends()
-
-    def _part_starts(self, segment: MultipartSegment) -> Iterator[Event]:
-        self._parts += 1
-        if not segment.name:
-            raise FormMalformed(f"Part {self._parts} has no name (RFC 7578, section 4.2).")
-        headers = [name for name, _ in segment.headerlist]
-        if twice := next((name for name in _ONLY_ONCE if headers.count(name) > 1), None):
-            raise FormMalformed(f"Part {self._parts} has several {twice} headers.")
-        self._segment = segment
-        self._text = bytearray() if segment.filename is None else None
-        self._file_bytes = 0
-        # The library holds a part to its own Content-Length, but how much of it we see then depends on the split.
-        self._check_room(int(segment.header("Content-Length", "0")))
-        if segment.filename is None:
+        cut_short = self._received < (self._declared or 0)
+        if self._multipart.complete and not cut_short:
             return
-        promised = self._promise_for(segment)
-        self._waiting = FileStart(segment.name, segment.filename, _content_type(segment), promised)
-        if segment.filename:
+        text = "The body ends before its declared length; it was cut short."
+        if not self._multipart.complete:
+            text = "The form ends before its last boundary; it was cut short."
+            if not self._multipart.parts:
+                text = "The body has no line that begins with the boundary that the Content-Type names."
+        self._error = FormMalformed(text, cut_short=cut_short)
+        raise self._error
+
+    def _take(self, token: Token) -> Iterator[Event]:
+        if isinstance(token, bytes):
+            yield from self._encoded(token)
+        elif isinstance(token, list):
+            yield from self._part_starts(PartHead.of(token, self._multipart.parts, self._charset))
+        elif token is Mark.PART_END:
+            yield from self._part_ends()
+        elif token is Mark.PART:
+            if self._multipart.parts > self.limits.form_parts:
+                raise TooManyParts(f"The form has more than {self.limits.form_parts} parts.")
+        elif self._promised is not None:
+            self._promise_left()
+
+    def _part_starts(self, head: PartHead) -> Iterator[Event]:
+        self._head = head
+        self._decoder = decoder(head.value("content-transfer-encoding"), self._multipart.parts)
+        self._text = bytearray()
+        self._file_bytes = 0
+        self._waiting = None
+        if head.filename is None:
+            return
+        content_type = head.value("content-type")
+        self._waiting = FileStart(
+            head.name,
+            head.filename,
+            content_type if is_media_type(content_type) else DEFAULT_CONTENT_TYPE,
+            self._promise_for(head),
+        )
+        if head.filename:
             yield from self._file_starts()
 
-    def _promise_for(self, segment: MultipartSegment) -> str | None:
-        headers = [value for name, value in segment.headerlist if name == DIGEST_HEADER]
+    def _promise_for(self, head: PartHead) -> str | None:
+        headers = head.values(DIGEST_HEADER.lower())
         if len(headers) > 1:
             raise DigestMalformed("A part may have one Content-Digest header.")
         header = from_content_digest(headers[0]) if headers else None
@@ -240,45 +217,60 @@ class FormParser:
             self._waiting = self._promised = None
             yield start
 
-    def _part_goes_on(self, data: bytes) -> Iterator[Event]:
-        self._check_room(len(data))
-        if self._text is not None:
+    def _encoded(self, data: bytes) -> Iterator[Event]:
+        if self._decoder is None:
+            yield from self._decoded(data)
+        else:
+            for decoded in self._decoder.decode(data):
+                yield from self._decoded(decoded)
+
+    def _decoded(self, data: bytes) -> Iterator[Event]:
+        if not data:
+            return
+        if self._head.filename is None:
             self._field_bytes += len(data)
+            if self._field_bytes > self.limits.field_bytes:
+                self._field_too_large()
             self._text += data
             return
         self._file_bytes += len(data)
+        if self._file_bytes > self.limits.file_bytes:
+            raise FileTooLarge(f"A file has more than {self.limits.file_bytes} bytes.")
         yield from self._file_starts()
         yield FileChunk(data)
 
-    def _check_room(self, more: int) -> None:
-        if self._text is not None and self._field_bytes + more > self._limits.field_bytes:
-            raise TooManyFields(f"The form's text fields hold more than {self._limits.field_bytes} bytes.")
-        if self._text is None and self._file_bytes + more > self._limits.file_bytes:
-            raise FileTooLarge(f"A file has more than {self._limits.file_bytes} bytes.")
+    def _field_too_large(self) -> NoReturn:
+        media_type = self._head.value("content-type").partition(";")[0].strip(" \t")
+        if self.limits.is_file_field(self._head.name) or not _OF_FIELDS.fullmatch(media_type):
+            raise FileMissing(f"Part {self._multipart.parts}, {self._head.name!r}, has no filename, so it is no file.")
+        raise TooManyFields(f"The form's text fields hold more than {self.limits.field_bytes} bytes.")
 
     def _part_ends(self) -> Iterator[Event]:
-        segment = self._segment
-        assert segment is not None
-        if self._text is None:
-            if self._waiting is None:
-                yield FileEnd(self._file_bytes)
-            return
-        field = Field(segment.name, _decode(segment, self._text))
-        if field.name == DIGEST_FIELD:
-            if self._promised is not None:
-                raise DigestMalformed("A field 'sha256' must come before its file, and no file follows this one.")
-            self._promised = from_hex(field.value)
-        yield field
+        if self._decoder is not None:
+            yield from self._decoded(self._decoder.finish())
+        if self._head.filename is None:
+            yield self._field()
+        elif self._waiting is None:
+            yield FileEnd(self._file_bytes)
 
-    def _from_library(self, error: MultipartError) -> FormError:
-        # Once the last part allowed has begun, the only limit of the library's that is left is the one on parts.
-        if isinstance(error, ParserLimitReached) and self._parts == self._limits.form_parts:
-            return TooManyParts(f"The form has more than {self._limits.form_parts} parts.")
-        text = str(error.args[0])
-        return FormMalformed(f"The form is broken: {text[:1].lower()}{text[1:]}.")
+    def _field(self) -> Field:
+        name = self._head.name
+        charset = charset_of(self._head.value("content-type")) or self._charset or DEFAULT_CHARSET
+        field = Field(name, self._text.decode(charset, "replace"))
+        self._chunking.take(name, field.value)
+        if name == CHARSET_FIELD:
+            self._charset = known_charset(field.value)
+        if name == DIGEST_FIELD:
+            if self._promised is not None:
+                self._promise_left()
+            self._promised = from_hex(field.value)
+        return field
+
+    def _promise_left(self) -> NoReturn:
+        raise DigestMalformed("A field 'sha256' must come before its file, and no file follows this one.")
 
     def _body_too_large(self) -> NoReturn:
-        raise BodyTooLarge(f"The request has more than {self._limits.body_bytes} bytes.")
+        raise BodyTooLarge(f"The request has more than {self.limits.body_bytes} bytes.")
 
 
 def check_coding(coding: str) -> None:
@@ -299,14 +291,8 @@ def is_media_type(text: str) -> bool:
     return _MEDIA_TYPE.fullmatch(text) is not None
 
 
-def _content_type(segment: MultipartSegment) -> str:
-    value = (segment.header("Content-Type") or "").strip()
-    return value if is_media_type(value) else DEFAULT_CONTENT_TYPE
-
-
-def _decode(segment: MultipartSegment, text: bytearray) -> str:
-    charset = (segment.charset or "utf-8").lower()
-    try:
-        return text.decode(charset if charset in _CHARSETS else "utf-8")
-    except UnicodeDecodeError:
-        raise FormMalformed(f"The field {segment.name!r} is not text in {charset}.") from None
+def file_missing(limits: Limits) -> FileMissing:
+    """The error for a form without a file."""
+    *others, last = (repr(name) for name in limits.file_fields)
+    names = f"{', '.join(others)} or {last}" if others else last
+    return FileMissing(f"Send the file in a form field named {names}, with a filename.")

@@ -21,6 +21,11 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_PRESIGN_SECONDS = 604_800
 MIN_SECRET_LENGTH = 16
 
+#: The form fields whose files are stored: ours, and those of upload libraries such as Uppy, Dropzone and FilePond.
+FIELD_NAMES = ("file", "files", "filepond")
+_FIELD_NAME = re.compile(r"[^\s,\[\]\"]{1,100}")
+_INDEX = re.compile(r"\[\d{0,9}\]\Z", re.ASCII)
+
 _UNITS = {"": 1, "B": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB, "TIB": 1024 * GIB}
 _SIZE = re.compile(r"(\d{1,18})\s*(B|[KMGT]iB)?", re.IGNORECASE | re.ASCII)
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*s?", re.ASCII)
@@ -38,14 +43,19 @@ _URL = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::
 class Limits:
     """What a form may hold; every limit is counted while reading, whether or not a length was declared.
 
-    All in bytes but `form_parts`, a count. `field_bytes` holds for all text fields of one form together, since
-    they are kept in memory together.
+    All in bytes but `form_parts`, a count, and `file_fields`, the names of the fields that hold files. `field_bytes`
+    holds for all text fields of one form together, since they are kept in memory together.
     """
 
     file_bytes: int = 5 * GIB
     body_bytes: int = 5 * GIB + MIB
     form_parts: int = 100
     field_bytes: int = 64 * KIB
+    file_fields: tuple[str, ...] = FIELD_NAMES
+
+    def is_file_field(self, name: str) -> bool:
+        """Whether a form's files of this name are stored; `file[]` and `file[0]` are the name `file` too."""
+        return _INDEX.sub("", name) in self.file_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,7 @@ class Settings:
     max_body_bytes: int = 0  #: 0 stands for the largest file and 1 MiB
     max_form_parts: int = 100
     max_field_bytes: int = 64 * KIB
+    field_names: tuple[str, ...] = FIELD_NAMES
     part_bytes: int = 8 * MIB
     parts_in_flight: int = 4
     max_concurrent: int = 32
@@ -104,6 +115,8 @@ class Settings:
                 self.root_path,
                 "empty, or segments of A-Z, a-z, 0-9, '.', '_', '~' and '-', each after a '/', such as /files",
             )
+        if not self.field_names or not all(_FIELD_NAME.fullmatch(name) for name in self.field_names):
+            _refuse("field_names", ", ".join(self.field_names), "names of form fields, such as 'file, photo'")
         segments = self.key_prefix.split("/")
         if not _PREFIX.fullmatch(self.key_prefix) or {".", ".."} & set(segments) or len(self.key_prefix) > 256:  # noqa: PLR2004 - leaves S3's 1,024 bytes room for the rest of the key
             _refuse(
@@ -140,7 +153,9 @@ class Settings:
     @property
     def limits(self) -> Limits:
         """The form parser's share of the settings."""
-        return Limits(self.max_file_bytes, self.max_body_bytes, self.max_form_parts, self.max_field_bytes)
+        return Limits(
+            self.max_file_bytes, self.max_body_bytes, self.max_form_parts, self.max_field_bytes, self.field_names
+        )
 
     def base_url(self, host_url: str) -> str:
         """Where clients reach the app: `public_url`, or `root_path` below the scheme and host of their request."""
@@ -207,6 +222,8 @@ def _read(name: str, text: str) -> object:
         if _COUNT.fullmatch(text):
             return int(text)
         _refuse(name, text, "a whole number")
+    if name == "field_names":
+        return tuple(one.strip() for one in text.split(",") if one.strip())
     if name in {"explain_closed_files", "root_path_stripped"}:
         if text.lower() in _SWITCH:
             return _SWITCH[text.lower()]

@@ -163,12 +163,19 @@ def reason(framework: str, handoff: str, hook: str, size_class: str) -> str | No
     return KNOWN_FAILURES.get((framework, handoff, hook, size_class))
 
 
+def _limits(settings: Settings) -> dict[str, int]:
+    form = asdict(settings.limits)
+    del form["file_fields"]
+    return form | {"part_bytes": settings.part_bytes, "parts_in_flight": settings.parts_in_flight}
+
+
 def describe(framework: str, settings: Settings) -> dict[str, object]:
     """The answer of `/strategies`: every pair with its verdict by size class, its costs and a sentence; the limits."""
     part_bytes = settings.part_bytes
     return {
         "framework": framework,
-        "limits": asdict(settings.limits) | {"part_bytes": part_bytes, "parts_in_flight": settings.parts_in_flight},
+        "limits": _limits(settings),
+        "file_fields": list(settings.field_names),
         "peak_memory": {
             "formula": PEAK_MEMORY,
             "uploads": settings.max_concurrent,

@@ -17,6 +17,7 @@ from quart.wrappers.base import ClientDisconnectedError
 from quart.wrappers.request import Body as QuartBody
 from werkzeug.datastructures import Headers, MultiDict, iter_multi_items
 
+from handoff.chunked import check_whole
 from handoff.digest import to_content_digest
 from handoff.errors import FormMalformed, RequestTimedOut
 from handoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
@@ -276,6 +277,7 @@ class FormDataParser(QuartFormDataParser):
         except BaseException:
             await form.close()
             raise
+        self._request.files_in_order = form.files
         assert self.cls is not None
         return self.cls(form.fields), self.cls(form.files)
 
@@ -290,6 +292,8 @@ class Request(quart.Request):
         self.arrived = time.perf_counter()
         #: What is held until the answer is sent, or its client has left.
         self.until_answered = ExitStack()
+        #: The form's files in its order, which `files` keeps only among those of one name.
+        self.files_in_order: list[tuple[str, FileStorage]] = []
 
     @cached_property
     def request_id(self) -> str:
@@ -315,8 +319,15 @@ class Request(quart.Request):
         """A parser for this request's form, whoever reads the body."""
         if len(self.headers.getlist("Content-Type")) > 1:
             raise FormMalformed("The request has several Content-Type headers.")  # gunicorn refuses that itself
-        boundary = self.mimetype_params.get("boundary")
-        return FormParser(self.mimetype, boundary, self.content_length, self._settings.limits, self.coding)
+        content_type = self.headers.get("Content-Type", "")
+        parser = FormParser.of(content_type, self.content_length, self._settings.limits, self.coding)
+        check_whole(self.headers.get("Content-Range"), self.args.items(multi=True))
+        return parser
+
+    async def sent_files(self) -> list[FileStorage]:
+        """The files of the form that are stored."""
+        await self._load_form_data()
+        return [file for name, file in self.files_in_order if self._settings.limits.is_file_field(name)]
 
     def chunks(self) -> AsyncGenerator[bytes]:
         """The body's chunks as they arrive, as `read_body` gives them."""

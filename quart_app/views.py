@@ -20,7 +20,6 @@ from handoff.digest import from_content_digest
 from handoff.errors import (
     PROBLEM_CONTENT_TYPE,
     FileClosed,
-    FileMissing,
     FileTooLarge,
     Internal,
     ObjectMissing,
@@ -35,7 +34,7 @@ from handoff.errors import (
     temporary_files,
 )
 from handoff.explain import explanation
-from handoff.form import DIGEST_HEADER, FORM_TYPE, FileStart, check_coding
+from handoff.form import DIGEST_HEADER, FORM_TYPE, FileStart, check_coding, file_missing
 from handoff.http import CACHE_CONTROL, REQUEST_ID_HEADER, Asked
 from handoff.keys import is_key, new_key
 from handoff.presigned import Upload, WantedReader, number
@@ -119,7 +118,7 @@ async def store_form(handoff: str) -> Answer:
             else:
                 await send_files(batch, way)
             if not batch:
-                raise FileMissing("Send the file in a form field named 'file', with a filename.")
+                raise file_missing(store().settings.limits)
             stored = await batch.complete()
         return receipts_of(way, stored)
 
@@ -153,7 +152,7 @@ async def send_stream(batch: Batch) -> None:
 async def send_files(batch: Batch, way: Way) -> None:
     """Send the files that the form parser has made of the form."""
     with temporary_files():
-        for file in (await request.files).getlist("file"):
+        for file in await request.sent_files():
             with explained(file, way):
                 await OF_A_FILE[way.handoff](file, partial(batch.upload, incoming(describe(file))))
 
@@ -205,7 +204,7 @@ async def show_cause(cause: str) -> Response:
             with temporary_files():
                 file = (await request.files).get("file")
                 if file is None:
-                    raise FileMissing("Send the file in a form field named 'file', with a filename.")
+                    raise file_missing(store().settings.limits)
                 if file.stream.seek(0, SEEK_END) > MAX_BYTES:
                     raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
                 file.stream.seek(0)

@@ -12,10 +12,10 @@ from handoff.form import Event, FileChunk, FileEnd, FileStart, FormParser
 
 
 def hand_off(body: Iterable[bytes], parser: FormParser, upload: Callable[[FileStart, Iterator[bytes]], None]) -> None:
-    """Parse the body's chunks, and give each file of the form field `file` to `upload`, which puts it into S3."""
+    """Parse the body's chunks, and give each file in a field for files to `upload`, which puts it into S3."""
     events = parse(body, parser)
     for event in events:
-        if isinstance(event, FileStart) and event.name == "file":
+        if isinstance(event, FileStart) and parser.limits.is_file_field(event.name):
             upload(event, chunks(events))
 
 

@@ -288,6 +288,7 @@ def _strategies() -> Node:
         {
             "framework": refer("Framework"),
             "limits": closed("What one form may hold, in bytes and counts, and how it is sent on.", limits),
+            "file_fields": items(text("A form field whose files are stored, also with `[]` or an index behind it.")),
             "peak_memory": closed(
                 "By how many bytes a process's memory grows at most above its idle self, all uploads streamed.",
                 {

@@ -16,10 +16,10 @@ from handoff.form import Event, FileChunk, FileEnd, FileStart, FormParser
 async def hand_off(
     body: AsyncIterable[bytes], parser: FormParser, upload: Callable[[FileStart, AsyncIterator[bytes]], Awaitable[None]]
 ) -> None:
-    """Parse the body's chunks, and give each file of the form field `file` to `upload`, which puts it into S3."""
+    """Parse the body's chunks, and give each file in a field for files to `upload`, which puts it into S3."""
     async with aclosing(parse(body, parser)) as events:
         async for event in events:
-            if isinstance(event, FileStart) and event.name == "file":
+            if isinstance(event, FileStart) and parser.limits.is_file_field(event.name):
                 async with aclosing(chunks(events)) as file:
                     await upload(event, file)
 

@@ -114,10 +114,41 @@ def test_the_content_type_is_kept_if_it_is_one(app: Api, sent: str | None, kept:
 
 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
+def test_an_old_client_is_understood(app: Api, bucket: Bucket, handoff: str) -> None:
+    """A boundary that no token may be, `filename*` alone and base64 give the file that the client means."""
+    data = os.urandom(1000)
+    disposition = b"form-data; name=filepond; filename*=utf-8''%E2%82%AC%20rates.txt"
+    head = b"Content-Disposition: " + disposition + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    body = b"--=a/b&{c}=\r\n" + head + base64.encodebytes(data) + b"\r\n--=a/b&{c}=--"
+    headers = {"Content-Type": "multipart/form-data; boundary==a/b&{c}="}
+    (receipt,) = app.upload(body, f"/uploads/{handoff}", headers).json()["receipts"]
+    assert receipt["filename"] == "€ rates.txt"
+    bucket.check_receipt(receipt, data)
+
+
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
+def test_a_chunk_of_a_file_is_refused(app: Api, handoff: str) -> None:
+    """The form, the query or the Content-Range says that it is one; nothing is stored of it."""
+    file = part("file", b"data", "name")
+    path = f"/uploads/{handoff}"
+    before = form(part("dzchunkindex", b"0"), part("dztotalchunkcount", b"3"), file)
+    behind = form(file, part("chunk", b"0"), part("chunks", b"3"))
+    for answer in (
+        app.upload(before, path),
+        app.upload(behind, path),
+        app.upload(form(file), path, flowChunkNumber="1", flowTotalChunks="2"),
+        app.upload(form(file), path, {"Content-Range": "bytes 0-3/8"}),
+    ):
+        assert "presigned" in check_problem(answer, 400, "chunked-form")["detail"]
+    assert app.upload(form(file), path, {"Content-Range": "bytes 0-3/4"}).status_code == 201
+
+
+@pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_several_files_are_stored_in_order(app: Api, bucket: Bucket, handoff: str) -> None:
-    """Each file under `file` gets a receipt, in the form's order; other fields and files are passed over."""
+    """Each file in a field for files gets a receipt, in the form's order; other fields and files are passed over."""
     files = [os.urandom(size) for size in (10, PART + 1, 0, 600_000)]
-    parts = [part("file", data, f"{number}.bin") for number, data in enumerate(files)]
+    fields = ("file", "files[]", "file[1]", "file")
+    parts = [part(field, data, f"{number}.bin") for number, (field, data) in enumerate(zip(fields, files, strict=True))]
     body = form(part("before", b"a field"), part("other", b"not stored", "other.bin"), *parts, part("after", b"x"))
     answer = app.upload(body, f"/uploads/{handoff}")
     receipts = answer.json()["receipts"]

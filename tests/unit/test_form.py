@@ -1,6 +1,7 @@
 """The form parser: what it reads, what it refuses, and that the way the bytes are split changes neither."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from werkzeug.sansio.multipart import Field as TheirField
 
 from handoff.digest import to_content_digest
 from handoff.errors import BodyTooLarge, DigestMalformed, FormError, FormMalformed
-from handoff.form import DEFAULT_CONTENT_TYPE, Field, FileChunk, FileEnd, FileStart, FormParser
+from handoff.form import DEFAULT_CONTENT_TYPE, Field, FileChunk, FileEnd, FileStart, FormParser, file_missing
 from handoff.settings import Limits
 
 BOUNDARY = "XbX"
@@ -173,16 +174,23 @@ NEAR_BOUNDARIES = [
     b"XbX--\r\n",
     b"--XbX--",
 ]
-file_data = (
-    st.lists(st.sampled_from(NEAR_BOUNDARIES) | st.binary(max_size=9), max_size=9)
-    .map(b"".join)
-    .filter(lambda data: DELIMITER not in data)
-)
+#: What ends a part, or is refused since it cannot be told from what does.
+DELIMITERS = re.compile(rb"\r\n--XbX|\n--XbX(?:--|[ \t]*\r?\n)|--XbX[ \t]*\r?\n[Cc]ontent-")
+#: What looks like a broken first boundary.
+BROKEN = re.compile(rb"[\r\n][ \t]*(?:--|-?XbX)|--XbX")
+
+
+def is_data(data: bytes) -> bool:
+    """Whether a part may hold these bytes."""
+    return not DELIMITERS.search(b"\r\n" + data + b"\r\n")
+
+
+file_data = st.lists(st.sampled_from(NEAR_BOUNDARIES) | st.binary(max_size=9), max_size=9).map(b"".join).filter(is_data)
 text_data = (
     st.lists(st.sampled_from([fragment.decode() for fragment in NEAR_BOUNDARIES]) | st.text(max_size=9), max_size=5)
     .map("".join)
-    .filter(lambda text: DELIMITER.decode() not in text)
     .map(str.encode)
+    .filter(is_data)
 )
 #: Without '%' and '\', which old and new browsers escape each in its own way.
 names = st.text(st.characters(codec="utf-8", exclude_characters="%\\"), min_size=1, max_size=12).filter(
@@ -204,7 +212,7 @@ empty_inputs = st.builds(Input, name=names, data=st.just(b""), filename=st.just(
 forms = st.lists(text_inputs | file_inputs | nameless_files | empty_inputs, max_size=5)
 preambles = st.just(b"") | st.lists(
     st.sampled_from([*NEAR_BOUNDARIES, b"This is a message in MIME format."]), max_size=4
-).map(b"".join).filter(lambda text: DELIMITER not in b"\r\n" + text).map(lambda text: text + b"\r\n")
+).map(b"".join).filter(lambda text: not BROKEN.search(b"\n" + text)).map(lambda text: text + b"\r\n")
 epilogues = st.just(b"") | st.lists(st.sampled_from([*NEAR_BOUNDARIES, DELIMITER, NEXT + FILE]), max_size=4).map(
     lambda fragments: b"\r\n" + b"".join(fragments)
 )
@@ -278,10 +286,14 @@ def test_an_independent_parser_reads_the_same(inputs: list[Input], preamble: byt
         pytest.param("x" * 70, id="seventy characters"),
         pytest.param("a b'()+_,-./:=?", id="every kind of character"),
         pytest.param("--", id="hyphens only"),
+        pytest.param("*****", id="the most copied Android class: itinance/react-native-fs#1004"),
+        pytest.param("dio&boundary&42", id="cfug/dio#187"),
+        pytest.param("{6F9619FF-8B86-D011-B42D-00CF4FC964FF}", id="a GUID of Windows"),
+        pytest.param("x" * 250, id="more than the 70 characters of RFC 2046"),
     ],
 )
-def test_every_boundary_of_rfc_2046_works(boundary: str) -> None:
-    """A boundary of 1 to 70 characters of RFC 2046 separates the parts, in any split."""
+def test_every_boundary_that_clients_send_works(boundary: str) -> None:
+    """A boundary of visible ASCII characters separates the parts, in any split."""
     line = b"--" + boundary.encode()
     body = line + b"\r\n" + FILE + b"one" + b"\r\n" + line + b"\r\n" + TEXT + b"two\r\n" + line + b"--"
     start = FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None)
@@ -295,15 +307,15 @@ def test_every_boundary_of_rfc_2046_works(boundary: str) -> None:
     [
         pytest.param(None, id="none"),
         pytest.param("", id="empty"),
-        pytest.param("x" * 71, id="one character too many"),
+        pytest.param("x" * 251, id="one character too many"),
         pytest.param("a ", id="a space at its end"),
         pytest.param("a\nb", id="a line end"),
         pytest.param("ä", id="not ASCII"),
-        pytest.param("a;b", id="a character that RFC 2046 does not give"),
+        pytest.param("a\x7f", id="a control character"),
     ],
 )
 def test_a_boundary_that_cannot_be_is_refused(boundary: str | None) -> None:
-    """A form without a boundary of RFC 2046 is malformed, rather than empty."""
+    """A form without a boundary of visible ASCII characters is malformed, rather than empty."""
     with pytest.raises(FormMalformed, match="boundary"):
         FormParser("multipart/form-data", boundary, None, LIMITS)
 
@@ -371,7 +383,12 @@ def test_a_content_type_is_kept_only_if_it_is_one(header: str, expected: str) ->
         pytest.param("latin-1", b"\xe9", "é", id="Latin-1 by its short name"),
         pytest.param("latin1", b"\xe9", "é", id="Latin-1 by its shortest name"),
         pytest.param("us-ascii", b"e", "e", id="ASCII"),
-        pytest.param("utf-16", "é".encode(), "é", id="an unusual one is taken for UTF-8"),
+        pytest.param("utf-16le", "é".encode("utf-16le"), "é", id="UTF-16"),
+        pytest.param("windows-1252", b"\x80 5", "€ 5", id="danialfarid/ng-file-upload#1652"),
+        pytest.param("windows-1299", "é".encode(), "é", id="a charset that does not exist is taken for UTF-8"),
+        pytest.param('"utf-8"; x', b"e", "e", id="parameters that cannot be read"),
+        pytest.param(None, b"caf\xe9", "caf\ufffd", id="bytes of another charset, as SendGrid sends them"),
+        pytest.param("us-ascii", b"\xff", "\ufffd", id="bytes that the charset does not have"),
         pytest.param("rot13", b"e", "e", id="a codec that is no charset is taken for UTF-8"),
     ],
 )
@@ -387,7 +404,6 @@ def test_a_text_field_is_decoded_by_its_charset(charset: str | None, data: bytes
         pytest.param(b"--XbX--", id="no part"),
         pytest.param(b"--XbX--\r\n", id="no part and a line end"),
         pytest.param(b"preamble\r\n--XbX--", id="a preamble and no part"),
-        pytest.param(b"x--XbX\r\n" + FILE + CLOSE, id="a first boundary that begins no line, so that all is preamble"),
         pytest.param(OPEN + NO_FILE + CLOSE, id="one empty file input"),
     ],
 )
@@ -408,6 +424,22 @@ def test_an_empty_form_has_no_events(body: bytes) -> None:
         pytest.param(b"only a preamble\r\n", "form-malformed", id="only a preamble"),
         pytest.param(b"--XbX\n" + TEXT + CLOSE, "form-malformed", id="a bare LF after the first boundary"),
         pytest.param(b"--XbXX\r\n" + TEXT + CLOSE, "form-malformed", id="a longer boundary first"),
+        pytest.param(b"x--XbX\r\n" + FILE + CLOSE, "form-malformed", id="a first boundary that begins no line"),
+        *(
+            pytest.param(first + FILE + b"1" + NEXT + FILE + b"2" + CLOSE, "form-malformed", id=f"{first!r} first")
+            for first in (b"-XbX\r\n", b"XbX\r\n", b"--Xb\r\n", b"\r\n --XbX\r\n", b"x\r\n--other\r\n", b"")
+        ),
+        pytest.param(OPEN + FILE + b"a" + CLOSE + b"X", "form-malformed", id="text behind the last boundary"),
+        pytest.param(OPEN + FILE + b"a" + CLOSE + b"-", "form-malformed", id="a hyphen behind the last boundary"),
+        *(
+            pytest.param(
+                OPEN + FILE + b"1" + end + b"--XbX\r\n" + FILE + b"2" + CLOSE,
+                "form-malformed",
+                id=f"{end!r} before a boundary",
+            )
+            for end in (b"", b"\r", b" ")
+        ),
+        pytest.param(OPEN + FILE + b"1\n--XbX\n" + FILE + b"2" + CLOSE, "form-malformed", id="bare LFs at a boundary"),
         pytest.param(OPEN + TEXT + b"a" + DELIMITER + b"X\r\n", "form-malformed", id="a longer boundary later"),
         pytest.param(OPEN + TEXT + b"a", "form-malformed", id="cut short in a field"),
         pytest.param(OPEN + FILE + b"a" + DELIMITER + b"-", "form-malformed", id="cut short in the last boundary"),
@@ -426,21 +458,16 @@ def test_an_empty_form_has_no_events(body: bytes) -> None:
             id="two types",
         ),
         pytest.param(OPEN + b"no colon\r\n" + TEXT + CLOSE, "form-malformed", id="a header without a colon"),
-        pytest.param(OPEN + b"A: \xff\r\n" + TEXT + CLOSE, "form-malformed", id="a header that is not UTF-8"),
+        pytest.param(OPEN + b": a\r\n" + TEXT + CLOSE, "form-malformed", id="a header without a name"),
         pytest.param(OPEN + b"A: a\nB: b\r\n" + TEXT + CLOSE, "form-malformed", id="a bare LF in a value"),
         pytest.param(OPEN + b"\nA: a\r\n" + TEXT + CLOSE, "form-malformed", id="a bare LF before a name"),
         pytest.param(OPEN + b"A\n: a\r\n" + TEXT + CLOSE, "form-malformed", id="a bare LF after a name"),
         pytest.param(OPEN + b"A: a\rb\r\n" + TEXT + CLOSE, "form-malformed", id="a bare CR in a value"),
         pytest.param(OPEN + b"\rA: a\r\n" + TEXT + CLOSE, "form-malformed", id="a bare CR before a name"),
-        pytest.param(OPEN + b"A: a\r\n" * 8 + TEXT + CLOSE, "form-malformed", id="one header too many"),
-        pytest.param(OPEN + TEXT + b"\xff" + CLOSE, "form-malformed", id="a field that is not UTF-8"),
+        pytest.param(OPEN + b"A: a\r\n" * 16 + TEXT + CLOSE, "form-malformed", id="one header too many"),
         pytest.param(
-            OPEN + b"Content-Type: text/plain; charset=ascii\r\n" + TEXT + b"\xff" + CLOSE,
-            "form-malformed",
-            id="a field that is not the ASCII it says it is",
+            OPEN + DIGEST + b"\xff" * 64 + NEXT + FILE + CLOSE, "digest-malformed", id="a digest not in UTF-8"
         ),
-        pytest.param(OPEN + b"Content-Length: 2\r\n" + FILE + b"a" + CLOSE, "form-malformed", id="too few bytes"),
-        pytest.param(OPEN + b"Content-Length: 0\r\n" + FILE + b"a" + CLOSE, "form-malformed", id="too many bytes"),
         pytest.param(OPEN + DIGEST + b"abc" + NEXT + FILE + CLOSE, "digest-malformed", id="a field that is no digest"),
         pytest.param(
             OPEN + DIGEST + HEX.upper().encode() + NEXT + FILE + CLOSE, "digest-malformed", id="upper case hex"
@@ -484,26 +511,11 @@ def test_what_is_no_form_has_its_code(body: bytes, code: str) -> None:
     assert parse(bytewise(body)).code == code
 
 
-def test_a_field_in_the_wrong_charset_names_it() -> None:
-    """A field that cannot be decoded is named in the error, with its charset."""
-    parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS)
-    with pytest.raises(FormMalformed, match=r"The field 't' is not text in utf-8\."):
-        list(parser.receive(OPEN + TEXT + b"\xff" + CLOSE))
-
-
-def test_an_error_of_the_library_is_told_in_one_sentence() -> None:
-    """What the library says about a broken form is passed on as the end of our own sentence."""
-    parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS)
-    with pytest.raises(FormMalformed) as caught:
-        list(parser.receive(OPEN + b"no colon\r\n"))
-    assert caught.value.detail == "The form is broken: malformed segment header."
-
-
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(OPEN + b"no colon\r\n", id="found by the library"),
-        pytest.param(OPEN + TEXT.replace(b'"t"', b'""'), id="found by us"),
+        pytest.param(OPEN + b"A: a\nb\r\n", id="in the line"),
+        pytest.param(OPEN + TEXT.replace(b'"t"', b'""'), id="in the name"),
     ],
 )
 def test_after_an_error_the_same_error_is_raised(body: bytes) -> None:
@@ -522,7 +534,7 @@ def test_after_an_error_the_same_error_is_raised(body: bytes) -> None:
     ("body", "error"),
     [
         pytest.param(OPEN + TEXT, FormMalformed, id="cut short"),
-        pytest.param(OPEN + DIGEST + HEX.encode() + CLOSE, DigestMalformed, id="a promise and no file"),
+        pytest.param(b"x", FormMalformed, id="no boundary"),
     ],
 )
 def test_after_a_failed_end_the_same_error_is_raised(body: bytes, error: type[FormError]) -> None:
@@ -659,36 +671,168 @@ def test_a_body_that_ends_before_its_declared_length_is_cut_short() -> None:
     assert collect(FormParser("multipart/form-data", BOUNDARY, len(body), LIMITS), [body]).code is None
 
 
+def uploads(*files: tuple[str, bytes]) -> Outcome:
+    """The outcome of a form of these files, all of the field `file`."""
+    starts = [(FileStart("file", name, DEFAULT_CONTENT_TYPE, None), data) for name, data in files]
+    return Outcome([Upload(start, data) for start, data in starts], None)
+
+
 @pytest.mark.parametrize(
-    ("part", "limits", "code"),
+    ("body", "expected"),
     [
-        pytest.param(b"Content-Length: 3\r\n" + FILE + b"abc", Limits(file_bytes=3), None, id="a file at the limit"),
         pytest.param(
-            b"Content-Length: 4\r\n" + FILE + b"abcde", Limits(file_bytes=3), "file-too-large", id="a file over it"
+            OPEN + TEXT + OPEN + FILE + b"1" + NEXT + FILE + b"2" + CLOSE,
+            Outcome([Field("t", ""), *uploads(("a.txt", b"1"), ("a.txt", b"2")).items], None),
+            id="a field without a body, whose CRLF is the delimiter's: pallets/werkzeug#2632",
         ),
         pytest.param(
-            b"Content-Length: 3\r\n" + FILE + b"abcde",
-            Limits(file_bytes=3),
-            "form-malformed",
-            id="a file at the limit with more bytes than it said",
+            OPEN + FILE + OPEN + FILE + b"2" + CLOSE,
+            uploads(("a.txt", b""), ("a.txt", b"2")),
+            id="a file without a body",
         ),
-        pytest.param(b"Content-Length: 3\r\n" + TEXT + b"abc", Limits(field_bytes=3), None, id="a field at the limit"),
+        pytest.param(OPEN + FILE + b"--XbX--", uploads(("a.txt", b"")), id="the last file without a body"),
         pytest.param(
-            b"Content-Length: 4\r\n" + TEXT + b"abcde", Limits(field_bytes=3), "too-many-fields", id="a field over it"
+            OPEN + FILE + b"1\n--XbX\r\n" + FILE + b"2" + CLOSE,
+            uploads(("a.txt", b"1"), ("a.txt", b"2")),
+            id="a bare LF before a delimiter: encode/starlette#1059 (KNIME)",
         ),
+        pytest.param(OPEN + FILE + b"1\n--XbX--", uploads(("a.txt", b"1")), id="a bare LF before the last delimiter"),
         pytest.param(
-            TEXT + b"a" + NEXT + b"Content-Length: 3\r\n" + TEXT + b"abc",
-            Limits(field_bytes=3),
-            "too-many-fields",
-            id="two fields over it together",
+            b"--XbX \t\r\n" + FILE + b"1\r\n--XbX \r\n" + FILE + b"2" + CLOSE + b" \t\r\nx",
+            uploads(("a.txt", b"1"), ("a.txt", b"2")),
+            id="white space behind delimiters: rwf2/multer#25",
+        ),
+        pytest.param(OPEN + FILE + b"1" + CLOSE + b"\n", uploads(("a.txt", b"1")), id="a bare LF at the end"),
+        pytest.param(b"\r\n" + OPEN + FILE + b"1" + CLOSE, uploads(("a.txt", b"1")), id="an empty line first"),
+        pytest.param(b"\n" + OPEN + FILE + b"1" + CLOSE, uploads(("a.txt", b"1")), id="a bare LF first"),
+        pytest.param(
+            OPEN + FILE + b"1\n--XbXX\r\n2\n--XbX x" + CLOSE,
+            uploads(("a.txt", b"1\n--XbXX\r\n2\n--XbX x")),
+            id="bytes behind a bare LF that go on as no delimiter does",
         ),
     ],
 )
-def test_a_part_that_declares_its_length_is_held_to_it(part: bytes, limits: Limits, code: str | None) -> None:
-    """A part's own Content-Length counts against the limits before its bytes do, in any split."""
-    body = OPEN + part + CLOSE
-    assert parse([body], limits).code == code
-    assert parse(bytewise(body), limits).code == code
+def test_delimiters_are_read_as_they_were_meant(body: bytes, expected: Outcome) -> None:
+    """Delimiters that RFC 2046, section 5.1.1, permits, and those of clients in use, part what they should."""
+    assert parse([body]) == expected
+    assert parse(bytewise(body)) == expected
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encoded", "code"),
+    [
+        pytest.param("base64", b"c29tZSBieXRlcw==", None, id="base64: curl's encoder"),
+        pytest.param("Quoted-Printable", b"some=20byt=\r\nes", None, id="quoted-printable"),
+        pytest.param("quoted-printable", b"some bytes=", None, id="its last soft line break"),
+        pytest.param("binary", b"some bytes", None, id="binary"),
+        pytest.param("base64", b"c29tZSBieXRlcw=", "form-malformed", id="base64 that is cut"),
+        pytest.param("base64", b"c29tZSBieXRlcw==" * 2, "form-malformed", id="base64 that goes on"),
+        pytest.param("x-gzip", b"some bytes", "form-malformed", id="another encoding"),
+    ],
+)
+def test_a_transfer_encoding_is_undone(encoding: str, encoded: bytes, code: str | None) -> None:
+    """A file is its decoded bytes, for its limit and its digest too; a field is as well (RFC 7578, section 4.7)."""
+    head = f"Content-Transfer-Encoding: {encoding}\r\n".encode()
+    field = Field("t", "some bytes")
+    start = FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None)
+    for part, item in ((FILE, Upload(start, b"some bytes")), (TEXT, field)):
+        body = OPEN + head + part + encoded + CLOSE
+        expected = Outcome([item] if code is None else [], code)
+        assert parse([body], Limits(file_bytes=10, field_bytes=10)) == expected
+        assert parse(bytewise(body), Limits(file_bytes=10, field_bytes=10)) == expected
+    if code is None:
+        assert parse([OPEN + head + FILE + encoded + CLOSE], Limits(file_bytes=9)).code == "file-too-large"
+
+
+def test_the_form_may_name_its_charset() -> None:
+    """The field `_charset_` is for the text and the names that follow it (RFC 7578, section 4.6)."""
+    charset = TEXT.replace(b'"t"', b'"_charset_"') + b"iso-8859-1"
+    name = 'Content-Disposition: form-data; name="file"; filename="ü"\r\n\r\n'.encode("latin-1")
+    outcome = parse([OPEN + NEXT.join([charset, TEXT + b"caf\xe9", name]) + CLOSE])
+    file = Upload(FileStart("file", "ü", DEFAULT_CONTENT_TYPE, None), b"")
+    assert outcome == Outcome([Field("_charset_", "iso-8859-1"), Field("t", "café"), file], None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type", "code"),
+    [
+        pytest.param("file", "image/jpeg", "file-missing", id="Retrofit's @Part"),
+        pytest.param("files[]", "text/plain", "file-missing", id="another field for files"),
+        pytest.param("file[12]", None, "file-missing", id="a field of several"),
+        pytest.param("photo", "image/jpeg", "file-missing", id="a type that no field has"),
+        pytest.param("note", "text/plain; charset=utf-8", "too-many-fields", id="text"),
+        pytest.param("note", None, "too-many-fields", id="a field without a type"),
+        pytest.param("file[x]", None, "too-many-fields", id="a name that is not a field's"),
+    ],
+)
+def test_a_large_file_without_a_filename_is_called_one(name: str, content_type: str | None, code: str) -> None:
+    """The error says that a filename is missing, where the limit on fields says nothing to the client."""
+    kind = "" if content_type is None else f"Content-Type: {content_type}\r\n"
+    body = OPEN + kind.encode() + TEXT.replace(b'"t"', f'"{name}"'.encode()) + b"\xff" * 99 + CLOSE
+    assert parse([body], Limits(field_bytes=98)).code == code
+    assert parse([body]).code is None
+
+
+def test_a_promise_without_a_file_is_refused_at_the_last_delimiter() -> None:
+    """A digest behind its file is known to be one as soon as no other file can follow, before the body ends."""
+    body = OPEN + FILE + b"data" + NEXT + DIGEST + HEX.encode() + CLOSE
+    parser = FormParser("multipart/form-data", BOUNDARY, len(body) + 1000, LIMITS)
+    with pytest.raises(DigestMalformed, match="must come before its file"):
+        list(parser.receive(body))
+
+
+def test_a_chunk_of_a_file_is_refused_wherever_its_fields_stand() -> None:
+    """Dropzone sends `dzchunkindex` before the file, others behind it."""
+    index = TEXT.replace(b'"t"', b'"dzchunkindex"') + b"1"
+    for parts in ([index, FILE + b"data"], [FILE + b"data", index]):
+        assert parse([OPEN + NEXT.join(parts) + CLOSE]).code == "chunked-form"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "code"),
+    [
+        pytest.param("multipart/form-data; boundary=XbX", None, id="plain"),
+        pytest.param('Multipart/Form-Data;charset=utf-8;Boundary="XbX"', None, id="quoted, behind another parameter"),
+        pytest.param("multipart/form-data", "form-malformed", id="no boundary"),
+        pytest.param("multipart/form-data; boundary=XbX; boundary=Y", "form-malformed", id="two boundaries"),
+        pytest.param("multipart/mixed; boundary=XbX; boundary=Y", "unsupported-media-type", id="another type, broken"),
+        pytest.param("", "unsupported-media-type", id="no type"),
+    ],
+)
+def test_a_parser_is_made_by_the_content_type(content_type: str, code: str | None) -> None:
+    """The boundary is read by us: frameworks cut one that is not quoted at a `/`."""
+    if code is None:
+        parser = FormParser.of(content_type, None, LIMITS)
+        assert collect(parser, [OPEN + TEXT + b"a" + CLOSE]) == Outcome([Field("t", "a")], None)
+    else:
+        with pytest.raises(FormError) as caught:
+            FormParser.of(content_type, None, LIMITS)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [(("file",), "'file',"), (("a", "b"), "'a' or 'b',"), (("a", "b", "c"), "'a', 'b' or 'c',")],
+)
+def test_the_error_for_a_missing_file_names_the_fields(fields: tuple[str, ...], named: str) -> None:
+    """The error names every field that a file may be sent in."""
+    assert f"a form field named {named}" in file_missing(Limits(file_fields=fields)).detail
+
+
+def test_a_boundary_without_quotes_is_read_whole() -> None:
+    """Characters that a token may not have stand in boundaries (spring-framework#26698, js-compute-runtime#1492)."""
+    for boundary in ("===1732618800123===", "----Form/Ab+9/Zz", "----=_Part_0_123.456", "{6F96-FF}", "a@b[c]"):
+        parser = FormParser.of(f"multipart/form-data; boundary={boundary}", None, LIMITS)
+        body = (OPEN + FILE + b"1" + CLOSE).replace(b"XbX", boundary.encode())
+        assert collect(parser, [body]) == uploads(("a.txt", b"1"))
+
+
+@pytest.mark.parametrize("length", ["0", "3", "99999999999999", "-1", "", "four"])
+def test_the_length_in_a_part_is_ignored(length: str) -> None:
+    """Other header fields MUST be ignored (RFC 7578, section 4.8; square/okhttp#2138)."""
+    body = OPEN + b"Content-Length: " + length.encode() + b"\r\n" + FILE + b"abcd" + CLOSE
+    expected = Outcome([Upload(FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None), b"abcd")], None)
+    assert parse([body]) == parse(bytewise(body)) == expected
 
 
 def test_the_part_over_the_limit_is_not_read() -> None:

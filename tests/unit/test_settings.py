@@ -30,6 +30,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "max_body_bytes": 5 * GIB + MIB,
         "max_form_parts": 100,
         "max_field_bytes": 64 * KIB,
+        "field_names": ("file", "files", "filepond"),
         "part_bytes": 8 * MIB,
         "parts_in_flight": 4,
         "max_concurrent": 32,
@@ -78,6 +79,8 @@ def test_a_setting_is_named_after_its_field() -> None:
         pytest.param("max_body_bytes", "0", 5 * GIB + MIB, id="0 is the default body"),
         pytest.param("max_field_bytes", "1", 1, id="one byte of fields"),
         pytest.param("max_form_parts", "1", 1, id="one part"),
+        pytest.param("field_names", "photo", ("photo",), id="one field for files"),
+        pytest.param("field_names", " a.b , ä,", ("a.b", "ä"), id="two fields for files"),
         pytest.param("parts_in_flight", "1", 1, id="one part in flight"),
         pytest.param("max_concurrent", "1000", 1000, id="a count"),
         pytest.param("s3_attempts", "1", 1, id="the fewest attempts"),
@@ -131,6 +134,9 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: obj
         pytest.param("max_form_parts", "0", id="no parts"),
         pytest.param("max_form_parts", "1.5", id="a broken count"),
         pytest.param("max_form_parts", "many", id="a word for a count"),
+        pytest.param("field_names", ",", id="no field for files"),
+        pytest.param("field_names", "file[]", id="a field that has its brackets"),
+        pytest.param("field_names", "x" * 101, id="a long field name"),
         pytest.param("parts_in_flight", "0", id="no parts in flight"),
         pytest.param("max_concurrent", "0", id="no uploads at once"),
         pytest.param("max_concurrent", "1" * 10, id="ten digits of uploads at once"),
@@ -279,8 +285,8 @@ def test_the_body_has_room_for_the_largest_file() -> None:
 
 def test_the_form_parser_gets_its_limits() -> None:
     """Each limit of a form comes from the setting of its name, and the defaults of both agree."""
-    settings = Settings(max_file_bytes=1, max_body_bytes=2, max_form_parts=3, max_field_bytes=4)
-    assert settings.limits == Limits(file_bytes=1, body_bytes=2, form_parts=3, field_bytes=4)
+    settings = Settings(max_file_bytes=1, max_body_bytes=2, max_form_parts=3, max_field_bytes=4, field_names=("a",))
+    assert settings.limits == Limits(file_bytes=1, body_bytes=2, form_parts=3, field_bytes=4, file_fields=("a",))
     assert DEFAULTS.limits == Limits()
 
 

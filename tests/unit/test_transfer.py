@@ -1,0 +1,123 @@
+"""Transfer encodings: decoded while the bytes arrive, however they are split; broken ones are refused by name."""
+
+import base64
+import quopri
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handoff.errors import FormMalformed
+from handoff.transfer import decoder
+
+
+def decode(name: str, encoded: bytes, places: list[int]) -> bytes | str:
+    """The bytes that an encoding holds, fed cut at these places, or the error's message."""
+    known = decoder(name, 3)
+    assert known is not None
+    decoded = b""
+    try:
+        for begin, end in pairwise([0, *sorted(places), len(encoded)]):
+            decoded += b"".join(known.decode(encoded[begin:end]))
+        return decoded + known.finish()
+    except FormMalformed as error:
+        return error.detail
+
+
+def bytewise(encoded: bytes) -> list[int]:
+    """The cuts that make each byte a chunk of its own."""
+    return list(range(len(encoded)))
+
+
+cuts = st.lists(st.integers(0, 300), max_size=9)
+
+
+@given(st.binary(max_size=200), cuts, st.sampled_from([b"", b"\r\n", b"\n", b" "]))
+def test_base64_is_decoded_in_any_split(data: bytes, places: list[int], end: bytes) -> None:
+    """Lines of 76 characters (RFC 2045, section 6.8), one line, and white space at the end give the same bytes."""
+    for encoded in (base64.encodebytes(data).replace(b"\n", b"\r\n"), base64.b64encode(data) + end):
+        places = [min(place, len(encoded)) for place in places]
+        assert decode("base64", encoded, places) == decode("BASE64 ", encoded, bytewise(encoded)) == data
+
+
+@given(st.binary(max_size=200), cuts)
+def test_quoted_printable_is_decoded_in_any_split(data: bytes, places: list[int]) -> None:
+    """Python's own encoder is undone, with line ends of either kind."""
+    encoded = quopri.encodestring(data, quotetabs=True)
+    places = [min(place, len(encoded)) for place in places]
+    expected = quopri.decodestring(encoded)
+    assert decode("quoted-printable", encoded, places) == expected
+    assert decode("Quoted-Printable", encoded, bytewise(encoded)) == expected
+
+
+@given(
+    st.lists(st.sampled_from([b"=", b"=4", b"41", b" ", b"\t", b"\r", b"\n", b"a", b"Z", b"=C3"]), max_size=12), cuts
+)
+def test_any_quoted_printable_has_one_outcome(pieces: list[bytes], places: list[int]) -> None:
+    """Escapes, white space and line ends in any order mean the same in every split."""
+    encoded = b"".join(pieces)
+    whole = decode("quoted-printable", encoded, [])
+    assert decode("quoted-printable", encoded, [min(place, len(encoded)) for place in places]) == whole
+    assert decode("quoted-printable", encoded, bytewise(encoded)) == whole
+
+
+@given(st.text("Aa+/= \r\n!", max_size=20).map(str.encode), cuts)
+def test_any_base64_has_one_outcome(encoded: bytes, places: list[int]) -> None:
+    """Base64, and bytes that are nearly that, mean the same in every split."""
+    whole = decode("base64", encoded, [])
+    assert decode("base64", encoded, [min(place, len(encoded)) for place in places]) == whole
+    assert decode("base64", encoded, bytewise(encoded)) == whole
+
+
+@pytest.mark.parametrize(
+    ("encoded", "data"),
+    [
+        pytest.param(b"a=3Db", b"a=b", id="an escape"),
+        pytest.param(b"=c3=C3", b"\xc3\xc3", id="hex in either case"),
+        pytest.param(b"a=\r\nb=  \t\nc", b"abc", id="soft line breaks"),
+        pytest.param(b"a \t\r\nb ", b"a\r\nb", id="white space at the end of a line (RFC 2045, section 6.7, rule 3)"),
+        pytest.param(b"a  b\r", b"a  b\r", id="white space in a line, and a CR"),
+        pytest.param(b"a=", b"a", id="a soft line break whose line end is the delimiter's"),
+        pytest.param(b" " * 1024 + b"\r\n", b"\r\n", id="much white space"),
+    ],
+)
+def test_quoted_printable_is_what_the_rfc_says(encoded: bytes, data: bytes) -> None:
+    """The rules of RFC 2045, section 6.7, hold at the edges of chunks as well."""
+    assert decode("quoted-printable", encoded, []) == decode("quoted-printable", encoded, bytewise(encoded)) == data
+
+
+@pytest.mark.parametrize(
+    ("name", "encoded"),
+    [
+        pytest.param("base64", b"YQ", id="base64 that is cut"),
+        pytest.param("base64", b"YQ==YQ==", id="base64 behind its padding"),
+        pytest.param("base64", b"Y!==", id="a character that is none of base64's"),
+        pytest.param("base64", b"=YQ=", id="padding first"),
+        pytest.param("base64", b"seven lines, of text", id="text that was never encoded"),
+        pytest.param("quoted-printable", b"a=ZZ", id="an escape that is none"),
+        pytest.param("quoted-printable", b"a=4", id="an escape that is cut"),
+        pytest.param("quoted-printable", b"=\rb", id="a bare CR in a soft line break"),
+        pytest.param("quoted-printable", b" " * 1025 + b"a", id="white space without end"),
+        pytest.param("quoted-printable", b" " * 1025, id="white space without end, at the end"),
+    ],
+)
+def test_a_broken_encoding_is_refused_by_name(name: str, encoded: bytes) -> None:
+    """The error names the part and the encoding."""
+    expected = f"Part 3 is not the {name} that its Content-Transfer-Encoding names."
+    assert decode(name, encoded, []) == decode(name, encoded, bytewise(encoded)) == expected
+
+
+@pytest.mark.parametrize("name", ["", "7bit", "8BIT", " binary\t"])
+def test_no_encoding_needs_no_decoder(name: str) -> None:
+    """The bytes are those of the file."""
+    assert decoder(name, 1) is None
+
+
+def test_another_encoding_is_refused_by_name() -> None:
+    """The error says which one it is, of any length."""
+    with pytest.raises(FormMalformed, match="Part 1 has the Content-Transfer-Encoding 'x-uuencode'"):
+        decoder("x-uuencode", 1)
+    with pytest.raises(FormMalformed) as caught:
+        decoder("x" * 4000, 1)
+    assert len(caught.value.detail) < 200
