@@ -3,6 +3,7 @@
     UploadError
     ├── FormError
     │   ├── FormMalformed         400 form-malformed
+    │   │   └── JsonMalformed     400 form-malformed
     │   ├── FileMissing           400 file-missing
     │   ├── DigestMalformed       400 digest-malformed
     │   ├── ChunkedForm           400 chunked-form
@@ -91,6 +92,12 @@ class FormMalformed(FormError):
         super().__init__(detail)
         #: The body ended too early, or its chunks are broken: most often, nobody is there to be told.
         self.cut_short = cut_short
+
+
+class JsonMalformed(FormMalformed):
+    """The body is not the JSON object that a presigned upload is asked for by."""
+
+    title = "The JSON could not be read"
 
 
 class FileMissing(FormError):

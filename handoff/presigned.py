@@ -20,7 +20,7 @@ from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from handoff.digest import SHA256_PATTERN, from_hex
-from handoff.errors import BodyTooLarge, DigestMismatch, FileTooLarge, FormMalformed, ObjectMissing, SizeMismatch
+from handoff.errors import BodyTooLarge, DigestMismatch, FileTooLarge, JsonMalformed, ObjectMissing, SizeMismatch
 from handoff.errors import UnsupportedMediaType as Unsupported
 from handoff.form import DEFAULT_CONTENT_TYPE, is_media_type
 from handoff.http import ObjectInfo
@@ -58,7 +58,7 @@ class WantedReader:
     Raises:
         UnsupportedMediaType: the body is of another type than JSON.
         BodyTooLarge: it has more bytes than the fields of a form may have.
-        FormMalformed, DigestMalformed: it is not that object.
+        JsonMalformed, DigestMalformed: it is not that object.
         FileTooLarge: the file is.
     """
 
@@ -79,27 +79,29 @@ class WantedReader:
         try:
             asked = json.loads(self._body)
         except (ValueError, RecursionError):
-            raise FormMalformed("The body is not JSON in UTF-8.") from None
+            raise JsonMalformed("The body is not JSON in UTF-8.") from None
         if not isinstance(asked, dict):
-            raise FormMalformed("The body must be a JSON object with filename, size and sha256.")
+            raise JsonMalformed("The body must be a JSON object with filename, size and sha256.")
+        if missing := [repr(name) for name in ("filename", "size", "sha256") if name not in asked]:
+            raise JsonMalformed(f"The JSON object lacks {' and '.join(missing)}.")
         size = asked.get("size")
         if isinstance(size, float) and size.is_integer():
             size = int(size)  # JSON knows but one kind of number: 3.0 is as whole as 3
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise FormMalformed("'size' must be the file's size in bytes, a whole number.")
+            raise JsonMalformed("'size' must be the file's size in bytes, a whole number.")
         if size > self._limits.file_bytes:
             raise FileTooLarge(f"The file has more than {self._limits.file_bytes} bytes.")
         # S3 takes away what surrounds it, and so it would be another than was promised
         content_type = _text(asked, "content_type", "").strip(" \t") or DEFAULT_CONTENT_TYPE
         if not is_media_type(content_type):
-            raise FormMalformed("'content_type' must be a media type, such as image/png.")
+            raise JsonMalformed("'content_type' must be a media type, such as image/png.")
         return Wanted(clean_name(_text(asked, "filename")), content_type, size, from_hex(_text(asked, "sha256")))
 
 
 def _text(asked: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = asked.get(name, default)
     if not isinstance(value, str):
-        raise FormMalformed(f"'{name}' must be a text.")
+        raise JsonMalformed(f"'{name}' must be a string.")
     return value
 
 

@@ -21,6 +21,7 @@ from handoff.errors import (
     FormError,
     FormMalformed,
     Internal,
+    JsonMalformed,
     MethodNotAllowed,
     NotFound,
     ObjectMissing,
@@ -96,7 +97,7 @@ def test_every_error_of_the_module_is_in_the_tree() -> None:
 def test_codes_and_titles_tell_errors_apart() -> None:
     """No two errors that a client can be told have the same code or title; one is told as any refusal of S3's."""
     assert UploadGone().problem("")["code"] == StoreRejected.code
-    told = [error for error in tree_of(UploadError) if error not in {UploadError, FormError, UploadGone}]
+    told = [error for error in tree_of(UploadError) if error not in {UploadError, FormError, UploadGone, JsonMalformed}]
     assert len({error.code for error in told}) == len(told)
     assert len({error.title for error in told}) == len(told)
 

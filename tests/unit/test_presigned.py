@@ -103,6 +103,15 @@ def test_what_cannot_be_wanted_is_refused(changed: dict[str, Any], error: type[U
         read_whole(reader, json.dumps(members).encode())
 
 
+def test_a_missing_member_is_named() -> None:
+    """The error speaks of JSON, not of a form, and names each member that is not there."""
+    with pytest.raises(FormMalformed, match="The JSON object lacks 'filename' and 'size'") as caught:
+        read_whole(WantedReader(JSON, LIMITS), json.dumps({"sha256": SHA256}).encode())
+    assert caught.value.problem("id")["title"] == "The JSON could not be read"
+    with pytest.raises(FormMalformed, match="'filename' must be a string"):
+        read_whole(WantedReader(JSON, LIMITS), json.dumps({"filename": 1, "size": 1, "sha256": SHA256}).encode())
+
+
 def read_whole(reader: WantedReader, body: bytes) -> Wanted:
     """What a body says that comes at once."""
     reader.receive(body)
