@@ -10,6 +10,7 @@ from email.message import Message
 from typing import NoReturn
 from urllib.parse import unquote
 
+from handoff.chunked import check_whole
 from handoff.digest import from_content_digest
 from handoff.errors import DigestMalformed, FileMissing, FileTooLarge, FormMalformed
 from handoff.form import DEFAULT_CONTENT_TYPE, FORM_TYPE, FileStart, check_coding, is_media_type
@@ -19,7 +20,9 @@ from handoff.settings import Limits
 #: Request headers that promise the digest of the body. Without a Content-Encoding, both mean the same bytes (RFC 9530).
 _DIGESTS = ("content-digest", "repr-digest")
 _EXTENDED = re.compile(r";\s*filename\*\s*=\s*utf-8'[^']*'([^;\s]+)", re.IGNORECASE)
-_FIELDS = frozenset({"content-disposition", "content-encoding", "content-type", "transfer-encoding", *_DIGESTS})
+_FIELDS = frozenset(
+    {"content-disposition", "content-encoding", "content-range", "content-type", "transfer-encoding", *_DIGESTS}
+)
 #: Types of a request and not of a file: curl sends the first one where none was chosen.
 _FORM_TYPES = ("application/x-www-form-urlencoded", FORM_TYPE)
 
@@ -41,6 +44,7 @@ class RawBody:
         FileTooLarge: the declared length is over the limit.
         DigestMalformed: a digest header is broken, or two of them differ.
         UnsupportedMediaType: the body is compressed.
+        ChunkedForm: the body is one chunk of a file, by its `Content-Range`.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class RawBody:
     ) -> None:
         fields = joined(headers, _FIELDS)
         check_coding(fields.get("content-encoding", ""))
+        check_whole(fields.get("content-range"), ())
         content_type = fields.get("content-type", "").strip()
         if not content_type and not content_length and "transfer-encoding" not in fields:
             raise FileMissing("Send the file as the body of the request, or in a form.")

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from handoff.digest import to_content_digest
 from handoff.errors import (
+    ChunkedForm,
     DigestMalformed,
     FileMissing,
     FileTooLarge,
@@ -131,3 +132,10 @@ def test_a_body_that_was_cut_short_is_refused() -> None:
     with pytest.raises(FormMalformed) as caught:
         body.finish()
     assert caught.value.cut_short
+
+
+def test_a_chunk_of_a_file_is_refused() -> None:
+    """A `Content-Range` that is not the whole file says that the body is one chunk of several."""
+    RawBody("a", [("Content-Range", "bytes 0-3/4")], 4, Limits())
+    with pytest.raises(ChunkedForm):
+        RawBody("a", [("Content-Range", "bytes 0-3/8")], 4, Limits())
