@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
-from itertools import count
 from typing import Self
 from urllib.parse import quote, unquote, unquote_to_bytes
 
@@ -148,7 +147,8 @@ def _named(parameters: Mapping[str, str], name: str) -> str | None:
 def _continued(parameters: Mapping[str, str], name: str) -> str | None:
     """The extended form of a name that is sent in pieces, as mail has it (RFC 2231, section 3)."""
     pieces: list[str] = []
-    for number in count():
+    while True:
+        number = len(pieces)
         if (encoded := parameters.get(f"{name}*{number}*")) is not None:
             pieces.append(encoded)
         elif (plain := parameters.get(f"{name}*{number}")) is not None:
