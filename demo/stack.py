@@ -25,10 +25,12 @@ START_SECONDS = 180.0
 #: How many lines of what the servers printed tell of a start that failed.
 TOLD_LINES = 15
 
+#: The ASGI server that runs the Quart app.
+QUART_SERVER = os.environ.get("UPLOAD_QUART_SERVER") or "hypercorn"
 #: How each app is started, on the socket it inherits: the command of its README section, but for the address.
 COMMANDS = {
     "flask": python("gunicorn", "-c", "flask_app/gunicorn.conf.py", "-b", "fd://{fd}", "flask_app.wsgi:app"),
-    "quart": python("hypercorn", "-c", "quart_app/hypercorn.toml", "-b", "fd://{fd}", "quart_app.asgi:app"),
+    "quart": python("quart_app", "--server", QUART_SERVER, "-b", "fd://{fd}", "quart_app.asgi:app"),
 }
 
 

@@ -36,7 +36,11 @@ _FIRST = {name: place for place, name in enumerate(("timestamp", "level", "event
 #: Whose lines are told from UPLOAD_LOG_LEVEL on. Of anybody else only warnings are, or at `debug` everything.
 OURS = ("handoff", "flask_app", "quart_app")
 #: Servers that print their own lines in their own form, by handlers that they may make after the app was loaded.
-SERVERS = ("gunicorn.error", "gunicorn.access", "hypercorn.error", "hypercorn.access")
+SERVERS = (
+    *("gunicorn.error", "gunicorn.access"),
+    *("hypercorn.error", "hypercorn.access"),
+    *("uvicorn.error", "uvicorn.access", "uvicorn.asgi"),
+)
 
 #: What of the environment nobody is to read: where the SDK takes its credentials from, and ours.
 SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "UPLOAD_PROMISE_SECRET")
@@ -123,6 +127,7 @@ def formatter(style: str, secrets: list[str]) -> logging.Formatter:
 def _add_place(_logger: object, _method: str, line: Line) -> Line:
     record: logging.LogRecord = line["_record"]
     line.update(process=record.process, thread=record.threadName)
+    line.pop("color_message", None)  # uvicorn's message once more, for a terminal
     return line
 
 
@@ -191,8 +196,10 @@ def _brief(value: object) -> str:
 def _take_over(record: logging.LogRecord) -> bool:
     """Have a server's line written by our handler, not by one that the server has made for its terminal."""
     logger = logging.getLogger(record.name)
-    logger.handlers = [handler for handler in logger.handlers if type(handler) is not logging.StreamHandler]
-    logger.propagate = True
+    while logger.parent is not None:  # up to the root, which has our handler
+        logger.handlers = [handler for handler in logger.handlers if type(handler) is not logging.StreamHandler]
+        logger.propagate = True
+        logger = logger.parent
     return True
 
 

@@ -56,7 +56,8 @@ class Connections:
 
 
 def transport_of(send: Any) -> asyncio.Transport | None:
-    """The transport below what hypercorn gave us to answer by; None of another server."""
+    """The transport below the function that hypercorn or uvicorn gave us to answer by; None of another server."""
+    server_side: Any = getattr(send, "__self__", None)
     with suppress(AttributeError):
-        return cast("asyncio.Transport", send.__self__.send.__self__.send.__self__.writer.transport)
-    return None
+        return cast("asyncio.Transport", server_side.send.__self__.send.__self__.writer.transport)  # hypercorn
+    return getattr(server_side, "transport", None)  # uvicorn

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -83,24 +84,37 @@ class Shutdown:
         """Let no upload begin any more, a moment from now; one that runs goes on."""
         self._ending_since = self._ending_since or time.monotonic()
 
-    def watch(self) -> None:
-        """Wait for the SIGTERM that tells the server to end, and count the time from then.
+    def begin_end(self) -> None:
+        """Let no upload begin any more, and stop those that run when their time is up; again, nothing."""
+        if self._ending_since is None:
+            self._end(asyncio.get_running_loop())
 
-        What the server does on SIGTERM stays as it is: asyncio learns of signals by a file descriptor, whatever the
-        handler; other servers have a handler, which is called. Where nobody handles it, we do not either.
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.refuse()
+        loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self.stop)
+
+    def watch(self) -> None:
+        """Count the time from the signal that tells the server to end; let no other signal cut uploads.
+
+        SIGTERM and SIGINT stay the server's: asyncio learns of signals by a file descriptor, whatever the handler;
+        other servers have a handler, which is called once (a second SIGINT has uvicorn cut everything). If the server
+        handles neither, both stay as they are. SIGQUIT acts as SIGTERM.
         """
-        before = signal.getsignal(signal.SIGTERM)
-        if not callable(before):
-            return
         loop = asyncio.get_running_loop()
 
-        def handle(number: int, frame: FrameType | None) -> None:
-            self.refuse()
-            loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self.stop)
-            before(number, frame)
+        def handle(before: Callable[[int, FrameType | None], object], number: int, frame: FrameType | None) -> None:
+            if self._ending_since is None:
+                self._end(loop)
+                before(number, frame)
 
         with suppress(ValueError):  # in another thread than the main one there are no signals
-            signal.signal(signal.SIGTERM, handle)
+            ignore_reload_signals()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before = signal.getsignal(number)
+                if callable(before):
+                    signal.signal(number, partial(handle, before))
+            if signal.getsignal(signal.SIGQUIT) is signal.SIG_DFL:
+                signal.signal(signal.SIGQUIT, lambda *_: signal.raise_signal(signal.SIGTERM))
 
     def follow(self, send: object) -> None:
         """Count the time from when hypercorn closes its sockets, too; `send` is what it gave us to answer by.
@@ -136,6 +150,16 @@ class Shutdown:
         for hang_up in tuple(self._downloads):
             hang_up()
         asyncio.get_running_loop().call_later(UNDO_SECONDS + ANSWER_SECONDS, self._hang_up)
+
+
+def ignore_reload_signals() -> None:
+    """Ignore the signals that ask other programs to reload and by default kill, unless they have a handler.
+
+    Programs that this process starts inherit it.
+    """
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.SIG_IGN)
 
 
 _current: ContextVar[Shutdown | None] = ContextVar("shutdown", default=None)

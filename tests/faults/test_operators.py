@@ -42,7 +42,7 @@ SIGNATURE = re.compile(r"(?i)(?:signature|credential)\\?['\"]?\s*[=:](?:\s|\\n)*
 #: A filename that would be a line, or colour a terminal, if it could.
 FORGED = "name\x1b[31m\u2028{'event': 'forged'}"
 #: The server's own lines, which are about no request.
-SERVERS = ("gunicorn.error", "hypercorn.error")
+SERVERS = ("gunicorn.error", "hypercorn.error", "uvicorn.error")
 
 
 @pytest.fixture(scope="module")

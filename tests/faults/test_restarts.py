@@ -249,7 +249,10 @@ def test_restarts_with_a_broken_store_leave_nothing(environ: dict[str, str], buc
 
 
 #: How each server is told to replace its process after so many requests.
-RECYCLING = {"flask": ("--max-requests", "20"), "quart": ("--workers", "1", "--max-requests", "20")}
+RECYCLING = {
+    "flask": ("--max-requests", "20"),
+    "quart": ("--workers", "1", "--limit-max-requests" if stack.QUART_SERVER == "uvicorn" else "--max-requests", "20"),
+}
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

@@ -19,6 +19,11 @@ from demo.processes import Server, ending, listen
 from handoff.settings import Settings
 
 WORKERS = 2
+#: How each server is asked to log every request.
+ACCESS_LOG = {
+    "flask": ["--access-logfile", "-"],
+    "quart": ["--access-log"] if stack.QUART_SERVER == "uvicorn" else ["--access-logfile", "-"],
+}
 #: How many uploads are sent at once, and then again, until each process had some.
 BATCH = 20
 
@@ -47,7 +52,7 @@ def serving(framework: str, store: stores.Store, tmp_path: Path, more: dict[str,
     """Two processes of an app for the block, with these variables beside the suite's."""
     settings = {"UPLOAD_S3_ENDPOINT_URL": store.endpoint_url, "UPLOAD_LOG": "json", "UPLOAD_DRAIN_SECONDS": "1"}
     environ = {**os.environ, **store.environ, **settings, **more}
-    command = [*stack.COMMANDS[framework], "--workers", str(WORKERS), "--access-logfile", "-"]
+    command = [*stack.COMMANDS[framework], "--workers", str(WORKERS), *ACCESS_LOG[framework]]
     with (tmp_path / "log").open("w+b") as log:
         server = Server(framework, command, listen("the app", "PORT", 0), environ, log=log, drain_seconds=1)
         with ending([server]):

@@ -27,6 +27,13 @@ FILES_OF_ONE = {
     "quart_app/payload.py": "aiohttp is to be told how to send a body, boto3 sends it well by itself",
     "flask_app/gunicorn.conf.py": "how gunicorn runs it, in Python",
     "quart_app/hypercorn.toml": "how hypercorn runs it, in TOML",
+    "quart_app/uvicorn.toml": "how uvicorn runs it, in TOML",
+    "quart_app/__main__.py": "gunicorn's command supervises processes, hypercorn's does not",
+    "quart_app/servers.py": "two ASGI servers, one WSGI server",
+    "quart_app/listening.py": "gunicorn opens the sockets that its processes share",
+    "quart_app/workers.py": "gunicorn replaces a lost process, hypercorn ends the service",
+    "quart_app/hypercorn_worker.py": "gunicorn's workers drain on every way to their end",
+    "quart_app/uvicorn_fixes.py": "uvicorn has no time limit for heads; gunicorn's is in worker.py",
 }
 
 #: Public names that only one shell's module has, each with its reason.
@@ -45,6 +52,7 @@ NAMES_OF_ONE = {
     ("quart_app", "request.py", "Handshake"): "a WebSocket handshake is no request to ASGI, to WSGI it is",
     ("quart_app", "uploads.py", "to_the_end"): "a task can be cancelled in the middle of a call, a thread cannot",
     ("quart_app", "uploads.py", "LOOK_EVERY"): "likewise; threads.py has Flask's",
+    ("quart_app", "shutdown.py", "ignore_reload_signals"): "gunicorn handles them",
     ("quart_app", "shutdown.py", "stopped_for"): "a task that may not be cancelled asks, Flask's threads ask `check`",
     ("quart_app", "uploads.py", "undo"): "tasks undo all files of a form at once, a thread one after the other",
     ("quart_app", "uploads.py", "INLINE_BYTES"): "what is digested by the loop itself, and not by a thread",

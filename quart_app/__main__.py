@@ -1,0 +1,95 @@
+"""Serve the app: `python -m quart_app`; in one process, or in several that are supervised (`--workers 4`).
+
+Options that are not listed here go to the server as they are: `--max-requests 1000`, `--access-logfile -`.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from socket import socket
+
+from handoff import logs
+from handoff.errors import SettingsError
+from handoff.settings import Settings
+from quart_app import servers
+from quart_app.listening import listen
+from quart_app.servers import APP
+from quart_app.shutdown import ignore_reload_signals
+from quart_app.workers import Supervisor, follow_supervisor
+
+PORT = 8000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until a signal ends it; returns the exit status."""
+    ignore_reload_signals()
+    options, rest = parser().parse_known_args(arguments)
+    rest = [argument for argument in rest if argument != APP]
+    config = options.config or Path(__file__).with_name(f"{options.server}.toml")
+    try:
+        workers = number_of_workers(config) if options.workers is None else options.workers
+        listeners = [listen(bind) for bind in options.bind or [f"127.0.0.1:{PORT}"]]
+    except OSError as error:
+        sys.exit(f"quart_app: {error}")
+    if workers:
+        return supervise(workers, [f"--server={options.server}", f"--config={config}", *rest, APP], listeners)
+    if options.supervisor is not None:
+        follow_supervisor(options.supervisor)
+    return servers.RUN[options.server](config, listeners, rest)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options that both servers share."""
+    parser = argparse.ArgumentParser("python -m quart_app", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--server", choices=servers.RUN, default="hypercorn", help="the ASGI server (hypercorn)")
+    parser.add_argument(
+        "-b", "--bind", action="append", help=f"HOST:PORT, unix:PATH or fd://NUMBER; again for more (127.0.0.1:{PORT})"
+    )
+    parser.add_argument(
+        "-w", "--workers", type=count, help="processes to supervise; 0 serves in this one (as the configuration says)"
+    )
+    parser.add_argument("-c", "--config", type=Path, help="the server's configuration (quart_app/SERVER.toml)")
+    parser.add_argument("--supervisor", type=int, help=argparse.SUPPRESS)  # a worker's socket to its supervisor
+    return parser
+
+
+def count(text: str) -> int:
+    """Parse a number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of processes")
+    return int(text)
+
+
+def number_of_workers(config: Path) -> int:
+    """The key `workers` of a configuration in TOML; 0 without one.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        return int(tomllib.loads(config.read_text()).get("workers", 0))
+    except (ValueError, TypeError) as error:
+        sys.exit(f"quart_app: {config}: {error}")
+
+
+def supervise(workers: int, arguments: list[str], listeners: list[socket]) -> int:
+    """Serve by several processes, each of which is this command on sockets that it inherits."""
+    try:
+        settings = Settings.from_env(os.environ)
+    except SettingsError as error:
+        sys.exit(f"quart_app: {error}")
+    logs.configure(settings)
+    binds = [f"--bind=fd://{listener.fileno()}" for listener in listeners]
+    command = [sys.executable, "-m", "quart_app", "--workers=0", *binds, *arguments]
+    supervisor = Supervisor(command, workers, [listener.fileno() for listener in listeners])
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, supervisor.end)
+    return supervisor.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Several processes behind one address: a lost one is replaced, and all drain when the service must end.
+
+hypercorn 0.18 and its `--workers` end the whole service with status 0 when one process is lost, and cut the uploads of
+the others. Here each worker is the one-process command again, on the same listening sockets, so no server's internals
+are used. A socket pair joins each worker to its supervisor: the worker sends a byte when it serves, and each side
+learns from the end of the stream that the other process is gone.
+"""
+
+import asyncio
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from socket import socket, socketpair
+from types import FrameType
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from handoff.web.metrics import FOLDER_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """One serving process, and this side of its socket pair."""
+
+    def __init__(self, command: Sequence[str], descriptors: Sequence[int]) -> None:
+        self.channel, theirs = socketpair()
+        self.ready = False
+        with theirs:
+            self.process = subprocess.Popen(  # noqa: S603 - this package's own command
+                [*command[:-1], f"--supervisor={theirs.fileno()}", command[-1]],
+                pass_fds=[*descriptors, theirs.fileno()],
+                process_group=0,  # Ctrl-C is for the supervisor, or it would break the start of a worker
+            )
+
+    def wait(self) -> int:
+        """Collect the process, which has ended; returns its exit status, below 0 for a signal."""
+        self.channel.close()
+        return self.process.wait()
+
+
+class Supervisor:
+    """Keeps a number of workers serving until `end`."""
+
+    def __init__(self, command: Sequence[str], count: int, descriptors: Sequence[int]) -> None:
+        self._command = command
+        self._count = count
+        self._descriptors = descriptors
+        self._selector = selectors.DefaultSelector()
+        self._workers = set[Worker]()
+        self._ending = False
+        self._status = 0
+
+    def end(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """Start no worker any more, and have all of them drain; a signal handler."""
+        self._ending = True
+        for worker in tuple(self._workers):
+            worker.process.terminate()
+
+    def run(self) -> int:
+        """Supervise until the last worker has ended; returns the exit status.
+
+        The first worker must serve before the others start: the reason why it cannot is then printed once.
+        """
+        with ExitStack() as exits:
+            if self._count > 1 and FOLDER_VARIABLE not in os.environ:
+                folder = tempfile.TemporaryDirectory(prefix="handoff-metrics-")
+                os.environ[FOLDER_VARIABLE] = exits.enter_context(folder)
+            exits.enter_context(self._selector)
+            self._start()
+            while self._workers:
+                for key, _ in self._selector.select():
+                    self._on_news(key.data)
+        return self._status
+
+    def _start(self) -> None:
+        worker = Worker(self._command, self._descriptors)
+        self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+        self._workers.add(worker)
+        if self._ending:  # the signal came before the worker was in the set
+            worker.process.terminate()
+
+    def _on_news(self, worker: Worker) -> None:
+        if worker.channel.recv(1):
+            worker.ready = True
+        else:
+            self._selector.unregister(worker.channel)
+            self._workers.discard(worker)
+            self._on_end(worker, worker.wait())
+        while not self._ending and any(one.ready for one in self._workers) and len(self._workers) < self._count:
+            self._start()
+
+    def _on_end(self, worker: Worker, status: int) -> None:
+        if FOLDER_VARIABLE in os.environ:
+            mark_process_dead(worker.process.pid)  # nothing of it is in flight any more
+        if self._ending:
+            cut = status and (worker.ready or status != -signal.SIGTERM)  # before it serves, SIGTERM just ends it
+            self._status = self._status or abs(status if cut else 0)
+        elif status > 0 and not worker.ready:
+            logger.error("worker %d could not start; the service ends", worker.process.pid)
+            self._status = status
+            self.end()
+        else:
+            logger.log(
+                logging.ERROR if status else logging.INFO,
+                "worker %d %s; another one takes its place",
+                worker.process.pid,
+                ended(status),
+            )
+            if not self._workers:
+                self._start()
+
+
+def ended(status: int) -> str:
+    """How a process ended, in words."""
+    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+
+
+def follow_supervisor(descriptor: int) -> None:
+    """In a worker: report when the app serves; drain when the supervisor is gone, however it ended."""
+    channel = socket(fileno=descriptor)
+    from quart_app.asgi import app  # noqa: PLC0415 - it reads the settings, and a wrong one ends this process
+
+    @app.before_serving
+    async def join() -> None:
+        loop = asyncio.get_running_loop()
+
+        def drain() -> None:
+            loop.remove_reader(channel)
+            signal.raise_signal(signal.SIGTERM)
+
+        channel.send(b"1")
+        loop.add_reader(channel, drain)  # which the end of the stream makes readable, and nothing else
