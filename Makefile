@@ -2,6 +2,7 @@
 # make test    every check and test
 # make contract-all  the contract on all three stores, whole
 # make processes-all  the tests of processes, whole: `make test` leaves some out of which others of their kind run
+# make contract-uvicorn  the contract and the end of the process, with the Quart app on uvicorn
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
 # make memory  half an hour of mixed load on both apps, and how much memory each holds, minute by minute (MINUTES=30)
 # make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)
@@ -24,7 +25,9 @@ READY := $(VENV)/ready
 TWO_AT_ONCE := $(MAKE) --no-print-directory -j 2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync=target)
 OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
-.PHONY: help demo serve test lint unit contract contract-rclone contract-swift contract-all
+ENDS := tests/processes/test_servers.py $(addprefix tests/faults/test_,shutdown.py clients.py slow_clients.py)
+
+.PHONY: help demo serve test lint unit contract contract-rclone contract-swift contract-all contract-uvicorn
 .PHONY: processes processes-all faults faults-table waiting soak memory
 .PHONY: bench bench-full bench-smoke matrix lock clean
 .SILENT:
@@ -62,6 +65,10 @@ contract-rclone contract-swift: contract-%: $(READY)
 
 contract-all: $(READY)
 	for store in moto rclone swift; do $(BIN)/pytest tests/contract --store $$store -n 2 --dist worksteal || exit 1; done
+
+contract-uvicorn: $(READY)
+	UPLOAD_QUART_SERVER=uvicorn $(BIN)/pytest tests/contract --store moto -n 2 --dist worksteal
+	UPLOAD_QUART_SERVER=uvicorn $(PYTEST) $(ENDS) -n 2 --dist loadfile
 
 # These three wait more than they work: for processes to start, for timeouts, for a slow store.
 waiting: $(READY)

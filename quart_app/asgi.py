@@ -36,11 +36,11 @@ if parent_process() is not None and FOLDER_VARIABLE not in os.environ:
         "to an empty folder",
         FOLDER_VARIABLE,
     )
-if "hypercorn.asyncio.run" in sys.modules:  # it loads this
-    from quart_app import hypercorn_worker
-
-    hypercorn_worker.install()
-elif "uvicorn" in sys.modules:
+if "uvicorn.server" in sys.modules:  # it loads this; of hypercorn, Quart itself imports all
     from quart_app import uvicorn_fixes
 
     uvicorn_fixes.install(app.extensions["handoff.shutdown"])
+else:
+    from quart_app import hypercorn_worker
+
+    hypercorn_worker.install()
