@@ -15,6 +15,7 @@ from handoff.settings import Settings, misspelt
 from handoff.web.metrics import FOLDER_VARIABLE
 from quart_app import create_app, hypercorn_protocol, uvicorn_protocol
 from quart_app.store import Store
+from quart_app.workers import join_supervisor
 
 hypercorn_protocol.install()
 uvicorn_protocol.install()
@@ -30,6 +31,7 @@ try:
 except (SettingsError, BucketMissing) as error:
     sys.exit(f"quart_app: {error}")
 app = create_app(settings)
+join_supervisor(app)
 if parent_process() is not None and FOLDER_VARIABLE not in os.environ:
     logging.getLogger("quart_app").warning(
         "a worker of an ASGI server: /metrics has the numbers of this process alone; for those of all workers, set %s "

@@ -15,10 +15,12 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from socket import socket, socketpair
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
+from quart import Quart
 
 from handoff.web.metrics import FOLDER_VARIABLE
 
@@ -121,18 +123,27 @@ def ended(status: int) -> str:
     return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
+#: In a worker, the socket to its supervisor.
+_to_supervisor: list[socket] = []
+
+
 def follow_supervisor(descriptor: int) -> None:
-    """In a worker: report when the app serves; drain when the supervisor is gone, however it ended."""
-    channel = socket(fileno=descriptor)
-    from quart_app.asgi import app  # noqa: PLC0415 - it reads the settings, and a wrong one ends this process
+    """In a worker, before the server loads the app: this socket leads to the supervisor."""
+    _to_supervisor.append(socket(fileno=descriptor))
 
-    @app.before_serving
-    async def join() -> None:
-        loop = asyncio.get_running_loop()
 
-        def drain() -> None:
-            loop.remove_reader(channel)
-            signal.raise_signal(signal.SIGTERM)
+def join_supervisor(app: Quart) -> None:
+    """In a worker, report when the app serves, and drain when the supervisor is gone, however it ended."""
+    for channel in _to_supervisor:
+        app.before_serving(partial(_join, channel))
 
-        channel.send(b"1")
-        loop.add_reader(channel, drain)  # which the end of the stream makes readable, and nothing else
+
+async def _join(channel: socket) -> None:
+    loop = asyncio.get_running_loop()
+
+    def drain() -> None:
+        loop.remove_reader(channel)
+        signal.raise_signal(signal.SIGTERM)
+
+    channel.send(b"1")
+    loop.add_reader(channel, drain)  # only the end of the stream makes it readable
