@@ -26,6 +26,7 @@ from handoff.presigned import (
     Upload,
     Wanted,
     expiry,
+    media_type,
     part_lengths,
     parts_answer,
     put_answer,
@@ -33,6 +34,7 @@ from handoff.presigned import (
     sha256_header,
 )
 from handoff.receipt import Incoming, Stored, Way
+from handoff.verify import quoted_etag
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import PartTypeDef
@@ -45,7 +47,8 @@ def begin(store: Store, wanted: Wanted, way: Way, hook: Hook) -> dict[str, objec
     key = new_key(store.settings.key_prefix, wanted.filename)
     incoming = Incoming(key, wanted.filename, wanted.content_type, wanted.sha256)
     count = len(part_lengths(wanted.size, store.settings.part_bytes))
-    promise = Promise(wanted.size, count, wanted.sha256, way.hook, way.request_id)
+    kind = media_type(wanted.content_type)
+    promise = Promise(wanted.size, count, wanted.sha256, way.hook, way.request_id, kind)
     metadata = promise.metadata(store.seal, incoming)
     if count == 1:
         return _give_put(store, incoming, promise, metadata, hook)
@@ -65,14 +68,15 @@ def _give_put(
         "Key": incoming.key,
         "ContentLength": promise.size,
         "ContentType": incoming.content_type,
-        "ChecksumSHA256": sha256_header(promise.sha256),
         "IfNoneMatch": "*",
         "Metadata": metadata,  # which the hook adds to
     }
+    if promise.sha256 is not None:
+        call["ChecksumSHA256"] = sha256_header(promise.sha256)
     now, seconds = datetime.now(UTC), store.settings.presign_seconds
     with store.signing(hook) as s3:
         url = hand_off(s3, call, int(seconds))
-    headers = put_headers(incoming, metadata, promise.sha256)
+    headers = put_headers(incoming, metadata)
     return put_answer(incoming, promise.size, url, headers, store.settings.root_path) | expiry(now, seconds)
 
 
@@ -100,6 +104,7 @@ def complete(
     Raises:
         ObjectMissing: nothing has been sent, or not by this hand-off.
         SizeMismatch, DigestMismatch: something else was.
+        TypeMismatch: it was, under another type; nothing was removed.
         StoreUnavailable: S3 says one thing and then another; nothing was removed.
     """
     if upload is not None and not _exists(store, key):
@@ -150,7 +155,7 @@ def _join(store: Store, upload: Upload, request_id: str, before: "list[PartTypeD
     try:
         upload.check([(part["PartNumber"], part["Size"]) for part in parts])
         # What S3 says of the object need not be compared: it is read back.
-        named = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
+        named = [{"PartNumber": part["PartNumber"], "ETag": quoted_etag(part)} for part in parts]
         store.complete_multipart(upload.key, upload.upload_id, named)  # type: ignore[arg-type] # a dict is a TypedDict
     except UploadGone:
         raise

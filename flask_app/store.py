@@ -45,7 +45,7 @@ from handoff.presigned import Seal, is_aws
 from handoff.receipt import Incoming
 from handoff.settings import Settings
 from handoff.sweep import Unfinished
-from handoff.verify import Completed, check_crc32, told
+from handoff.verify import Completed, bare_etag, check_crc32, quoted_etag, told
 from handoff.web.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Store:
                 ChecksumCRC32=checksum,
             )
         check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return str(told(answer, "ETag")).strip('"')
+        return bare_etag(answer)
 
     def create_multipart(self, incoming: Incoming, hook: Hook, metadata: dict[str, str] | None = None) -> str:
         """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted.
@@ -172,7 +172,7 @@ class Store:
                 ChecksumCRC32=checksum,
             )
         check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return {"PartNumber": part.number, "ETag": told(answer, "ETag"), "ChecksumCRC32": checksum}
+        return {"PartNumber": part.number, "ETag": quoted_etag(answer), "ChecksumCRC32": checksum}
 
     def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> Completed:
         """Make one object of the parts, given in order; what S3 says of it is still to be compared with them.

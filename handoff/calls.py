@@ -1,8 +1,13 @@
 """What botocore does anew for each call to S3 and need not: undone on one client or session, which is given here."""
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS = re.compile(r"[+-]?\d{1,20}(?:\.\d*)?", re.ASCII)
+_ISO = re.compile(r"\d{4}-", re.ASCII)
 
 
 def resolve_endpoint_once(client: Any) -> None:
@@ -17,12 +22,20 @@ def resolve_endpoint_once(client: Any) -> None:
         parameters[:] = [parameter for parameter in parameters if parameter.name != "Key"]
 
 
-def parse_timestamp(text: str) -> datetime:
-    """A time as S3 writes it: in headers as HTTP does (RFC 9110, section 5.6.7), in XML as ISO 8601.
+def parse_timestamp(value: str | float) -> datetime | None:
+    """A time in UTC from S3, in each form that boto takes; None if the value is no time.
 
-    botocore's own takes any form there is, and a tenth of a millisecond.
-
-    Raises:
-        ValueError: it is neither.
+    S3 writes IMF-fixdate in headers and ISO 8601 in XML. Other stores, proxies and clients write the older forms of
+    RFC 9110, section 5.6.7, or seconds since 1970; `Expires: 0` is valid, and any value no cache can read is a time in
+    the past (RFC 9111, section 5.3). No call may fail for a date: no answer of ours depends on one.
     """
-    return parsedate_to_datetime(text) if "," in text else datetime.fromisoformat(text)
+    text = str(value).strip()
+    if text.count(",") > 1:
+        return None  # a list of dates, which email's parser takes for its first one
+    try:
+        if _SECONDS.fullmatch(text):
+            return _EPOCH + timedelta(seconds=float(text))
+        time = datetime.fromisoformat(text) if _ISO.match(text) else parsedate_to_datetime(text)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

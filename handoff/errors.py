@@ -14,7 +14,8 @@
     │   ├── TooManyFields         413 too-many-fields
     │   ├── UnsupportedMediaType  415 unsupported-media-type
     │   ├── DigestMismatch        422 digest-mismatch
-    │   └── SizeMismatch          422 size-mismatch
+    │   ├── SizeMismatch          422 size-mismatch
+    │   └── TypeMismatch          422 type-mismatch
     ├── NotFound                  404 not-found
     │   ├── UnknownHandoff        404 unknown-handoff
     │   ├── UnknownHook           404 unknown-hook
@@ -183,6 +184,14 @@ class SizeMismatch(FormError):
     status = 422
     code = "size-mismatch"
     title = "The file is not as long as was promised"
+
+
+class TypeMismatch(FormError):
+    """S3 names another media type for the client's upload than was promised; the object is left."""
+
+    status = 422
+    code = "type-mismatch"
+    title = "The file is of another type than was promised"
 
 
 class NotFound(UploadError):

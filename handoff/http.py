@@ -9,9 +9,10 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Self
 
 from handoff.errors import PreconditionFailed
+from handoff.form import DEFAULT_CONTENT_TYPE
 from handoff.keys import content_disposition, decode_name
 from handoff.receipt import FILENAME_METADATA
-from handoff.verify import told
+from handoff.verify import quoted_etag, told
 
 REQUEST_ID_HEADER = "X-Request-Id"
 
@@ -104,8 +105,8 @@ class ObjectInfo:
         metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
         return cls(
             length=told(answer, "ContentLength"),
-            content_type=told(answer, "ContentType"),
-            etag=told(answer, "ETag"),
+            content_type=answer.get("ContentType") or DEFAULT_CONTENT_TYPE,  # RFC 9110, section 8.3
+            etag=quoted_etag(answer),
             disposition=content_disposition(decode_name(metadata.get(FILENAME_METADATA, "")), key),
             modified=answer.get("LastModified"),
             content_range=answer.get("ContentRange"),

@@ -20,7 +20,15 @@ from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from handoff.digest import SHA256_PATTERN, from_hex
-from handoff.errors import BodyTooLarge, DigestMismatch, FileTooLarge, JsonMalformed, ObjectMissing, SizeMismatch
+from handoff.errors import (
+    BodyTooLarge,
+    DigestMismatch,
+    FileTooLarge,
+    JsonMalformed,
+    ObjectMissing,
+    SizeMismatch,
+    TypeMismatch,
+)
 from handoff.errors import UnsupportedMediaType as Unsupported
 from handoff.form import DEFAULT_CONTENT_TYPE, is_media_type
 from handoff.http import ObjectInfo
@@ -35,25 +43,31 @@ JSON = "application/json"
 #: How many parts' URLs one answer has: each takes half a millisecond to sign.
 PAGE_PARTS = 100
 
-#: A promise as metadata: its version, size, parts, SHA-256, hook, the id of the key it is marked with, and its mark.
-_PROMISE = re.compile(rf"2\.(\d{{1,15}})\.(\d{{1,5}})\.({SHA256_PATTERN})\.([a-z]*)\.([\w-]*)\.([\w-]*)", re.ASCII)
+#: A promise as metadata: its version, size, parts, SHA-256 if any, hook, media type, the id of the key it is marked
+#: with, and its mark.
+_PROMISE = re.compile(
+    rf"3\.(\d{{1,15}})\.(\d{{1,5}})\.({SHA256_PATTERN}|)\.([a-z]*)\.([!-~]*)\.([\w-]*)\.([\w-]*)", re.ASCII
+)
+#: Types that say nothing of the bytes: stores answer them where they know none.
+_UNKNOWN_TYPES = frozenset({"", DEFAULT_CONTENT_TYPE, "binary/octet-stream"})
 _NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The file that a client wants to send: its size in bytes, and its SHA-256 in lowercase hex."""
+    """The file that a client wants to send: its size in bytes, and its SHA-256 in lowercase hex, if it promises one."""
 
     filename: str
     content_type: str
     size: int
-    sha256: str
+    sha256: str | None
 
 
 class WantedReader:
     """Reads the JSON object in which a client says what it wants to send: `receive` its bytes, then `finish`.
 
-    Its members are `filename`, `size`, `sha256`, and `content_type`, which may be missing; others are passed over.
+    Its members are `filename`, `size`, and `sha256` and `content_type`, which may be missing; others are passed over.
+    A page without a secure context has no digest to promise: browsers offer `crypto.subtle` by TLS alone.
 
     Raises:
         UnsupportedMediaType: the body is of another type than JSON.
@@ -81,8 +95,8 @@ class WantedReader:
         except (ValueError, RecursionError):
             raise JsonMalformed("The body is not JSON in UTF-8.") from None
         if not isinstance(asked, dict):
-            raise JsonMalformed("The body must be a JSON object with filename, size and sha256.")
-        if missing := [repr(name) for name in ("filename", "size", "sha256") if name not in asked]:
+            raise JsonMalformed("The body must be a JSON object with filename and size.")
+        if missing := [repr(name) for name in ("filename", "size") if name not in asked]:
             raise JsonMalformed(f"The JSON object lacks {' and '.join(missing)}.")
         size = asked.get("size")
         if isinstance(size, float) and size.is_integer():
@@ -95,7 +109,8 @@ class WantedReader:
         content_type = _text(asked, "content_type", "").strip(" \t") or DEFAULT_CONTENT_TYPE
         if not is_media_type(content_type):
             raise JsonMalformed("'content_type' must be a media type, such as image/png.")
-        return Wanted(clean_name(_text(asked, "filename")), content_type, size, from_hex(_text(asked, "sha256")))
+        sha256 = from_hex(_text(asked, "sha256")) if "sha256" in asked else None
+        return Wanted(clean_name(_text(asked, "filename")), content_type, size, sha256)
 
 
 def _text(asked: Mapping[str, Any], name: str, default: str | None = None) -> str:
@@ -139,25 +154,27 @@ def _base64(data: bytes) -> str:
 class Promise:
     """What a client has promised of a file, and by which request, with which hook it was given its URL.
 
-    `size` is in bytes, `parts` 1 for a single put, `sha256` lowercase hex.
+    `size` is in bytes, `parts` 1 for a single put, `sha256` lowercase hex or None. `media_type` is in lower case and
+    without parameters: proxies add some (`;charset=UTF-8`).
     """
 
     size: int
     parts: int
-    sha256: str
+    sha256: str | None
     hook: str
     request_id: str
+    media_type: str
 
     def metadata(self, seal: Seal, incoming: Incoming) -> dict[str, str]:
         """The object's user metadata that carries it; the request's id is the hook's to stamp."""
         named = incoming.metadata()
-        mark = seal.sign(*self._sealed(incoming.key, incoming.content_type, named[FILENAME_METADATA]))
-        said = f"2.{self.size}.{self.parts}.{self.sha256}.{self.hook}"
+        mark = seal.sign(*self._sealed(incoming.key, named[FILENAME_METADATA]))
+        said = f"3.{self.size}.{self.parts}.{self.sha256 or ''}.{self.hook}.{self.media_type}"
         return named | {PROMISE_METADATA: f"{said}.{seal.key_id}.{mark}"}
 
     @classmethod
     def of(cls, seal: Seal, key: str, content_type: str, metadata: Mapping[str, str]) -> tuple[Self, Incoming]:
-        """The promise of a stored object, by its metadata (names in lowercase), and what the client called the file.
+        """The promise of a stored object, by its type and metadata (names in lowercase), and the file it is of.
 
         Raises:
             ObjectMissing: the object has none, or one that only a process with another secret can know for its own.
@@ -166,17 +183,19 @@ class Promise:
         if PROMISE_METADATA not in metadata:
             raise ObjectMissing("No presigned upload has this key.")
         match = _PROMISE.fullmatch(metadata[PROMISE_METADATA])
-        if match is None or match[5] != seal.key_id:
+        if match is None or match[6] != seal.key_id:
             raise ObjectMissing("This process has not the secret that the object's promise was made with; it was left.")
-        size, parts, sha256, hook, _, mark = match.groups()
-        name = metadata.get(FILENAME_METADATA, "")
-        promise = cls(int(size), int(parts), sha256, hook, metadata.get(REQUEST_ID_METADATA, ""))
-        if not seal.holds(mark, *promise._sealed(key, content_type, name)):
+        size, parts, sha256, hook, promised_type, _, mark = match.groups()
+        name, request_id = metadata.get(FILENAME_METADATA, ""), metadata.get(REQUEST_ID_METADATA, "")
+        promise = cls(int(size), int(parts), sha256 or None, hook, request_id, promised_type)
+        if not seal.holds(mark, *promise._sealed(key, name)):
             raise DigestMismatch("The object carries a promise that was not made here. It was removed.")
-        return promise, Incoming(key, decode_name(name) or "", content_type, sha256)
+        if media_type(content_type) in _UNKNOWN_TYPES:
+            content_type = promised_type
+        return promise, Incoming(key, decode_name(name) or "", content_type, promise.sha256)
 
-    def _sealed(self, key: str, content_type: str, name: str) -> tuple[str | int, ...]:
-        return key, self.size, self.parts, self.sha256, self.hook, self.request_id, content_type, name
+    def _sealed(self, key: str, name: str) -> tuple[str | int, ...]:
+        return key, self.size, self.parts, self.sha256 or "", self.hook, self.request_id, self.media_type, name
 
     def check_size(self, size: int) -> None:
         """Compare with what is stored, in bytes.
@@ -188,16 +207,26 @@ class Promise:
             raise SizeMismatch(f"What was sent to S3 has {size} bytes, promised were {self.size}. It was removed.")
 
     def check(self, size: int, sha256: str) -> None:
-        """Compare with what was read back.
+        """Compare with the bytes that were read back.
 
         Raises:
             SizeMismatch, DigestMismatch: it is not what was promised.
         """
         self.check_size(size)
-        if sha256 != self.sha256:
+        if self.sha256 is not None and sha256 != self.sha256:
             raise DigestMismatch(
                 f"The SHA-256 of what was sent to S3 is {sha256}, promised was {self.sha256}. It was removed."
             )
+
+    def check_type(self, content_type: str) -> None:
+        """Compare with the type of the stored object, without its parameters.
+
+        Raises:
+            TypeMismatch: they differ. The bytes are right, so this is no reason to remove them: a proxy may have
+                changed the type on the way here.
+        """
+        if (stored := media_type(content_type)) != self.media_type:
+            raise TypeMismatch(f"S3 has the object as {stored}, promised was {self.media_type}. It was left there.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +260,11 @@ class Reading:
         Raises:
             ObjectMissing: as for `Promise.of`.
             SizeMismatch, DigestMismatch: it is not.
+            TypeMismatch: it is, under another type.
         """
         promise, incoming = self._promised(seal)
         promise.check(self.size, self.sha256)
+        promise.check_type(incoming.content_type)
         return Stored(incoming, self.size, self.sha256, self.info.etag.strip('"'), promise.parts), promise
 
     def _promised(self, seal: Seal) -> tuple[Promise, Incoming]:
@@ -247,16 +278,22 @@ def is_aws(endpoint_url: str) -> bool:
     return re.search(r"\.amazonaws\.com(\.cn)?$", urlsplit(endpoint_url).hostname or "") is not None
 
 
-def put_headers(incoming: Incoming, metadata: Mapping[str, str], sha256: str) -> dict[str, str]:
+def media_type(content_type: str) -> str:
+    """A content type without its parameters, in lower case: neither is of the bytes, and proxies change both."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def put_headers(incoming: Incoming, metadata: Mapping[str, str]) -> dict[str, str]:
     """The headers that a presigned PUT must come with, beside its length, which HTTP clients add themselves.
 
     `If-None-Match: *` keeps the URL from storing twice, and the checksum other bytes from being stored, in S3
     (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
     """
+    checksum = {"x-amz-checksum-sha256": sha256_header(incoming.promised)} if incoming.promised else {}
     return {
         "Content-Type": incoming.content_type,
         "If-None-Match": "*",
-        "x-amz-checksum-sha256": sha256_header(sha256),
+        **checksum,
         **{f"x-amz-meta-{name}": value for name, value in metadata.items()},
     }
 

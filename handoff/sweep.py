@@ -57,6 +57,10 @@ def show_age(span: timedelta) -> str:
     return f"{seconds // _UNITS[unit]}{unit}"
 
 
+#: Stands for a time that cannot be read: it makes an upload too young to be swept.
+UNKNOWN = datetime.max.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Unfinished:
     """A multipart upload that was neither completed nor aborted; it began in UTC."""
@@ -68,7 +72,7 @@ class Unfinished:
     @classmethod
     def from_s3(cls, entry: Mapping[str, Any]) -> Self:
         """One of what boto's `list_multipart_uploads` answered."""
-        return cls(entry["Key"], entry["UploadId"], entry["Initiated"].astimezone(UTC))
+        return cls(entry["Key"], entry["UploadId"], (entry.get("Initiated") or UNKNOWN).astimezone(UTC))
 
     def age(self, now: datetime) -> timedelta:
         """How long ago it began; none at all where S3's clock is ahead of ours."""

@@ -34,6 +34,31 @@ def told(answer: Mapping[str, Any], name: str) -> Any:
     return answer[name]
 
 
+def quoted_etag(answer: Mapping[str, Any]) -> str:
+    """The ETag of an answer of S3's as an entity tag (RFC 9110, section 8.8.3), however a store or a proxy wrote it.
+
+    Some stores leave the quotes out. A proxy that compresses calls an ETag weak; S3's are strong, and the bytes under a
+    key of ours never change.
+
+    Raises:
+        StoreRejected: the answer has none.
+    """
+    etag = str(told(answer, "ETag")).strip()
+    opaque = etag[2:] if etag[:2].upper() == "W/" else etag
+    if not opaque.strip('"'):
+        raise StoreRejected("S3 answered with an empty ETag.")
+    return f'"{opaque.strip('"')}"'
+
+
+def bare_etag(answer: Mapping[str, Any]) -> str:
+    """The same without quotes, as in receipts.
+
+    Raises:
+        StoreRejected: the answer has none.
+    """
+    return quoted_etag(answer).strip('"')
+
+
 def check_crc32(sent: str, answered: str | None) -> None:
     """Compare the checksum of what was sent with that of what was stored, in base64, where S3 answers one.
 
@@ -59,8 +84,7 @@ class Completed:
     @classmethod
     def from_s3(cls, answer: Mapping[str, Any]) -> Self:
         """From what boto's `complete_multipart_upload` answered, or `head_object` afterwards."""
-        etag = str(told(answer, "ETag")).strip('"')
-        return cls(etag, answer.get("ServerSideEncryption"), answer.get("ChecksumCRC32"))
+        return cls(bare_etag(answer), answer.get("ServerSideEncryption"), answer.get("ChecksumCRC32"))
 
     def check(self, parts: Sequence[Mapping[str, Any]]) -> None:
         """Compare it with the parts, in order, as they were named to `complete_multipart_upload`.

@@ -14,6 +14,8 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
 
+from handoff.verify import quoted_etag
+
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
@@ -59,4 +61,6 @@ class Glance:
             logger.info("S3 answers %s to a HEAD of our own; from now on botocore asks", answer.status_code)
             self._credentials = None
         length, etag = answer.headers.get("Content-Length", ""), answer.headers.get("ETag")
-        return (int(length), etag) if answer.status_code == _FOUND and length.isdecimal() and etag else None
+        if answer.status_code != _FOUND or not length.isdecimal() or not etag:
+            return None
+        return int(length), quoted_etag({"ETag": etag})

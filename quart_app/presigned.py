@@ -24,6 +24,7 @@ from handoff.presigned import (
     Upload,
     Wanted,
     expiry,
+    media_type,
     part_lengths,
     parts_answer,
     put_answer,
@@ -31,6 +32,7 @@ from handoff.presigned import (
     sha256_header,
 )
 from handoff.receipt import Incoming, Stored, Way
+from handoff.verify import quoted_etag
 from quart_app.handoffs.presigned import hand_off, hand_off_part, read_back
 from quart_app.hooks import Hook
 from quart_app.store import Store, read_body, store_errors
@@ -47,7 +49,8 @@ async def begin(store: Store, wanted: Wanted, way: Way, hook: Hook) -> dict[str,
     key = new_key(store.settings.key_prefix, wanted.filename)
     incoming = Incoming(key, wanted.filename, wanted.content_type, wanted.sha256)
     count = len(part_lengths(wanted.size, store.settings.part_bytes))
-    promise = Promise(wanted.size, count, wanted.sha256, way.hook, way.request_id)
+    kind = media_type(wanted.content_type)
+    promise = Promise(wanted.size, count, wanted.sha256, way.hook, way.request_id, kind)
     metadata = promise.metadata(store.seal, incoming)
     if count == 1:
         return await _give_put(store, incoming, promise, metadata, hook)
@@ -67,14 +70,15 @@ async def _give_put(
         "Key": incoming.key,
         "ContentLength": promise.size,
         "ContentType": incoming.content_type,
-        "ChecksumSHA256": sha256_header(promise.sha256),
         "IfNoneMatch": "*",
         "Metadata": metadata,  # which the hook adds to
     }
+    if promise.sha256 is not None:
+        call["ChecksumSHA256"] = sha256_header(promise.sha256)
     now, seconds = datetime.now(UTC), store.settings.presign_seconds
     with store.signing(hook) as s3:
         url = await hand_off(s3, call, int(seconds))
-    headers = put_headers(incoming, metadata, promise.sha256)
+    headers = put_headers(incoming, metadata)
     return put_answer(incoming, promise.size, url, headers, store.settings.root_path) | expiry(now, seconds)
 
 
@@ -99,6 +103,7 @@ async def complete(store: Store, key: str, upload: Upload | None, request_id: st
     Raises:
         ObjectMissing: nothing has been sent, or not by this hand-off.
         SizeMismatch, DigestMismatch: something else was.
+        TypeMismatch: it was, under another type; nothing was removed.
         StoreUnavailable: S3 says one thing and then another; nothing was removed.
     """
     if upload is not None and not await _exists(store, key):
@@ -149,7 +154,7 @@ async def _join(store: Store, upload: Upload, request_id: str, before: "list[Par
     try:
         upload.check([(part["PartNumber"], part["Size"]) for part in parts])
         # What S3 says of the object need not be compared: it is read back.
-        named = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
+        named = [{"PartNumber": part["PartNumber"], "ETag": quoted_etag(part)} for part in parts]
         await store.complete_multipart(upload.key, upload.upload_id, named)  # type: ignore[arg-type] # a dict is a TypedDict
     except UploadGone:
         raise

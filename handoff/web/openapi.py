@@ -30,6 +30,7 @@ from handoff.errors import (
     StorageFull,
     StoreRejected,
     StoreUnavailable,
+    TypeMismatch,
     UnknownCause,
     UnknownHandoff,
     UnknownHook,
@@ -79,7 +80,9 @@ Takes `multipart/form-data` and puts its files into S3, by every way of handing 
 
 #: What a form may be refused for.
 FORM_ERRORS = tuple(
-    error for error in ERRORS.values() if issubclass(error, FormError) and not issubclass(error, SizeMismatch)
+    error
+    for error in ERRORS.values()
+    if issubclass(error, FormError) and not issubclass(error, SizeMismatch | TypeMismatch)
 )
 STORE_ERRORS = (Internal, StoreRejected, StoreUnavailable)
 
@@ -301,12 +304,12 @@ def _complete() -> Node:
         "operationId": "completePresigned",
         "tags": ["uploads"],
         "summary": "Read back what was sent to S3",
-        "description": "It is removed if two readings agree that it is not what was promised. The receipt names the "
-        "request that gave the URL. The query, of an upload in parts, is the one that `complete` was given with.",
+        "description": "It is removed if two readings agree that its bytes or its length are not the promised ones. "
+        "The receipt names the request that gave the URL. An upload in parts has the query of its `complete`.",
         "parameters": upload,
         "responses": {
             "201": _receipts("What was promised is in S3."),
-            **_problems(ObjectMissing, NotFound, SizeMismatch, DigestMismatch, *STORE_ERRORS, Overloaded),
+            **_problems(ObjectMissing, NotFound, SizeMismatch, DigestMismatch, TypeMismatch, *STORE_ERRORS, Overloaded),
         },
     }
 

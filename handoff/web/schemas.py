@@ -114,8 +114,8 @@ def presigned_examples() -> tuple[Node, dict[str, Node]]:
     wanted = {"filename": "hello.txt", "content_type": "text/plain", "size": len(FILE), "sha256": sha256}
     incoming = Incoming(KEY, "hello.txt", "text/plain", sha256)
     seal, until = Seal("an example's secret"), expiry(datetime(2026, 1, 31, 12, tzinfo=UTC), 900)
-    metadata = Promise(len(FILE), 1, sha256, DEFAULT_HOOK, REQUEST_ID).metadata(seal, incoming)
-    headers = put_headers(incoming, metadata | {REQUEST_ID_METADATA: REQUEST_ID}, sha256)
+    metadata = Promise(len(FILE), 1, sha256, DEFAULT_HOOK, REQUEST_ID, "text/plain").metadata(seal, incoming)
+    headers = put_headers(incoming, metadata | {REQUEST_ID_METADATA: REQUEST_ID})
     url = f"https://uploads.s3.eu-central-1.amazonaws.com/{KEY}?X-Amz-Algorithm=AWS4-HMAC-SHA256"
     upload = Upload(KEY, "an-upload", 20_000_000, 8 * MIB)
     page = upload.page(after=0)
@@ -233,14 +233,15 @@ def _wanted() -> Node:
     return {
         "type": "object",
         "description": "The file that is to be sent; other members are passed over.",
-        "required": ["filename", "size", "sha256"],
+        "required": ["filename", "size"],
         "properties": {
             "filename": text("What the file is called."),
             "content_type": text(
                 "Its media type; application/octet-stream if there is none.", pattern=r"^(?:[a-z]+/[a-z0-9.+-]+)?$"
             ),
             "size": count("Bytes. More than a part, and it is sent in parts."),
-            "sha256": refer("Sha256"),
+            "sha256": refer("Sha256")
+            | {"description": "May be left out where the client cannot make one; then the size alone is promised."},
         },
     }
 

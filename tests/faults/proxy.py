@@ -34,6 +34,7 @@ from faults.script import (
     LostAnswer,
     Refuse,
     Reset,
+    RewriteAnswerHeader,
     Script,
     Stall,
     When,
@@ -212,6 +213,8 @@ class Proxy:
         call.status = head.status
         if isinstance(call.fault, FlipAnswerHeader):
             client.write(flip_header(head, call.fault))
+        elif isinstance(call.fault, RewriteAnswerHeader):
+            client.write(rewrite_header(head, call.fault))
         else:
             client.write(head.raw)
         whole = await pass_on(body, client, self._terms_down(call.fault))
@@ -281,6 +284,16 @@ def flip_header(head: Head, fault: FlipAnswerHeader) -> bytes:
         lambda match: match[1] + flipped,
         head.raw,
     )
+
+
+def rewrite_header(head: Head, fault: RewriteAnswerHeader) -> bytes:
+    """The head with another value of one header, or without it."""
+    start, *lines = head.raw.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    kept = [line for line in lines if line.partition(b":")[0].strip().lower() != fault.name.encode()]
+    value = fault.value(head.headers.get(fault.name, ""))
+    if value is not None:
+        kept.append(f"{fault.name}: {value}".encode("latin-1"))
+    return b"\r\n".join([start, *kept, b"", b""])
 
 
 def answer_in_place(call: Call, fault: Answer, method: str, client: asyncio.StreamWriter) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from urllib.parse import parse_qs, urlsplit
@@ -132,6 +133,14 @@ class FlipAnswerHeader:
     offset: int
 
 
+@dataclass(frozen=True)
+class RewriteAnswerHeader:
+    """One of the answer's headers gets another value, made from the one it has, or none; a missing one is added."""
+
+    name: str
+    value: Callable[[str], str | None]
+
+
 type Fault = (
     Reset
     | Refuse
@@ -145,6 +154,7 @@ type Fault = (
     | FlipRequestByte
     | FlipAnswerByte
     | FlipAnswerHeader
+    | RewriteAnswerHeader
 )
 
 

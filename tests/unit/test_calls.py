@@ -67,8 +67,53 @@ def test_a_time_is_read_as_headers_and_xml_have_it(time: datetime) -> None:
     assert parse_timestamp(time.isoformat().replace("+00:00", "Z")) == time
 
 
-@pytest.mark.parametrize("text", ["", "soon", "Wed, 99 Nov 2026 08:00:00 GMT"])
-def test_what_is_no_time_is_an_error(text: str) -> None:
-    """A ValueError, as botocore expects of its own."""
-    with pytest.raises(ValueError, match=r"."):
-        parse_timestamp(text)
+THEN = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("Sun, 06 Nov 1994 08:49:37 GMT", id="IMF-fixdate"),
+        pytest.param("Sunday, 06-Nov-94 08:49:37 GMT", id="RFC 850"),
+        pytest.param("Sun Nov  6 08:49:37 1994", id="asctime"),
+        pytest.param("Sun, 06 Nov 1994 04:49:37 EDT", id="another zone"),
+        pytest.param("06 Nov 1994 08:49:37 +0000", id="no day"),
+        pytest.param("1994-11-06T08:49:37Z", id="ISO 8601"),
+        pytest.param("1994-11-06T10:49:37.000+02:00", id="ISO 8601 with a zone"),
+        pytest.param("1994-11-06 08:49:37", id="ISO 8601 without a zone"),
+        pytest.param("784111777", id="seconds"),
+        pytest.param(" 784111777.0 ", id="seconds with a fraction"),
+    ],
+)
+def test_a_time_is_read_in_each_form(text: str) -> None:
+    """The forms of RFC 9110, section 5.6.7, ISO 8601 and seconds since 1970 are one time, with a zone."""
+    assert parse_timestamp(text) == THEN
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", datetime(1970, 1, 1, tzinfo=UTC)), ("-1", datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC))],
+)
+def test_an_expired_time_is_a_time(text: str, expected: datetime) -> None:
+    """`Expires: 0` and `-1`, by which clients switch caches off, are times in the past."""
+    assert parse_timestamp(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "soon", "never", "Wed, 99 Nov 2026 08:00:00 GMT", "2026-13-01T00:00:00Z", "9" * 20, "nan", "1e400", ","),
+        *("Fri, 31 Dec 9999 23:59:59 -0500", "0001-01-01T00:00:00+01:00", "\u0663", "Thu, 01 Jan 99999 00:00:00 GMT"),
+        "Thu, 01 Jan 1970 00:00:00 GMT, Sun, 06 Nov 1994 08:49:37 GMT",
+    ],
+)
+def test_a_value_that_is_no_time_is_none(text: str) -> None:
+    """A date that cannot be read, or that no calendar holds in UTC, is None rather than an error."""
+    assert parse_timestamp(text) is None
+
+
+@given(st.text(max_size=60) | st.text("0123456789+-:., GMTJanSu", max_size=40) | st.floats() | st.integers())
+def test_no_date_makes_a_call_fail(value: str | float) -> None:
+    """Any value is a time in UTC or None."""
+    time = parse_timestamp(value)
+    assert time is None or time.tzinfo is UTC

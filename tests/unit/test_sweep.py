@@ -175,6 +175,13 @@ def test_an_entry_of_s3_is_told_in_utc() -> None:
     assert sweep.failed(unfinished, ValueError("no")) == f"not aborted  {line}: no"
 
 
+@pytest.mark.parametrize("entry", [{}, {"Initiated": None}])
+def test_an_upload_of_unknown_age_is_never_swept(entry: dict[str, None]) -> None:
+    """A time that S3 does not name, or that cannot be read, makes it too young."""
+    upload = Unfinished.from_s3({"Key": KEY, "UploadId": "2~abc"} | entry)
+    assert upload.age(datetime.now(UTC)) == timedelta(0)
+
+
 @pytest.mark.parametrize(
     ("old", "younger", "aborted", "expected"),
     [

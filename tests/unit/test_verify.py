@@ -13,11 +13,13 @@ from handoff.digest import crc32_header
 from handoff.errors import StoreRejected
 from handoff.verify import (
     Completed,
+    bare_etag,
     check_crc32,
     check_etag,
     check_multipart_crc32,
     check_multipart_etag,
     check_size,
+    quoted_etag,
     told,
 )
 
@@ -143,3 +145,17 @@ def test_a_success_that_says_nothing_is_none() -> None:
     assert told({"ETag": "e"}, "ETag") == "e"
     with pytest.raises(StoreRejected, match="without ETag"):
         told({"ResponseMetadata": {}}, "ETag")
+
+
+@pytest.mark.parametrize("etag", ['"a-3"', "a-3", 'W/"a-3"', "W/a-3", ' w/"a-3" '])
+def test_an_etag_is_read_however_it_was_written(etag: str) -> None:
+    """Stores leave the quotes out, and proxies make the tag weak: it is one strong tag, and one name without quotes."""
+    assert (quoted_etag({"ETag": etag}), bare_etag({"ETag": etag})) == ('"a-3"', "a-3")
+    assert Completed.from_s3({"ETag": etag}).etag == "a-3"
+
+
+@pytest.mark.parametrize("answer", [{}, {"ETag": ""}, {"ETag": '""'}, {"ETag": 'W/""'}])
+def test_an_answer_without_an_etag_is_an_error(answer: dict[str, str]) -> None:
+    """An empty tag is none."""
+    with pytest.raises(StoreRejected, match="ETag"):
+        quoted_etag(answer)
