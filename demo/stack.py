@@ -104,7 +104,12 @@ def create_bucket(stack: Stack, log: IO[bytes] | None, origins: Sequence[str] = 
     wait_until_ready(stack, stack.store.endpoint_url, log)
     client = stack.store.client()
     client.create_bucket(Bucket=stack.settings.bucket)
-    rule: CORSRuleTypeDef = {"AllowedOrigins": list(origins), "AllowedMethods": ["PUT"], "AllowedHeaders": ["*"]}
+    rule: CORSRuleTypeDef = {
+        "AllowedOrigins": list(origins),
+        "AllowedMethods": ["PUT"],
+        "AllowedHeaders": ["*"],
+        "ExposeHeaders": ["ETag"],
+    }
     with suppress(client.exceptions.ClientError):
         client.put_bucket_cors(Bucket=stack.settings.bucket, CORSConfiguration={"CORSRules": [rule]})
     client.close()

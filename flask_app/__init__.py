@@ -10,7 +10,7 @@ from flask_app.request import Request
 from flask_app.shutdown import Shutdown
 from flask_app.store import Store
 from flask_app.sweep import sweep_command
-from flask_app.views import routes
+from flask_app.views import KeyConverter, routes
 from handoff.admission import reads_at_once
 from handoff.errors import SettingsError
 from handoff.explain import explain_closed_files
@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["handoff.answer_log"] = AnswerLog()
     app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
     app.extensions["handoff.reading"] = Reading(reads_at_once(store.settings.max_concurrent))
+    app.url_map.converters["key"] = KeyConverter
     app.register_blueprint(routes, url_prefix=store.settings.routes_path)
     app.cli.add_command(sweep_command(store))
     return app

@@ -54,7 +54,8 @@ def begin(store: Store, wanted: Wanted, way: Way, hook: Hook) -> dict[str, objec
         return _give_put(store, incoming, promise, metadata, hook)
     try:
         upload_id = store.create_multipart(incoming, hook, metadata)
-        return give_parts(store, Upload(key, upload_id, wanted.size, store.settings.part_bytes), after=0)
+        upload = Upload(key, upload_id, wanted.size, store.settings.part_bytes)
+        return give_parts(store, upload, after=0, etags={})
     except BaseException:
         _undo(store, partial(store.abort_lost, key), way.request_id, key)
         raise
@@ -80,7 +81,30 @@ def _give_put(
     return put_answer(incoming, promise.size, url, headers, store.settings.root_path) | expiry(now, seconds)
 
 
-def give_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
+def list_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
+    """The parts that follow part `after`, one page of them: their URLs, and the ETags of those that S3 has.
+
+    Raises:
+        ObjectMissing: the upload was completed or aborted.
+    """
+    try:
+        listed = store.list_parts(upload.key, upload.upload_id)
+    except UploadGone as error:
+        raise _ended() from error
+    return give_parts(store, upload, after, upload.etags(listed))
+
+
+def abort(store: Store, upload: Upload) -> None:
+    """End an upload in parts without an object; its URLs store nothing from then on.
+
+    Raises:
+        ObjectMissing: the upload was completed or aborted before.
+    """
+    if not store.abort_multipart(upload.key, upload.upload_id):
+        raise _ended()
+
+
+def give_parts(store: Store, upload: Upload, after: int, etags: dict[int, str]) -> dict[str, object]:
     """The URLs of the parts that follow part `after`, one page of them."""
     page, seconds = upload.page(after), store.settings.presign_seconds
     call = {"Bucket": store.settings.bucket, "Key": upload.key, "UploadId": upload.upload_id}
@@ -90,7 +114,7 @@ def give_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
             hand_off_part(s3, {**call, "PartNumber": number, "ContentLength": size}, int(seconds))
             for number, size in page
         ]
-    return parts_answer(store.seal, upload, page, urls, store.settings.root_path) | expiry(now, seconds)
+    return parts_answer(store.seal, upload, page, urls, etags, store.settings.root_path) | expiry(now, seconds)
 
 
 def complete(
@@ -146,7 +170,7 @@ def _assemble(store: Store, upload: Upload, request_id: str) -> None:
     except UploadGone as error:
         if not _exists(store, upload.key):
             _undo(store, partial(store.abort_lost, upload.key), request_id, upload.key)
-            raise ObjectMissing("S3 has no such upload: it was aborted, or completed and deleted.") from error
+            raise _ended() from error
 
 
 def _join(store: Store, upload: Upload, request_id: str, before: "list[PartTypeDef] | None" = None) -> None:
@@ -167,6 +191,10 @@ def _join(store: Store, upload: Upload, request_id: str, before: "list[PartTypeD
             raise StoreUnavailable("S3 listed the parts in two different ways; complete it again.") from None
         _undo(store, partial(store.abort_multipart, upload.key, upload.upload_id), request_id, upload.key)
         raise
+
+
+def _ended() -> ObjectMissing:
+    return ObjectMissing("S3 has no such upload: it was completed or aborted.")
 
 
 def _exists(store: Store, key: str) -> bool:

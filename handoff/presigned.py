@@ -13,7 +13,7 @@ import base64
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -33,15 +33,13 @@ from handoff.errors import UnsupportedMediaType as Unsupported
 from handoff.form import DEFAULT_CONTENT_TYPE, is_media_type
 from handoff.http import ObjectInfo
 from handoff.keys import clean_name, decode_name
-from handoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PartSizes
+from handoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PAGE_PARTS, PartSizes
 from handoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming, Stored
 from handoff.settings import Limits
+from handoff.verify import quoted_etag
 
 PROMISE_METADATA = "promise"
 JSON = "application/json"
-
-#: How many parts' URLs one answer has: each takes half a millisecond to sign.
-PAGE_PARTS = 100
 
 #: A promise as metadata: its version, size, parts, SHA-256 if any, hook, media type, the id of the key it is marked
 #: with, and its mark.
@@ -347,6 +345,13 @@ class Upload:
         """The numbers and sizes in bytes of the parts of one page, the one that follows part `after`."""
         return self.lengths[after : after + PAGE_PARTS]
 
+    def etags(self, listed: Iterable[Mapping[str, Any]]) -> dict[int, str]:
+        """The ETags of the parts that S3 lists, by their numbers; a part of another size must be sent again."""
+        lengths = dict(self.lengths)
+        return {
+            part["PartNumber"]: quoted_etag(part) for part in listed if lengths.get(part["PartNumber"]) == part["Size"]
+        }
+
     def check(self, parts: Sequence[tuple[int, int]]) -> None:
         """Compare the parts that S3 has, their numbers and sizes in order, with the whole.
 
@@ -391,9 +396,17 @@ def put_answer(
 
 
 def parts_answer(
-    seal: Seal, upload: Upload, page: Sequence[tuple[int, int]], urls: Sequence[str], root_path: str = ""
+    seal: Seal,
+    upload: Upload,
+    page: Sequence[tuple[int, int]],
+    urls: Sequence[str],
+    etags: Mapping[int, str],
+    root_path: str = "",
 ) -> dict[str, object]:
-    """What the client is told that sends the file in parts: one page of them, and where the next one is."""
+    """The answer to a client that sends the file in parts: one page of them, and where the next one is.
+
+    `etags` are those of the parts that S3 has already, by their numbers.
+    """
     count = len(upload.lengths)
     last = page[-1][0] if page else count
     path = _path(root_path, upload.key)
@@ -402,10 +415,14 @@ def parts_answer(
         "size": upload.size,
         "method": "PUT",
         "upload_id": upload.upload_id,
-        "parts": [{"number": number, "size": size, "url": url} for (number, size), url in zip(page, urls, strict=True)],
+        "parts": [
+            {"number": number, "size": size, "url": url, "etag": etags.get(number)}
+            for (number, size), url in zip(page, urls, strict=True)
+        ],
         "parts_total": count,
         "next": f"{path}/parts?{upload.query(seal, after=last)}" if last < count else None,
         "complete": f"{path}/complete?{upload.query(seal)}",
+        "abort": f"{path}?{upload.query(seal)}",
     }
 
 

@@ -7,7 +7,7 @@ and the README's grid is made from it. A cell that starts to work, or stops, mus
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from handoff.parts import peak_memory
+from handoff.parts import PAGE_PARTS, peak_memory
 from handoff.settings import Settings
 
 type Verdict = Literal["stored", "lost"]
@@ -181,6 +181,11 @@ def describe(framework: str, settings: Settings) -> dict[str, object]:
             "uploads": settings.max_concurrent,
             "largest_part_bytes": settings.part_sizes.largest,
             "bytes": peak_memory(settings.max_concurrent, settings.parts_in_flight, settings.part_sizes),
+        },
+        "presigned": {
+            "part_bytes": part_bytes,
+            "page_parts": PAGE_PARTS,
+            "expires_in": int(settings.presign_seconds),
         },
         "default": {"handoff": DEFAULT_HANDOFF, "hook": DEFAULT_HOOK},
         "size_classes": [

@@ -32,7 +32,7 @@ def create_app(settings: Settings | None = None) -> Quart:
     from handoff.logs import AnswerLog  # noqa: PLC0415
     from quart_app.store import Store  # noqa: PLC0415
     from quart_app.sweep import sweep_command  # noqa: PLC0415
-    from quart_app.views import routes  # noqa: PLC0415
+    from quart_app.views import KeyConverter, routes  # noqa: PLC0415
 
     app = Quart(__name__, static_folder=None)
     app.request_class = Request
@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None) -> Quart:
     app.extensions["handoff.answer_log"] = AnswerLog()
     app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
     app.extensions["handoff.reading"] = Reading(reads_at_once(store.settings.max_concurrent))
+    app.url_map.converters["key"] = KeyConverter
     app.register_blueprint(routes, url_prefix=store.settings.routes_path)
     app.cli.add_command(sweep_command(store))
 

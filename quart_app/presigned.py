@@ -56,7 +56,8 @@ async def begin(store: Store, wanted: Wanted, way: Way, hook: Hook) -> dict[str,
         return await _give_put(store, incoming, promise, metadata, hook)
     try:
         upload_id = await to_the_end(store.create_multipart(incoming, hook, metadata))
-        return await give_parts(store, Upload(key, upload_id, wanted.size, store.settings.part_bytes), after=0)
+        upload = Upload(key, upload_id, wanted.size, store.settings.part_bytes)
+        return await give_parts(store, upload, after=0, etags={})
     except BaseException:
         await to_the_end(_undo(store, partial(store.abort_lost, key), way.request_id, key))
         raise
@@ -82,7 +83,30 @@ async def _give_put(
     return put_answer(incoming, promise.size, url, headers, store.settings.root_path) | expiry(now, seconds)
 
 
-async def give_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
+async def list_parts(store: Store, upload: Upload, after: int) -> dict[str, object]:
+    """The parts that follow part `after`, one page of them: their URLs, and the ETags of those that S3 has.
+
+    Raises:
+        ObjectMissing: the upload was completed or aborted.
+    """
+    try:
+        listed = await store.list_parts(upload.key, upload.upload_id)
+    except UploadGone as error:
+        raise _ended() from error
+    return await give_parts(store, upload, after, upload.etags(listed))
+
+
+async def abort(store: Store, upload: Upload) -> None:
+    """End an upload in parts without an object; its URLs store nothing from then on.
+
+    Raises:
+        ObjectMissing: the upload was completed or aborted before.
+    """
+    if not await store.abort_multipart(upload.key, upload.upload_id):
+        raise _ended()
+
+
+async def give_parts(store: Store, upload: Upload, after: int, etags: dict[int, str]) -> dict[str, object]:
     """The URLs of the parts that follow part `after`, one page of them."""
     page, seconds = upload.page(after), store.settings.presign_seconds
     call = {"Bucket": store.settings.bucket, "Key": upload.key, "UploadId": upload.upload_id}
@@ -92,7 +116,7 @@ async def give_parts(store: Store, upload: Upload, after: int) -> dict[str, obje
         for number, size in page:
             urls.append(await hand_off_part(s3, {**call, "PartNumber": number, "ContentLength": size}, int(seconds)))
             await asyncio.sleep(0)  # signing takes half a millisecond each, and awaits nothing
-    return parts_answer(store.seal, upload, page, urls, store.settings.root_path) | expiry(now, seconds)
+    return parts_answer(store.seal, upload, page, urls, etags, store.settings.root_path) | expiry(now, seconds)
 
 
 async def complete(store: Store, key: str, upload: Upload | None, request_id: str) -> tuple[Stored, Promise]:
@@ -145,7 +169,7 @@ async def _assemble(store: Store, upload: Upload, request_id: str) -> None:
     except UploadGone as error:
         if not await _exists(store, upload.key):
             await _undo(store, partial(store.abort_lost, upload.key), request_id, upload.key)
-            raise ObjectMissing("S3 has no such upload: it was aborted, or completed and deleted.") from error
+            raise _ended() from error
 
 
 async def _join(store: Store, upload: Upload, request_id: str, before: "list[PartTypeDef] | None" = None) -> None:
@@ -166,6 +190,10 @@ async def _join(store: Store, upload: Upload, request_id: str, before: "list[Par
             raise StoreUnavailable("S3 listed the parts in two different ways; complete it again.") from None
         await _undo(store, partial(store.abort_multipart, upload.key, upload.upload_id), request_id, upload.key)
         raise
+
+
+def _ended() -> ObjectMissing:
+    return ObjectMissing("S3 has no such upload: it was completed or aborted.")
 
 
 async def _exists(store: Store, key: str) -> bool:

@@ -13,6 +13,7 @@ import quart
 from quart import Blueprint, Response, current_app, jsonify
 from quart.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import PathConverter
 
 from handoff import logs, strategies
 from handoff.causes import CAUSES, MAX_BYTES, report
@@ -36,7 +37,7 @@ from handoff.errors import (
 from handoff.explain import explanation
 from handoff.form import DIGEST_HEADER, FORM_TYPE, FileStart, check_coding, file_missing
 from handoff.http import CACHE_CONTROL, REQUEST_ID_HEADER, Asked
-from handoff.keys import is_key, new_key
+from handoff.keys import KEY_PATTERN, is_key, new_key
 from handoff.presigned import Upload, WantedReader, number
 from handoff.raw_body import RawBody
 from handoff.receipt import Incoming, Stored, Way
@@ -60,6 +61,12 @@ routes = Blueprint("uploads", __name__)
 request = cast("Request", quart.request)
 
 type Answer = tuple[Response, int, dict[str, str]]
+
+
+class KeyConverter(PathConverter):
+    """A key of an upload's in a route: no address below it, such as `<key>/complete`, is one."""
+
+    regex = f"(?:[^/].*?)?{KEY_PATTERN}"
 
 
 @contextmanager
@@ -175,13 +182,20 @@ async def presign() -> Answer:
 
 @routes.get("/uploads/presigned/<path:key>/parts")
 async def presign_parts(key: str) -> Response:
-    """The URLs of the parts that follow part `after`."""
+    """The parts that follow part `after`: their URLs, and which of them S3 has."""
     after = number(request.args.get("after"), 0)
-    upload = presigned_upload(key)
-    if upload is None:
-        raise ObjectMissing("Name the upload by upload_id, size and signature, as its 'next' does.")
+    upload = presigned_parts(key)
     take_reading_place()
-    return jsonify(await presigned.give_parts(store(), upload, after))
+    return jsonify(await presigned.list_parts(store(), upload, after))
+
+
+@routes.delete("/uploads/presigned/<key:key>")
+async def abort_presigned(key: str) -> tuple[str, int]:
+    """End an upload in parts that is not complete."""
+    upload = presigned_parts(key)
+    take_reading_place()
+    await presigned.abort(store(), upload)
+    return "", 204
 
 
 @routes.post("/uploads/presigned/<path:key>/complete")
@@ -407,6 +421,18 @@ def presigned_upload(key: str) -> Upload | None:
     """The multipart upload that the query names, if it names one."""
     check_key(key)
     return Upload.of(store().seal, key, request.args, store().settings.limits)
+
+
+def presigned_parts(key: str) -> Upload:
+    """The multipart upload that the query names.
+
+    Raises:
+        ObjectMissing: it names none.
+    """
+    upload = presigned_upload(key)
+    if upload is None:
+        raise ObjectMissing("Name the upload by upload_id, size, part_bytes and signature, as its 'complete' does.")
+    return upload
 
 
 def check_key(key: str) -> None:

@@ -160,6 +160,7 @@ def _paths() -> Node:
             "put": _put("putNamed", _parameter("path", "name", text("The file's name."), "hello.txt")),
         },
         "/uploads/presigned": {"parameters": _use("RequestId"), "post": _presign(), "put": _put("putPresigned")},
+        "/uploads/presigned/{key}": {"parameters": _use("RequestId", "Key"), "delete": _abort_presigned()},
         "/uploads/presigned/{key}/parts": _presign_parts(),
         "/uploads/presigned/{key}/complete": {"parameters": _use("RequestId", "Key"), "post": _complete()},
         "/causes/{cause}": {"parameters": _use("RequestId", "Cause"), "post": _show_cause()},
@@ -283,7 +284,7 @@ def _presign_parts() -> Node:
     get: Node = {
         "operationId": "getPresignedParts",
         "tags": ["uploads"],
-        "summary": "The URLs of the next parts, or of the same ones anew",
+        "summary": "The next parts, or the same ones anew: their URLs, and which of them S3 has",
         "parameters": _use("UploadId", "Size", "PartBytes", "Signature", "After"),
         "responses": {
             "200": _json("One page of them.", refer("PresignedParts"), parts),
@@ -296,6 +297,20 @@ def _presign_parts() -> Node:
         "responses": _without_content(get["responses"]),
     }
     return {"parameters": _use("RequestId", "Key"), "get": get, "head": head}
+
+
+def _abort_presigned() -> Node:
+    return {
+        "operationId": "abortPresigned",
+        "tags": ["uploads"],
+        "summary": "End an upload in parts that is not complete",
+        "description": "S3 frees its parts, and their URLs store nothing any more. The query is that of `abort`.",
+        "parameters": _use("UploadId", "Size", "PartBytes", "Signature"),
+        "responses": {
+            "204": _answer("S3 has no part of it any more."),
+            **_problems(ObjectMissing, NotFound, *STORE_ERRORS, Overloaded),
+        },
+    }
 
 
 def _complete() -> Node:

@@ -122,7 +122,7 @@ def presigned_examples() -> tuple[Node, dict[str, Node]]:
     urls = [f"{url}&partNumber={number}" for number, _ in page]
     return wanted, {
         "put": put_answer(incoming, len(FILE), url, headers) | until,
-        "parts": parts_answer(seal, upload, page, urls) | until,
+        "parts": parts_answer(seal, upload, page, urls, {}) | until,
     }
 
 
@@ -257,15 +257,17 @@ def _presigned() -> Node:
     }
     url = text("Where to send it; a secret, for whoever has it may send.", format="uri")
     headers = {"type": "object", "additionalProperties": {"type": "string"}, "description": "To be sent exactly so."}
+    etag = {"type": ["string", "null"], "description": "S3's, once it has a part of this size; null before."}
     part = closed(
         "A part: the bytes that follow those of the parts before it.",
-        {"number": {"type": "integer", "minimum": 1}, "size": count("Its bytes."), "url": url},
+        {"number": {"type": "integer", "minimum": 1}, "size": count("Its bytes."), "url": url, "etag": etag},
     )
     parts = {
         "upload_id": text("S3's name of the upload."),
         "parts": items(part),
         "parts_total": count("How many parts there are in all."),
         "next": {"type": ["string", "null"], "format": "uri-reference", "description": "Where the next page is."},
+        "abort": text("To be DELETEd where the file will not be sent.", format="uri-reference"),
     }
     return {
         "PresignedPut": closed("A file that one PUT sends.", common | {"url": url, "headers": headers}),
@@ -297,6 +299,14 @@ def _strategies() -> Node:
                     "uploads": count("How many uploads there are at once."),
                     "largest_part_bytes": count("The largest part that the largest file has."),
                     "bytes": count("The most that so many uploads take."),
+                },
+            ),
+            "presigned": closed(
+                "How a client that sends to S3 itself must cut a file; the first part is the largest put as well.",
+                {
+                    "part_bytes": count("The size of a part; of a file over 10,000 of them, that of the first ones."),
+                    "page_parts": count("How many parts' URLs one answer has at most."),
+                    "expires_in": count("For how many seconds a URL is good."),
                 },
             ),
             "default": closed("What an upload gets that names neither.", pair),

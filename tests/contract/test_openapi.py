@@ -105,7 +105,7 @@ def name_a_stored_object(app: Api, case: Case[Any]) -> str | None:
     """Where a valid key is asked for, ask for one that is there."""
     if "key" not in case.path_parameters or case.meta is None or case.meta.is_negative_at(ParameterLocation.PATH):
         return None
-    if case.path.endswith("/parts"):
+    if names_parts(case):
         return None  # a key of name_an_upload
     handoff = "presigned" if "/presigned/" in case.path else "read_early"
     key = str(app.upload_file(FILE, handoff).json()["receipts"][0]["key"])
@@ -115,7 +115,7 @@ def name_a_stored_object(app: Api, case: Case[Any]) -> str | None:
 
 def name_an_upload(app: Api, case: Case[Any]) -> dict[str, Any] | None:
     """Where the parts of a presigned upload are asked for by a valid request, ask for those of one that was begun."""
-    if not case.path.endswith("/parts") or case.meta is None or case.meta.generation.mode.is_negative:
+    if not names_parts(case) or case.meta is None or case.meta.generation.mode.is_negative:
         return None
     given: dict[str, Any] = app.presign(bytes(app.limits["part_bytes"] + 1)).json()
     query = httpx.URL(given["complete"]).params
@@ -124,9 +124,14 @@ def name_an_upload(app: Api, case: Case[Any]) -> dict[str, Any] | None:
     return given
 
 
+def names_parts(case: Case[Any]) -> bool:
+    """Whether the request is for an upload in parts that is not complete."""
+    return case.path.endswith("/parts") or case.path == "/uploads/presigned/{key}"
+
+
 def abandon(app: Api, given: dict[str, Any]) -> None:
-    """End an upload in parts of which none was sent."""
-    assert app.send("POST", given["complete"]).status_code == 422
+    """End an upload in parts; it may have been aborted."""
+    assert app.send("DELETE", given["abort"]).status_code in {204, 404}
 
 
 def remember(app: Api, answer: Response, key: str | None) -> None:

@@ -75,6 +75,53 @@ def test_the_urls_of_a_page_can_be_had_anew(app: Api, bucket: Bucket) -> None:
     bucket.check_receipt(receipt, data)
 
 
+def test_the_parts_that_s3_has_are_listed(app: Api) -> None:
+    """A client that broke off learns which parts it need not send again, by their ETags, and completes the rest."""
+    data, given = two_parts(app)
+    part_bytes = app.limits["part_bytes"]
+    assert [part["etag"] for part in given["parts"]] == [None, None]
+    sent = app.put_to_s3(given["parts"][0]["url"], data[:part_bytes])
+    parts = app.send("GET", given["complete"].replace("/complete?", "/parts?")).json()["parts"]
+    assert [part["etag"] for part in parts] == [sent.headers["ETag"], None]
+    app.put_to_s3(parts[1]["url"], data[part_bytes:]).raise_for_status()
+    assert complete(app, given).status_code == 201
+
+
+def test_an_upload_in_parts_can_be_aborted(app: Api, bucket: Bucket) -> None:
+    """Nothing of it is left, none of its addresses leads anywhere any more, and a second try says so."""
+    data, given = two_parts(app)
+    app.put_to_s3(given["parts"][0]["url"], data[: app.limits["part_bytes"]]).raise_for_status()
+    aborted = app.send("DELETE", given["abort"])
+    assert (aborted.status_code, aborted.content) == (204, b"")
+    assert bucket.unfinished() == []
+    for method, name in (("DELETE", "abort"), ("POST", "complete")):
+        check_problem(app.send(method, given[name]), 404, "object-missing")
+    check_problem(app.send("GET", given["complete"].replace("/complete?", "/parts?")), 404, "object-missing")
+
+
+def test_an_abort_leaves_a_completed_upload(app: Api, bucket: Bucket, behaviour: Behaviour) -> None:
+    """It is complete, so there is nothing to abort, and its object stays; so does an upload of one put."""
+    data, given = two_parts(app)
+    app.send_to_s3(given, data)
+    (receipt,) = complete(app, given).json()["receipts"]
+    if behaviour.keeps_completed_objects:
+        check_problem(app.send("DELETE", given["abort"]), 404, "object-missing")
+    bucket.check_receipt(receipt, data)
+    small = app.presign(DATA).json()
+    check_problem(app.send("DELETE", f"/uploads/presigned/{small['key']}"), 404, "object-missing")
+    put(app, small).raise_for_status()
+    assert complete(app, small).status_code == 201
+
+
+def test_the_part_size_is_announced(app: Api) -> None:
+    """A client can cut its file before it asks for URLs."""
+    announced = app.strategies["presigned"]
+    _, given = two_parts(app)
+    assert given["parts"][0]["size"] == announced["part_bytes"] == app.limits["part_bytes"]
+    assert announced["expires_in"] == given["expires_in"]
+    assert app.send("DELETE", given["abort"]).status_code == 204
+
+
 def test_another_process_can_complete(apps: list[Api], app: Api, bucket: Bucket) -> None:
     """What one app gave the URLs for, every app can complete: nothing is remembered in between."""
     data, given = two_parts(app)
@@ -302,8 +349,8 @@ def test_an_upload_is_known_by_our_mark(app: Api, name: str, value: str) -> None
     """With another id, size or mark there is no such upload, neither to get URLs for nor to complete."""
     _, given = two_parts(app)
     query = {key: value[0] for key, value in parse_qs(urlsplit(given["complete"]).query).items()} | {name: value}
-    for method, path in (("GET", "parts"), ("POST", "complete")):
-        answer = app.send(method, f"/uploads/presigned/{given['key']}/{path}", params=query)
+    for method, path in (("GET", "/parts"), ("POST", "/complete"), ("DELETE", "")):
+        answer = app.send(method, f"/uploads/presigned/{given['key']}{path}", params=query)
         check_problem(answer, 404, "object-missing")
     check_problem(complete(app, given), 422, "size-mismatch")
 
@@ -377,6 +424,7 @@ def test_a_page_of_the_app_may_send(app: Api, behaviour: Behaviour, host: str) -
     assert allowed == {"*"} or set(names) <= allowed
     sent = put(app, given, Origin=origin)
     assert (sent.status_code, sent.headers["Access-Control-Allow-Origin"]) == (200, origin)
+    assert "etag" in sent.headers["Access-Control-Expose-Headers"].lower()  # Uppy waits for it
     assert complete(app, given).status_code == 201
     stranger = httpx.options(given["url"], headers={"Origin": "https://evil.example", **asked}, verify=TLS)
     assert stranger.status_code in {401, 403}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import AsyncMock
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flask_app
+import flask_app.store
 import quart_app
+import quart_app.store
 from handoff.errors import (
     BodyTooLarge,
     DigestMalformed,
@@ -29,10 +32,9 @@ from handoff.errors import (
     UploadError,
 )
 from handoff.http import ObjectInfo
-from handoff.parts import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES, PartSizes
+from handoff.parts import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES, PAGE_PARTS, PartSizes
 from handoff.presigned import (
     JSON,
-    PAGE_PARTS,
     Promise,
     Reading,
     Seal,
@@ -340,7 +342,7 @@ def test_the_pages_have_each_part_once(size: int) -> None:
     while True:
         page = upload.page(after)
         assert 0 < len(page) <= PAGE_PARTS
-        answer: Any = parts_answer(SEAL, upload, page, [f"u{one}" for one, _ in page])
+        answer: Any = parts_answer(SEAL, upload, page, [f"u{one}" for one, _ in page], {})
         seen += [(part["number"], part["size"]) for part in answer["parts"]]
         if answer["next"] is None:
             break
@@ -354,8 +356,23 @@ def test_a_page_beyond_the_last_part_is_empty() -> None:
     """It has no parts, and no next page."""
     upload = Upload(KEY, "id", 20 * MIB, 8 * MIB)
     page = upload.page(after=3)
-    assert parts_answer(SEAL, upload, page, [])["parts"] == page == []
-    assert parts_answer(SEAL, upload, page, [])["next"] is None
+    assert parts_answer(SEAL, upload, page, [], {})["parts"] == page == []
+    assert parts_answer(SEAL, upload, page, [], {})["next"] is None
+
+
+def test_a_part_that_s3_has_is_named_by_its_etag() -> None:
+    """A part of another size must be sent again, so it has none; one that is no part of the file is passed over."""
+    upload = Upload(KEY, "id", 12 * MIB, 5 * MIB)
+    listed = [(1, 5 * MIB), (2, 7), (3, 2 * MIB), (4, 1)]
+    etags = upload.etags({"PartNumber": one, "Size": size, "ETag": f"e{one}"} for one, size in listed)
+    assert etags == {1: '"e1"', 3: '"e3"'}
+    answer: Any = parts_answer(SEAL, upload, upload.page(0), ["a", "b", "c"], etags)
+    assert [part["etag"] for part in answer["parts"]] == ['"e1"', None, '"e3"']
+    query = {name: values[0] for name, values in parse_qs(urlsplit(answer["abort"]).query).items()}
+    assert (urlsplit(answer["abort"]).path, Upload.of(SEAL, KEY, query, LIMITS)) == (
+        f"/uploads/presigned/{KEY}",
+        upload,
+    )
 
 
 @given(st.integers(0, LARGEST), st.integers(MIN_PART_BYTES, MAX_PART_BYTES))
@@ -483,6 +500,8 @@ def test_another_process_gives_the_same_parts_page_by_page(
     """However large its own parts are: 201 parts come on three pages, each with a URL of its own for its length."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "none")
+    monkeypatch.setattr(flask_app.store.Store, "list_parts", lambda *_: [])
+    monkeypatch.setattr(quart_app.store.Store, "list_parts", AsyncMock(return_value=[]))
     settings = replace(HERE, promise_secret="a secret of all processes", part_bytes=100 * MIB)
     upload = Upload(KEY, "an id+/=&", 200 * 6 * MIB + 1, part_bytes=6 * MIB)
     query = upload.query(Seal(settings.promise_secret), after=0)
