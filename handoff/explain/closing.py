@@ -30,8 +30,16 @@ _LOOPS = frozenset({"asyncio.events", "asyncio.base_events", "asyncio.runners", 
 _HANDLES = frozenset({"wsgi_app", "asgi_app", "handle_request"})
 #: Modules whose files pass on what they are asked and told, which explains nothing.
 FILES = ("tempfile", "werkzeug.datastructures", "quart.datastructures")
+#: The same by their whole names.
+FILE_MODULES = frozenset(
+    {"tempfile", "werkzeug.datastructures", "werkzeug.datastructures.file_storage", "quart.datastructures"}
+)
 #: Modules that call a `close` where they take it, and hand it to no thread or task.
-PASSES_ON = (*FILES, *sorted(ON_THE_WAY - {"werkzeug.local"}), "handoff.explain")
+PASSES_ON = (
+    FILE_MODULES
+    | (ON_THE_WAY - {"werkzeug.local"})
+    | {f"handoff.explain.{name}" for name in ("files", "watching", "taking", "_flask", "_quart")}
+)
 #: Methods of an app, its own or of a library's kind of app, that begin and end a request.
 _REQUEST_METHODS = frozenset({"wsgi_app", "handle_request"})
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as the interpreter writes it in co_filename

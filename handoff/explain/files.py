@@ -16,7 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakValueDictionary
 
-from handoff.explain.closing import FILES, Closing, Moment, caller_of_a_file
+from handoff.explain.closing import FILE_MODULES, FILES, Closing, Moment, caller_of_a_file
 from handoff.explain.note import OPENING, sentence
 from handoff.explain.raising import explain_next_error
 from handoff.explain.taking import Close
@@ -362,9 +362,10 @@ def _spooled(cls: Any) -> Any:
 
 def explain_storage(file: Any) -> None:
     """Let a FileStorage note where its `close` is taken; its stream is explained."""
-    if any(cls.__module__.startswith(FILES) for cls in type(file).__mro__):
+    cls = type(file)
+    if cls.__module__ in FILE_MODULES or any(base.__module__ in FILE_MODULES for base in cls.__mro__):
         with suppress(Exception):  # a class of the app's own may forbid it
-            object.__setattr__(file, "__class__", _class_of(type(file), _storage))
+            object.__setattr__(file, "__class__", _class_of(cls, _storage))
 
 
 def _storage(cls: Any) -> Any:

@@ -52,7 +52,7 @@ class Close:
         if file is None:
             return self._function
         frame = sys._getframe(1)  # noqa: SLF001 - the frame that takes it
-        if str(frame.f_globals.get("__name__")).startswith(PASSES_ON):
+        if frame.f_globals.get("__name__") in PASSES_ON:
             return MethodType(self._function, file)
         try:
             return MethodType(self._taken(self._moment(file), frame), file)

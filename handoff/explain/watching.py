@@ -15,6 +15,8 @@ from handoff.explain.waiting import look_for_waiting_calls
 
 _MOMENT = "_handoff_moment"
 _UPLOADS = "_handoff_uploads"
+#: The names of functions that close a request for its subclass, ours for a `close` that was taken included.
+_CLOSES = frozenset({"close", "__call__"})
 
 
 def moment_of(request: Any) -> Moment:
@@ -47,7 +49,10 @@ def begin_close(request: Any, taken: Taken | None = None) -> Closing | None:
     if _UPLOADS not in request.__dict__:
         return None
     frame = sys._getframe(1).f_back  # noqa: SLF001 - who closes the request is the question
-    while (caller := caller_of_a_file(frame)) is not None and _closes(caller, request):  # a close of a subclass of ours
+    while frame is not None and frame.f_code.co_name in _CLOSES:  # maybe a close of a subclass of ours
+        caller = caller_of_a_file(frame)
+        if caller is None or not _closes(caller, request):
+            break
         frame = caller.f_back
     moment = moment_of(request)
     closing = moment.see(frame, by_request=True)
