@@ -1,18 +1,21 @@
 """gunicorn's requests, checked before it parses them: `worker.py` has its parser make this class.
 
 Stock, gunicorn takes a fragment in a target, blanks before a chunk's extension, and `Connection: close` only by itself.
+It also sends 100 Continue before the app has seen the request.
 """
 
 from http import HTTPStatus
 from typing import Any, cast, override
 
 from gunicorn.http import errors, message
-from gunicorn.http.body import Body, ChunkedReader
+from gunicorn.http.body import Body, ChunkedReader, LengthReader
 
 from handoff.framing import ChunkedDecoder, FramingError, take_head
 
 #: As many bytes are read at once of a chunked body.
 READ_BYTES = 256 * 1024
+#: The answer that asks a client for its body.
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: gunicorn's error for each status; InvalidHeader is 400.
 ERRORS = {
     HTTPStatus.REQUEST_URI_TOO_LONG: errors.LimitRequestLine,
@@ -24,6 +27,8 @@ ERRORS = {
 
 class Request(message.Request):  # type: ignore[misc] # gunicorn has no types
     """A request whose head gunicorn sees in its canonical form, and whose chunks our decoder reads."""
+
+    _expected_100_continue: bool  # gunicorn sends 100 Continue where this is set
 
     @override
     def _parse_python(self, unreader: Any, buf: bytearray) -> Any:
@@ -42,8 +47,34 @@ class Request(message.Request):  # type: ignore[misc] # gunicorn has no types
     @override
     def set_body_reader(self) -> None:
         super().set_body_reader()
-        if isinstance(cast("Body", self.body).reader, ChunkedReader):
+        reader = cast("Body", self.body).reader
+        if isinstance(reader, ChunkedReader):
             self.body: Any = Body(DecodingReader(self.unreader))
+        expected, self._expected_100_continue = self._expected_100_continue, False
+        if expected and not (isinstance(reader, LengthReader) and reader.length == 0):
+            self.body.reader = ExpectedReader(self.body.reader, self.unreader.sock)
+
+
+class ExpectedReader:
+    """Reads a body that the client sends after 100 Continue: the first read sends it (RFC 9110, section 10.1.1)."""
+
+    def __init__(self, reader: Any, connection: Any) -> None:
+        self._reader = reader
+        self._connection = connection
+        self._asked = False
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes, fewer only at the end.
+
+        Raises:
+            BlockingIOError: the client was not asked for the body, and this read may not wait for it.
+        """
+        if not self._asked:
+            if self._connection.gettimeout() == 0:
+                raise BlockingIOError
+            self._connection.sendall(CONTINUE)
+            self._asked = True
+        return cast("bytes", self._reader.read(size))
 
 
 class DecodingReader:

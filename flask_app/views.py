@@ -159,7 +159,7 @@ def presign() -> Answer:
     with counted("presigned", begins=True):
         hook = wanted_hook()
         check_coding(request.coding)
-        wanted = WantedReader(request.mimetype, store().settings.limits)
+        wanted = WantedReader(request.mimetype, store().settings.limits, request.content_length)
         way = Way(FRAMEWORK, "presigned", hook, request.request_id)
         with admitted():
             with closing(request.chunks()) as body:

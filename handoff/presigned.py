@@ -74,16 +74,20 @@ class WantedReader:
         FileTooLarge: the file is.
     """
 
-    def __init__(self, mimetype: str, limits: Limits) -> None:
+    def __init__(self, mimetype: str, limits: Limits, content_length: int | None = None) -> None:
         if mimetype != JSON:
             raise Unsupported(f"A presigned upload is asked for by {JSON}, not {mimetype or 'a body without a type'}.")
         self._limits = limits
         self._body = bytearray()
+        self._check_size(content_length or 0)
 
     def receive(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
         self._body += chunk
-        if len(self._body) > self._limits.field_bytes:
+        self._check_size(len(self._body))
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.field_bytes:
             raise BodyTooLarge(f"The request has more than {self._limits.field_bytes} bytes.")
 
     def finish(self) -> Wanted:

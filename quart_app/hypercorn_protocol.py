@@ -2,11 +2,15 @@
 
 hypercorn has no seam for it: `ProtocolWrapper` names the class. So it is replaced there, before the first connection.
 Stock, h11 takes heads that a proxy may read differently, keeps a connection whose request had both a Content-Length and
-a Transfer-Encoding, and cancels a complete upload if a blank line follows it; `Upgrade: h2c` switches to HTTP/2.
+a Transfer-Encoding, and cancels a complete upload if a blank line follows it; `Upgrade: h2c` switches to HTTP/2. It
+sends 100 Continue before the app has seen the request; here, as in uvicorn, the app's first `receive` sends it.
 """
 
 import asyncio
-from typing import Any, override
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any, cast, override
 
 import h11
 import hypercorn.protocol
@@ -26,8 +30,9 @@ SMALL_READ_PAUSE = 0.005
 class Protocol(H11Protocol):
     """Reads requests by `RequestReader`; h11 sees only their canonical form."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(cast("Any", self._run_app), *args, **kwargs)
+        self._stock_app = app
         self._reader = RequestReader()
 
     @override
@@ -50,6 +55,20 @@ class Protocol(H11Protocol):
                 await asyncio.sleep(0)  # other connections take turns with a read of many small chunks
         if self._reader.in_body and len(event.data) < SMALL_READ_BYTES:
             await asyncio.sleep(SMALL_READ_PAUSE)
+
+    async def _run_app(self, scope: Any, receive: Any, *more: Any) -> None:
+        await self._stock_app(scope, partial(self._receive, receive), *more)
+
+    async def _receive(self, receive: Callable[[], Awaitable[Any]]) -> Any:
+        if self.connection.they_are_waiting_for_100_continue:
+            headers = self.config.response_headers("h11")
+            await super()._send_h11_event(h11.InformationalResponse(status_code=HTTPStatus.CONTINUE, headers=headers))
+        return await receive()
+
+    @override
+    async def _send_h11_event(self, event: Any) -> None:
+        if not isinstance(event, h11.InformationalResponse) or event.status_code != HTTPStatus.CONTINUE:
+            await super()._send_h11_event(event)
 
     async def _answered(self) -> bool:
         """Wait until a request that was read is answered; whether the connection serves another one."""

@@ -104,20 +104,25 @@ class Body(QuartBody):
         super().__init__(expected_content_length, max_content_length)
         self._queue = asyncio.Queue(BODY_MESSAGES)
         self._discarding = False
-        self._discarded = 0
+        self._received = 0
+        #: Whether the server may ask the client for the body; unset only while a client expects to be asked.
+        self.may_arrive = asyncio.Event()
+        self.may_arrive.set()
+        self._wanted = True
         #: Whether the client has gone.
         self.left = False
 
     @override
     async def put(self, data: bytes) -> None:
-        if self._discarding:
-            self._discarded += len(data)
-        elif data:
+        self._received += len(data)
+        if data and not self._discarding:
             await self._queue.put(data)
 
     @override
     async def get(self) -> bytes:
         """Return the next messages, joined if they are small: each has a cost of its own further on."""
+        self._wanted = True
+        self.may_arrive.set()
         data = await super().get()
         if len(data) >= JOINED_BYTES or self._queue.empty():
             return data
@@ -130,6 +135,11 @@ class Body(QuartBody):
     def disconnect(self) -> None:
         self.left = True
         super().disconnect()
+
+    def expect(self) -> None:
+        """Have the client asked for the body only when that is first read, or the answer has begun."""
+        self._wanted = False
+        self.may_arrive.clear()
 
     def discard(self) -> None:
         """Throw away what has come and what comes: nobody will read it."""
@@ -144,8 +154,15 @@ class Body(QuartBody):
         return self._complete.is_set()
 
     async def discard_to_the_end(self) -> None:
-        """Wait, within bounds, until all of the body has come and was thrown away."""
+        """Wait, within bounds, until all of the body has come and was thrown away.
+
+        A client that was not asked for its body, and has sent nothing of it, will not send it.
+        """
         self.discard()
+        if not self._wanted:
+            await asyncio.sleep(0)  # it may have sent the body without being asked
+            if not self._received:
+                return
         with suppress(TimeoutError):
             async with asyncio.timeout(DISCARD_SECONDS):
                 while not self._complete.is_set() and await self._moves():
@@ -153,11 +170,11 @@ class Body(QuartBody):
 
     async def _moves(self) -> bool:
         """Wait for the end of the body; whether it has come, or something of the body has, in the time for that."""
-        before = self._discarded
+        before = self._received
         with suppress(TimeoutError):
             async with asyncio.timeout(DISCARD_IDLE_SECONDS):
                 await self._complete.wait()
-        return self._complete.is_set() or self._discarded > before
+        return self._complete.is_set() or self._received > before
 
     @override
     def __await__(self) -> Generator[Any, None, Any]:
@@ -195,12 +212,22 @@ class Connection(ASGIHTTPConnection):
             elif message["type"] == "http.response.body" and not message["more_body"]:
                 await body.discard_to_the_end()
             await send(message)
+            body.may_arrive.set()  # once an answer has begun, the server sends no 100 Continue
 
         try:
             await super().handle_request(request, send_and_discard)
         finally:
             # Not in Request.close: every copied context calls that, in the middle of the request.
             body.discard()
+            body.may_arrive.set()
+
+    @override
+    async def handle_messages(
+        self, request: quart.Request, receive: ASGIReceiveCallable, request_task: asyncio.Task[Any]
+    ) -> None:
+        """Receive the body once it may arrive: the first `receive` has the server send 100 Continue."""
+        await cast("Body", request.body).may_arrive.wait()
+        await super().handle_messages(request, receive, request_task)
 
 
 class ServiceConnection(Connection):
@@ -294,6 +321,9 @@ class Request(quart.Request):
         self.until_answered = ExitStack()
         #: The form's files in its order, which `files` keeps only among those of one name.
         self.files_in_order: list[tuple[str, FileStorage]] = []
+        has_body = bool(self.content_length) or "Transfer-Encoding" in self.headers
+        if has_body and self.headers.get("Expect", "").lower() == "100-continue":
+            cast("Body", self.body).expect()
 
     @cached_property
     def request_id(self) -> str:

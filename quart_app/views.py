@@ -170,7 +170,7 @@ async def presign() -> Answer:
     with counted("presigned", begins=True):
         hook = wanted_hook()
         check_coding(request.coding)
-        wanted = WantedReader(request.mimetype, store().settings.limits)
+        wanted = WantedReader(request.mimetype, store().settings.limits, request.content_length)
         way = Way(FRAMEWORK, "presigned", hook, request.request_id)
         async with admitted():
             async with aclosing(request.chunks()) as body:

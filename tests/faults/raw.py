@@ -56,6 +56,14 @@ def in_chunks(body: bytes, size: int = 64 * 1024, extension: str = "") -> bytes:
 LAST_CHUNK = b"0\r\n\r\n"
 
 
+def read_head(connection: socket.socket) -> bytes:
+    """The next head on a connection, up to its blank line; nothing is read beyond it."""
+    received = b""
+    while not received.endswith(b"\r\n\r\n") and (byte := connection.recv(1)):
+        received += byte
+    return received
+
+
 def read_answer(connection: socket.socket) -> Answer:
     """The next answer on a connection; interim ones are passed over.
 

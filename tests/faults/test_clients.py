@@ -114,10 +114,7 @@ def test_a_client_that_waits_to_be_asked_for_its_body_is(app: App) -> None:
 
     def wait(connection: socket.socket, handoff: str) -> Answer:
         connection.sendall(head(handoff, f"Content-Length: {len(BODY)}", "Expect: 100-continue"))
-        assert connection.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 100"
-        while not connection.recv(4, socket.MSG_PEEK).startswith(b"\r\n\r\n"):
-            connection.recv(1)
-        connection.recv(4)
+        assert raw.read_head(connection).startswith(b"HTTP/1.1 100")
         connection.sendall(BODY)
         return raw.read_answer(connection)
 
@@ -133,6 +130,30 @@ def test_a_client_that_waits_in_vain_gets_the_error(app: App) -> None:
         return raw.read_answer(connection)
 
     for answer in answers(app, wait):
+        assert (answer.status, answer.code) == (404, "unknown-handoff")
+
+
+@pytest.mark.parametrize("asked", [pytest.param(False, id="before"), pytest.param(True, id="after")])
+def test_a_client_that_goes_away_when_it_is_asked_leaves_nothing(app: App, *, asked: bool) -> None:
+    """A connection that ends before or after 100 Continue leaves nothing in S3, and nothing in the process."""
+
+    def leave(handoff: str) -> None:
+        with app.connected() as connection:
+            connection.sendall(head(handoff, f"Content-Length: {len(BODY)}", "Expect: 100-continue"))
+            if asked:
+                raw.read_head(connection)
+
+    app.by_each(leave)
+
+
+def test_a_client_that_does_not_wait_to_be_asked_gets_the_error(app: App) -> None:
+    """A client that sends all of its body before it reads gets the answer, though the body was not asked for."""
+
+    def talk_on(connection: socket.socket, _handoff: str) -> Answer:
+        connection.sendall(head("nonsense", f"Content-Length: {UNWANTED}", "Expect: 100-continue") + bytes(UNWANTED))
+        return raw.read_answer(connection)
+
+    for answer in answers(app, talk_on):
         assert (answer.status, answer.code) == (404, "unknown-handoff")
 
 

@@ -1,7 +1,8 @@
-"""Requests that a proxy may read differently: refused by every server, or taken with one meaning by all."""
+"""Requests on which every server must agree: those that a proxy may read differently, and `Expect: 100-continue`."""
 
 import json
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -13,6 +14,7 @@ from faults.raw import LAST_CHUNK, Answer, head, in_chunks, whole
 
 from demo import stack
 from demo.processes import Server, ending, listen, python
+from handoff.strategies import FORM_HANDOFFS
 
 DATA = b"x" * 20
 BODY = form(part("file", DATA, "name"))
@@ -67,6 +69,7 @@ TAKEN = {
     "Upgrade: h2c": changed(b"Host", b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nHost"),
     "Upgrade: h2c and its connection option": changed(b"Host", b"Connection: Upgrade\r\nUpgrade: h2c\r\nHost"),
     "Upgrade: websocket": changed(b"Host", b"Connection: Upgrade\r\nUpgrade: websocket\r\nHost"),
+    "an expectation that is not waited for": changed(b"Host", b"Expect: 100-continue\r\nHost"),
     "an unknown connection option": changed(b"Host", b"Connection: x\r\nHost"),
 }
 #: A 201, and the connection ends: nothing behind it is read.
@@ -189,6 +192,49 @@ REFUSED = {
     "a trailer and a bare LF": chunks(b"0\r\n\r\n", b"0\r\nX: 1\n\r\n"),
 }
 
+EXPECT = "Expect: 100-continue"
+
+
+def expecting(method: str, path: str, *headers: str) -> bytes:
+    """The head of a request whose client waits for 100 Continue."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: here", EXPECT, *headers, "", ""]).encode()
+
+
+OVER_ALL_LIMITS = f"Content-Length: {2**40}"
+SOME_LENGTH = "Content-Length: 1000"
+TEXT = "Content-Type: text/plain"
+JSON = "Content-Type: application/json"
+#: Heads that alone decide the answer, each with its status.
+REFUSED_BY_THE_HEAD = {
+    "a form over the limit": (head("stream", OVER_ALL_LIMITS, EXPECT), 413),
+    "a form over the limit, for the form parser": (head("file", OVER_ALL_LIMITS, EXPECT), 413),
+    "a raw body over the limit": (expecting("PUT", "/uploads/name", OVER_ALL_LIMITS), 413),
+    "JSON over the limit": (expecting("POST", "/uploads/presigned", JSON, OVER_ALL_LIMITS), 413),
+    "an unknown hand-off": (head("nonsense", SOME_LENGTH, EXPECT), 404),
+    "an unknown hand-off and chunks": (head("nonsense", raw.CHUNKED, EXPECT), 404),
+    "an unknown hook": (head("stream?hook=nonsense", SOME_LENGTH, EXPECT), 404),
+    "an unknown cause": (expecting("POST", "/causes/nonsense", SOME_LENGTH), 404),
+    "an unknown path": (expecting("POST", "/nonsense", SOME_LENGTH), 404),
+    "another method": (expecting("POST", "/healthz", SOME_LENGTH), 405),
+    "another type": (head("stream", SOME_LENGTH, EXPECT, content_type="text/plain"), 415),
+    "another type, for the form parser": (head("file", SOME_LENGTH, EXPECT, content_type="text/plain"), 415),
+    "another type than JSON": (expecting("POST", "/uploads/presigned", TEXT, SOME_LENGTH), 415),
+    "a compressed body": (head("stream", SOME_LENGTH, "Content-Encoding: gzip", EXPECT), 415),
+    "a form without a boundary": (head("file", SOME_LENGTH, EXPECT, content_type="multipart/form-data"), 400),
+    "one chunk of several": (head("file", SOME_LENGTH, "Content-Range: bytes 0-9/20", EXPECT), 400),
+    "one chunk of a raw body": (expecting("PUT", "/uploads/name", SOME_LENGTH, "Content-Range: bytes 0-9/20"), 400),
+    "a malformed digest": (expecting("PUT", "/uploads/name", SOME_LENGTH, "Content-Digest: sha-256=:x:"), 400),
+}
+WANTED = b'{"filename": "a", "size": 3}'
+#: Heads and bodies that are taken.
+EXPECTED = {
+    **{name: (head(name, f"Content-Length: {len(BODY)}", EXPECT), BODY) for name in FORM_HANDOFFS},
+    "chunks": (head("stream", raw.CHUNKED, EXPECT), CHUNKS),
+    "a raw body": (expecting("PUT", "/uploads/name", f"Content-Length: {len(DATA)}"), DATA),
+    "a raw body in chunks": (expecting("PUT", "/uploads/name", raw.CHUNKED), in_chunks(DATA) + LAST_CHUNK),
+    "JSON": (expecting("POST", "/uploads/presigned", JSON, f"Content-Length: {len(WANTED)}"), WANTED),
+}
+
 
 @pytest.fixture(scope="module")
 def urls(running: stack.Stack, both: dict[str, App]) -> Iterator[dict[str, str]]:
@@ -209,16 +255,21 @@ def converse(url: str, sent: bytes) -> list[Answer]:
     """All answers on a connection, to its end."""
     with closing(raw.connect(url)) as connection:
         raw.send(connection, sent)
-        answers = []
-        while (answer := raw.read_answer(connection)).status:
-            answers.append(answer)
-        return answers
+        return answers_on(connection)
 
 
-def by_server(urls: dict[str, str], sent: bytes) -> dict[str, list[Answer]]:
-    """Each server's answers."""
+def answers_on(connection: socket.socket) -> list[Answer]:
+    """All answers on a connection, to its end."""
+    answers = []
+    while (answer := raw.read_answer(connection)).status:
+        answers.append(answer)
+    return answers
+
+
+def by_server[T](urls: dict[str, str], exchange: Callable[[str], T]) -> dict[str, T]:
+    """The result of an exchange with each server, all at the same time."""
     with ThreadPoolExecutor(len(urls)) as pool:
-        return dict(zip(urls, pool.map(lambda url: converse(url, sent), urls.values()), strict=True))
+        return dict(zip(urls, pool.map(exchange, urls.values()), strict=True))
 
 
 def sizes(answer: Answer) -> list[int]:
@@ -229,7 +280,7 @@ def sizes(answer: Answer) -> list[int]:
 @pytest.mark.parametrize("sent", TAKEN.values(), ids=TAKEN)
 def test_a_request_with_one_meaning_is_taken_by_all(urls: dict[str, str], sent: bytes) -> None:
     """The file is the same, and the next request is answered."""
-    for server, answers in by_server(urls, sent + NEXT).items():
+    for server, answers in by_server(urls, lambda url: converse(url, sent + NEXT)).items():
         assert [answer.status for answer in answers] == [201, 200], server
         assert sizes(answers[0]) == [len(DATA)], server
 
@@ -237,7 +288,7 @@ def test_a_request_with_one_meaning_is_taken_by_all(urls: dict[str, str], sent: 
 @pytest.mark.parametrize("sent", LAST.values(), ids=LAST)
 def test_a_request_that_ends_its_connection_is_the_last(urls: dict[str, str], sent: bytes) -> None:
     """The bytes behind it neither are a request nor cancel it."""
-    for server, answers in by_server(urls, sent + NEXT).items():
+    for server, answers in by_server(urls, lambda url: converse(url, sent + NEXT)).items():
         assert [answer.status for answer in answers] == [201], server
         assert sizes(answers[0]) == [len(DATA)], server
 
@@ -245,8 +296,42 @@ def test_a_request_that_ends_its_connection_is_the_last(urls: dict[str, str], se
 @pytest.mark.parametrize("sent", REFUSED.values(), ids=REFUSED)
 def test_a_request_that_a_proxy_may_read_differently_is_refused_by_all(urls: dict[str, str], sent: bytes) -> None:
     """One error, and nothing behind it is a request."""
-    for server, answers in by_server(urls, sent + NEXT).items():
+    for server, answers in by_server(urls, lambda url: converse(url, sent + NEXT)).items():
         statuses = [answer.status for answer in answers]
         assert len(statuses) == 1, (server, statuses)
         assert 400 <= statuses[0] < 600, (server, statuses)
         assert statuses[0] not in {404, 408, 500, 503}, (server, statuses)
+
+
+@pytest.mark.parametrize(("sent", "status"), REFUSED_BY_THE_HEAD.values(), ids=REFUSED_BY_THE_HEAD)
+def test_a_request_that_its_head_refuses_is_answered_without_100(
+    urls: dict[str, str], sent: bytes, status: int
+) -> None:
+    """The client is not asked for a body that no server wants, and its connection ends."""
+
+    def exchange(url: str) -> bytes:
+        with closing(raw.connect(url)) as connection, connection.makefile("rb") as received:
+            connection.sendall(sent)
+            return received.read()
+
+    for server, received in by_server(urls, exchange).items():
+        assert received.startswith(b"HTTP/1.1 %d" % status), (server, received)
+        assert received.count(b"HTTP/1.1") == 1, (server, received)
+
+
+@pytest.mark.parametrize(("sent", "body"), EXPECTED.values(), ids=EXPECTED)
+def test_a_client_that_expects_100_gets_it_once_before_its_body_is_read(
+    urls: dict[str, str], sent: bytes, body: bytes
+) -> None:
+    """The body is then taken, and the connection serves the next request."""
+
+    def exchange(url: str) -> tuple[bytes, bytes, list[Answer]]:
+        with closing(raw.connect(url)) as connection:
+            connection.sendall(sent)
+            interim = raw.read_head(connection)
+            connection.sendall(body + NEXT)
+            return interim, connection.recv(12, socket.MSG_PEEK), answers_on(connection)
+
+    for server, (interim, final, answers) in by_server(urls, exchange).items():
+        assert (interim[:12], final) == (b"HTTP/1.1 100", b"HTTP/1.1 201"), server
+        assert [answer.status for answer in answers] == [201, 200], server

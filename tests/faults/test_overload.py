@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from contract.api import TLS, form, part
+from faults import raw
 from faults.load import Connection, Load, answer_of, begin
 from faults.processes import Processes
 from faults.raw import is_closed
@@ -167,6 +168,24 @@ def test_one_upload_too_many_is_refused_before_its_body_is_read(
     for _, answer in refused:
         assert b'"overloaded"' in answer
         assert b"\r\nretry-after: 5\r\n" in answer.lower()
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_one_upload_too_many_is_not_asked_for_its_body(
+    running: tuple[null_store.NullStore, stack.Stack], name: str
+) -> None:
+    """While the places are held, a client that expects 100 Continue gets 503 overloaded in its place."""
+    _, started = running
+    url = started.apps[name].url
+    small = form(part("file", b"small", "small.txt"))
+    with ExitStack() as exits:
+        held = [exits.enter_context(closing(connection)) for connection in hold_all_places(url, small)]
+        expecting = exits.enter_context(closing(raw.connect(url)))
+        expecting.sendall(raw.head("stream", f"Content-Length: {len(small)}", "Expect: 100-continue"))
+        assert answer_of(expecting)[0] == httpx.codes.SERVICE_UNAVAILABLE
+        for connection in held:
+            connection.sendall(small[-5:])
+        assert [answer_of(connection)[0] for connection in held] == [201] * AT_ONCE
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

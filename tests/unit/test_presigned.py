@@ -146,6 +146,13 @@ def test_only_json_is_read(mimetype: str) -> None:
         WantedReader(mimetype, LIMITS)
 
 
+def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_read() -> None:
+    """The head of a request alone decides the refusal."""
+    WantedReader(JSON, LIMITS, LIMITS.field_bytes)
+    with pytest.raises(BodyTooLarge):
+        WantedReader(JSON, LIMITS, LIMITS.field_bytes + 1)
+
+
 @pytest.mark.parametrize("seal", [SEAL, OPEN], ids=["a secret", "no secret"])
 def test_a_promise_comes_back_as_it_was_given(seal: Seal) -> None:
     """What the metadata of the object says is what was promised, and what the file was called."""
