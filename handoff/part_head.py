@@ -119,6 +119,18 @@ def read_parameters(header: str) -> tuple[str, dict[str, str]]:
     return value.strip(" \t"), parameters
 
 
+def read_filename(disposition: str) -> str:
+    """The filename in a request's own Content-Disposition, empty if it names none.
+
+    Raises:
+        FormMalformed: there is no single way to read it.
+    """
+    try:
+        return _named(read_parameters(disposition)[1], "filename") or ""
+    except ValueError as error:
+        raise FormMalformed(f"The Content-Disposition {error}.") from None
+
+
 def _value(text: str, at: int) -> tuple[str, int]:
     """The parameter's value that begins here, and where it ends."""
     if quoted := _QUOTED.match(text, at) or _QUOTED_BARELY.match(text, at):

@@ -3,23 +3,20 @@
 This is how `curl -T`, `curl --data-binary` and Uppy without `formData` send a file.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from email.message import Message
 from typing import NoReturn
-from urllib.parse import unquote
 
 from handoff.chunked import check_whole
 from handoff.digest import from_content_digest
 from handoff.errors import DigestMalformed, FileMissing, FileTooLarge, FormMalformed
 from handoff.form import DEFAULT_CONTENT_TYPE, FORM_TYPE, FileStart, check_coding, is_media_type
 from handoff.http import joined
+from handoff.part_head import read_filename
 from handoff.settings import Limits
 
 #: Request headers that promise the digest of the body. Without a Content-Encoding, both mean the same bytes (RFC 9530).
 _DIGESTS = ("content-digest", "repr-digest")
-_EXTENDED = re.compile(r";\s*filename\*\s*=\s*utf-8'[^']*'([^;\s]+)", re.IGNORECASE)
 _FIELDS = frozenset(
     {"content-disposition", "content-encoding", "content-range", "content-type", "transfer-encoding", *_DIGESTS}
 )
@@ -86,17 +83,10 @@ class RawBody:
 
 
 def _filename(disposition: str) -> str:
-    """The filename of a request's `Content-Disposition`, or nothing; `filename*` wins (RFC 6266, 4.3).
-
-    Servers decode headers as Latin-1, clients encode them in UTF-8.
-    """
+    # Servers decode headers as Latin-1; clients encode them in UTF-8.
     with suppress(UnicodeError):
         disposition = disposition.encode("latin-1").decode()
-    if match := _EXTENDED.search(disposition):
-        return unquote(match[1])
-    message = Message()
-    message["Content-Disposition"] = disposition
-    return message.get_filename() or ""
+    return read_filename(disposition)
 
 
 def _media_type(text: str) -> str:

@@ -88,7 +88,10 @@ def supervise(workers: int, arguments: list[str], listeners: list[socket]) -> in
     supervisor = Supervisor(command, workers, [listener.fileno() for listener in listeners])
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, supervisor.end)
-    return supervisor.run()
+    try:
+        return supervisor.run()
+    except SettingsError as error:
+        sys.exit(f"quart_app: {error}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from socket import socket
 from typing import Any
 
 #: The app that the servers load.
-#: The app that the servers load.
 APP = "quart_app.asgi:app"
 
 

@@ -12,17 +12,17 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from shutil import rmtree
 from socket import socket, socketpair
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 from quart import Quart
 
-from handoff.web.metrics import FOLDER_VARIABLE
+from handoff.web.metrics import FOLDER_VARIABLE, share_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +68,13 @@ class Supervisor:
         """Supervise until the last worker has ended; returns the exit status.
 
         The first worker must serve before the others start: the reason why it cannot is then printed once.
+
+        Raises:
+            SettingsError: the temporary folder takes no folder for the workers' numbers.
         """
         with ExitStack() as exits:
-            if self._count > 1 and FOLDER_VARIABLE not in os.environ:
-                folder = tempfile.TemporaryDirectory(prefix="handoff-metrics-")
-                os.environ[FOLDER_VARIABLE] = exits.enter_context(folder)
+            if folder := share_numbers(self._count):
+                exits.callback(rmtree, folder, ignore_errors=True)
             exits.enter_context(self._selector)
             self._start()
             while self._workers:

@@ -88,6 +88,7 @@ def test_without_a_digest_nothing_is_promised() -> None:
         pytest.param([], 0, FileMissing, id="an empty body without a type"),
         pytest.param([], 11, FileTooLarge, id="declared too large"),
         pytest.param([("Content-Encoding", "gzip")], 3, UnsupportedMediaType, id="compressed"),
+        pytest.param([("Content-Disposition", "a; filename=b; filename=c")], 3, FormMalformed, id="a broken name"),
         pytest.param([("Repr-Digest", "nonsense")], 3, DigestMalformed, id="a broken digest"),
         pytest.param(
             [("Repr-Digest", to_content_digest(SHA256)), ("Content-Digest", to_content_digest(OTHER))],
