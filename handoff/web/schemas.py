@@ -29,12 +29,14 @@ TYPES: dict[object, object] = {
     str | None: ["string", "null"],
 }
 
-#: Every error that a client can be told, by its code. The two left out are branches, never raised themselves.
-ERRORS: dict[str, type[UploadError]] = {
-    error.code: error
+#: Every class of error that is raised. The two left out are branches.
+_CLASSES: list[type[UploadError]] = [
+    error
     for error in vars(errors).values()
     if isinstance(error, type) and issubclass(error, UploadError) and error not in {UploadError, FormError}
-}
+]
+#: The error of each code: the first class of it, of which others may be special cases.
+ERRORS = {error.code: next(one for one in _CLASSES if one.code == error.code) for error in _CLASSES}
 
 FILE = b"hello, S3\n"
 KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
@@ -195,7 +197,7 @@ def _problem() -> Node:
         "A problem details object (RFC 9457), with a stable `code` and the request's id.",
         {
             "type": text("A URN that ends in the code.", format="uri"),
-            "title": {"type": "string", "enum": [error.title for error in ERRORS.values()]},
+            "title": {"type": "string", "enum": list(dict.fromkeys(error.title for error in _CLASSES))},
             "status": {"type": "integer", "enum": sorted({error.status for error in ERRORS.values()})},
             "detail": text("One sentence or more on this very request, for the person who sent it."),
             "code": named("What went wrong, for programs.", {error.code: sentence(error) for error in ERRORS.values()}),
