@@ -17,6 +17,7 @@ from handoff.errors import (
     SizeMismatch,
     StoreRejected,
     StoreUnavailable,
+    TypeMismatch,
     UploadGone,
 )
 from handoff.keys import new_key
@@ -143,12 +144,13 @@ def _believe(
     reading = read()
     try:
         return reading.stored(store.seal)
-    except (SizeMismatch, DigestMismatch):
+    except (SizeMismatch, DigestMismatch, TypeMismatch) as error:
         if before is None:
             return _believe(store, read, request_id, before=reading)
         if reading != before:
             raise StoreUnavailable("S3 gave two different files for one; complete it again.") from None
-        _undo(store, partial(_remove, store, reading), request_id, reading.key)
+        if not isinstance(error, TypeMismatch):  # the bytes are right
+            _undo(store, partial(_remove, store, reading), request_id, reading.key)
         raise
 
 

@@ -1,6 +1,7 @@
 """For all tests: assertions in shared modules are explained, and a failure's output fits on a screen."""
 
 import itertools
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -25,13 +26,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and have the processes that tests start heed the keys that end them.
+
+    A shell lets its background jobs ignore SIGINT and SIGQUIT, and so does each process that they start.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     thorough = "thorough: one more of a kind of which `make test` runs another; `make processes-all` runs it"
     config.addinivalue_line("markers", thorough)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked as thorough, unless the option asks for them."""
+    """Leave out the tests marked as thorough, unless the option asks for them; the longest file comes first."""
+    items.sort(key=lambda item: item.path.name != "test_servers.py")
     if not config.getoption("thorough"):
         left_out = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left_out)

@@ -33,6 +33,10 @@ COMMANDS = {
     "uvicorn's own": python("uvicorn", "--fd={fd}", "quart_app.asgi:app"),
 }
 HYPERCORNS_OWN = COMMANDS["hypercorn's own"]
+#: One of each kind in `make test`, and all of them in `make processes-all`.
+EACH = [
+    pytest.param(name, marks=() if "workers" in name or "own" in name else pytest.mark.thorough) for name in COMMANDS
+]
 SUPERVISED = [name for name in COMMANDS if name.endswith("-workers")]
 
 
@@ -136,7 +140,7 @@ def healthy(app: App) -> bool:
     return False
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", EACH)
 def test_a_signal_that_asks_for_a_reload_changes_nothing(start: Callable[..., App], command: str) -> None:
     """SIGHUP, SIGUSR1 and SIGUSR2 to every process leave them serving, and an upload goes on."""
     app = start(COMMANDS[command])
@@ -150,13 +154,9 @@ def test_a_signal_that_asks_for_a_reload_changes_nothing(start: Callable[..., Ap
 
 
 @pytest.mark.parametrize(
-    ("number", "command"),
-    [
-        *[(signal.SIGQUIT, command) for command in COMMANDS],
-        *[(signal.SIGINT, command) for command in ("hypercorn-workers", "uvicorn", "uvicorn-workers")],
-        *[(signal.SIGTERM, command) for command in ("uvicorn", "uvicorn-workers")],
-    ],
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough), signal.SIGQUIT]
 )
+@pytest.mark.parametrize("command", EACH)
 def test_a_signal_that_ends_lets_uploads_finish(
     start: Callable[..., App], command: str, number: signal.Signals
 ) -> None:
@@ -197,11 +197,15 @@ def test_workers_drain_when_their_supervisor_is_lost(start: Callable[..., App], 
     wait_until(lambda: not any(Path(f"/proc/{pid}/task").exists() for pid in workers), app)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *[pytest.param(one, marks=pytest.mark.thorough) for one in (signal.SIGUSR1, signal.SIGTERM)]],
+)
 def test_hypercorns_own_workers_drain_without_their_parent(start: Callable[..., App], number: signal.Signals) -> None:
     """However the parent of `hypercorn --workers 2` ends, an upload finishes, and no process is left."""
     app = start([*HYPERCORNS_OWN, "--workers=2"])
     assert len(app.lines("start several by: python -m quart_app --workers NUMBER")) == 1
+    assert app.lines("for those of all workers, set PROMETHEUS_MULTIPROC_DIR")
     workers = app.workers()
     with half_sent(app) as finish:
         os.kill(app.server.pid, number)

@@ -139,10 +139,3 @@ def test_gunicorn_makes_a_folder_for_the_numbers_of_several_processes(store: sto
                 assert numbers(another)["uploads_total{handoff=read_early,outcome=stored}"] == count
         assert [path.name.startswith("handoff-metrics-") for path in temporary.iterdir()] == [True]
     assert list(temporary.iterdir()) == []
-
-
-def test_a_worker_of_hypercorn_warns_that_its_numbers_are_its_own(store: stores.Store, tmp_path: Path) -> None:
-    """Hypercorn runs none of our code before it starts its workers: a line has the setting that is missing."""
-    with serving("quart", store, tmp_path, {}):
-        warnings = [line["event"] for line in log_lines(tmp_path) if line["level"] == "warning"]
-    assert any("PROMETHEUS_MULTIPROC_DIR" in warning for warning in warnings)
