@@ -201,17 +201,25 @@ def test_workers_drain_when_their_supervisor_is_lost(start: Callable[..., App], 
     "number",
     [signal.SIGKILL, *[pytest.param(one, marks=pytest.mark.thorough) for one in (signal.SIGUSR1, signal.SIGTERM)]],
 )
-def test_hypercorns_own_workers_drain_without_their_parent(start: Callable[..., App], number: signal.Signals) -> None:
+def test_hypercorns_own_workers_drain_without_their_parent(
+    start: Callable[..., App], tmp_path: Path, number: signal.Signals
+) -> None:
     """However the parent of `hypercorn --workers 2` ends, an upload finishes, and no process is left."""
-    app = start([*HYPERCORNS_OWN, "--workers=2"])
-    assert len(app.lines("start several by: python -m quart_app --workers NUMBER")) == 1
-    assert app.lines("for those of all workers, set PROMETHEUS_MULTIPROC_DIR")
+    (tmp_path / "numbers").mkdir()  # or the upload might be in flight in one process, and the other one asked
+    app = start([*HYPERCORNS_OWN, "--workers=2"], PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "numbers"))
     workers = app.workers()
     with half_sent(app) as finish:
         os.kill(app.server.pid, number)
         wait_until(lambda: not healthy(app), app)
         assert finish() == 201
     wait_until(lambda: not any(Path(f"/proc/{pid}/task").exists() for pid in workers), app)
+
+
+def test_hypercorns_own_workers_warn(start: Callable[..., App]) -> None:
+    """`hypercorn --workers 2` logs once which command to use, and each worker that its numbers are its own."""
+    app = start([*HYPERCORNS_OWN, "--workers=2"])
+    assert len(app.lines("start several by: python -m quart_app --workers NUMBER")) == 1
+    assert len(app.lines("for those of all workers, set PROMETHEUS_MULTIPROC_DIR")) == 2
 
 
 def test_workers_share_their_numbers_without_a_setting(start: Callable[..., App]) -> None:
