@@ -26,6 +26,9 @@ from handoff.web.metrics import FOLDER_VARIABLE, share_numbers
 
 logger = logging.getLogger(__name__)
 
+#: Signals by which a worker drains while it serves: one that dies of them does not serve yet, or has drained.
+_DRAINING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+
 
 class Worker:
     """One serving process, and this side of its socket pair."""
@@ -103,8 +106,7 @@ class Supervisor:
         if FOLDER_VARIABLE in os.environ:
             mark_process_dead(worker.process.pid)  # nothing of it is in flight any more
         if self._ending:
-            cut = status and (worker.ready or status != -signal.SIGTERM)  # before it serves, SIGTERM just ends it
-            self._status = self._status or abs(status if cut else 0)
+            self._status = self._status or (0 if -status in _DRAINING else abs(status))
         elif status > 0 and not worker.ready:
             logger.error("worker %d could not start; the service ends", worker.process.pid)
             self._status = status
