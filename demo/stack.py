@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: How long a server may take to start: only one that hangs takes as long, on a busy machine too.
 START_SECONDS = 180.0
-#: How many lines of what the servers printed tell of a start that failed.
+#: Lines of the servers' output that a failed start prints.
 TOLD_LINES = 15
 
 #: The ASGI server that runs the Quart app.

@@ -242,7 +242,7 @@ def delete_object(key: str) -> tuple[str, int]:
 
 @routes.get("/receipts")
 def get_receipts() -> Response:
-    """The receipts of the objects that the query names, made of what S3 knows of them."""
+    """The receipts of the objects that the query names, from their heads in S3."""
     keys = request.args.getlist("key")[:MAX_RECEIPTS]
     if not keys:
         raise ObjectMissing("Name the objects by their keys, as ?key=….")

@@ -90,7 +90,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until told to end."""
         self._lingering = Lingering(self.worker_connections // 2)
-        RequestParser.mesg_class = Request  # gunicorn names it there, whatever the worker
+        RequestParser.mesg_class = Request  # gunicorn names it there for each kind of worker
         self._stalls = Stalls[Any](self.wsgi.extensions["handoff"].settings.idle_timeout)
         for listener in self.sockets:
             wait_for_first_byte(listener)

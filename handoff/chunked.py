@@ -65,7 +65,7 @@ def check_whole(content_range: str | None, query: Iterable[tuple[str, str]]) -> 
 
 
 def chunked_form(says: str) -> ChunkedForm:
-    """The error for a chunk, by what says that it is one."""
+    """The error for a chunk; `says` names the field or header that calls it one."""
     return ChunkedForm(
         f"{says} says that this is one chunk of a file, and chunks are not joined here. Nothing was stored. "
         "Send the file in one request, or a large file by 'presigned'."

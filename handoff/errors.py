@@ -350,7 +350,7 @@ def from_store_answer(status: int, code: str, message: str) -> UploadError:
     return StoreRejected(f"S3 answered {status} {code}: {message}")
 
 
-#: What a system answers that cannot write a temporary file: no space, no quota, a file size limit, a read-only or
+#: Errors of a system that cannot write a temporary file: no space, no quota, a file size limit, a read-only or
 #: vanished folder. `tempfile` raises ENOENT if no folder is usable.
 _UNWRITABLE = frozenset(
     {

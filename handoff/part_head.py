@@ -39,7 +39,7 @@ _ENCODED_WORDS = re.compile(r"(?:=\?[\w.*+-]+\?[BbQq]\?[^?\s]*\?=\s*)+", re.ASCI
 
 @dataclass(frozen=True, slots=True)
 class PartHead:
-    """What a part says of itself; `filename` is None for a part that is no file.
+    """The headers of a part and its names; `filename` is None for a part that is no file.
 
     `headers` are name and value as they came, the names in lower case.
     """

@@ -14,7 +14,7 @@ from typing import Any
 
 from hypercorn.asyncio import run
 
-#: Seconds between two looks at what ends a worker; hypercorn's own.
+#: Seconds between two checks whether the worker must end; hypercorn's own.
 LOOK_EVERY = 0.1
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ def run_uvicorn(config: Path, listeners: Sequence[socket], arguments: Sequence[s
     # uvicorn raises the signal that ended it once more, when all is over: the status would be that of a killed process.
     signal.signal(signal.SIGTERM, lambda *_: None)
     server = Server(Config(APP, **options))
-    with suppress(KeyboardInterrupt):  # likewise, of SIGINT
+    with suppress(KeyboardInterrupt):  # it raises SIGINT once more, too
         server.run(list(listeners))
     return 0
 

@@ -94,9 +94,9 @@ class Shutdown:
         loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self.stop)
 
     def watch(self) -> None:
-        """Count the time from the signal that tells the server to end; let no other signal cut uploads.
+        """Count the time from the signal that ends the server; let no other signal cut uploads.
 
-        SIGTERM and SIGINT stay the server's: asyncio learns of signals by a file descriptor, whatever the handler;
+        SIGTERM and SIGINT stay the server's: asyncio learns of signals by a file descriptor, under any handler;
         other servers have a handler, which is called once (a second SIGINT has uvicorn cut everything). If the server
         handles neither, both stay as they are. SIGQUIT acts as SIGTERM.
         """

@@ -352,7 +352,7 @@ def _get_receipts() -> Node:
     get: Node = {
         "operationId": "getReceipts",
         "tags": ["objects"],
-        "summary": "The receipts of stored objects, made of what S3 knows of them",
+        "summary": "The receipts of stored objects, from their heads in S3",
         "description": f"Of the first {MAX_RECEIPTS} keys.",
         "parameters": [keys],
         "responses": {

@@ -1,7 +1,7 @@
 """The pages for a browser that sends a plain HTML form: the receipts of an upload, and a problem.
 
 A form post is a navigation: its answer is shown as it is. So a stored upload is answered by 303 (RFC 9110, section
-15.4.4) to `receipts_path`, which can be reloaded: its receipts are made of what S3 knows of the objects.
+15.4.4) to `receipts_path`, which can be reloaded: its receipts come from the objects' heads in S3.
 """
 
 import base64
@@ -59,7 +59,7 @@ class StoredReceipt:
 
     @classmethod
     def of(cls, key: str, info: ObjectInfo, url: str) -> Self:
-        """From what S3's head says of the object."""
+        """From the object's head in S3."""
         modified = info.modified.astimezone(UTC).isoformat(timespec="seconds") if info.modified else None
         filename = decode_name(info.metadata.get(FILENAME_METADATA, "")) or ""
         request_id = info.metadata.get(REQUEST_ID_METADATA, "")

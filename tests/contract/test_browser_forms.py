@@ -15,7 +15,7 @@ ACCEPTS = (
 @pytest.mark.parametrize("accept", ACCEPTS)
 @pytest.mark.parametrize("path", ["/uploads", "/uploads/temp_file"])
 def test_a_form_post_leads_to_the_receipts(app: Api, path: str, accept: str) -> None:
-    """The answer is 303 to a page that shows every file, made of what S3 knows, as often as it is loaded."""
+    """The answer is 303 to a page that shows every file from its head in S3, as often as it is loaded."""
     body = form(part("file", b"first", "one.txt"), part("file", os.urandom(1000), "two.bin"))
     answer = app.upload(body, path, {"Accept": accept})
     assert answer.status_code == 303

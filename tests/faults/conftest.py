@@ -82,7 +82,7 @@ def bucket(behind: Behind) -> Iterator[Bucket]:
 
 @pytest.fixture(scope="module")
 def module_bucket(behind: Behind) -> Iterator[Bucket]:
-    """Likewise, for what a module does once."""
+    """The same, for a module that asks once."""
     with closing(behind.store.client()) as client:
         yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
 

@@ -20,7 +20,7 @@ EVIL = "<script>alert(1)</script>.txt"
 
 
 def info(filename: str = "UTF-8''cat.png", modified: datetime | None = None) -> ObjectInfo:
-    """What S3 says of an object."""
+    """An object's head in S3."""
     return ObjectInfo(
         length=1234567,
         content_type="image/png",

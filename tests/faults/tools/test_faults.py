@@ -134,7 +134,7 @@ def put_until_refused(s3: "S3Client") -> None:
     """Put again while the proxy ends its listening and resets what comes in.
 
     Raises:
-        EndpointConnectionError: nobody listens any more.
+        EndpointConnectionError: the proxy listens no more.
     """
     while True:
         with suppress(ConnectionClosedError):
