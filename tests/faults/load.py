@@ -3,12 +3,13 @@
 import hashlib
 import json
 import random
+import select
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
@@ -19,6 +20,8 @@ from patience import PATIENCE
 
 #: How long a client pauses after an answer that was no 201, or none, in seconds. Retry-After would say longer.
 PAUSE_SECONDS = 0.1
+#: Bytes of a request that a client sends between two looks for an answer.
+SEND_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,9 @@ class Connection:
             self._socket = None
 
     def upload(self, path: str, body: bytes, request_id: str) -> tuple[HTTPResponse, bytes]:
-        """POST a form; the answer is read when all is sent, or when no more can be.
+        """POST a form; the answer is read when all is sent, or as soon as it comes.
+
+        A refused client that sent on would depend on speed: the app reads the rest of its body for some seconds only.
 
         Raises:
             OSError, HTTPException: no answer came.
@@ -112,14 +117,25 @@ class Connection:
             f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
             f"X-Request-Id: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self._socket.sendall(head.encode() + body)
+        sent_all = self._send(self._socket, head.encode() + body)
         answer = HTTPResponse(self._socket, method="POST")
         answer.begin()
         text = answer.read()
-        if answer.will_close:
+        if answer.will_close or not sent_all:
             self.close()
         return answer, text
+
+    @staticmethod
+    def _send(connection: socket.socket, request: bytes) -> bool:
+        """Send a request until its answer begins, or no more can be sent; whether all of it was sent."""
+        for start in range(0, len(request), SEND_BYTES):
+            if start and select.select([connection], [], [], 0)[0]:
+                return False
+            try:
+                connection.sendall(request[start : start + SEND_BYTES])
+            except (BrokenPipeError, ConnectionResetError):
+                return False
+        return True
 
 
 def begin(url: str, body: bytes, sent: int, path: str = "/uploads") -> socket.socket:
