@@ -1,0 +1,31 @@
+"""The version check of the servers whose internals the Quart app changes."""
+
+import pytest
+
+from quart_app import server_version
+from quart_app.server_version import is_known
+
+
+def found(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    """Have this version installed."""
+    monkeypatch.setattr(server_version, "version", lambda _server: version)
+
+
+def test_a_known_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that begins as the known one does is known."""
+    found(monkeypatch, "0.18.7")
+    assert is_known("hypercorn", "0.18.", __name__)
+
+
+def test_an_unknown_version_that_runs_the_app_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start ends with one line that names the server and both versions."""
+    found(monkeypatch, "0.180.0")
+    with pytest.raises(SystemExit) as caught:
+        is_known("hypercorn", "0.18.", __name__)
+    assert caught.value.code == "quart_app: hypercorn 0.180.0 runs this app, but only 0.18.x is known to be made safe"
+
+
+def test_an_unknown_version_that_does_not_run_the_app_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed server that does not load the app cannot end the start, and is not changed."""
+    found(monkeypatch, "0.19.0")
+    assert not is_known("hypercorn", "0.18.", "a.module.that.calls.nothing")
