@@ -109,7 +109,7 @@ matrix: $(READY)
 lock:
 	command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
 	uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-annotate --no-header --extra test --unsafe-package=handoff pyproject.toml -o requirements.lock
+	  --no-annotate --no-header --extra test --unsafe-package=filehandoff pyproject.toml -o requirements.lock
 
 # One environment, made once: again when the pins change.
 $(READY): requirements.lock pyproject.toml
@@ -120,7 +120,7 @@ $(READY): requirements.lock pyproject.toml
 	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then python=$$candidate; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "handoff needs Python 3.13 or newer; found:$${seen:- none}. Name one: make PYTHON=/path/to/python3.13 …" >&2; exit 1; \
+	  echo "filehandoff needs Python 3.13 or newer; found:$${seen:- none}. Name one: make PYTHON=/path/to/python3.13 …" >&2; exit 1; \
 	fi; \
 	echo "Making the environment in $(VENV) with $$($$python --version), once; this takes a minute."; \
 	rm -rf $(VENV); \

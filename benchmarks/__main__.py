@@ -20,7 +20,7 @@ from benchmarks.runner import Runner
 from benchmarks.runs import NoRun, Run, RunFolder, described
 from benchmarks.targets import SERVERS, Target, known
 from demo.processes import StartError
-from handoff.errors import SettingsError
+from filehandoff.errors import SettingsError
 
 INTERRUPTED = 130
 

@@ -19,7 +19,7 @@ from benchmarks.plans import STORES, Scenario
 from demo import stores
 from demo.processes import Server, ending
 from demo.stack import Stack, create_bucket
-from handoff.settings import Settings
+from filehandoff.settings import Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from benchmarks.plans import HOP_BYTES_PER_SECOND, size_name
 from benchmarks.results import Result, Results
 from benchmarks.stats import Measure, is_tie, ratio
-from handoff.parts import peak_memory
-from handoff.settings import GIB, KIB, MIB, Settings
+from filehandoff.parts import peak_memory
+from filehandoff.settings import GIB, KIB, MIB, Settings
 
 #: Less than that of each byte, beside an upload's line in the log, and nothing of the file was written to disk.
 _NO_DISK = 0.01

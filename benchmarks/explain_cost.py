@@ -25,7 +25,7 @@ import boto3
 from flask import Flask, request
 
 from benchmarks.null_store import running
-from handoff.explain import explain_closed_files
+from filehandoff.explain import explain_closed_files
 
 BYTES = 64 * 1024
 WARM_UP = 200

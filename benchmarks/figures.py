@@ -13,7 +13,7 @@ from benchmarks.decide import allowed_bytes
 from benchmarks.plans import LEVELS, size_name
 from benchmarks.results import FIGURES, Result, Results
 from benchmarks.stats import Measure
-from handoff.settings import MIB
+from filehandoff.settings import MIB
 
 #: By who made it: ours in Flask, ours in Quart, the limit, the peers. Told apart without colour as well, by hatching.
 _COLOURS = {

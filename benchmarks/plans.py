@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.targets import TARGETS, Target
-from handoff.settings import GIB, KIB, MIB
-from handoff.strategies import DEFAULT_HOOK
+from filehandoff.settings import GIB, KIB, MIB
+from filehandoff.strategies import DEFAULT_HOOK
 
 SIZES = {"4KiB": 4 * KIB, "64KiB": 64 * KIB, "1MiB": MIB, "16MiB": 16 * MIB, "256MiB": 256 * MIB, "1GiB": GIB}
 CLIENTS = (1, 8, 32)

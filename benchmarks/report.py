@@ -13,7 +13,7 @@ from benchmarks.plans import LEVELS, SCENARIOS, size_name
 from benchmarks.results import FIGURES, NOISY, Result, Results, read
 from benchmarks.stats import FEWEST, Measure
 from benchmarks.targets import NOT_ON
-from handoff.settings import GIB
+from filehandoff.settings import GIB
 
 HTML, MARKDOWN, PICTURES = "report.html", "report.md", "pictures"
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -12,7 +12,7 @@ from benchmarks import runs
 from benchmarks.plans import Cell
 from benchmarks.runs import Run
 from benchmarks.stats import Measure, measure
-from handoff.settings import GIB
+from filehandoff.settings import GIB
 
 #: Latencies are kept from 1 µs to an hour, with three digits.
 _LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from demo.processes import python
-from handoff.settings import Settings
-from handoff.strategies import DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, LOST, outcomes
+from filehandoff.settings import Settings
+from filehandoff.strategies import DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, LOST, outcomes
 
 #: Hand-offs that are measured on some stores only, with those they are not measured on and why.
 NOT_ON = {"presigned": ({"null"}, "the file is read back from S3, and that store has thrown it away")}

@@ -36,8 +36,8 @@ from benchmarks.profiles import Profile, profiling
 from benchmarks.targets import Target
 from demo.processes import ROOT, Server, StartError, ending, listen, python
 from demo.stack import tail
-from handoff.admission import threads
-from handoff.settings import GIB, MIB, Settings
+from filehandoff.admission import threads
+from filehandoff.settings import GIB, MIB, Settings
 
 START_SECONDS = 180.0
 #: For how long a cell is profiled at least.

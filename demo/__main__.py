@@ -21,8 +21,8 @@ from rich.table import Table
 from demo.processes import StartError
 from demo.samples import Sample, samples
 from demo.stack import Stack, running
-from handoff.receipt import REQUEST_ID_METADATA
-from handoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, LOST, LOST_CODE, STORED, reason, verdict
+from filehandoff.receipt import REQUEST_ID_METADATA
+from filehandoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, LOST, LOST_CODE, STORED, reason, verdict
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -7,8 +7,8 @@ import tarfile
 from dataclasses import dataclass
 
 from demo.processes import ROOT
-from handoff.settings import MIB
-from handoff.strategies import SIZE_CLASSES
+from filehandoff.settings import MIB
+from filehandoff.strategies import SIZE_CLASSES
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import httpx
 
 from demo import stores
 from demo.processes import Server, StartError, ending, listen, python
-from handoff.errors import SettingsError
-from handoff.settings import Settings
+from filehandoff.errors import SettingsError
+from filehandoff.settings import Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CORSRuleTypeDef

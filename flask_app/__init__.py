@@ -5,17 +5,17 @@ import os
 import click
 from flask import Flask
 
+from filehandoff.admission import reads_at_once
+from filehandoff.errors import SettingsError
+from filehandoff.explain import explain_closed_files
+from filehandoff.logs import AnswerLog
+from filehandoff.settings import Settings
 from flask_app.admission import Admission, Reading
 from flask_app.request import Request
 from flask_app.shutdown import Shutdown
 from flask_app.store import Store
 from flask_app.sweep import sweep_command
 from flask_app.views import KeyConverter, routes
-from handoff.admission import reads_at_once
-from handoff.errors import SettingsError
-from handoff.explain import explain_closed_files
-from handoff.logs import AnswerLog
-from handoff.settings import Settings
 
 __all__ = ["create_app"]
 

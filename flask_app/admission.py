@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from handoff.admission import WAIT_SECONDS, busy, busy_reading
+from filehandoff.admission import WAIT_SECONDS, busy, busy_reading
 
 
 class Admission:

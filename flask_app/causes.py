@@ -19,14 +19,14 @@ from flask import Flask, copy_current_request_context, request
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import EnvironBuilder
 
+from filehandoff.causes import SECONDS, InnerRequest, too_slow
+from filehandoff.errors import StoreRejected
+from filehandoff.http import REQUEST_ID_HEADER
+from filehandoff.receipt import REQUEST_ID_METADATA
+from filehandoff.undoing import UNDO_SECONDS
 from flask_app.request import SPOOL_BYTES
 from flask_app.store import Store, store_errors
 from flask_app.threads import THREADS, Calls
-from handoff.causes import SECONDS, InnerRequest, too_slow
-from handoff.errors import StoreRejected
-from handoff.http import REQUEST_ID_HEADER
-from handoff.receipt import REQUEST_ID_METADATA
-from handoff.undoing import UNDO_SECONDS
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -9,9 +9,9 @@ from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 from botocore.loaders import create_loader
 
-from handoff.calls import parse_timestamp, resolve_endpoint_once
-from handoff.errors import SettingsError
-from handoff.settings import Settings
+from filehandoff.calls import parse_timestamp, resolve_endpoint_once
+from filehandoff.errors import SettingsError
+from filehandoff.settings import Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -52,7 +52,7 @@ def new_client(
         # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
         signature_version="s3v4",
         # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
-        user_agent=f"handoff boto3/{boto3.__version__}",
+        user_agent=f"filehandoff boto3/{boto3.__version__}",
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         # What we ask is of the right types, which mypy sees by boto's own stubs.

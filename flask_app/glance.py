@@ -14,7 +14,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 
-from handoff.verify import quoted_etag
+from filehandoff.verify import quoted_etag
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

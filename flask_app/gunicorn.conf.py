@@ -12,12 +12,12 @@ from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from filehandoff import admission, arenas, descriptors, logs
+from filehandoff.errors import BucketMissing, SettingsError
+from filehandoff.settings import Settings, misspelt
+from filehandoff.undoing import ANSWER_SECONDS, END_SECONDS, UNDO_SECONDS
+from filehandoff.web.metrics import FOLDER_VARIABLE, share_numbers
 from flask_app.store import Store
-from handoff import admission, arenas, descriptors, logs
-from handoff.errors import BucketMissing, SettingsError
-from handoff.settings import Settings, misspelt
-from handoff.undoing import ANSWER_SECONDS, END_SECONDS, UNDO_SECONDS
-from handoff.web.metrics import FOLDER_VARIABLE, share_numbers
 
 try:
     settings = Settings.from_env(os.environ)

@@ -10,7 +10,7 @@ from typing import Any, cast, override
 from gunicorn.http import errors, message
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 
-from handoff.framing import ChunkedDecoder, FramingError, take_head
+from filehandoff.framing import ChunkedDecoder, FramingError, take_head
 
 #: As many bytes are read at once of a chunked body.
 READ_BYTES = 256 * 1024

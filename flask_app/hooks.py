@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from flask import copy_current_request_context, request
 
+from filehandoff.receipt import REQUEST_ID_METADATA
 from flask_app.request import Request
-from handoff.receipt import REQUEST_ID_METADATA
 
 type Hook = Callable[..., None]
 

@@ -8,10 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask_app.handoffs.presigned import hand_off, hand_off_part, read_back
-from flask_app.hooks import Hook
-from flask_app.store import Store, read_body, store_errors
-from handoff.errors import (
+from filehandoff.errors import (
     DigestMismatch,
     ObjectMissing,
     SizeMismatch,
@@ -20,8 +17,8 @@ from handoff.errors import (
     TypeMismatch,
     UploadGone,
 )
-from handoff.keys import new_key
-from handoff.presigned import (
+from filehandoff.keys import new_key
+from filehandoff.presigned import (
     Promise,
     Reading,
     Upload,
@@ -34,8 +31,11 @@ from handoff.presigned import (
     put_headers,
     sha256_header,
 )
-from handoff.receipt import Incoming, Stored, Way
-from handoff.verify import quoted_etag
+from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.verify import quoted_etag
+from flask_app.handoffs.presigned import hand_off, hand_off_part, read_back
+from flask_app.hooks import Hook
+from flask_app.store import Store, read_body, store_errors
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import PartTypeDef

@@ -15,12 +15,12 @@ import flask
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.formparser import FormDataParser as WerkzeugFormDataParser
 
-from handoff.chunked import check_whole
-from handoff.digest import to_content_digest
-from handoff.errors import FormMalformed, RequestTimedOut, UploadError
-from handoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
-from handoff.http import REQUEST_ID_HEADER, request_id
-from handoff.settings import Settings
+from filehandoff.chunked import check_whole
+from filehandoff.digest import to_content_digest
+from filehandoff.errors import FormMalformed, RequestTimedOut, UploadError
+from filehandoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
+from filehandoff.http import REQUEST_ID_HEADER, request_id
+from filehandoff.settings import Settings
 
 #: A file up to this size stays in memory, a larger one rolls over to disk.
 SPOOL_BYTES = 500_000

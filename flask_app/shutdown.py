@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 
-from handoff.admission import LATE_SECONDS, ending
-from handoff.errors import UploadError
+from filehandoff.admission import LATE_SECONDS, ending
+from filehandoff.errors import UploadError
 
 #: How often to look whether the server was told to end, in seconds.
 _LOOK_EVERY = 0.2

@@ -23,13 +23,9 @@ from botocore.exceptions import (
 )
 from botocore.response import StreamingBody
 
-from flask_app.client import new_client
-from flask_app.glance import Glance
-from flask_app.hooks import Hook
-from flask_app.undoing import Undoing
-from handoff import logs
-from handoff.digest import crc32_header
-from handoff.errors import (
+from filehandoff import logs
+from filehandoff.digest import crc32_header
+from filehandoff.errors import (
     GONE_CODES,
     BucketMissing,
     ObjectMissing,
@@ -39,14 +35,18 @@ from handoff.errors import (
     UploadGone,
     from_store_answer,
 )
-from handoff.http import ObjectInfo, clamp
-from handoff.parts import Part
-from handoff.presigned import Seal, is_aws
-from handoff.receipt import Incoming
-from handoff.settings import Settings
-from handoff.sweep import Unfinished
-from handoff.verify import Completed, bare_etag, check_crc32, quoted_etag, told
-from handoff.web.metrics import Metrics
+from filehandoff.http import ObjectInfo, clamp
+from filehandoff.parts import Part
+from filehandoff.presigned import Seal, is_aws
+from filehandoff.receipt import Incoming
+from filehandoff.settings import Settings
+from filehandoff.sweep import Unfinished
+from filehandoff.verify import Completed, bare_etag, check_crc32, quoted_etag, told
+from filehandoff.web.metrics import Metrics
+from flask_app.client import new_client
+from flask_app.glance import Glance
+from flask_app.hooks import Hook
+from flask_app.undoing import Undoing
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

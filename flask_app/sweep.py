@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import click
 
+from filehandoff.errors import BucketMissing, UploadError
+from filehandoff.settings import misspelt
+from filehandoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Age, choose, reason
 from flask_app.store import Store
-from handoff.errors import BucketMissing, UploadError
-from handoff.settings import misspelt
-from handoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Age, choose, reason
 
 
 def sweep_command(store: Store) -> click.Command:

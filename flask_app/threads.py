@@ -14,8 +14,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from handoff import logs
-from handoff.errors import UploadError, is_exhausted
+from filehandoff import logs
+from filehandoff.errors import UploadError, is_exhausted
 
 if TYPE_CHECKING:
     from flask_app.undoing import Undoing

@@ -14,16 +14,16 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
+from filehandoff import logs
+from filehandoff.digest import Digest
+from filehandoff.errors import ObjectMissing, StoreRejected, StoreUnavailable, UploadError
+from filehandoff.parts import Part, cut, read_chunks
+from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.undoing import UNDO_SECONDS
+from filehandoff.verify import check_etag, check_size
 from flask_app.hooks import Hook
 from flask_app.store import Store
 from flask_app.threads import THREADS, Calls
-from handoff import logs
-from handoff.digest import Digest
-from handoff.errors import ObjectMissing, StoreRejected, StoreUnavailable, UploadError
-from handoff.parts import Part, cut, read_chunks
-from handoff.receipt import Incoming, Stored, Way
-from handoff.undoing import UNDO_SECONDS
-from handoff.verify import check_etag, check_size
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef

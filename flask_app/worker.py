@@ -32,13 +32,13 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http2.negotiation import prior_knowledge_allowed
 from gunicorn.workers.gthread import ThreadWorker
 
+from filehandoff import logs
+from filehandoff.admission import SPARE_THREADS
+from filehandoff.errors import is_exhausted
+from filehandoff.head import MAX_BYTES, Head
+from filehandoff.stalling import TCP_INFO_BYTES, Sent, Stalls
 from flask_app.gunicorn_protocol import Request
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS, close_after_answer
-from handoff import logs
-from handoff.admission import SPARE_THREADS
-from handoff.errors import is_exhausted
-from handoff.head import MAX_BYTES, Head
-from handoff.stalling import TCP_INFO_BYTES, Sent, Stalls
 
 if sys.platform == "linux":
     from socket import TCP_INFO

@@ -5,10 +5,10 @@ import os
 import sys
 from pathlib import Path
 
+from filehandoff import logs
+from filehandoff.errors import SettingsError
+from filehandoff.settings import Settings
 from flask_app import create_app
-from handoff import logs
-from handoff.errors import SettingsError
-from handoff.settings import Settings
 
 try:
     settings = Settings.from_env(os.environ)

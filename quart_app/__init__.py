@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import click
 from quart import Quart
 
-from handoff.admission import reads_at_once
-from handoff.errors import SettingsError
-from handoff.explain import explain_closed_files
-from handoff.settings import Settings
+from filehandoff.admission import reads_at_once
+from filehandoff.errors import SettingsError
+from filehandoff.explain import explain_closed_files
+from filehandoff.settings import Settings
 from quart_app.admission import Admission, Reading
 from quart_app.connections import Connections
 from quart_app.request import Handshake, Request, ServiceConnection
@@ -29,7 +29,7 @@ def create_app(settings: Settings | None = None) -> Quart:
         SettingsError: a setting cannot work.
     """
     # Not above: `quart_app.request`, which other apps import, must not need aioboto3, structlog and prometheus_client.
-    from handoff.logs import AnswerLog  # noqa: PLC0415
+    from filehandoff.logs import AnswerLog  # noqa: PLC0415
     from quart_app.store import Store  # noqa: PLC0415
     from quart_app.sweep import sweep_command  # noqa: PLC0415
     from quart_app.views import KeyConverter, routes  # noqa: PLC0415

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from socket import socket
 
-from handoff import logs
-from handoff.errors import SettingsError
-from handoff.settings import Settings
+from filehandoff import logs
+from filehandoff.errors import SettingsError
+from filehandoff.settings import Settings
 from quart_app import servers
 from quart_app.listening import listen
 from quart_app.servers import APP

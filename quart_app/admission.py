@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from handoff.admission import WAIT_SECONDS, busy, busy_reading
+from filehandoff.admission import WAIT_SECONDS, busy, busy_reading
 
 
 class Admission:

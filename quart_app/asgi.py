@@ -7,12 +7,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import parent_process
 
-from handoff import logs
-from handoff.arenas import limit_arenas
-from handoff.descriptors import raise_limit
-from handoff.errors import BucketMissing, SettingsError
-from handoff.settings import Settings, misspelt
-from handoff.web.metrics import FOLDER_VARIABLE
+from filehandoff import logs
+from filehandoff.arenas import limit_arenas
+from filehandoff.descriptors import raise_limit
+from filehandoff.errors import BucketMissing, SettingsError
+from filehandoff.settings import Settings, misspelt
+from filehandoff.web.metrics import FOLDER_VARIABLE
 from quart_app import create_app, hypercorn_protocol, uvicorn_protocol
 from quart_app.store import Store
 from quart_app.workers import join_supervisor

@@ -21,10 +21,10 @@ from quart import Quart, copy_current_request_context, request
 from quart.datastructures import FileStorage
 from quart.formparser import FormDataParser
 
-from handoff.causes import SECONDS, InnerRequest, too_slow
-from handoff.errors import Internal, StoreRejected
-from handoff.receipt import REQUEST_ID_METADATA
-from handoff.undoing import UNDO_SECONDS
+from filehandoff.causes import SECONDS, InnerRequest, too_slow
+from filehandoff.errors import Internal, StoreRejected
+from filehandoff.receipt import REQUEST_ID_METADATA
+from filehandoff.undoing import UNDO_SECONDS
 from quart_app.request import SPOOL_BYTES
 from quart_app.store import Store, store_errors
 from quart_app.uploads import to_the_end

@@ -11,9 +11,9 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ProfileNotFound
 from botocore.loaders import create_loader
 
-from handoff.calls import parse_timestamp, resolve_endpoint_once
-from handoff.errors import SettingsError
-from handoff.settings import Settings
+from filehandoff.calls import parse_timestamp, resolve_endpoint_once
+from filehandoff.errors import SettingsError
+from filehandoff.settings import Settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -53,7 +53,7 @@ async def new_client(
         # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
         signature_version="s3v4",
         # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
-        user_agent=f"handoff aioboto3/{aioboto3.__version__}",
+        user_agent=f"filehandoff aioboto3/{aioboto3.__version__}",
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         # What we ask is of the right types, which mypy sees by boto's own stubs.

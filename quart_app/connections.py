@@ -13,7 +13,7 @@ from socket import IPPROTO_TCP
 from typing import Any, cast
 from weakref import WeakSet
 
-from handoff.stalling import TCP_INFO_BYTES, Sent, Stalls
+from filehandoff.stalling import TCP_INFO_BYTES, Sent, Stalls
 
 if sys.platform == "linux":
     from socket import TCP_INFO

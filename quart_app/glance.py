@@ -14,7 +14,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
 
-from handoff.verify import quoted_etag
+from filehandoff.verify import quoted_etag
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from quart import copy_current_request_context, request
 
-from handoff.receipt import REQUEST_ID_METADATA
+from filehandoff.receipt import REQUEST_ID_METADATA
 from quart_app.request import Request
 
 type Hook = Callable[..., Awaitable[None]]

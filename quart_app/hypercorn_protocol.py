@@ -17,7 +17,7 @@ import hypercorn.protocol
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 
-from handoff.framing import FramingError, RequestReader
+from filehandoff.framing import FramingError, RequestReader
 from quart_app.server_version import is_known
 
 #: The version whose internals this module knows.

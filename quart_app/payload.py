@@ -13,7 +13,7 @@ from typing import IO, Any, override
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import PAYLOAD_REGISTRY, Order, Payload
 
-from handoff.parts import FileReader, Part, PartReader
+from filehandoff.parts import FileReader, Part, PartReader
 
 READ_BYTES = 256 * 1024
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from handoff.errors import (
+from filehandoff.errors import (
     DigestMismatch,
     ObjectMissing,
     SizeMismatch,
@@ -18,8 +18,8 @@ from handoff.errors import (
     TypeMismatch,
     UploadGone,
 )
-from handoff.keys import new_key
-from handoff.presigned import (
+from filehandoff.keys import new_key
+from filehandoff.presigned import (
     Promise,
     Reading,
     Upload,
@@ -32,8 +32,8 @@ from handoff.presigned import (
     put_headers,
     sha256_header,
 )
-from handoff.receipt import Incoming, Stored, Way
-from handoff.verify import quoted_etag
+from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.verify import quoted_etag
 from quart_app.handoffs.presigned import hand_off, hand_off_part, read_back
 from quart_app.hooks import Hook
 from quart_app.store import Store, read_body, store_errors

@@ -17,12 +17,12 @@ from quart.wrappers.base import ClientDisconnectedError
 from quart.wrappers.request import Body as QuartBody
 from werkzeug.datastructures import Headers, MultiDict, iter_multi_items
 
-from handoff.chunked import check_whole
-from handoff.digest import to_content_digest
-from handoff.errors import FormMalformed, RequestTimedOut
-from handoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
-from handoff.http import REQUEST_ID_HEADER, request_id
-from handoff.settings import Settings
+from filehandoff.chunked import check_whole
+from filehandoff.digest import to_content_digest
+from filehandoff.errors import FormMalformed, RequestTimedOut
+from filehandoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
+from filehandoff.http import REQUEST_ID_HEADER, request_id
+from filehandoff.settings import Settings
 from quart_app.connections import transport_of
 
 #: A file up to this size stays in memory, a larger one rolls over to disk.

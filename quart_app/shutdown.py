@@ -14,8 +14,8 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from handoff.admission import LATE_SECONDS, ending
-from handoff.undoing import ANSWER_SECONDS, UNDO_SECONDS
+from filehandoff.admission import LATE_SECONDS, ending
+from filehandoff.undoing import ANSWER_SECONDS, UNDO_SECONDS
 
 
 class Shutdown:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import click
 
-from handoff.errors import BucketMissing, SettingsError, UploadError
-from handoff.settings import misspelt
-from handoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Age, choose, reason
+from filehandoff.errors import BucketMissing, SettingsError, UploadError
+from filehandoff.settings import misspelt
+from filehandoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Age, choose, reason
 from quart_app.store import Store
 
 

@@ -10,8 +10,8 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
-from handoff import logs
-from handoff.undoing import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, LONGEST_PAUSE, MOST, until
+from filehandoff import logs
+from filehandoff.undoing import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, LONGEST_PAUSE, MOST, until
 
 logger = logging.getLogger(__name__)
 

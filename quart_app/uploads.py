@@ -14,14 +14,14 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeIs
 
-from handoff import logs
-from handoff.digest import Digest
-from handoff.errors import ObjectMissing, StoreRejected, UploadError
-from handoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
-from handoff.parts import read_chunks as read_file_chunks
-from handoff.receipt import Incoming, Stored, Way
-from handoff.undoing import UNDO_SECONDS
-from handoff.verify import check_etag, check_size
+from filehandoff import logs
+from filehandoff.digest import Digest
+from filehandoff.errors import ObjectMissing, StoreRejected, UploadError
+from filehandoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
+from filehandoff.parts import read_chunks as read_file_chunks
+from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.undoing import UNDO_SECONDS
+from filehandoff.verify import check_etag, check_size
 from quart_app.hooks import Hook
 from quart_app.shutdown import stopped_for
 from quart_app.store import Store

@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from handoff.framing import FramingError, RequestReader
+from filehandoff.framing import FramingError, RequestReader
 from quart_app.server_version import is_known
 
 #: The version whose internals this module knows.

@@ -15,10 +15,10 @@ from quart.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
-from handoff import logs, strategies
-from handoff.causes import CAUSES, MAX_BYTES, report
-from handoff.digest import from_content_digest
-from handoff.errors import (
+from filehandoff import logs, strategies
+from filehandoff.causes import CAUSES, MAX_BYTES, report
+from filehandoff.digest import from_content_digest
+from filehandoff.errors import (
     PROBLEM_CONTENT_TYPE,
     FileClosed,
     FileTooLarge,
@@ -34,16 +34,16 @@ from handoff.errors import (
     from_http,
     temporary_files,
 )
-from handoff.explain import explanation
-from handoff.form import DIGEST_HEADER, FORM_TYPE, FileStart, check_coding, file_missing
-from handoff.http import CACHE_CONTROL, REQUEST_ID_HEADER, Asked
-from handoff.keys import KEY_PATTERN, is_key, new_key
-from handoff.presigned import Upload, WantedReader, number
-from handoff.raw_body import RawBody
-from handoff.receipt import Incoming, Stored, Way
-from handoff.web import openapi
-from handoff.web.metrics import Metrics
-from handoff.web.pages import MAX_RECEIPTS, PAGE_HEADERS, StoredReceipt, problem_page, receipts_page, receipts_path
+from filehandoff.explain import explanation
+from filehandoff.form import DIGEST_HEADER, FORM_TYPE, FileStart, check_coding, file_missing
+from filehandoff.http import CACHE_CONTROL, REQUEST_ID_HEADER, Asked
+from filehandoff.keys import KEY_PATTERN, is_key, new_key
+from filehandoff.presigned import Upload, WantedReader, number
+from filehandoff.raw_body import RawBody
+from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.web import openapi
+from filehandoff.web.metrics import Metrics
+from filehandoff.web.pages import MAX_RECEIPTS, PAGE_HEADERS, StoredReceipt, problem_page, receipts_page, receipts_path
 from quart_app import presigned
 from quart_app.admission import Admission, Reading
 from quart_app.causes import observe

@@ -8,7 +8,7 @@ The file does not exist as one: `upload` gets its name and type, then its bytes 
 
 from collections.abc import Callable, Iterable, Iterator
 
-from handoff.form import Event, FileChunk, FileEnd, FileStart, FormParser
+from filehandoff.form import Event, FileChunk, FileEnd, FileStart, FormParser
 
 
 def hand_off(body: Iterable[bytes], parser: FormParser, upload: Callable[[FileStart, Iterator[bytes]], None]) -> None:

@@ -2,7 +2,7 @@
 
 Each has one function, `hand_off(file, upload)`: `file` is the request's FileStorage, `upload` whatever puts a readable
 file into S3, such as `lambda body: client.upload_fileobj(body, BUCKET, key)` with a client of aioboto3. None needs
-anything else of ours, but `stream`: it has no FileStorage, it parses the request's body with `handoff.form` itself.
+anything else of ours, but `stream`: it has no FileStorage, it parses the request's body with `filehandoff.form` itself.
 """
 
 from collections.abc import Awaitable, Callable

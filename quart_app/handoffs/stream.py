@@ -10,7 +10,7 @@ be complete only when this has returned, and undone when it raises or is cancell
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
-from handoff.form import Event, FileChunk, FileEnd, FileStart, FormParser
+from filehandoff.form import Event, FileChunk, FileEnd, FileStart, FormParser
 
 
 async def hand_off(

@@ -9,7 +9,7 @@ from benchmarks.choosing import parse_cell
 from benchmarks.plans import Cell
 from benchmarks.runs import Run, RunFolder, described
 from benchmarks.targets import TARGETS
-from handoff.settings import GIB
+from filehandoff.settings import GIB
 
 KIND = "null plain 64KiB x8"
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.counters import Tree
 from benchmarks.environment import captured, filesystem
-from handoff.settings import MIB
+from filehandoff.settings import MIB
 
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
 

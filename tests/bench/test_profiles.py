@@ -9,7 +9,7 @@ from benchmarks.profiles import Profile, package, profiling, read
 
 STACKS = """\
 main (app.py:1);write (aiohttp/http_writer.py:84) 6
-main (app.py:1);hash_all (handoff/digest.py:3) 3
+main (app.py:1);hash_all (filehandoff/digest.py:3) 3
 main (app.py:1) 1
 run (threading.py:1);_worker (concurrent/futures/thread.py:69) 90
 run (threading.py:1);EpollSelector.select (selectors.py:435) 90
@@ -24,10 +24,10 @@ def test_shares_are_those_of_what_ran_and_did_not_wait() -> None:
     assert profile.samples == 10
     assert profile.functions == [
         ("write (aiohttp/http_writer.py:84)", 0.6),
-        ("hash_all (handoff/digest.py:3)", 0.3),
+        ("hash_all (filehandoff/digest.py:3)", 0.3),
         ("main (app.py:1)", 0.1),
     ]
-    assert [name for name, _ in profile.packages] == ["aiohttp", "handoff", "app"]
+    assert [name for name, _ in profile.packages] == ["aiohttp", "filehandoff", "app"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from benchmarks.targets import TARGETS, Target, own
 from benchmarks.visit import Visitor
 from demo import stores
 from demo.processes import StartError, listen
-from handoff.settings import KIB
+from filehandoff.settings import KIB
 
 
 @pytest.fixture

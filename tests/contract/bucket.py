@@ -14,8 +14,8 @@ import pytest
 from contract.store_differences import S3, Behaviour
 
 from demo.stack import Stack
-from handoff.keys import decode_name
-from handoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA
+from filehandoff.keys import decode_name
+from filehandoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

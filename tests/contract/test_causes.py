@@ -6,7 +6,7 @@ import re
 import pytest
 from contract.api import Api, check_problem, form, part
 
-from handoff.causes import CAUSES, MAX_BYTES, TRANSFER_THRESHOLD, occurs
+from filehandoff.causes import CAUSES, MAX_BYTES, TRANSFER_THRESHOLD, occurs
 
 MEMBERS = {
     *("cause", "framework", "closed", "error", "closed_by", "where", "when"),

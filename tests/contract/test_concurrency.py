@@ -13,7 +13,7 @@ from contract.api import CONTENT_TYPE, TLS, Api, check_problem, form, part
 from contract.bucket import Bucket
 from patience import PATIENCE
 
-from handoff.strategies import HANDOFFS, HOOKS, LOST, LOST_CODE, outcomes
+from filehandoff.strategies import HANDOFFS, HOOKS, LOST, LOST_CODE, outcomes
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What each cell of the grid does, held to the one table in handoff/strategies.py."""
+"""What each cell of the grid does, held to the one table in filehandoff/strategies.py."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import pytest
 from contract.api import RECEIPT_MEMBERS, Api, check_problem, form, part
 from contract.bucket import Bucket
 
-from handoff.strategies import (
+from filehandoff.strategies import (
     DEFAULT_HANDOFF,
     DEFAULT_HOOK,
     HANDOFFS,

@@ -7,7 +7,7 @@ import pytest
 from contract.api import Api, form, part
 from contract.numbers import ended, grown, half_sent, numbers, stored, wait_for
 
-from handoff.strategies import FORM_HANDOFFS, HANDOFFS
+from filehandoff.strategies import FORM_HANDOFFS, HANDOFFS
 
 MIB = 1024**2
 #: Three parts of the suite's 5 MiB.

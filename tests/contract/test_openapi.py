@@ -22,7 +22,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from handoff.errors import (
+from filehandoff.errors import (
     DigestMalformed,
     DigestMismatch,
     FileClosed,
@@ -32,10 +32,10 @@ from handoff.errors import (
     RangeNotSatisfiable,
     UploadError,
 )
-from handoff.form import DIGEST_FIELD
-from handoff.http import single_range
-from handoff.web.openapi import document
-from handoff.web.schemas import FILE
+from filehandoff.form import DIGEST_FIELD
+from filehandoff.http import single_range
+from filehandoff.web.openapi import document
+from filehandoff.web.schemas import FILE
 
 #: The request headers that promise the digest of a body which is one file.
 BODY_DIGESTS = frozenset({"Content-Digest", "Repr-Digest"})

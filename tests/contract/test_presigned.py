@@ -11,7 +11,7 @@ from contract.api import TLS, Api, check_problem
 from contract.bucket import Bucket
 from contract.store_differences import Behaviour
 
-from handoff.form import DEFAULT_CONTENT_TYPE
+from filehandoff.form import DEFAULT_CONTENT_TYPE
 
 DATA = b"what was promised"
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -10,7 +10,7 @@ import pytest
 from contract.api import CONTENT_TYPE, Api, check_problem, chunked, form, part
 from contract.bucket import Bucket
 
-from handoff.digest import to_content_digest
+from filehandoff.digest import to_content_digest
 
 MIB = 1024 * 1024
 PART = 5 * MIB

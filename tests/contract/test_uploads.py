@@ -10,7 +10,7 @@ import pytest
 from contract.api import Api, check_problem, chunked, form, part
 from contract.bucket import Bucket
 
-from handoff.strategies import FORM_HANDOFFS, HANDOFFS
+from filehandoff.strategies import FORM_HANDOFFS, HANDOFFS
 
 MIB = 1024**2
 PART = 5 * MIB

@@ -17,7 +17,7 @@ from faults.watch import Held, Watch
 from patience import PATIENCE
 
 from demo import stack
-from handoff.strategies import FORM_HANDOFFS
+from filehandoff.strategies import FORM_HANDOFFS
 
 #: What hypercorn 0.18 keeps of a connection that its client has closed while nothing was asked on it, for as long as it
 #: would have kept it open (keep_alive_timeout, 5 s): its TaskGroup waits for its own idle timer.

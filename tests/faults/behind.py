@@ -10,7 +10,7 @@ from faults.settings import SETTINGS
 
 from demo import stack, stores
 from demo.processes import ending
-from handoff.settings import Settings
+from filehandoff.settings import Settings
 
 
 @dataclass(frozen=True)

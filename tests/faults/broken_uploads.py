@@ -14,7 +14,7 @@ from faults.behind import Behind
 from faults.script import Fault
 from faults.store_faults import FRAMEWORKS, code_of, is_right, left_behind
 
-from handoff.settings import MIB
+from filehandoff.settings import MIB
 
 #: Two parts and a byte.
 SIZE = 10 * MIB + 1

@@ -21,8 +21,8 @@ from faults.processes import Processes
 
 from benchmarks import null_store
 from demo import stack
-from handoff.settings import MIB
-from handoff.strategies import FORM_HANDOFFS
+from filehandoff.settings import MIB
+from filehandoff.strategies import FORM_HANDOFFS
 
 SIZES = (1000, 64 * 1024, 3 * MIB, 20 * MIB)
 #: How many clients of each app upload, and how many download.

@@ -18,8 +18,8 @@ from contract.bucket import Bucket
 from faults.behind import Behind
 from faults.script import Answer, CutAnswer, Fault, LostAnswer, Refuse, Reset, Stall, When
 
-from handoff.settings import MIB
-from handoff.strategies import FORM_HANDOFFS
+from filehandoff.settings import MIB
+from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 

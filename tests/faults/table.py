@@ -20,7 +20,7 @@ from faults.script import Refuse
 from faults.settings import SETTINGS, SHORT_STORE_TIMEOUTS
 from faults.store_faults import FRAMEWORKS, SIZES, UNDO_SECONDS, Case, Outcome, Row, cases, rows, run
 
-from handoff.strategies import FORM_HANDOFFS
+from filehandoff.strategies import FORM_HANDOFFS
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "faults.md"
 

@@ -31,8 +31,8 @@ from faults.script import (
 from faults.store_faults import FRAMEWORKS
 from patience import wait_until
 
-from handoff.keys import new_key
-from handoff.settings import MIB
+from filehandoff.keys import new_key
+from filehandoff.settings import MIB
 
 STORE = "moto"
 

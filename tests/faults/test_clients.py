@@ -14,7 +14,7 @@ from faults.app import LARGE, App, answers
 from faults.raw import CHUNKED, LAST_CHUNK, Answer, head, in_chunks, sent_in, whole
 from patience import wait_until
 
-from handoff.settings import MIB
+from filehandoff.settings import MIB
 
 DATA = os.urandom(LARGE)
 BODY = form(part("file", DATA, "name"))

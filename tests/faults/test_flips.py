@@ -12,8 +12,8 @@ from faults.behind import Behind
 from faults.proxy import Proxy
 from faults.script import OTHER, Answer, Fault, FlipAnswerByte, FlipAnswerHeader, FlipRequestByte
 
-from handoff.settings import MIB
-from handoff.strategies import FORM_HANDOFFS
+from filehandoff.settings import MIB
+from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 STORE = "swift"

@@ -14,7 +14,7 @@ from faults.raw import LAST_CHUNK, Answer, head, in_chunks, whole
 
 from demo import stack
 from demo.processes import Server, ending, listen, python
-from handoff.strategies import FORM_HANDOFFS
+from filehandoff.strategies import FORM_HANDOFFS
 
 DATA = b"x" * 20
 BODY = form(part("file", DATA, "name"))

@@ -21,8 +21,8 @@ from patience import PATIENCE, wait_until
 
 from benchmarks import null_store
 from demo import stack
-from handoff.settings import MIB
-from handoff.strategies import FORM_HANDOFFS
+from filehandoff.settings import MIB
+from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 #: Three parts of the smallest size.

@@ -28,9 +28,9 @@ from faults.proxy import Proxy
 from faults.script import Answer, CutAnswer, Hold, When
 from patience import wait_until
 
-from handoff.causes import CAUSES
-from handoff.settings import MIB
-from handoff.strategies import HANDOFFS, HOOKS
+from filehandoff.causes import CAUSES
+from filehandoff.settings import MIB
+from filehandoff.strategies import HANDOFFS, HOOKS
 
 FRAMEWORKS = ("flask", "quart")
 #: Three parts.

@@ -7,7 +7,7 @@ from faults import raw
 from faults.app import App
 from faults.raw import Answer
 
-from handoff.settings import MIB
+from filehandoff.settings import MIB
 
 WANTED = json.dumps({"filename": "name", "size": 5, "content_type": "text/plain", "sha256": 64 * "0"}).encode()
 

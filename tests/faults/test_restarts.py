@@ -25,9 +25,9 @@ from patience import PATIENCE, wait_until
 
 from demo import stack, stores
 from demo.processes import ROOT, Server, StartError, ending, listen, python
-from handoff.admission import LATE_SECONDS
-from handoff.settings import MIB, Settings
-from handoff.strategies import FORM_HANDOFFS
+from filehandoff.admission import LATE_SECONDS
+from filehandoff.settings import MIB, Settings
+from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 #: Most are one put, some two parts.

@@ -21,8 +21,8 @@ from faults.raw import head
 from faults.script import Stall
 from patience import wait_until
 
-from handoff.admission import reads_at_once, threads
-from handoff.strategies import HANDOFFS
+from filehandoff.admission import reads_at_once, threads
+from filehandoff.strategies import HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 AT_ONCE = 1

@@ -15,7 +15,7 @@ from patience import PATIENCE
 
 from benchmarks import null_store
 from demo import stack
-from handoff.settings import MIB
+from filehandoff.settings import MIB
 
 FRAMEWORKS = ("flask", "quart")
 

@@ -20,8 +20,8 @@ from faults.settings import SHORT_IDLE_TIMEOUT
 from faults.store_faults import FRAMEWORKS
 from patience import PATIENCE, wait_until
 
+from filehandoff.strategies import FORM_HANDOFFS
 from flask_app.request import DISCARD_IDLE_SECONDS
-from handoff.strategies import FORM_HANDOFFS
 
 MORE_SETTINGS = SHORT_IDLE_TIMEOUT
 DATA = os.urandom(LARGE)

@@ -13,8 +13,8 @@ from patience import PATIENCE
 
 from benchmarks import null_store
 from demo import stack
-from handoff.parts import PartSizes, peak_memory
-from handoff.settings import MIB, Settings
+from filehandoff.parts import PartSizes, peak_memory
+from filehandoff.settings import MIB, Settings
 
 FRAMEWORKS = ("flask", "quart")
 SIZE = 96 * MIB

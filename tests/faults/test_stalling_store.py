@@ -12,7 +12,7 @@ from faults.script import Latency, Stall
 from faults.settings import SHORT_STORE_TIMEOUTS
 from faults.store_faults import FRAMEWORKS
 
-from handoff.settings import MIB
+from filehandoff.settings import MIB
 
 ONCE = {
     "a part is not taken on": Case("upload_part", Stall(after=MIB), SIZE),

@@ -12,7 +12,7 @@ from contract.bucket import Bucket
 from patience import wait_until
 
 from demo import stack
-from handoff.strategies import FORM_HANDOFFS
+from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 

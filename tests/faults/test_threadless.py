@@ -14,9 +14,9 @@ from faults.behind import Behind, proxied
 from faults.proxy import Proxy
 from faults.script import Answer
 
-from handoff.causes import CAUSES
-from handoff.settings import MIB
-from handoff.strategies import FORM_HANDOFFS
+from filehandoff.causes import CAUSES
+from filehandoff.settings import MIB
+from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 #: A file of one part and a file of three.

@@ -4,8 +4,8 @@ import pytest
 
 import flask_app
 import quart_app
+from filehandoff.settings import Settings
 from flask_app.request import Request as FlaskRequest
-from handoff.settings import Settings
 from quart_app.request import Request as QuartRequest
 
 

@@ -13,9 +13,9 @@ import pytest
 from patience import PATIENCE
 from unit.explain import store
 
-import handoff
+import filehandoff
 
-ROOT = Path(handoff.__file__).parent.parent
+ROOT = Path(filehandoff.__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
 #: Runs a sample with a file for its client, where only some distributions and what they need exist.

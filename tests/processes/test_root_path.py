@@ -11,7 +11,7 @@ import pytest
 from contract.api import TLS, Api, check_bytes
 
 from demo import stack
-from handoff.settings import MIB
+from filehandoff.settings import MIB
 
 ROOT_PATH = "/files"
 

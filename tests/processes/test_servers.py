@@ -18,7 +18,7 @@ from faults.processes import family
 
 from demo import stack, stores
 from demo.processes import Server, ending, listen, python
-from handoff.settings import Settings
+from filehandoff.settings import Settings
 
 #: How long anything that must happen may take, in seconds.
 PATIENCE = 30.0

@@ -15,7 +15,7 @@ from patience import PATIENCE
 from demo import stores
 from demo.processes import ROOT, ending, python
 from demo.stack import COMMANDS, Stack, wait_until_ready
-from handoff.settings import Settings
+from filehandoff.settings import Settings
 
 ENVIRON = {**os.environ, **stores.EMBEDDED_CREDENTIALS}
 #: The unit tests of the settings have each of these; a start of each app for each takes half a minute.
@@ -158,7 +158,7 @@ def test_a_python_too_old_is_one_line(bare_machine: Path, target: str) -> None:
     assert ended.returncode == 2  # make's own status for a failed recipe
     line, *makes_own = ended.stderr.splitlines()
     assert line == (
-        "handoff needs Python 3.13 or newer; found: python3=3.11. Name one: make PYTHON=/path/to/python3.13 …"
+        "filehandoff needs Python 3.13 or newer; found: python3=3.11. Name one: make PYTHON=/path/to/python3.13 …"
     )
     assert all(own.startswith("make: ***") for own in makes_own)
     assert not (bare_machine / ".venv").exists()

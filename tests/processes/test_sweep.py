@@ -25,9 +25,9 @@ import quart_app
 from demo import stores
 from demo.processes import ROOT, ending, python
 from demo.stack import Stack, wait_until_ready
+from filehandoff.keys import new_key
+from filehandoff.settings import Settings
 from flask_app.store import Store
-from handoff.keys import new_key
-from handoff.settings import Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -16,7 +16,7 @@ from patience import wait_until
 
 from demo import stack, stores
 from demo.processes import Server, ending, listen
-from handoff.settings import Settings
+from filehandoff.settings import Settings
 
 WORKERS = 2
 #: How each server is asked to log every request.

@@ -12,16 +12,16 @@ from flask import Flask, Response
 from patience import PATIENCE
 from processes.serving import served
 
+import filehandoff.http
 import flask_app.hooks
-import handoff.http
 from demo import stores
 from demo.processes import ROOT, ending, python
 from demo.stack import Stack, wait_until_ready
+from filehandoff.http import Asked
+from filehandoff.settings import MIB, Settings
 from flask_app import create_app
 from flask_app.store import Store
 from flask_app.uploads import Batch
-from handoff.http import Asked
-from handoff.settings import MIB, Settings
 
 #: The parts of the suite that are run here, each by its file and by words of its tests' names.
 CELLS = "test_grid", "test_each_cell and (read_early-bound-memory or file-copied-memory)"
@@ -120,7 +120,7 @@ def calls_a_broken_form_a_missing_file(app: Flask, _patch: pytest.MonkeyPatch) -
 
 def ignores_ranges(_app: Flask, patch: pytest.MonkeyPatch) -> None:
     """It sends the whole object whatever was asked for."""
-    patch.setattr(handoff.http, "single_range", lambda _: None)
+    patch.setattr(filehandoff.http, "single_range", lambda _: None)
 
 
 def ignores_conditions(_app: Flask, patch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from patience import PATIENCE, wait_until
 
 import flask_app.admission
 import quart_app.admission
-from handoff.admission import SPARE_THREADS, busy, busy_reading, ending, reads_at_once, threads
-from handoff.errors import Overloaded
+from filehandoff.admission import SPARE_THREADS, busy, busy_reading, ending, reads_at_once, threads
+from filehandoff.errors import Overloaded
 
 
 @pytest.fixture

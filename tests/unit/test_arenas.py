@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-import handoff
-from handoff.arenas import ARENAS, limit_arenas
+import filehandoff
+from filehandoff.arenas import ARENAS, limit_arenas
 
-ROOT = Path(handoff.__file__).parent.parent
+ROOT = Path(filehandoff.__file__).parent.parent
 #: Run after the code under test: threads that allocate at the same time, then glibc's number of heaps.
 COUNT = """
 import ctypes, os, tempfile, threading
@@ -72,7 +72,7 @@ def test_the_shipped_start_keeps_few_heaps(load: str) -> None:
 @glibc
 def test_the_environment_has_the_last_word() -> None:
     """An operator who sets MALLOC_ARENA_MAX gets that number."""
-    code = "import os; from handoff.arenas import limit_arenas; assert not limit_arenas(os.environ)"
+    code = "import os; from filehandoff.arenas import limit_arenas; assert not limit_arenas(os.environ)"
     assert heaps(code, MALLOC_ARENA_MAX="5") > ARENAS
 
 

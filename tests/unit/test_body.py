@@ -5,8 +5,8 @@ from typing import override
 
 import pytest
 
+from filehandoff.errors import FormMalformed
 from flask_app.request import read_body
-from handoff.errors import FormMalformed
 
 
 class Broken(io.RawIOBase):

@@ -5,7 +5,7 @@ from io import BytesIO
 
 import pytest
 
-from handoff.causes import (
+from filehandoff.causes import (
     CAUSES,
     SECONDS,
     TRANSFER_THRESHOLD,

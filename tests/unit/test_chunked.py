@@ -4,8 +4,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from handoff.chunked import check_whole
-from handoff.errors import ChunkedForm
+from filehandoff.chunked import check_whole
+from filehandoff.errors import ChunkedForm
 
 ONE_OF_SEVERAL = [
     pytest.param({"dzchunkindex": "0", "dztotalchunkcount": "3"}, id="Dropzone, the first"),

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from handoff.errors import Overloaded
-from handoff.settings import Settings
+from filehandoff.errors import Overloaded
+from filehandoff.settings import Settings
 from quart_app import create_app
 from quart_app.views import counted, metrics, request
 

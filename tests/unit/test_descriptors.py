@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from handoff.admission import threads
-from handoff.descriptors import ENOUGH, KEPT, connections, raise_limit
-from handoff.settings import Settings
+from filehandoff.admission import threads
+from filehandoff.descriptors import ENOUGH, KEPT, connections, raise_limit
+from filehandoff.settings import Settings
 
 UNLIMITED = resource.RLIM_INFINITY
 

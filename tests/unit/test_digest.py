@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import handoff.digest
-from handoff.digest import Digest, crc32_header, from_content_digest, from_hex, to_content_digest
-from handoff.errors import DigestMalformed, DigestMismatch
+import filehandoff.digest
+from filehandoff.digest import Digest, crc32_header, from_content_digest, from_hex, to_content_digest
+from filehandoff.errors import DigestMalformed, DigestMismatch
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 IN_BASE64 = base64.b64encode(bytes.fromhex(EMPTY)).decode()
@@ -35,7 +35,7 @@ def test_without_zlib_ng_the_sums_are_the_same(monkeypatch: pytest.MonkeyPatch) 
     """The standard library's CRC-32 is used where the fast one is not installed."""
     monkeypatch.setitem(sys.modules, "zlib_ng", None)
     monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
-    plain = runpy.run_path(handoff.digest.__file__)
+    plain = runpy.run_path(filehandoff.digest.__file__)
     assert plain["crc32_of"] is zlib.crc32
     assert plain["Digest"]().update([b"some ", b"bytes"]) == Digest().update([b"some bytes"])
 

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-import handoff
-from handoff.errors import UploadError
-from handoff.settings import Settings, variable
-from handoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, verdict
-from handoff.web.metrics import OUTCOMES, Metrics
+import filehandoff
+from filehandoff.errors import UploadError
+from filehandoff.settings import Settings, variable
+from filehandoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, verdict
+from filehandoff.web.metrics import OUTCOMES, Metrics
 
-README = Path(handoff.__file__).parent.parent / "README.md"
+README = Path(filehandoff.__file__).parent.parent / "README.md"
 ROW = re.compile(r"^\|\s*`(UPLOAD_\w+)`\s*\|\s*([^|]*?)\s*\|\s*([^|]*?)\s*\|", re.MULTILINE)
 
 #: How a default is written that no environment variable could hold, by its field.

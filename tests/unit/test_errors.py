@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from handoff import errors
-from handoff.errors import (
+from filehandoff import errors
+from filehandoff.errors import (
     BodyTooLarge,
     BucketMissing,
     DigestMalformed,

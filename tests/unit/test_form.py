@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
 from werkzeug.sansio.multipart import Field as TheirField
 
-from handoff.digest import to_content_digest
-from handoff.errors import BodyTooLarge, DigestMalformed, FormError, FormMalformed
-from handoff.form import DEFAULT_CONTENT_TYPE, Field, FileChunk, FileEnd, FileStart, FormParser, file_missing
-from handoff.settings import Limits
+from filehandoff.digest import to_content_digest
+from filehandoff.errors import BodyTooLarge, DigestMalformed, FormError, FormMalformed
+from filehandoff.form import DEFAULT_CONTENT_TYPE, Field, FileChunk, FileEnd, FileStart, FormParser, file_missing
+from filehandoff.settings import Limits
 
 BOUNDARY = "XbX"
 DELIMITER = b"\r\n--XbX"

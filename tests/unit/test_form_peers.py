@@ -13,9 +13,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
 from werkzeug.sansio.multipart import Field as TheirField
 
-from handoff.errors import FormError
-from handoff.form import Field, FileChunk, FileStart, FormParser
-from handoff.settings import Limits
+from filehandoff.errors import FormError
+from filehandoff.form import Field, FileChunk, FileStart, FormParser
+from filehandoff.settings import Limits
 
 BOUNDARY = "XbX"
 #: python-multipart logs every form that it refuses.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.framing import (
+from filehandoff.framing import (
     MAX_CHUNK_LINE,
     MAX_HEAD_BYTES,
     MAX_HEADER_LINE,

@@ -15,7 +15,7 @@ import flask_app.glance
 import flask_app.store
 import quart_app.glance
 import quart_app.store
-from handoff.settings import Settings
+from filehandoff.settings import Settings
 
 KEY = "2026/11/25/01a2-b3/a file (1).txt"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from handoff.head import MAX_BYTES, Head
+from filehandoff.head import MAX_BYTES, Head
 
 MAX_LINE = 40
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.errors import PreconditionFailed
-from handoff.http import PRECONDITIONS, REQUEST_ID_HEADER, Asked, ObjectInfo, clamp, request_id, single_range
+from filehandoff.errors import PreconditionFailed
+from filehandoff.http import PRECONDITIONS, REQUEST_ID_HEADER, Asked, ObjectInfo, clamp, request_id, single_range
 
 INFO = ObjectInfo(3, "text/plain", '"abc"', 'attachment; filename="a.txt"')
 STORED = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)

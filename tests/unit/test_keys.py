@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.keys import clean_name, content_disposition, decode_name, encode_name, is_key, new_key, safe_name, uuid7
+from filehandoff.keys import (
+    clean_name,
+    content_disposition,
+    decode_name,
+    encode_name,
+    is_key,
+    new_key,
+    safe_name,
+    uuid7,
+)
 
 SAFE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 UUID7 = "0198c5a0-1234-7abc-8def-0123456789ab"

@@ -13,7 +13,7 @@ from quart import Quart, request
 from quart.datastructures import FileStorage
 
 import quart_app.request
-from handoff.settings import Settings
+from filehandoff.settings import Settings
 
 SCOPE = {
     "type": "http",

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from handoff import logs
-from handoff.errors import FileMissing, Internal, Overloaded, StoreUnavailable, UploadError
-from handoff.logs import AnswerLog
-from handoff.receipt import Incoming, Stored, Way
-from handoff.settings import Settings
+from filehandoff import logs
+from filehandoff.errors import FileMissing, Internal, Overloaded, StoreUnavailable, UploadError
+from filehandoff.logs import AnswerLog
+from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.settings import Settings
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 SIGNATURE = "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"

@@ -11,7 +11,7 @@ from prometheus_client import values
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from handoff.errors import (
+from filehandoff.errors import (
     BodyTooLarge,
     FormMalformed,
     Internal,
@@ -26,9 +26,9 @@ from handoff.errors import (
     UploadError,
     file_closed,
 )
-from handoff.strategies import HANDOFFS
-from handoff.web.metrics import FOLDER_VARIABLE, OUTCOMES, REFUSALS, Metrics, judge, share_numbers
-from handoff.web.openapi import METRICS
+from filehandoff.strategies import HANDOFFS
+from filehandoff.web.metrics import FOLDER_VARIABLE, OUTCOMES, REFUSALS, Metrics, judge, share_numbers
+from filehandoff.web.openapi import METRICS
 
 
 @pytest.fixture

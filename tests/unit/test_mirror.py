@@ -7,10 +7,10 @@ from types import ModuleType
 
 import pytest
 
-import handoff
-from handoff import strategies
+import filehandoff
+from filehandoff import strategies
 
-ROOT = Path(handoff.__file__).parent.parent
+ROOT = Path(filehandoff.__file__).parent.parent
 SHELLS = ("flask_app", "quart_app")
 
 #: Files that only one shell has, each with its reason.
@@ -151,7 +151,7 @@ def test_a_shell_never_imports_the_other(shell: str, foreign: set[str]) -> None:
     """A shell knows the core, never its twin, nor its twin's framework, SDK and way of waiting."""
     found = imports(shell)
     assert {name for name in found - set(SHARED_ERRORS) if name.partition(".")[0] in foreign} == set()
-    assert {shell, "handoff"} <= {name.partition(".")[0] for name in found}
+    assert {shell, "filehandoff"} <= {name.partition(".")[0] for name in found}
 
 
 def loaded(shell: str, module: str) -> ModuleType:

@@ -15,13 +15,13 @@ from werkzeug.routing import Map
 
 import flask_app
 import quart_app
-from handoff import errors
-from handoff.keys import is_key, new_key
-from handoff.receipt import Receipt
-from handoff.settings import Settings
-from handoff.strategies import HANDOFFS, HOOKS
-from handoff.web import openapi
-from handoff.web.schemas import KEY
+from filehandoff import errors
+from filehandoff.keys import is_key, new_key
+from filehandoff.receipt import Receipt
+from filehandoff.settings import Settings
+from filehandoff.strategies import HANDOFFS, HOOKS
+from filehandoff.web import openapi
+from filehandoff.web.schemas import KEY
 
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document()))
 METHODS = ("get", "head", "post", "put", "patch", "delete")

@@ -5,8 +5,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from handoff.http import ObjectInfo
-from handoff.web.pages import (
+from filehandoff.http import ObjectInfo
+from filehandoff.web.pages import (
     MAX_PATH_BYTES,
     MAX_RECEIPTS,
     PAGE_HEADERS,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from handoff.errors import FormMalformed
-from handoff.part_head import PartHead, charset_of, known_charset, read_parameters
+from filehandoff.errors import FormMalformed
+from filehandoff.part_head import PartHead, charset_of, known_charset, read_parameters
 
 
 def head(parameters: str | bytes, *lines: bytes, charset: str | None = None) -> PartHead:

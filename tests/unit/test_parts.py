@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from handoff.parts import (
+from filehandoff.parts import (
     CHUNK_BYTES,
     MAX_PART_BYTES,
     MAX_PARTS,

@@ -10,9 +10,9 @@ from typing import IO, Any
 import pytest
 
 import quart_app.store
-from handoff.parts import Part
-from handoff.receipt import Incoming
-from handoff.settings import Settings
+from filehandoff.parts import Part
+from filehandoff.receipt import Incoming
+from filehandoff.settings import Settings
 from quart_app.payload import READ_BYTES, FileBody
 
 INCOMING = Incoming("a/key", "name", "text/plain")

@@ -17,7 +17,7 @@ import flask_app
 import flask_app.store
 import quart_app
 import quart_app.store
-from handoff.errors import (
+from filehandoff.errors import (
     BodyTooLarge,
     DigestMalformed,
     DigestMismatch,
@@ -31,9 +31,9 @@ from handoff.errors import (
     UnsupportedMediaType,
     UploadError,
 )
-from handoff.http import ObjectInfo
-from handoff.parts import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES, PAGE_PARTS, PartSizes
-from handoff.presigned import (
+from filehandoff.http import ObjectInfo
+from filehandoff.parts import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES, PAGE_PARTS, PartSizes
+from filehandoff.presigned import (
     JSON,
     Promise,
     Reading,
@@ -48,8 +48,8 @@ from handoff.presigned import (
     parts_answer,
     put_headers,
 )
-from handoff.receipt import REQUEST_ID_METADATA, Incoming
-from handoff.settings import GIB, MIB, Limits, Settings
+from filehandoff.receipt import REQUEST_ID_METADATA, Incoming
+from filehandoff.settings import GIB, MIB, Limits, Settings
 
 SHA256 = "9dcab7f911a30badbe34a46257ed1e2ab99bcfbaea49c1808a1f53ae35f8e01b"
 KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"

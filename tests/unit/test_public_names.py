@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import handoff
+import filehandoff
 
-CORE = Path(handoff.__file__).parent
+CORE = Path(filehandoff.__file__).parent
 MODULES = sorted(CORE.rglob("*.py"))
 
 #: What would be I/O, or a choice between threads and tasks: that is for the shells to make.
@@ -61,26 +61,26 @@ def imports(module: Path) -> set[str]:
 
 
 def test_the_face_is_what_it_imports() -> None:
-    """`handoff.__all__` is exactly what `handoff/__init__.py` imports, in order, and nothing is public beside it."""
+    """`filehandoff.__all__` lists exactly what `filehandoff/__init__.py` imports; nothing else is public."""
     tree = ast.parse((CORE / "__init__.py").read_text("utf-8"))
     imported = [
         alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
     ]
-    assert sorted(imported) == sorted(handoff.__all__)
-    assert len(set(handoff.__all__)) == len(handoff.__all__)
+    assert sorted(imported) == sorted(filehandoff.__all__)
+    assert len(set(filehandoff.__all__)) == len(filehandoff.__all__)
     modules = {module.stem for module in CORE.iterdir()}
     # pytest rewrites the asserts of all that comes with a plugin, and leaves names with an "@" there.
-    public = {name for name in vars(handoff) if not name.startswith(("_", "@"))} - modules
-    assert public == set(handoff.__all__)
+    public = {name for name in vars(filehandoff) if not name.startswith(("_", "@"))} - modules
+    assert public == set(filehandoff.__all__)
 
 
-@pytest.mark.parametrize("name", handoff.__all__)
+@pytest.mark.parametrize("name", filehandoff.__all__)
 def test_every_public_name_is_described(name: str) -> None:
     """Whatever the face exports comes from the core, and what can have a docstring has one."""
-    value = getattr(handoff, name)
+    value = getattr(filehandoff, name)
     if name == "Event":  # a type alias, which has none
         return
-    assert value.__module__.partition(".")[0] == "handoff"
+    assert value.__module__.partition(".")[0] == "filehandoff"
     assert value.__doc__
 
 
@@ -89,7 +89,7 @@ def test_the_core_does_no_io(module: Path) -> None:
     """No module of the core imports a framework, boto, a shell, or anything that waits."""
     found = imports(module) - EXCEPTIONS.get(str(module.relative_to(CORE)), (set(), ""))[0]
     assert found & NO_CORE == set()
-    assert found - sys.stdlib_module_names - set(THIRD_PARTIES) - {"handoff"} == set()
+    assert found - sys.stdlib_module_names - set(THIRD_PARTIES) - {"filehandoff"} == set()
 
 
 @pytest.mark.parametrize("name", EXCEPTIONS)
@@ -99,8 +99,8 @@ def test_an_exception_is_needed(name: str) -> None:
 
 
 def test_the_face_needs_no_third_party() -> None:
-    """`import handoff` imports no third party: the apps bring those that operators need."""
-    program = "import sys, handoff; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    """`import filehandoff` imports no third party: the apps bring those that operators need."""
+    program = "import sys, filehandoff; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 - our own
     assert set(ended.stdout.split()) & {*THIRD_PARTIES, "multipart"} == set()
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.digest import to_content_digest
-from handoff.errors import (
+from filehandoff.digest import to_content_digest
+from filehandoff.errors import (
     ChunkedForm,
     DigestMalformed,
     FileMissing,
@@ -14,8 +14,8 @@ from handoff.errors import (
     FormMalformed,
     UnsupportedMediaType,
 )
-from handoff.raw_body import RawBody
-from handoff.settings import Limits
+from filehandoff.raw_body import RawBody
+from filehandoff.settings import Limits
 
 LIMITS = Limits(file_bytes=10, body_bytes=20)
 SHA256 = "ab" * 32

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from handoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming, Receipt, Stored, Way
+from filehandoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming, Receipt, Stored, Way
 
 INCOMING = Incoming(key="2026/01/31/x/a.txt", filename="é.txt", content_type="text/plain")
 STORED = Stored(INCOMING, size=3, sha256="0" * 64, etag="abc", parts=1)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.errors import SettingsError
-from handoff.parts import PartSizes
-from handoff.settings import GIB, KIB, MIB, Limits, Settings, misspelt, variable
+from filehandoff.errors import SettingsError
+from filehandoff.parts import PartSizes
+from filehandoff.settings import GIB, KIB, MIB, Limits, Settings, misspelt, variable
 
 VARIABLES = [variable(field.name) for field in fields(Settings)]
 DEFAULTS = Settings()

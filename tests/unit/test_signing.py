@@ -10,9 +10,9 @@ from botocore.awsrequest import AWSPreparedRequest
 
 import flask_app.store
 import quart_app.store
-from handoff.parts import Part
-from handoff.receipt import Incoming
-from handoff.settings import Settings
+from filehandoff.parts import Part
+from filehandoff.receipt import Incoming
+from filehandoff.settings import Settings
 
 INCOMING = Incoming("a/key", "name", "text/plain")
 PART = Part(1, (b"some ", b"bytes"))

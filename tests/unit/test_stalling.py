@@ -2,7 +2,7 @@
 
 import struct
 
-from handoff.stalling import TCP_INFO_BYTES, Sent, Stalls
+from filehandoff.stalling import TCP_INFO_BYTES, Sent, Stalls
 
 IDLE = 30.0
 

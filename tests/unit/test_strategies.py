@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff import strategies
-from handoff.errors import FileClosed
-from handoff.parts import peak_memory
-from handoff.settings import MIB, Settings
-from handoff.strategies import (
+from filehandoff import strategies
+from filehandoff.errors import FileClosed
+from filehandoff.parts import peak_memory
+from filehandoff.settings import MIB, Settings
+from filehandoff.strategies import (
     DEFAULT_HANDOFF,
     DEFAULT_HOOK,
     FRAMEWORKS,

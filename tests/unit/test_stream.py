@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filehandoff.errors import FormMalformed
+from filehandoff.form import FileStart, FormParser
+from filehandoff.settings import Limits
 from flask_app.handoffs import stream as threaded
-from handoff.errors import FormMalformed
-from handoff.form import FileStart, FormParser
-from handoff.settings import Limits
 from quart_app.handoffs import stream as tasked
 
 FILES = {"a.bin": b"first\r\n--A\rfile", "empty": b"", "b.bin": bytes(range(256))}

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.errors import StoreUnavailable
-from handoff.keys import is_key, new_key
-from handoff.settings import Settings
-from handoff.sweep import DEFAULT_AGE, Age, Sweep, Unfinished, choose, reason, show_age
+from filehandoff.errors import StoreUnavailable
+from filehandoff.keys import is_key, new_key
+from filehandoff.settings import Settings
+from filehandoff.sweep import DEFAULT_AGE, Age, Sweep, Unfinished, choose, reason, show_age
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 DAY = Age.parse("24h")

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from patience import PATIENCE, wait_until
 
+from filehandoff import logs
+from filehandoff.admission import ending
+from filehandoff.errors import Overloaded
 from flask_app.threads import THREADS, Calls, Threads, start
 from flask_app.undoing import Undoing
-from handoff import logs
-from handoff.admission import ending
-from handoff.errors import Overloaded
 
 value: ContextVar[str] = ContextVar("value")
 

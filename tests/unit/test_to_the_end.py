@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from patience import PATIENCE
 
-from handoff.errors import Overloaded
+from filehandoff.errors import Overloaded
 from quart_app.shutdown import Shutdown
 from quart_app.uploads import to_the_end
 

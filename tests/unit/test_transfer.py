@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.errors import FormMalformed
-from handoff.transfer import decoder
+from filehandoff.errors import FormMalformed
+from filehandoff.transfer import decoder
 
 
 def decode(name: str, encoded: bytes, places: list[int]) -> bytes | str:

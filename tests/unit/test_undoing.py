@@ -13,8 +13,8 @@ from patience import PATIENCE
 
 import flask_app.undoing
 import quart_app.undoing
-from handoff.errors import StoreUnavailable
-from handoff.undoing import (
+from filehandoff.errors import StoreUnavailable
+from filehandoff.undoing import (
     ANSWER_SECONDS,
     END_SECONDS,
     FIRST_PAUSE,

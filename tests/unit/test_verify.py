@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.digest import crc32_header
-from handoff.errors import StoreRejected
-from handoff.verify import (
+from filehandoff.digest import crc32_header
+from filehandoff.errors import StoreRejected
+from filehandoff.verify import (
     Completed,
     bare_etag,
     check_crc32,

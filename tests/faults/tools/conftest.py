@@ -12,7 +12,7 @@ from faults.proxy import Proxy
 
 from demo import stack, stores
 from demo.processes import ending
-from handoff.settings import Settings
+from filehandoff.settings import Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

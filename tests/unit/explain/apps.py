@@ -12,7 +12,7 @@ import pytest
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import EnvironBuilder
 
-from handoff.explain import explain_closed_files
+from filehandoff.explain import explain_closed_files
 
 #: Bytes of a file that stays in memory, and of one that the form parser writes to disk.
 SIZES = {"in memory": 100, "rolled over": 600_000}

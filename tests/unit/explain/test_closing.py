@@ -20,8 +20,8 @@ from unit.explain.apps import FRAMEWORKS, NEEDS_QUART, SIZES, closed_by_the_end,
 from unit.explain.conftest import Store
 from werkzeug.datastructures import FileStorage
 
-from handoff.explain import explain_closed_files, explanation
-from handoff.explain.note import readme
+from filehandoff.explain import explain_closed_files, explanation
+from filehandoff.explain.note import readme
 
 HERE = re.escape(__file__)
 
@@ -513,7 +513,7 @@ def test_the_explanation_is_found_behind_other_errors() -> None:
     error = caught.value
     [note] = notes(error)
     note = note.replace(f"{Path(__file__).parents[3]}/", "")
-    assert note.endswith("See handoff's README.md#c-the-response-is-sent-first.")
+    assert note.endswith("See filehandoff's README.md#c-the-response-is-sent-first.")
     assert explanation(error) == note
     wrapped = RuntimeError("boto's own")
     wrapped.__context__ = error
@@ -542,11 +542,11 @@ def test_the_explanation_leaves_out_folders() -> None:
     error.add_note("somebody else's note")
     error.add_note(
         f"The upload 'a' was closed at {threading.__file__}:12 in x (`open('/etc/x.py')`) and /no/where/b.py:1"
-        " (pallets/flask#5399). See handoff's /srv/handoff/README.md#a or https://example.org/docs/README.md#a."
+        " (pallets/flask#5399). See filehandoff's /srv/filehandoff/README.md#a or https://example.org/docs/README.md#a."
     )
     assert explanation(error) == (
         "The upload 'a' was closed at threading.py:12 in x (`open('x.py')`) and b.py:1"
-        " (pallets/flask#5399). See handoff's README.md#a or https://example.org/docs/README.md#a."
+        " (pallets/flask#5399). See filehandoff's README.md#a or https://example.org/docs/README.md#a."
     )
 
 

@@ -184,7 +184,7 @@ def test_a_failure_points_at_who_asked() -> None:
         closed_by_the_end("flask", 100).read()
     shown = [entry.path for entry in caught.traceback.filter(caught)]
     assert Path(__file__) in shown
-    assert not any("handoff" in path.parts[-3:] for path in map(Path, shown))
+    assert not any("filehandoff" in path.parts[-3:] for path in map(Path, shown))
 
 
 def test_an_error_that_is_explained_twice_has_one_note() -> None:

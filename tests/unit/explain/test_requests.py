@@ -16,7 +16,7 @@ from unit.explain.apps import FRAMEWORKS, SIZES, closed_by_the_end, make_app, no
 from werkzeug.datastructures import FileStorage
 from werkzeug.formparser import FormDataParser
 
-from handoff.explain import explain_closed_files
+from filehandoff.explain import explain_closed_files
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

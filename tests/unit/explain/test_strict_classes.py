@@ -12,7 +12,7 @@ import pytest
 from unit.explain.apps import make_app, notes, post
 from werkzeug.datastructures import FileStorage
 
-from handoff.explain import explain_closed_files
+from filehandoff.explain import explain_closed_files
 
 
 @dataclasses.dataclass(frozen=True)

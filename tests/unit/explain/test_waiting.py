@@ -16,8 +16,8 @@ from unit.explain.apps import NEEDS_QUART
 from unit.explain.test_closers import UNSEEN, closed_by
 from werkzeug.datastructures import FileStorage
 
-from handoff.explain import waiting
-from handoff.explain.closing import Moment
+from filehandoff.explain import waiting
+from filehandoff.explain.closing import Moment
 
 library = test_closers.library  # a fixture
 

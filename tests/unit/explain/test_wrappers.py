@@ -19,7 +19,7 @@ import pytest
 from unit.explain.apps import FRAMEWORKS, SIZES, make_app, notes, post
 from werkzeug.datastructures import FileStorage
 
-from handoff.explain import explanation, raising
+from filehandoff.explain import explanation, raising
 
 WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "TextIOWrapper": io.TextIOWrapper,
@@ -459,7 +459,7 @@ def test_a_file_that_goes_leaves_nothing_behind() -> None:
 ENDING = """
 import io
 import flask
-from handoff.explain import explain_closed_files
+from filehandoff.explain import explain_closed_files
 
 app = flask.Flask("ending")
 explain_closed_files(app)

@@ -1,0 +1,66 @@
+"""Every closed upload explains itself: who closed it, when, and what to do instead, for any Flask or Quart app.
+
+    from filehandoff.explain import explain_closed_files
+
+    explain_closed_files(app)
+
+From then on an error from reading, seeking, iterating or handing on a closed upload carries an exception note (PEP
+678). Nothing of Flask, Quart, Werkzeug or boto is patched: the app gets a subclass of its own request class, whose form
+parser gives files that remember who closed them.
+"""
+
+import re
+import sys
+from pathlib import PurePath
+from typing import Any
+
+from filehandoff.explain.closing import is_app
+from filehandoff.explain.note import OPENING, causes
+
+__all__ = ["explain_closed_files", "explanation"]
+
+
+def explain_closed_files(app: Any) -> None:
+    """Let every upload that this Flask or Quart app receives from now on explain itself when it is found closed.
+
+    Call it when `app.request_class` is set, if the app sets one: that class stays, under a subclass. Calling it again
+    does nothing.
+
+    Raises:
+        TypeError: the app is of neither framework, or its request class does not let itself be subclassed.
+    """
+    if any((cls.__module__, cls.__name__) == ("werkzeug.local", "LocalProxy") for cls in type(app).__mro__):
+        app = app._get_current_object()  # noqa: SLF001 - documented, for all its underscore
+    if is_app(app, ("quart", "Quart")):
+        from filehandoff.explain import _quart as framework  # noqa: PLC0415 - only for who has Quart
+    elif is_app(app, ("flask", "Flask")):
+        from filehandoff.explain import _flask as framework  # type: ignore[no-redef] # noqa: PLC0415 - likewise
+    else:
+        raise TypeError(f"explain_closed_files takes a Flask or a Quart app, not {type(app).__name__}")
+    framework.explain(app)
+
+
+def explanation(error: BaseException) -> str | None:
+    """The note that says who closed the file, of an error or of those that led to it, for a person far from the server.
+
+    The folders of this machine are left out. None if no closed upload has to do with it.
+    """
+    for one in causes(error):
+        for note in getattr(one, "__notes__", ()):
+            if note.startswith(OPENING):
+                return _without_folders(note)
+    return None
+
+
+def _without_folders(note: str) -> str:
+    """The note with paths as one would import from them, or with the file's name alone."""
+
+    def shorten(match: re.Match[str]) -> str:
+        path = PurePath(match[0])
+        if path.suffix == ".md":
+            return path.name
+        folders = [PurePath(folder) for folder in sys.path if folder and path.is_relative_to(folder)]
+        # The longest: site-packages lies in a folder that is itself on the path.
+        return str(path.relative_to(max(folders, key=lambda folder: len(folder.parts)))) if folders else path.name
+
+    return re.sub(r"(?<![\w.:/])(?:[A-Za-z]:)?[\\/][^\n:`'\"]*?\.(?:py|md)\b", shorten, note)

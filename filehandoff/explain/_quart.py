@@ -1,0 +1,48 @@
+"""The request class for a Quart app: its own, with files that explain themselves."""
+
+from typing import Any
+
+from werkzeug.datastructures import iter_multi_items
+
+from filehandoff.explain.files import Unannounced
+from filehandoff.explain.taking import Close, Taken
+from filehandoff.explain.watching import (
+    Parser,
+    begin_close,
+    end_close,
+    explain_files,
+    explained_class,
+    finish,
+    moment_of,
+)
+
+
+def explain(app: Any) -> None:
+    """Give the app a request class whose files explain themselves."""
+    app.request_class = explained_class(app.request_class, _subclass)
+
+
+class _Parser(Parser):
+    async def parse(self, *args: Any, **kwargs: Any) -> Any:
+        form, files = await self._inner.parse(*args, **kwargs)
+        explain_files(self._request, iter_multi_items(files))
+        return form, files
+
+
+def _subclass(base: Any) -> Any:
+    class Request(Unannounced, base):  # type: ignore[misc] # known at run time only
+        _handoff_plain = True
+
+        def make_form_data_parser(self) -> Any:
+            return _Parser(super().make_form_data_parser(), self)
+
+        async def _handoff_close(self, taken: Taken | None = None) -> None:
+            closing = begin_close(self, taken)
+            try:
+                await super().close()
+            finally:
+                end_close(self, closing)
+
+        close = Close(_handoff_close, moment_of, awaited=True)
+
+    return finish(Request, base)

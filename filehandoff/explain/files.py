@@ -1,0 +1,454 @@
+"""Files that remember who closed them: what the form parser made, changed as little as that takes.
+
+A SpooledTemporaryFile, or a stream class of the app's own, stays the same object and becomes one of a subclass. What is
+written in C (BytesIO, BufferedRandom) cannot, so another object of a subclass stands before it.
+"""
+
+import io
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from copyreg import __newobj__  # type: ignore[attr-defined] # what object.__reduce_ex__ names
+from functools import partial
+from inspect import getattr_static
+from threading import get_ident
+from types import CodeType, FrameType
+from typing import Any
+from weakref import WeakValueDictionary
+
+from filehandoff.explain.closing import FILE_MODULES, FILES, Closing, Moment, caller_of_a_file
+from filehandoff.explain.note import OPENING, sentence
+from filehandoff.explain.raising import explain_next_error
+from filehandoff.explain.taking import Close
+from filehandoff.explain.waiting import look_for_waiting_calls
+
+#: All that a file can be asked which fails if it is closed.
+_METHODS = (
+    *("read", "read1", "readinto", "readinto1", "readline", "readlines", "readall", "peek", "seek", "tell", "truncate"),
+    *("write", "writelines", "flush", "fileno", "isatty", "readable", "seekable", "writable", "getvalue", "getbuffer"),
+    *("detach", "__enter__", "__next__"),
+)
+_ATTRIBUTE = "_handoff_upload"
+#: What an upload asks of its file again and again.
+_DIRECT = ("read", "seek", "tell", "readline", "seekable")
+
+
+class Upload:
+    """One uploaded file: its names, and its first close."""
+
+    __slots__ = ("_seen", "collected", "filename", "moment", "name")
+
+    def __init__(self, name: str | None, filename: str | None, moment: Moment) -> None:
+        self.name = name
+        self.filename = filename
+        self.moment = moment
+        #: Where a wrapper around the file was last collected: thread, code, instruction. Its close comes from there.
+        self.collected: tuple[int, CodeType, int] | None = None
+        self._seen: list[Closing] = []
+
+    @property
+    def closing(self) -> Closing | None:
+        """The first close that was seen, also where several threads close the file at once."""
+        return self._seen[0] if self._seen else None
+
+    def see_close(self) -> None:
+        """Note the first close of the file; called before it is done, and not for a later one."""
+        by_request = next(iter(self.moment.closings), None)
+        if by_request is None:
+            frame = sys._getframe(1).f_back  # noqa: SLF001 - who called close is the question
+            collected = self.collected is not None and self.collected == _place(frame)
+            by_request = self.moment.see(frame, collected=collected)
+            look_for_waiting_calls(by_request, frame)
+        self._seen.append(by_request)
+
+    def see_collected(self) -> None:
+        """Note where a wrapper around the file is collected, or where code looks at all attributes of the file."""
+        self.collected = _place(sys._getframe(1))  # noqa: SLF001 - the frame of that place
+
+    def see_question(self, answer: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - who asks is the question
+        """Look out for the error of a wrapper that is told that the file is closed; not where we ask ourselves.
+
+        A file that goes asks too, and each upload's file goes: that is no wrapper.
+        """
+        if answer is True:
+            try:
+                frame = caller(2)
+                if frame.f_globals is not globals() and not _is_going(frame):
+                    explain_next_error(caller_of_a_file(frame), self.explain)
+            except Exception:  # noqa: BLE001 - nobody is there, or the interpreter ends and has taken modules apart
+                return answer
+        return answer
+
+    def explain(self, error: Exception) -> None:
+        """Put the note on an error of the closed file, once: an error that passes a second file is the first one's."""
+        if isinstance(error, io.UnsupportedOperation):
+            return
+        if not any(note.startswith(OPENING) for note in getattr(error, "__notes__", ())):
+            error.add_note(sentence(self.filename, self.name, self.closing))
+
+
+def _is_going(frame: FrameType) -> bool:
+    """Whether a file asks itself, in its `__del__` or in what that asks."""
+    return "__del__" in (frame.f_code.co_name, frame.f_back and frame.f_back.f_code.co_name)
+
+
+def _place(frame: FrameType | None) -> tuple[int, CodeType, int] | None:
+    frame = caller_of_a_file(frame)
+    return (get_ident(), frame.f_code, frame.f_lasti) if frame is not None else None
+
+
+def explained(stream: Any, upload: Upload) -> Any:
+    """The stream to use instead of this one: the same object wherever that can be.
+
+    A class of the app's own may forbid whatever it likes: then its stream stays what it is, and explains nothing.
+    """
+    try:
+        return _explained(stream, upload)
+    except Exception:  # noqa: BLE001 - it is somebody else's class, in the middle of somebody else's request
+        return stream
+
+
+def _explained(stream: Any, upload: Upload) -> Any:
+    if _ATTRIBUTE in getattr(stream, "__dict__", ()):
+        return stream
+    if type(getattr(stream, "_file", None)) in _STAND_INS and hasattr(stream, "rollover"):
+        return _become(stream, _spooled, upload, _direct_stand_in(stream._file, upload))  # noqa: SLF001 - the file itself
+    if type(stream) in _STAND_INS:
+        return _stand_in(stream, upload)
+    if hasattr(stream, "_closer") and type(getattr(stream, "file", None)) in _STAND_INS:
+        return _named_temporary_file(stream, upload)
+    return _become(stream, _subclass, upload)
+
+
+def _become(stream: Any, subclass: Callable[[Any], Any], upload: Upload, file: Any = None) -> Any:
+    """Make an object one of a subclass."""
+    state = vars(stream)
+    object.__setattr__(stream, "__class__", _class_of(type(stream), subclass))  # its own may refuse
+    state[_ATTRIBUTE] = upload
+    if file is not None:
+        state["_file"] = file
+    return stream
+
+
+#: Classes that were made, for as long as a file is of one: an app's own class, and all that it refers to, may go.
+_MADE: WeakValueDictionary[tuple[Any, Any], Any] = WeakValueDictionary()
+#: Those of the standard library's files, kept for good: nearly all uploads are of one.
+_KEPT: dict[tuple[Any, Any], Any] = {}
+
+
+def _class_of(cls: Any, subclass: Callable[[Any], Any]) -> Any:
+    made = _KEPT.get((cls, subclass)) or _MADE.get((cls, subclass))
+    if made is None:
+        made = subclass(cls)
+        (_KEPT if cls.__module__.startswith(FILES) else _MADE)[cls, subclass] = made
+    return made
+
+
+class Unannounced:
+    """Stands before a base that is told of its subclasses, and does not tell it of those that no app has written."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        if "_handoff_plain" not in vars(cls):
+            super().__init_subclass__(**more)
+
+
+def call_itself(cls: Any, base: Any) -> Any:
+    """Let a class call itself what its base does: it is to be seen in no message."""
+    cls.__name__, cls.__qualname__, cls.__module__, cls.__doc__ = (
+        base.__name__,
+        base.__qualname__,
+        base.__module__,
+        base.__doc__,
+    )
+    return cls
+
+
+def _plain(result: Any) -> Any:
+    """What `__reduce_ex__` answered, for the base of the class that it asked: copies and pickles remember nothing."""
+    if result[0] is not __newobj__:
+        return result  # a way of its own
+    _, (cls, *args), state, *rest = result
+    if "_handoff_plain" in vars(cls):
+        cls = cls.__bases__[-1]
+    if isinstance(state, dict):
+        state = {name: value for name, value in state.items() if name != _ATTRIBUTE}
+    return partial(__newobj__, cls), tuple(args), state, *rest  # named as it is, pickle would compare the classes
+
+
+# ---- what is written in C
+
+
+def _delegate(name: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True  # pytest then points at who asked
+        try:
+            return getattr(self._handoff_inner, name)(*args, **kwargs)
+        except (ValueError, OSError) as error:
+            if _is_closed(self._handoff_inner, self._handoff_upload):
+                self._handoff_upload.explain(error)
+            raise
+
+    method.__name__ = name
+    return method
+
+
+def _closed(self: Any) -> Any:
+    return self._handoff_upload.see_question(self._handoff_inner.closed)
+
+
+def _is_closed(stream: Any, upload: Upload) -> bool:
+    try:
+        return bool(stream.closed)
+    except AttributeError:  # a class of the app's own need not have it
+        return upload.closing is not None
+    except ValueError:  # detached: its errors say so, and are none of ours
+        return False
+
+
+def _close(self: Any) -> None:
+    if self._handoff_upload.closing is None and not _is_closed(self._handoff_inner, self._handoff_upload):
+        self._handoff_upload.see_close()
+    for name in _DIRECT:
+        self.__dict__.pop(name, None)
+    self._handoff_inner.close()
+
+
+def _moment(file: Any) -> Moment:
+    moment: Moment = file._handoff_upload.moment  # noqa: SLF001 - ours
+    return moment
+
+
+def _attribute(name: str) -> property:
+    def get(self: Any) -> Any:
+        return getattr(self._handoff_inner, name)
+
+    return property(get)
+
+
+def _marks_collected(find: Callable[[Any], Any]) -> property:
+    """`_dealloc_warn`: what a wrapper of `io` asks its file for when it is collected, before it closes the file.
+
+    A file on disk has it, to warn that nobody closed it; the others need not.
+    """
+
+    def get(self: Any) -> Any:
+        self._handoff_upload.see_collected()
+        return find(self)
+
+    return property(get)
+
+
+def _enter(self: Any) -> Any:
+    __tracebackhide__ = True  # likewise
+    _delegate("__enter__")(self)
+    return self
+
+
+def _exit(self: Any, *_error: object) -> None:
+    self.close()
+
+
+_reduced = _delegate("__reduce_ex__")  # a closed file cannot be copied
+
+
+def _reduce(self: Any, protocol: Any) -> Any:
+    __tracebackhide__ = True  # likewise
+    return _plain(_reduced(self, protocol))
+
+
+def _make_stand_in(cls: type) -> Any:
+    namespace: dict[str, Any] = {name: _delegate(name) for name in _METHODS if hasattr(cls, name)}
+    namespace |= {name: _attribute(name) for name in ("mode", "name", "raw", "closefd") if hasattr(cls, name)}
+    namespace |= {
+        "closed": property(_closed),
+        "_dealloc_warn": _marks_collected(lambda self: self._handoff_inner._dealloc_warn),  # noqa: SLF001 - likewise
+        "__iter__": _iter,
+        "__next__": _next,
+        "__enter__": _enter,
+        "__exit__": _exit,
+        "__repr__": lambda self: repr(self._handoff_inner),
+        "__sizeof__": lambda self: self._handoff_inner.__sizeof__(),
+        "__reduce_ex__": _reduce,
+        "__getattr__": lambda self, name: getattr(self._handoff_inner, name),
+        "__del__": lambda _self: None,  # the file closes itself
+        "close": Close(_close, _moment),
+        "_handoff_plain": True,
+    }
+    return call_itself(type(cls.__name__, (cls,), namespace), cls)
+
+
+def _iter(self: Any) -> Any:
+    __tracebackhide__ = True  # likewise
+    _check(self)
+    return self  # as a file does: after a seek it goes on from there, and threads may share it
+
+
+_check = _delegate("__iter__")  # raises if the file is closed
+
+
+def _next(self: Any) -> Any:
+    """The next line, in fewer steps than by a delegate: a table has many."""
+    try:
+        return next(self._handoff_inner)
+    except (ValueError, OSError) as error:
+        __tracebackhide__ = True  # likewise
+        if _is_closed(self._handoff_inner, self._handoff_upload):
+            self._handoff_upload.explain(error)
+        raise
+
+
+_STAND_INS: dict[type, Any] = {
+    cls: _make_stand_in(cls) for cls in (io.BytesIO, io.BufferedRandom, io.BufferedReader, io.FileIO)
+}
+
+
+def _stand_in(stream: Any, upload: Upload) -> Any:
+    cls = _STAND_INS[type(stream)]
+    made = cls.__new__(cls)
+    made.__dict__.update({"_handoff_inner": stream, _ATTRIBUTE: upload})
+    return made
+
+
+def _direct_stand_in(stream: Any, upload: Upload) -> Any:
+    """A stand-in whose usual methods, until it is closed, are those of the file itself, so that they cost nothing.
+
+    It is for the file of a SpooledTemporaryFile, which asks for the method again at each call.
+    """
+    made = _stand_in(stream, upload)
+    made.__dict__.update({name: getattr(stream, name) for name in _DIRECT})
+    return made
+
+
+# ---- SpooledTemporaryFile
+
+
+def _spooled(cls: Any) -> Any:
+    """A class of spooled files whose file in memory or on disk is a stand-in, also after it rolls over."""
+
+    class Spooled(Unannounced, cls):  # type: ignore[misc] # known at run time only
+        _handoff_plain = True
+        _file: Any
+
+        def rollover(self) -> None:
+            super().rollover()
+            if type(self._file) in _STAND_INS:
+                self._file = _direct_stand_in(self._file, self._handoff_upload)
+
+        def _handoff_close(self) -> None:
+            super().close()
+
+        close = Close(_handoff_close, _moment)
+
+        def __enter__(self) -> Any:
+            __tracebackhide__ = True  # likewise
+            try:
+                return super().__enter__()
+            except ValueError as error:
+                self._handoff_upload.explain(error)
+                raise
+
+        @_marks_collected
+        def _dealloc_warn(self) -> Any:
+            return super()._dealloc_warn
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return _plain(super().__reduce_ex__(protocol))
+
+    return call_itself(Spooled, cls)
+
+
+# ---- FileStorage
+
+
+def explain_storage(file: Any) -> None:
+    """Let a FileStorage note where its `close` is taken; its stream is explained."""
+    cls = type(file)
+    if cls.__module__ in FILE_MODULES or any(base.__module__ in FILE_MODULES for base in cls.__mro__):
+        with suppress(Exception):  # a class of the app's own may forbid it
+            object.__setattr__(file, "__class__", _class_of(cls, _storage))
+
+
+def _storage(cls: Any) -> Any:
+    class Storage(Unannounced, cls):  # type: ignore[misc] # known at run time only
+        _handoff_plain = True
+
+        def _handoff_close(self) -> None:
+            super().close()
+
+        close = Close(_handoff_close, _moment)
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return _plain(super().__reduce_ex__(protocol))
+
+    return call_itself(Storage, cls)
+
+
+# ---- NamedTemporaryFile
+
+
+def _named_temporary_file(stream: Any, upload: Upload) -> Any:
+    """Its file is an attribute of it and of the object that closes it; the methods it was asked for are kept."""
+    inner = _stand_in(stream.file, upload)
+    for name in _METHODS:
+        vars(stream).pop(name, None)
+    stream.file = stream._closer.file = inner  # noqa: SLF001 - who closes it
+    vars(stream)[_ATTRIBUTE] = upload
+    return stream
+
+
+# ---- an app's own classes
+
+
+def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a method of a file, and see whether it closes the file, or fails because it is closed."""
+    __tracebackhide__ = True  # likewise
+    if name == "close" and self._handoff_upload.closing is None and not _is_closed(self, self._handoff_upload):
+        self._handoff_upload.see_close()
+    try:
+        return method(*args, **kwargs)
+    except (ValueError, OSError) as error:
+        if _is_closed(self, self._handoff_upload):
+            self._handoff_upload.explain(error)
+        raise
+
+
+def _closed_of_its_own(closed: Any) -> property:
+    def get(self: Any) -> Any:
+        return self._handoff_upload.see_question(closed.__get__(self, type(self)))
+
+    return property(get, closed.__set__)
+
+
+def _subclass(cls: Any) -> Any:
+    """A class of streams whose own methods, found as methods or by `__getattr__`, put the note on their errors."""
+    made: list[Any] = []
+
+    def watched(name: str) -> Callable[..., Any]:
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True  # likewise
+            return _watch(self, name, getattr(super(made[0], self), name), *args, **kwargs)
+
+        method.__name__ = name
+        return method
+
+    def find(self: Any, name: str) -> Any:
+        value = super(made[0], self).__getattr__(name)
+        if name == "closed":
+            return self._handoff_upload.see_question(value)
+        return partial(_watch, self, name, value) if name in (*_METHODS, "close") and callable(value) else value
+
+    reduced = watched("__reduce_ex__")
+    names = (*_METHODS, "__iter__", "close")
+    namespace: dict[str, Any] = {name: watched(name) for name in names if hasattr(cls, name)}
+    if "close" in namespace:
+        namespace["close"] = Close(namespace["close"], _moment)
+    namespace["__reduce_ex__"] = lambda self, protocol: _plain(reduced(self, protocol))
+    namespace["_dealloc_warn"] = _marks_collected(lambda self: super(made[0], self)._dealloc_warn)
+    closed = getattr_static(cls, "closed", None)
+    if hasattr(type(closed), "__set__"):  # else it is a value that may be set
+        namespace["closed"] = _closed_of_its_own(closed)
+    if hasattr(cls, "__getattr__"):
+        namespace["__getattr__"] = find
+    namespace["_handoff_plain"] = True
+    made.append(call_itself(type(cls)(cls.__name__, (Unannounced, cls), namespace), cls))
+    return made[0]

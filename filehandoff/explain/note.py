@@ -1,0 +1,292 @@
+"""The note's sentences: what closed the file, from the calls that did; and what to use instead."""
+
+import linecache
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distributions
+from itertools import pairwise
+from pathlib import Path
+
+from filehandoff.explain.closing import (
+    FILES,
+    FRAMEWORKS,
+    ON_THE_WAY,
+    REQUESTS,
+    TRANSFER,
+    Call,
+    Closing,
+    Function,
+    explains,
+    inside,
+    installed,
+    package_of,
+)
+
+#: How every note begins, so that it can be found again.
+OPENING = "The upload "
+#: What labels an address of the project, under which its README is.
+_LABELS = frozenset({"readme", "documentation", "homepage"})
+#: How much of a name that a client chose is told, in characters.
+_LONGEST_NAME = 200
+
+#: Libraries that lie between an app and its file; a close in one of these is told by who called it.
+_CONTEXTS = frozenset({"flask.ctx", "quart.ctx", "contextlib"})
+#: Where `stream_with_context` is.
+_STREAMING = frozenset({"flask.helpers", "quart.helpers"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What closed the file, in words; what to use instead; the README's section about it, as an anchor."""
+
+    closed_by: str
+    instead: str
+    section: str
+
+
+def sentence(filename: str | None, name: str | None, closing: Closing | None) -> str:
+    """The whole note for an upload."""
+    upload = f"{OPENING}{_told(filename)} of the form field {_told(name)}"
+    if closing is None:
+        cause = _UNSEEN
+        return f"{upload} was closed {cause.closed_by}. Use instead: {cause.instead} See {_section(cause)}."
+    cause = _cause(closing)
+    since = "the view began" if closing.in_view else "the request began"
+    return (
+        f"{upload} was closed by {cause.closed_by}. "
+        f"That was in {closing.where}, {closing.milliseconds:.1f} ms after {since}. "
+        f"Use instead: {cause.instead} See {_section(cause)}."
+    )
+
+
+def _told(name: str | None) -> str:
+    name = name or "(without a name)"
+    return repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")
+
+
+def _section(cause: Cause) -> str:
+    return f"filehandoff's {_readme()}#{cause.section}"
+
+
+@cache
+def _readme() -> str:
+    urls = (url for found in distributions(name="handoff") for url in found.metadata.get_all("Project-URL") or ())
+    return readme(urls, Path(__file__).parents[2])
+
+
+def readme(urls: Iterable[str], folder: Path) -> str:
+    """Where the README is: at the project's address, else in the checkout that the package runs from, else with it.
+
+    The addresses are those of a distribution's metadata, each `label, address`.
+    """
+    for url in urls:
+        label, _, address = url.partition(",")
+        if label.strip().lower() in _LABELS:
+            return address.strip()
+    path = folder / "README.md"
+    return str(path) if path.is_file() and (folder / "pyproject.toml").is_file() else path.name
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it, or are grouped in it, each once."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop(0)
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        todo += [one.__cause__] if _is_of_another_file(one) else [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+
+
+def _is_of_another_file(error: BaseException) -> bool:
+    """Whether this is the error of a closed file without a note: an upload's before it led to nothing."""
+    return type(error) is ValueError and "closed file" in str(error) and not hasattr(error, "__notes__")
+
+
+_READ_EARLY = "the hand-off 'read_early': read all bytes while the view runs, and give each user a new BytesIO of them"
+
+_UNSEEN = Cause(
+    "by code that did not go through the upload, such as os.close or the stream under it",
+    f"{_READ_EARLY}.",
+    "d-your-own-code-closes-it",
+)
+
+
+def _cause(closing: Closing) -> Cause:
+    behind = _behind_the_request(closing)
+    if behind is not None:
+        return _request_closed(closing, behind)
+    calls = inside(closing.calls)
+    if any(_package(call) in TRANSFER for call in calls[: _first_of_the_app(calls)]):
+        return _transfer(calls)
+    return _collected(calls) if closing.collected else _own_code(closing, calls)
+
+
+def _behind_the_request(closing: Closing) -> list[Call] | None:
+    """The calls that led to a request's close, if that closed the file; a close of the app's own may not be ours."""
+    calls = closing.calls
+    if closing.by_request:
+        return calls
+    for index, (call, caller) in enumerate(pairwise(calls), 1):
+        if call.code.co_name == "close" and call.module in REQUESTS and caller.module in _CONTEXTS:
+            return calls[index:]
+    return None
+
+
+def _request_closed(closing: Closing, calls: list[Call]) -> Cause:
+    """A request closes its files when a context of it is left, or when it is closed itself; the caller shows which."""
+    left = False
+    for index, call in enumerate(calls):
+        if call.module in _CONTEXTS and call.code.co_name == "wrapper":
+            return _copied(closing)
+        if call.module in ON_THE_WAY:
+            left = left or call.module in _CONTEXTS - {"contextlib"}
+            continue
+        if _package(call) in FRAMEWORKS or (closing.ended and index == len(calls) - 1):
+            return _end_of_request(call)
+        return _popped(closing, calls[index:], left=left)
+    return _popped(closing, [], left=left)
+
+
+def _copied(closing: Closing) -> Cause:
+    function = closing.copied
+    name = f"{function.name} ({_place(function)})" if function else "a function"
+    event = f" from boto's event '{closing.event}'" if closing.event else ""
+    return Cause(
+        f"the pop of a copied request context: {name} is wrapped in {closing.copier}, and when it "
+        f"returned{event}, leaving its copy of the context closed every file of the request (pallets/flask#5399)",
+        "the hook 'bound', a function bound to plain values by functools.partial, or the hand-off 'read_early', "
+        "'temp_file' or 'stream', whose bytes the request does not own.",
+        "a-a-copied-request-context",
+    )
+
+
+def _end_of_request(call: Call) -> Cause:
+    place = f"({_name(call)})"
+    end = (
+        f"the end of what stream_with_context wraps: the context that it holds was left {place}"
+        if call.module in _STREAMING
+        else f"the end of the request: its context was popped {place}"
+    )
+    return Cause(
+        f"{end}, which closes every file of the request, while this user of the file was still to come",
+        f"{_READ_EARLY}; or answer when all is stored.",
+        "c-the-response-is-sent-first",
+    )
+
+
+def _popped(closing: Closing, calls: list[Call], *, left: bool) -> Cause:
+    by = _by(closing, inside(calls))
+    if left:
+        return Cause(
+            f"{by}, through a context of the request that was left, which closes every file of the request",
+            "a contextvars snapshot (the hook 'snapshot'), which closes nothing when it is left, or the hand-off "
+            "'read_early', 'temp_file' or 'stream'.",
+            "a-a-copied-request-context",
+        )
+    return Cause(
+        f"{by}, through a close of the request (`request.close()` or a `with` block), which closes every file of it",
+        f"no close of the request, since the framework closes it at its end, or {_READ_EARLY}.",
+        "d-your-own-code-closes-it",
+    )
+
+
+def _transfer(calls: list[Call]) -> Cause:
+    call = next(call for call in calls if _package(call) in TRANSFER)
+    user = _app_call(calls)
+    called = f", called at {_line(user)}" if user else ""
+    return Cause(
+        f"boto3's S3 transfer manager ({_name(call)}{called}), which closes what upload_fileobj is "
+        "given when it fits under the multipart threshold (boto/s3transfer#80)",
+        "the hand-off 'read_early', with a new BytesIO for each use of the bytes; or put_object, which closes nothing.",
+        "b-boto3-closes-what-you-give-it",
+    )
+
+
+def _collected(calls: list[Call]) -> Cause:
+    return Cause(
+        "a TextIOWrapper, or another wrapper around it, which closes it when it is collected, as happened in "
+        f"{_called(calls)}",
+        f"detach() of the wrapper before it goes, or {_READ_EARLY}.",
+        "d-your-own-code-closes-it",
+    )
+
+
+def _own_code(closing: Closing, calls: list[Call]) -> Cause:
+    return Cause(_by(closing, calls), f"no close before the last use, or {_READ_EARLY}.", "d-your-own-code-closes-it")
+
+
+def _by(closing: Closing, calls: list[Call]) -> str:
+    """The code that closed it, or that handed the close to another thread or task."""
+    called = _called(calls)
+    if _first_of_the_app(calls) < len(calls):
+        return called
+    if takers := closing.takers:
+        return f"{_called(inside(takers))}, which handed the close to another thread or task"
+    if any(explains(call) for call in calls):
+        return called
+    if waiters := closing.waiters:
+        return f"{called}, in a thread or task that {_called(waiters[_first_of_the_app(waiters) :])} waits for"
+    return f"{called}, in a thread or task of its own; it was not seen which code handed it over"
+
+
+def _called(calls: list[Call]) -> str:
+    """The call that closed it: the app's own line, and a library that lies between it and the close."""
+    closer = next((call for call in calls if not _is_close_of_a_file(call)), None)
+    user = next((call for call in calls if not _installed(call)), None)
+    if closer is None:
+        return "the interpreter"
+    if closer is user:
+        return f"the app's own code at {_line(user)}"
+    if user is not None:
+        return f"{_name(closer)}, called by the app's own code at {_line(user)}"
+    library = next((call for call in calls if not _plumbing(call) and not _is_close_of_a_file(call)), closer)
+    return f"{_name(library)} ({library.code.co_filename}:{library.line})"
+
+
+def _name(call: Call) -> str:
+    return f"{call.module}:{call.code.co_name}"
+
+
+def _app_call(calls: list[Call]) -> Call | None:
+    """The innermost call of the app's: of no installed package, or else of none that only passes calls on."""
+    index = _first_of_the_app(calls)
+    if index < len(calls):
+        return calls[index]
+    return next((call for call in calls if not _plumbing(call) and not _is_close_of_a_file(call)), None)
+
+
+def _first_of_the_app(calls: list[Call]) -> int:
+    return next((index for index, call in enumerate(calls) if not _installed(call)), len(calls))
+
+
+def _installed(call: Call) -> bool:
+    return installed(call.code.co_filename)
+
+
+def _plumbing(call: Call) -> bool:
+    standard = _installed(call) and "-packages" not in call.code.co_filename
+    return standard or _package(call) in FRAMEWORKS | TRANSFER | {"botocore", "boto3", "aiobotocore", "aioboto3"}
+
+
+def _is_close_of_a_file(call: Call) -> bool:
+    """Whether this call is a file passing on a close, which explains nothing."""
+    return call.module.startswith(FILES)
+
+
+def _package(call: Call) -> str:
+    return package_of(call.module)
+
+
+def _place(function: Function) -> str:
+    return f"{function.file}:{function.line}"
+
+
+def _line(call: Call) -> str:
+    source = linecache.getline(call.code.co_filename, call.line).strip()
+    return f"{call.code.co_filename}:{call.line} in {call.code.co_qualname}" + (f" (`{source}`)" if source else "")

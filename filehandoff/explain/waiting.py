@@ -1,0 +1,121 @@
+"""The code that waits for a thread or task: it handed the work over, where no line took the `close` by itself.
+
+Python does not record which code started a thread or submitted a job. But code that waits holds the thread, the future
+or the task: as a local variable of a call to `join` or `result`, or by a callback that wakes up the waiting task.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+from filehandoff.explain.closing import Closing, Stack, installed, is_loop
+
+#: Modules whose calls wait for a thread or a future, or start one.
+_WAITS = ("threading", "concurrent.futures")
+#: Modules that run a job, and hold its future.
+_RUNS = ("concurrent.futures", "anyio", "asgiref")
+#: Calls that are looked at, of each thread: waiting is what a thread does last.
+_DEPTH = 8
+#: Futures and tasks that are looked at, of those that wait for each other.
+_MOST = 50
+
+
+def look_for_waiting_calls(closing: Closing, frame: FrameType | None) -> None:
+    """Note the calls that wait for the thread or task of this frame, if nothing else explains the close."""
+    if closing.unexplained:
+        with suppress(Exception):  # it is in the middle of an app's own close
+            jobs = list(_jobs(frame))
+            closing.waiting = _of_a_task(jobs) or _of_a_thread(jobs)
+
+
+def _jobs(frame: FrameType | None) -> Iterator[Any]:
+    """The thread, and the futures and tasks that this frame works for."""
+    yield threading.current_thread()
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and (task := _current_task(asyncio)) is not None:
+        yield task
+    while frame is not None:
+        if _module(frame).startswith(_RUNS):
+            for value in list(frame.f_locals.values()):
+                yield from (one for one in (value, getattr(value, "future", None)) if _is_future(one))
+        frame = frame.f_back
+
+
+def _current_task(asyncio: Any) -> Any:
+    return asyncio.current_task() if asyncio._get_running_loop() is not None else None  # noqa: SLF001 - the documented one raises where there is none
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
+
+
+def _is_future(value: Any) -> bool:
+    return hasattr(type(value), "add_done_callback")
+
+
+def _of_a_task(jobs: list[Any]) -> Stack:
+    """The calls of a task that awaits one of these, or what awaits it."""
+    todo, seen = list(jobs), set[int]()
+    while todo and len(seen) < _MOST:
+        job = todo.pop(0)
+        if id(job) in seen:
+            continue
+        seen.add(id(job))
+        for awaiting in _awaiting(job):
+            stack = _stack_of(awaiting)
+            if any(not installed(code.co_filename) for _, code, _ in stack):
+                return stack
+            todo.append(awaiting)
+    return ()
+
+
+def _awaiting(job: Any) -> Iterator[Any]:
+    """The tasks and futures that are called back when this one is done: by a method of theirs, or by a closure."""
+    callbacks = getattr(job, "_done_callbacks", None) or getattr(job, "_callbacks", None) or ()
+    for callback in list(callbacks):
+        function = callback[0] if isinstance(callback, tuple) else callback
+        owner = getattr(function, "__self__", None)
+        held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+        yield from (one for one in (owner, getattr(owner, "_parent_task", None), *held) if _is_future(one))
+
+
+def _stack_of(task: Any) -> Stack:
+    """The calls of a suspended task, from its own coroutine to the innermost one that awaits."""
+    awaits = task.get_coro() if hasattr(task, "get_coro") else None
+    stack: list[Any] = []
+    while (frame := getattr(awaits, "cr_frame", None) or getattr(awaits, "gi_frame", None)) is not None:
+        stack.insert(0, (_module(frame), frame.f_code, frame.f_lasti))
+        awaits = getattr(awaits, "cr_await", None) or getattr(awaits, "gi_yieldfrom", None)
+    return tuple(stack)
+
+
+def _of_a_thread(jobs: list[Any]) -> Stack:
+    """The calls of another thread that waits for one of these, or hands it over right now."""
+    known = {id(job) for job in jobs}
+    for thread, top in sys._current_frames().items():  # noqa: SLF001 - documented
+        if thread != threading.get_ident():
+            for frame in islice(_frames(top), _DEPTH):
+                if _module(frame).startswith(_WAITS) and not known.isdisjoint(map(id, list(frame.f_locals.values()))):
+                    return _stack(frame)
+    return ()
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _stack(frame: FrameType | None) -> Stack:
+    """The calls to the innermost one of the app's; none if a loop began them, whose start explains nothing."""
+    stack: list[Any] = []
+    while frame is not None and not is_loop(_module(frame)):
+        stack.append((_module(frame), frame.f_code, frame.f_lasti))
+        if not installed(frame.f_code.co_filename):
+            return tuple(stack)
+        frame = frame.f_back
+    return ()

@@ -1,0 +1,194 @@
+"""The bytes of a multipart body in, its parts out (RFC 2046, section 5.1): a sans-I/O object that knows no forms.
+
+The rule for delimiters: no reading may lose a part or join two. A line that begins with the delimiter ends a part, also
+behind a bare LF, and also where the part has no body. Bytes that can only be a broken delimiter are an error.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from enum import Enum
+
+from filehandoff.errors import FormMalformed
+
+#: Bytes of one line of a part's head, without its CRLF.
+MAX_LINE_BYTES = 4096
+#: Lines of a part's head, folded ones included.
+MAX_LINES = 16
+#: Characters of a boundary. RFC 2046 permits 70; clients send more.
+MAX_BOUNDARY = 250
+#: Bytes of white space behind a delimiter, which RFC 2046 has receivers accept.
+MAX_PADDING = 1024
+
+#: Any visible ASCII character, since clients send many that RFC 2046 does not permit; a space cannot be the last one.
+_BOUNDARY = re.compile(rf"[\x20-\x7e]{{0,{MAX_BOUNDARY - 1}}}[\x21-\x7e]")
+_PADDING = rb"[ \t]{0,%d}+" % MAX_PADDING
+_PART_LINE = re.compile(_PADDING + rb"\r\n")
+_END_LINE = re.compile(_PADDING + rb"\r?\n")
+_UNENDED_LINE = re.compile(rb"-|" + _PADDING + rb"\r?")
+_BARE_LF = re.compile(_PADDING + rb"\n")
+_HEADER = rb"\r?\n[Cc]ontent-"
+_CUT_HEADER = rb"\r?\n?[Cc]?o?n?t?e?n?t?"
+_FIRST_BYTE = re.compile(rb"[\r\n-]")
+
+
+class Mark(Enum):
+    """Moments in a body that carry no bytes."""
+
+    PART = "a part begins"
+    PART_END = "the part has ended"
+    END = "the last delimiter has come"
+
+
+#: A mark, the lines of a part's head, or the next bytes of the part that began last, which are never empty.
+type Token = Mark | list[bytes] | bytes
+type _Step = tuple[tuple[Token, ...], int | None]
+
+
+class Multipart:
+    """Bytes in by `receive`, tokens out; how the bytes are split changes nothing but the cuts in a part's data.
+
+    A chunk that lies whole inside a part comes out as the same object, without a copy.
+
+    Raises:
+        FormMalformed: the boundary cannot be one, or the body is broken; the parser is then of no more use.
+    """
+
+    def __init__(self, boundary: str | None) -> None:
+        if not boundary or not _BOUNDARY.fullmatch(boundary):
+            raise FormMalformed(
+                f"The Content-Type has no usable boundary parameter, of 1 to {MAX_BOUNDARY} visible ASCII characters."
+            )
+        self._delimiter = b"--" + boundary.encode("ascii")
+        quoted = re.escape(self._delimiter)
+        self._line = re.compile(
+            # behind a CRLF; behind a bare LF, if it ends as a delimiter does; amiss: behind no line end, before a part
+            rb"\r\n%b|\n%b(?=--|%b\r?\n)|(?P<amiss>%b(?=%b%b))" % (quoted, quoted, _PADDING, quoted, _PADDING, _HEADER)
+        )
+        self._cut_line = re.compile(quoted + rb"-?" + _PADDING + _CUT_HEADER + rb"\Z")
+        self._begins = (b"\r\n" + self._delimiter, b"\n" + self._delimiter, self._delimiter)
+        self._suspect = re.compile(
+            rb"[\r\n][ \t]{0,9}(?:--|-?%b)|(?i:content-disposition)" % re.escape(self._delimiter[2:])
+        )
+        self._state: Callable[[bytes, int], _Step] = self._preamble
+        self._held = b""  # bytes whose meaning depends on the next ones
+        self._at_line_start = True
+        self._seen = b"\n"  # the end of the preamble
+        self._lines: list[bytes] = []
+        #: How many parts have begun.
+        self.parts = 0
+        #: Whether the last delimiter has come.
+        self.complete = False
+
+    def receive(self, chunk: bytes) -> Iterator[Token]:
+        """Take the next bytes of the body."""
+        data = self._held + chunk if self._held else chunk
+        self._held = b""
+        at: int | None = 0
+        while at is not None and at < len(data):
+            tokens, at = self._state(data, at)
+            yield from tokens
+
+    def _hold(self, data: bytes, start: int, *tokens: Token) -> _Step:
+        self._held = data[start:]
+        return tokens, None
+
+    def _preamble(self, data: bytes, at: int) -> _Step:
+        """Skip the bytes before the first delimiter, unless they look like a part behind a broken one."""
+        end, after, amiss = self._find_delimiter(data, at)
+        seen = self._seen + data[at:end]
+        if amiss or self._suspect.search(seen):
+            raise FormMalformed("The bytes before the first boundary look like a part behind a broken boundary.")
+        self._seen = seen[-(len(self._delimiter) + 32) :]
+        if after is None:
+            return self._hold(data, end)
+        self._state = self._delimiter_line
+        return (), after
+
+    def _data(self, data: bytes, at: int) -> _Step:
+        """Pass on a part's bytes up to the next delimiter."""
+        end, after, amiss = self._find_delimiter(data, at)
+        tokens: tuple[Token, ...] = (data[at:end],) if end > at else ()
+        if after is None:
+            return self._hold(data, end, *tokens)
+        if amiss:
+            self._state = self._amiss
+            return tokens, end
+        self._state = self._delimiter_line
+        return (*tokens, Mark.PART_END), after
+
+    def _amiss(self, _data: bytes, _at: int) -> _Step:
+        raise FormMalformed(f"The boundary behind part {self.parts} does not begin a line.")
+
+    def _find_delimiter(self, data: bytes, at: int) -> tuple[int, int | None, bool]:
+        """Where the bytes before the next delimiter end, where itself does if it is there, and whether it is amiss."""
+        if self._at_line_start:
+            if data.startswith(self._delimiter, at):
+                return at, at + len(self._delimiter), False
+            if self._delimiter.startswith(data[at : at + len(self._delimiter)]):
+                return at, None, False
+            self._at_line_start = False
+        first = data.find(self._delimiter, at)
+        if first >= 0 and (found := self._line.search(data, max(at, first - 2))):
+            return found.start(), found.end(), found["amiss"] is not None
+        return self._undecided(data, at), None, False
+
+    def _undecided(self, data: bytes, at: int) -> int:
+        """Where the bytes at the end begin that may prove to be a delimiter, or part of one."""
+        last = data.rfind(self._delimiter, max(at, len(data) - len(self._delimiter) - MAX_PADDING - 16))
+        if last >= 0 and self._cut_line.match(data, last):
+            while last > at and data[last - 1] in b"\r\n":
+                last -= 1
+            return last
+        for candidate in _FIRST_BYTE.finditer(data, max(at, len(data) - len(self._delimiter) - 1)):
+            rest = data[candidate.start() :]
+            if any(whole.startswith(rest) for whole in self._begins):
+                return candidate.start()
+        return len(data)
+
+    def _delimiter_line(self, data: bytes, at: int) -> _Step:
+        """Read the rest of a delimiter's line: nothing, or the two hyphens of the last one."""
+        if data.startswith(b"--", at):
+            self.complete = True
+            self._state = self._last_line
+            return (Mark.END,), at + 2
+        if line := _PART_LINE.match(data, at):
+            self.parts += 1
+            self._state = self._head
+            return (Mark.PART,), line.end()
+        if _UNENDED_LINE.fullmatch(data, at):
+            return self._hold(data, at)
+        if _BARE_LF.match(data, at):
+            raise FormMalformed(f"The boundary before part {self.parts + 1} ends with a bare LF; lines end with CRLF.")
+        raise FormMalformed(f"The boundary before part {self.parts + 1} is followed by other text.")
+
+    def _last_line(self, data: bytes, at: int) -> _Step:
+        if line := _END_LINE.match(data, at):
+            self._state = self._epilogue
+            return (), line.end()
+        if _UNENDED_LINE.fullmatch(data, at) and data[at:] != b"-":
+            return self._hold(data, at)
+        raise FormMalformed("The last boundary is followed by other text.")
+
+    def _epilogue(self, _data: bytes, _at: int) -> _Step:
+        return (), None
+
+    def _head(self, data: bytes, at: int) -> _Step:
+        """Read the next line of a part's head."""
+        end = data.find(b"\r\n", at)
+        length = (end if end >= 0 else len(data) - 1) - at  # the last byte may be a CR whose LF has not come
+        if length > MAX_LINE_BYTES:
+            raise FormMalformed(f"Part {self.parts} has a header line of more than {MAX_LINE_BYTES} bytes.")
+        if end < 0:
+            return self._hold(data, at)
+        if not length:
+            lines, self._lines = self._lines, []
+            self._state = self._data
+            self._at_line_start = True
+            return (lines,), end + 2
+        line = data[at:end]
+        if b"\r" in line or b"\n" in line:
+            raise FormMalformed(f"Part {self.parts} has a bare CR or LF in a header line.")
+        self._lines.append(line)
+        if len(self._lines) > MAX_LINES:
+            raise FormMalformed(f"Part {self.parts} has more than {MAX_LINES} header lines.")
+        return (), end + 2

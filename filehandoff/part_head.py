@@ -1,0 +1,207 @@
+"""The head of a form's part: its headers, and the names in its Content-Disposition, as all clients write them.
+
+RFC 7578, section 4.2, has names in UTF-8 between quotes. Clients also send them without quotes, with quotes inside,
+escaped as the HTML standard or as RFC 2616 has it, in `filename*` (RFC 8187), as encoded words (RFC 2047) and in a
+Windows code page. A name is read whole or refused, and never cut.
+"""
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from typing import Self
+from urllib.parse import quote, unquote, unquote_to_bytes
+
+from filehandoff.errors import FormMalformed
+
+#: Charsets that a client may name; Python's other codecs are no charsets, or cost more than they are worth.
+_CHARSET = re.compile(
+    r"utf-?8|utf-?16(?:[lb]e)?|(?:us-)?ascii|iso[-_]8859[-_]1?\d|latin-?\d|(?:windows-|cp)12\d\d|koi8-[ru]"
+    r"|shift[-_]jis|euc-(?:jp|kr)|iso-2022-jp|gb(?:2312|k|18030)|big5"
+)
+DEFAULT_CHARSET = "utf-8"
+
+#: Headers of which only one can be meant: a proxy that looks at the form before us may take another of two.
+ONLY_ONCE = ("content-disposition", "content-type", "content-transfer-encoding")
+
+_NAME = re.compile(r"[ \t;]*([^\s;=\"]+)[ \t]*=[ \t]*")
+_FOLLOWED = r'(?=[ \t]*(?:;[ \t;]*(?:[^\s;="]+[ \t]*=|$)|$))'
+#: A quoted value: its end is the first quote that is not escaped, and that a parameter, or nothing, follows.
+_QUOTED = re.compile(r'"((?:\\["\\]|[^\\]|\\(?!["\\]))*?)"' + _FOLLOWED)
+#: A quoted value that ends in a backslash, which browsers do not escape.
+_QUOTED_BARELY = re.compile(r'"(.*?)"' + _FOLLOWED)
+_ESCAPED = re.compile(r'\\(["\\])|%(22|0[AaDd])')
+_EXTENDED = re.compile(r"([\w.:+-]*)'[\w-]*'(.*)", re.ASCII)
+_ENCODED_WORDS = re.compile(r"(?:=\?[\w.*+-]+\?[BbQq]\?[^?\s]*\?=\s*)+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PartHead:
+    """The headers of a part and its names; `filename` is None for a part that is no file.
+
+    `headers` are name and value as they came, the names in lower case.
+    """
+
+    name: str
+    filename: str | None
+    headers: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, lines: Iterable[bytes], part: int, charset: str | None) -> Self:
+        """Read the lines of the head of part number `part`; `charset` is the form's own, for names that are not UTF-8.
+
+        Raises:
+            FormMalformed: there is no name, or no single way to read it.
+        """
+        try:
+            headers = tuple(_headers([_text(line, charset) for line in lines]))
+            once = {name: _only(headers, name) for name in ONLY_ONCE}
+            kind, parameters = read_parameters(once["content-disposition"])
+            if kind.lower() not in {"form-data", ""}:
+                raise ValueError("is no 'form-data'")  # noqa: TRY301 - all that is wrong with a head is named below
+            name, filename = _named(parameters, "name"), _named(parameters, "filename")
+        except ValueError as error:
+            raise FormMalformed(f"The head of part {part} {error}.") from None
+        if not name:
+            raise FormMalformed(f"Part {part} has no name (RFC 7578, section 4.2).")
+        return cls(name, filename, headers)
+
+    def values(self, name: str) -> list[str]:
+        """All values of the header of this name, in lower case."""
+        return [value for header, value in self.headers if header == name]
+
+    def value(self, name: str) -> str:
+        """The header's value, the first of several, empty without one."""
+        return next(iter(self.values(name)), "")
+
+
+def _only(headers: Iterable[tuple[str, str]], name: str) -> str:
+    values = [value for header, value in headers if header == name]
+    if len(values) > 1:
+        raise ValueError(f"has several {name.title()} headers")
+    return values[0] if values else ""
+
+
+def _headers(lines: list[str]) -> Iterator[tuple[str, str]]:
+    unfolded: list[str] = []
+    for line in lines:
+        if line[0] not in " \t":
+            unfolded.append(line)
+        elif unfolded:
+            unfolded[-1] += line
+        else:
+            raise ValueError("begins with white space")
+    for line in unfolded:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise ValueError("has a line that is no header")
+        yield name.strip().lower(), value.strip(" \t")
+
+
+def read_parameters(header: str) -> tuple[str, dict[str, str]]:
+    """A header's value up to its first semicolon, and its parameters by their names in lower case.
+
+    Raises:
+        ValueError: a parameter cannot be read, or stands twice with different values.
+    """
+    value, _, rest = header.partition(";")
+    parameters: dict[str, str] = {}
+    at = 0
+    while rest[at:].strip(" \t;"):
+        name = _NAME.match(rest, at)
+        if name is None:
+            raise ValueError(f"has {rest[at:].strip(' ;')[:40]!r} where a parameter must stand; put names in quotes")
+        parameter, at = _value(rest, name.end())
+        if parameters.setdefault(name[1].lower(), parameter) != parameter:
+            raise ValueError(f"has two parameters {name[1][:40]!r}")
+    return value.strip(" \t"), parameters
+
+
+def read_filename(disposition: str) -> str:
+    """The filename in a request's own Content-Disposition, empty if it names none.
+
+    Raises:
+        FormMalformed: there is no single way to read it.
+    """
+    try:
+        return _named(read_parameters(disposition)[1], "filename") or ""
+    except ValueError as error:
+        raise FormMalformed(f"The Content-Disposition {error}.") from None
+
+
+def _value(text: str, at: int) -> tuple[str, int]:
+    """The parameter's value that begins here, and where it ends."""
+    if quoted := _QUOTED.match(text, at) or _QUOTED_BARELY.match(text, at):
+        return quoted[1], quoted.end()
+    end = text.find(";", at)
+    end = end if end >= 0 else len(text)
+    value = text[at:end].strip(" \t")
+    if value.endswith('"'):
+        raise ValueError("has a quote out of place")
+    return value, end
+
+
+def _named(parameters: Mapping[str, str], name: str) -> str | None:
+    """A name, by its extended form if that can be read, as in a response (RFC 6266, section 4.3)."""
+    plain, extended = parameters.get(name), parameters.get(f"{name}*") or _continued(parameters, name)
+    if extended is None:
+        return None if plain is None else _unescaped(plain)
+    match = _EXTENDED.fullmatch(extended)
+    if match and (charset := known_charset(match[1])):
+        return unquote_to_bytes(match[2]).decode(charset, "replace")
+    if plain is not None:
+        return _unescaped(plain)
+    return unquote_to_bytes(match[2] if match else extended).decode("utf-8", "replace")
+
+
+def _continued(parameters: Mapping[str, str], name: str) -> str | None:
+    """The extended form of a name that is sent in pieces, as mail has it (RFC 2231, section 3)."""
+    pieces: list[str] = []
+    while True:
+        number = len(pieces)
+        if (encoded := parameters.get(f"{name}*{number}*")) is not None:
+            pieces.append(encoded)
+        elif (plain := parameters.get(f"{name}*{number}")) is not None:
+            pieces.append(quote(_unescaped(plain)))
+        else:
+            break
+    if not pieces:
+        return None
+    return "".join(pieces) if f"{name}*0*" in parameters else f"utf-8''{''.join(pieces)}"
+
+
+def _unescaped(value: str) -> str:
+    """A name without its escapes: those of quoted strings, of the HTML standard, or an encoded word of .NET's."""
+    value = _ESCAPED.sub(lambda found: found[1] or unquote(found[0]), value)
+    if not _ENCODED_WORDS.fullmatch(value):
+        return value
+    try:
+        return str(make_header(decode_header(value)))
+    except (HeaderParseError, LookupError, UnicodeError):
+        return value
+
+
+def _text(line: bytes, charset: str | None) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode(charset or DEFAULT_CHARSET, "replace")
+
+
+def known_charset(name: str) -> str | None:
+    """The charset of this name, None for one that is not decoded here."""
+    name = name.strip().lower()
+    try:
+        return codecs.lookup(name).name if _CHARSET.fullmatch(name) else None
+    except LookupError:
+        return None
+
+
+def charset_of(content_type: str) -> str | None:
+    """The known charset that a part's media type names."""
+    try:
+        return known_charset(read_parameters(content_type)[1].get("charset", ""))
+    except ValueError:
+        return None

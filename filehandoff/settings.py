@@ -1,0 +1,235 @@
+"""What can be set, by `UPLOAD_*` environment variables; S3 credentials and region come by the AWS chain."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Self
+
+from filehandoff.errors import SettingsError
+from filehandoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PartSizes
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+#: How log lines look, and how much is told; see `filehandoff.logs`.
+LOG_FORMATS = ("console", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+#: As long as a presigned URL may be good (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
+MAX_PRESIGN_SECONDS = 604_800
+MIN_SECRET_LENGTH = 16
+
+#: The form fields whose files are stored: ours, and those of upload libraries such as Uppy, Dropzone and FilePond.
+FIELD_NAMES = ("file", "files", "filepond")
+_FIELD_NAME = re.compile(r"[^\s,\[\]\"]{1,100}")
+_INDEX = re.compile(r"\[\d{0,9}\]\Z", re.ASCII)
+
+_UNITS = {"": 1, "B": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB, "TIB": 1024 * GIB}
+_SIZE = re.compile(r"(\d{1,18})\s*(B|[KMGT]iB)?", re.IGNORECASE | re.ASCII)
+_SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*s?", re.ASCII)
+_SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+_COUNT = re.compile(r"\d{1,9}", re.ASCII)
+_PREFIX = re.compile(r"(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*")
+_ROOT_PATH = re.compile(r"(?:(?:/[A-Za-z0-9._~-]+)+)?")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+#: What botocore takes for a host, which it says only when the client is made, and not in one line.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_URL = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::\d{{1,5}})?(?:/[^\s?#]*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a form may hold; every limit is counted while reading, whether or not a length was declared.
+
+    All in bytes but `form_parts`, a count, and `file_fields`, the names of the fields that hold files. `field_bytes`
+    holds for all text fields of one form together, since they are kept in memory together.
+    """
+
+    file_bytes: int = 5 * GIB
+    body_bytes: int = 5 * GIB + MIB
+    form_parts: int = 100
+    field_bytes: int = 64 * KIB
+    file_fields: tuple[str, ...] = FIELD_NAMES
+
+    def is_file_field(self, name: str) -> bool:
+        """Whether a form's files of this name are stored; `file[]` and `file[0]` are the name `file` too."""
+        return _INDEX.sub("", name) in self.file_fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One process's settings: sizes in bytes, times in seconds; checked when made.
+
+    Raises:
+        SettingsError: a value cannot work; the message names the variable, the value and what would do.
+    """
+
+    s3_endpoint_url: str | None = None
+    s3_public_endpoint_url: str | None = None  #: where clients reach S3 by presigned URLs, if not where we do
+    bucket: str = "uploads"
+    key_prefix: str = ""
+    public_url: str | None = None  #: where clients reach the app, if not at the host that they name
+    root_path: str = ""  #: the path below which a proxy offers the app, such as /files
+    root_path_stripped: bool = True  #: whether the proxy removes `root_path` before it forwards a request
+    max_file_bytes: int = 5 * GIB
+    max_body_bytes: int = 0  #: 0 stands for the largest file and 1 MiB
+    max_form_parts: int = 100
+    max_field_bytes: int = 64 * KIB
+    field_names: tuple[str, ...] = FIELD_NAMES
+    part_bytes: int = 8 * MIB
+    parts_in_flight: int = 4
+    max_concurrent: int = 32
+    idle_timeout: float = 30.0
+    drain_seconds: float = 30.0
+    presign_seconds: float = 900.0
+    promise_secret: str | None = field(default=None, repr=False)
+    s3_connect_timeout: float = 2.0
+    s3_read_timeout: float = 20.0
+    s3_attempts: int = 3
+    explain_closed_files: bool = True
+    log: str = "console"
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if not self.max_body_bytes:
+            object.__setattr__(self, "max_body_bytes", self.max_file_bytes + MIB)
+        self._check_names()
+        self._check_numbers()
+
+    def _check_names(self) -> None:
+        for name in ("s3_endpoint_url", "s3_public_endpoint_url", "public_url"):
+            if (url := getattr(self, name)) is not None and not _URL.fullmatch(url):
+                _refuse(name, url, "an http:// or https:// URL")
+        if self.promise_secret is not None and len(self.promise_secret) < MIN_SECRET_LENGTH:
+            _refuse("promise_secret", "", f"at least {MIN_SECRET_LENGTH} characters, the same for all processes")
+        if not _BUCKET.fullmatch(self.bucket):
+            _refuse("bucket", self.bucket, "a bucket name: 3 to 63 of a-z, 0-9, '.' and '-'")
+        for name, words in (("log", LOG_FORMATS), ("log_level", LOG_LEVELS)):
+            if getattr(self, name) not in words:
+                _refuse(name, getattr(self, name), f"one of {', '.join(words)}")
+        if not _ROOT_PATH.fullmatch(self.root_path) or {".", ".."} & set(self.root_path.split("/")):
+            _refuse(
+                "root_path",
+                self.root_path,
+                "empty, or segments of A-Z, a-z, 0-9, '.', '_', '~' and '-', each after a '/', such as /files",
+            )
+        if not self.field_names or not all(_FIELD_NAME.fullmatch(name) for name in self.field_names):
+            _refuse("field_names", ", ".join(self.field_names), "names of form fields, such as 'file, photo'")
+        segments = self.key_prefix.split("/")
+        if not _PREFIX.fullmatch(self.key_prefix) or {".", ".."} & set(segments) or len(self.key_prefix) > 256:  # noqa: PLR2004 - leaves S3's 1,024 bytes room for the rest of the key
+            _refuse(
+                "key_prefix",
+                self.key_prefix,
+                "at most 256 of A-Z, a-z, 0-9, '.', '_', '-' and '/', no leading '/'",
+            )
+
+    def _check_numbers(self) -> None:
+        for name in (
+            "max_file_bytes",
+            "max_form_parts",
+            "max_field_bytes",
+            "parts_in_flight",
+            "max_concurrent",
+        ):
+            if getattr(self, name) < 1:
+                _refuse(name, getattr(self, name), "at least 1")
+        for name in ("idle_timeout", "drain_seconds", "s3_connect_timeout", "s3_read_timeout"):
+            if getattr(self, name) <= 0:
+                _refuse(name, getattr(self, name), "more than 0 seconds")
+        if not 1 <= self.presign_seconds <= MAX_PRESIGN_SECONDS:
+            _refuse("presign_seconds", self.presign_seconds, f"1 to {MAX_PRESIGN_SECONDS} seconds, a week")
+        if not 1 <= self.s3_attempts <= 10:  # noqa: PLR2004 - more would outlast every client
+            _refuse("s3_attempts", self.s3_attempts, "1 to 10")
+        if not MIN_PART_BYTES <= self.part_bytes <= MAX_PART_BYTES:
+            _refuse("part_bytes", self.part_bytes, "5 MiB to 5 GiB, as S3 asks of a part")
+        reach = PartSizes.reach(self.part_bytes)
+        if self.max_file_bytes > reach:
+            _refuse("max_file_bytes", self.max_file_bytes, f"at most {reach}, the largest object S3 takes")
+        if self.max_body_bytes < self.max_file_bytes:
+            _refuse("max_body_bytes", self.max_body_bytes, f"at least the largest file's {self.max_file_bytes}")
+
+    @property
+    def limits(self) -> Limits:
+        """The form parser's share of the settings."""
+        return Limits(
+            self.max_file_bytes, self.max_body_bytes, self.max_form_parts, self.max_field_bytes, self.field_names
+        )
+
+    def base_url(self, host_url: str) -> str:
+        """Where clients reach the app: `public_url`, or `root_path` below the scheme and host of their request."""
+        return self.public_url.rstrip("/") if self.public_url else host_url.rstrip("/") + self.root_path
+
+    @property
+    def routes_path(self) -> str:
+        """The path below which the app itself sees its routes.
+
+        One place only: with two, a client could choose the one that a path rule of the proxy does not name.
+        """
+        return "" if self.root_path_stripped else self.root_path
+
+    @property
+    def part_sizes(self) -> PartSizes:
+        """How large each part of a multipart upload is."""
+        return PartSizes(self.part_bytes, self.max_file_bytes)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """The settings of an environment; sizes take a unit (`8 MiB`), seconds an `s`, an empty value is the default.
+
+        Raises:
+            SettingsError: a value cannot be read or cannot work; one line.
+        """
+        values: dict[str, object] = {}
+        for one in fields(cls):
+            text = environ.get(variable(one.name), "").strip()
+            if text:
+                values[one.name] = _read(one.name, text)
+        try:
+            return cls(**values)  # type: ignore[arg-type] # _read gives each field its own type
+        except SettingsError as error:
+            # Only a value that was given can be wrong: the defaults fit whatever else is set.
+            raise SettingsError(error.variable, environ[error.variable].strip(), error.wanted) from None
+
+
+def variable(name: str) -> str:
+    """The environment variable of a field: `part_bytes` is `UPLOAD_PART_BYTES`."""
+    return f"UPLOAD_{name.upper()}"
+
+
+def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like a setting and are none, each with the setting it looks like."""
+    known = {variable(one.name) for one in fields(Settings)}
+    near = {
+        name: difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        for name in environ
+        if name.startswith("UPLOAD_") and name not in known
+    }
+    return {name: match[0] for name, match in sorted(near.items()) if match}
+
+
+def _read(name: str, text: str) -> object:
+    if name.endswith("_bytes"):
+        if match := _SIZE.fullmatch(text):
+            return int(match[1]) * _UNITS[(match[2] or "").upper()]
+        _refuse(name, text, "a size in bytes, such as 8388608 or '8 MiB'")
+    if name.endswith(("_timeout", "_seconds")):
+        if match := _SECONDS.fullmatch(text):
+            return float(match[1])
+        _refuse(name, text, "a number of seconds, such as 30 or 0.5")
+    if name in {"max_form_parts", "parts_in_flight", "max_concurrent", "s3_attempts"}:
+        if _COUNT.fullmatch(text):
+            return int(text)
+        _refuse(name, text, "a whole number")
+    if name == "field_names":
+        return tuple(one.strip() for one in text.split(",") if one.strip())
+    if name in {"explain_closed_files", "root_path_stripped"}:
+        if text.lower() in _SWITCH:
+            return _SWITCH[text.lower()]
+        _refuse(name, text, "on or off")
+    return text.lower() if name in {"log", "log_level"} else text
+
+
+def _refuse(name: str, value: object, wanted: str) -> None:
+    raise SettingsError(variable(name), value, wanted)

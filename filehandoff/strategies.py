@@ -1,0 +1,207 @@
+"""The grid: every hand-off with every hook, and what becomes of a file in each, as data.
+
+This is the one table. Both apps serve it at `/strategies`, the contract suite holds both to it, the demo checks it,
+and the README's grid is made from it. A cell that starts to work, or stops, must fail the suite.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from filehandoff.parts import PAGE_PARTS, peak_memory
+from filehandoff.settings import Settings
+
+type Verdict = Literal["stored", "lost"]
+
+STORED: Verdict = "stored"
+LOST: Verdict = "lost"
+
+FRAMEWORKS = ("flask", "quart")
+
+#: By how much a process's memory grows at most above its idle self while files are streamed (see `filehandoff.parts`).
+PEAK_MEMORY = "uploads x (parts_in_flight + 1) x largest_part_bytes x 1.25 + 32 MiB"
+
+#: The code of the error that a lost file is answered with.
+LOST_CODE = "file-closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Handoff:
+    """One way of handing the bytes over: what it costs, in memory and on disk, and one sentence on it.
+
+    `of_a_form` is whether the bytes come to us, in a form; otherwise the client sends them to S3 itself.
+    """
+
+    name: str
+    memory: str
+    disk: str
+    sentence: str
+    of_a_form: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One way for a boto event hook to get at the request's values."""
+
+    name: str
+    sentence: str
+
+
+HANDOFFS = {
+    handoff.name: handoff
+    for handoff in (
+        Handoff(
+            "file",
+            memory="up to 500,000 bytes, then parts in flight",
+            disk="the whole file above 500,000 bytes",
+            sentence="S3 reads the request's own file: the shortest way, lost as soon as anything closes it.",
+        ),
+        Handoff(
+            "read_early",
+            memory="the whole file",
+            disk="the whole file above 500,000 bytes",
+            sentence="Every byte is read before S3 is called: safe from any closing, for files that fit in memory.",
+        ),
+        Handoff(
+            "temp_file",
+            memory="up to 500,000 bytes, then parts in flight",
+            disk="the whole file, and again above 500,000 bytes",
+            sentence="S3 reads a temporary file of our own: safe for any size, for the price of a second copy on disk.",
+        ),
+        Handoff(
+            "byte_queue",
+            memory="up to 500,000 bytes, 512 KiB in the queue, then parts in flight",
+            disk="the whole file above 500,000 bytes",
+            sentence="The view feeds a bounded queue of bytes, the uploader empties it and never has the file.",
+        ),
+        Handoff(
+            "stream",
+            memory="parts in flight and one more",
+            disk="nothing",
+            sentence="The request's body goes into S3 while it arrives: there is no file, so nothing can close it.",
+        ),
+        Handoff(
+            "presigned",
+            memory="one chunk, while it is read back",
+            disk="nothing",
+            sentence="The client sends the file to S3 itself, by a URL for this file alone; we read back what came.",
+            of_a_form=False,
+        ),
+    )
+}
+
+#: Those that are sent a form.
+FORM_HANDOFFS = [handoff.name for handoff in HANDOFFS.values() if handoff.of_a_form]
+
+HOOKS = {
+    hook.name: hook
+    for hook in (
+        Hook(
+            "copied",
+            "copy_current_request_context: has the whole request, closes all its files as it returns.",
+        ),
+        Hook("bound", "functools.partial over plain values: cannot close anything, cannot be wrong."),
+        Hook("snapshot", "a copy of the context variables for each call: has the request, pops nothing."),
+    )
+}
+
+#: What `POST /uploads` uses: the safest pair there is.
+DEFAULT_HANDOFF = "stream"
+DEFAULT_HOOK = "bound"
+
+
+@dataclass(frozen=True, slots=True)
+class SizeClass:
+    """A size at which hand-offs behave differently: in memory, rolled over to disk, or several parts."""
+
+    name: str
+    sentence: str
+
+    def size(self, part_bytes: int) -> int:
+        """The file size in bytes that stands for this class where parts have `part_bytes`."""
+        return {"memory": 100, "rolled": 500_001, "parts": 2 * part_bytes + 1}[self.name]
+
+
+SIZE_CLASSES = {
+    size.name: size
+    for size in (
+        SizeClass("memory", "100 bytes: a form parser that makes files keeps it in memory, one put"),
+        SizeClass("rolled", "500,001 bytes: a form parser that makes files has rolled it over to disk, one put"),
+        SizeClass("parts", "two parts and a byte: a multipart upload of three parts"),
+    )
+}
+
+_AT_ONCE = "pallets/flask#5399: leaving the hook's copied context closes the file"
+_WHILE_READING = "pallets/flask#5399: the hook closes the file while the view still reads it"
+
+#: The cells in which the file is lost, by framework, hand-off, hook and size class, each with the reason.
+KNOWN_FAILURES = {
+    **{(framework, "file", "copied", size): _AT_ONCE for framework in FRAMEWORKS for size in SIZE_CLASSES},
+    # Up to one part all is read before S3 is first called; two parts on, far more is left than the queue holds.
+    **{(framework, "byte_queue", "copied", "parts"): _WHILE_READING for framework in FRAMEWORKS},
+}
+
+
+def verdict(framework: str, handoff: str, hook: str, size_class: str) -> Verdict:
+    """What becomes of a file of this size class in this cell."""
+    return LOST if (framework, handoff, hook, size_class) in KNOWN_FAILURES else STORED
+
+
+def outcomes(framework: str, handoff: str, hook: str, size: int, part_bytes: int) -> set[Verdict]:
+    """What may become of a file of `size` bytes where parts have `part_bytes`.
+
+    Between one part and the size of the class `parts` it may be either, by how far a queue has run.
+    """
+    if size >= SIZE_CLASSES["parts"].size(part_bytes):
+        return {verdict(framework, handoff, hook, "parts")}
+    below = "rolled" if size >= SIZE_CLASSES["rolled"].size(part_bytes) else "memory"
+    seen = {verdict(framework, handoff, hook, below)}
+    return seen | {verdict(framework, handoff, hook, "parts")} if size > part_bytes else seen
+
+
+def reason(framework: str, handoff: str, hook: str, size_class: str) -> str | None:
+    """Why a file is lost in this cell, None where it is stored."""
+    return KNOWN_FAILURES.get((framework, handoff, hook, size_class))
+
+
+def _limits(settings: Settings) -> dict[str, int]:
+    form = asdict(settings.limits)
+    del form["file_fields"]
+    return form | {"part_bytes": settings.part_bytes, "parts_in_flight": settings.parts_in_flight}
+
+
+def describe(framework: str, settings: Settings) -> dict[str, object]:
+    """The answer of `/strategies`: every pair with its verdict by size class, its costs and a sentence; the limits."""
+    part_bytes = settings.part_bytes
+    return {
+        "framework": framework,
+        "limits": _limits(settings),
+        "file_fields": list(settings.field_names),
+        "peak_memory": {
+            "formula": PEAK_MEMORY,
+            "uploads": settings.max_concurrent,
+            "largest_part_bytes": settings.part_sizes.largest,
+            "bytes": peak_memory(settings.max_concurrent, settings.parts_in_flight, settings.part_sizes),
+        },
+        "presigned": {
+            "part_bytes": part_bytes,
+            "page_parts": PAGE_PARTS,
+            "expires_in": int(settings.presign_seconds),
+        },
+        "default": {"handoff": DEFAULT_HANDOFF, "hook": DEFAULT_HOOK},
+        "size_classes": [
+            {"name": size.name, "bytes": size.size(part_bytes), "sentence": size.sentence}
+            for size in SIZE_CLASSES.values()
+        ],
+        "strategies": [
+            {
+                "handoff": handoff.name,
+                "hook": hook.name,
+                "verdicts": {size: verdict(framework, handoff.name, hook.name, size) for size in SIZE_CLASSES},
+                "memory": handoff.memory,
+                "disk": handoff.disk,
+                "sentence": f"{handoff.sentence} {hook.name}: {hook.sentence}",
+            }
+            for handoff in HANDOFFS.values()
+            for hook in HOOKS.values()
+        ],
+    }
