@@ -1,5 +1,6 @@
 """What is known of a file before it is stored, and what a client is told about it afterwards."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from filehandoff.keys import clean_name, encode_name
@@ -75,7 +76,7 @@ class Way:
     hook: str
     request_id: str
 
-    def summary(self, stored: list[Stored], elapsed_seconds: float) -> dict[str, object]:
+    def summary(self, stored: Sequence[Stored], elapsed_seconds: float) -> dict[str, object]:
         """The upload for the log, where the request's id stands already; no filename, which is what a client likes.
 
         Where one request gave the URL and another completes the upload, `begun_by` is the first one's id.

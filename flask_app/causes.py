@@ -19,14 +19,18 @@ from flask import Flask, copy_current_request_context, request
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import EnvironBuilder
 
+from filehandoff.cancellation import Cancellation, cancelled_by, current
 from filehandoff.causes import SECONDS, InnerRequest, too_slow
+from filehandoff.cleanup import UNDO_SECONDS, Undo
 from filehandoff.errors import StoreRejected
 from filehandoff.http import REQUEST_ID_HEADER
 from filehandoff.receipt import REQUEST_ID_METADATA
-from filehandoff.undoing import UNDO_SECONDS
+from filehandoff.s3 import calls, flows
+from filehandoff.s3.calls import Flow
 from flask_app.request import SPOOL_BYTES
-from flask_app.store import Store, store_errors
-from flask_app.threads import THREADS, Calls
+from flask_app.service import Service
+from flask_app.store import store_errors
+from flask_app.threads import THREADS, finish
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -116,7 +120,7 @@ class WatchedFile(SpooledTemporaryFile[bytes]):
         super().close()
 
 
-def failing_app(cause: str, seen: Observation, store: Store, key: str) -> Flask:
+def failing_app(cause: str, seen: Observation, service: Service, key: str) -> Flask:
     """A plain Flask app with the one failing view; only the file that its form parser fills is ours."""
 
     class WatchedRequest(flask.Request):
@@ -131,41 +135,37 @@ def failing_app(cause: str, seen: Observation, store: Store, key: str) -> Flask:
     @app.post("/")
     def view() -> str:
         seen.enter("before the view returned", begin=bool(request.files))
-        answer = VIEWS[cause](seen, store.new_client, store.settings.bucket, key)
+        answer = VIEWS[cause](seen, service.store.new_client, service.settings.bucket, key)
         seen.enter("at the end of the request")
         return answer
 
     return app
 
 
-def observe(
-    cause: str, file: FileStorage, store: Store, key: str, request_id: str, go_on: Callable[[], None]
-) -> Observation:
-    """Run the failing view with this file, and everything it began, to its end, or until `go_on` raises.
+def observe(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> Observation:
+    """Run the failing view with this file, and everything it began, to its end, or until the work is cancelled.
 
     Raises:
         StoreUnavailable, StoreRejected: what S3 said, where it should have taken the file; or it took too long.
     """
-    end = time.monotonic() + SECONDS
-
-    def in_time() -> None:
-        go_on()
-        if time.monotonic() > end:
-            raise too_slow()
-
-    calls = Calls(store.undoing, partial(_remove, store, key), key, in_time)
-    try:
-        with store_errors():
-            return calls.make(partial(_observe, cause, file, store, key, request_id))
-    except S3UploadFailedError as error:
-        raise StoreRejected(str(error)) from error
-    finally:
-        _undo(store, key, request_id)
+    undo = partial(_remove, service, key)
+    with cancelled_by(Cancellation(outer=current())) as limit:
+        limit.cancel(too_slow, at=time.monotonic() + SECONDS)
+        try:
+            with store_errors():
+                return finish(
+                    partial(_observe, cause, file, service, key, request_id),
+                    lambda call: service.cleanup.after(call, undo, request_id, key),
+                )
+        except S3UploadFailedError as error:
+            raise StoreRejected(str(error)) from error
+        finally:
+            _undo(service, undo, key, request_id)
 
 
-def _observe(cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> Observation:
+def _observe(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> Observation:
     seen = Observation()
-    client = failing_app(cause, seen, store, key).test_client()
+    client = failing_app(cause, seen, service, key).test_client()
     inner = FileStorage(file.stream, file.filename, "file", file.content_type)
     headers = [(REQUEST_ID_HEADER, request_id)]
     environ = EnvironBuilder(method="POST", data={"file": inner}, headers=headers).get_environ()
@@ -180,19 +180,18 @@ def _observe(cause: str, file: FileStorage, store: Store, key: str, request_id: 
     return seen
 
 
-def _remove(store: Store, key: str) -> None:
+def _remove(service: Service, key: str) -> Flow[None]:
     """Remove what the view has stored, and abort what its SDK began and could not end."""
     try:
-        store.abort_lost(key)
+        yield from flows.abort_lost(service, key)
     finally:
-        store.delete(key)
+        yield from calls.delete_object(key)
 
 
-def _undo(store: Store, key: str, request_id: str) -> None:
+def _undo(service: Service, undo: Undo, key: str, request_id: str) -> None:
     """Remove it in a bounded time, or have it removed later."""
+    flow = flows.undo_or_later(service, undo, request_id, key)
     try:
-        THREADS.submit(partial(_remove, store, key)).result(UNDO_SECONDS)
-    except Exception as error:  # noqa: BLE001 - also a want of memory must lose no object
-        store.metrics.undo_failures.inc()
-        logger.error("what a cause has stored could not be removed yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(partial(_remove, store, key), request_id, key)
+        THREADS.submit(partial(service.store.run, flow)).result(UNDO_SECONDS)
+    except TimeoutError:
+        service.cleanup.later(undo, request_id, key)

@@ -9,8 +9,8 @@ from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 from botocore.loaders import create_loader
 
-from filehandoff.calls import parse_timestamp, resolve_endpoint_once
 from filehandoff.errors import SettingsError
+from filehandoff.s3.botocore_tuning import client_config, parse_timestamp, resolve_endpoint_once
 from filehandoff.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,41 +23,19 @@ EXPECT_BYTES = 128 * 1024
 
 def new_client(
     settings: Settings,
-    connect_timeout: float,
-    read_timeout: float,
+    timeouts: tuple[float, float],
     attempts: int,
     endpoint_url: str | None = None,
     addressing: Literal["auto", "virtual"] = "auto",
 ) -> "S3Client":
-    """A client with these timeouts in seconds, which is tried so often, at this endpoint or at the settings' own.
-
-    Args:
-        settings: what else is to be set.
-        connect_timeout: for a connection.
-        read_timeout: for S3 to go on answering.
-        attempts: how often a call is tried.
-        endpoint_url: where S3 is, if not where the settings say.
-        addressing: `virtual` for the bucket in the host, as AWS's regions ask of presigned URLs.
+    """Make a client, as `client_config` says, for this endpoint or the settings' own.
 
     Raises:
         SettingsError: AWS_PROFILE names no profile.
     """
-    config = Config(
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        max_pool_connections=settings.max_concurrent * settings.parts_in_flight,
-        # We give a CRC-32 with every body, so boto need not read it once more to sign it.
-        s3={"payload_signing_enabled": False, "addressing_style": addressing},
-        # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
-        signature_version="s3v4",
-        # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
-        user_agent=f"filehandoff boto3/{boto3.__version__}",
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        # What we ask is of the right types, which mypy sees by boto's own stubs.
-        parameter_validation=False,
-    )
+    # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
+    agent = f"filehandoff boto3/{boto3.__version__}"
+    config = Config(**client_config(settings, timeouts, attempts, addressing), user_agent=agent)
     session = _new_session()
     session.events.register("before-send.s3.PutObject", _expect_nothing_for_little)
     client = session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config)

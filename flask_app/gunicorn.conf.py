@@ -13,11 +13,12 @@ from typing import Any
 from prometheus_client.multiprocess import mark_process_dead
 
 from filehandoff import admission, arenas, descriptors, logs
+from filehandoff.cleanup import ANSWER_SECONDS, END_SECONDS, UNDO_SECONDS
 from filehandoff.errors import BucketMissing, SettingsError
 from filehandoff.settings import Settings, misspelt
-from filehandoff.undoing import ANSWER_SECONDS, END_SECONDS, UNDO_SECONDS
 from filehandoff.web.metrics import FOLDER_VARIABLE, share_numbers
-from flask_app.store import Store
+from filehandoff.web.request import EXTENSION
+from flask_app.store import check_bucket
 
 try:
     settings = Settings.from_env(os.environ)
@@ -58,7 +59,7 @@ def post_worker_init(worker: Any) -> None:
     The worker waits for its connections less long than the master does for the worker: it has still something to undo.
     """
     worker.cfg.set("graceful_timeout", math.ceil(settings.drain_seconds + UNDO_SECONDS + ANSWER_SECONDS))
-    worker.wsgi.extensions["handoff.shutdown"].watch(lambda: worker.alive)
+    worker.wsgi.extensions[EXTENSION].shutdown.watch(lambda: worker.alive)
 
 
 def child_exit(_server: Any, worker: Any) -> None:
@@ -72,10 +73,7 @@ def on_starting(server: Any) -> None:
     logs.point_out("flask_app", misspelt(os.environ), settings)
     try:
         server.handoff_folder = share_numbers(server.cfg.workers)
-        store = Store(settings)
-        store.open()
-        store.check_bucket()
-        store.close()
+        check_bucket(settings)
     except (BucketMissing, SettingsError) as error:
         sys.exit(f"flask_app: {error}")
 

@@ -1,10 +1,8 @@
 """The request class: our form parser behind Flask's own `request.form` and `request.files`."""
 
-import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from contextvars import ContextVar
-from functools import cached_property
 from socket import SHUT_RD, SHUT_RDWR
 from socket import socket as Socket  # noqa: N812 - a class
 from tempfile import SpooledTemporaryFile
@@ -15,12 +13,11 @@ import flask
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.formparser import FormDataParser as WerkzeugFormDataParser
 
-from filehandoff.chunked import check_whole
 from filehandoff.digest import to_content_digest
 from filehandoff.errors import FormMalformed, RequestTimedOut, UploadError
 from filehandoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
-from filehandoff.http import REQUEST_ID_HEADER, request_id
 from filehandoff.settings import Settings
+from filehandoff.web.request import EXTENSION, RequestValues
 
 #: A file up to this size stays in memory, a larger one rolls over to disk.
 SPOOL_BYTES = 500_000
@@ -102,47 +99,24 @@ class FormDataParser(WerkzeugFormDataParser):
         return stream, self.cls(form.fields), self.cls(form.files)
 
 
-class Request(flask.Request):
+class Request(RequestValues, flask.Request):
     """A request that knows its id and reads its form by our parser."""
 
-    # Without a Content-Type, Werkzeug would not ask the parser at all, and the answer would be "no files".
+    # Without a Content-Type, Werkzeug would not call the parser, and the form would have no files.
     want_form_data_parsed = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.arrived = time.perf_counter()
-        #: What is held until the answer is sent, or its client has left.
-        self.until_answered = ExitStack()
-        #: The form's files in its order, which `files` keeps only among those of one name.
-        self.files_in_order: list[tuple[str, FileStorage]] = []
         self._read_to_its_end = False
 
-    @cached_property
-    def request_id(self) -> str:
-        """The client's `X-Request-Id`, or a new one."""
-        return request_id(self.headers.get(REQUEST_ID_HEADER))
-
-    @property
-    def coding(self) -> str:
-        """The `Content-Encoding`, empty if there is none."""
-        return ", ".join(self.headers.getlist("Content-Encoding"))
-
-    @property
-    def wants_page(self) -> bool:
-        """Whether a browser asks, by a navigation: it prefers HTML to JSON."""
-        return self.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
-
     def form_parser(self) -> FormParser:
-        """A parser for this request's form, whoever reads the body."""
-        content_type = self.headers.get("Content-Type", "")
-        parser = FormParser.of(content_type, self.content_length, self._settings.limits, self.coding)
-        check_whole(self.headers.get("Content-Range"), self.args.items(multi=True))
-        return parser
+        """Return a parser for this request's form."""
+        return self.parser_for(self._settings)
 
     def sent_files(self) -> list[FileStorage]:
-        """The files of the form that are stored."""
+        """Return the files of the form that are stored."""
         self._load_form_data()
-        return [file for name, file in self.files_in_order if self._settings.limits.is_file_field(name)]
+        return self.files_to_store(self._settings)
 
     def chunks(self) -> Generator[bytes]:
         """The body's chunks as they arrive, as `read_body` gives them."""
@@ -168,8 +142,7 @@ class Request(flask.Request):
         Many clients read an early answer only when they have sent all; a connection that is closed before that is
         reset. Our worker reads it without a thread for each; under another server this one does, after the answer.
         """
-        has_body = bool(self.content_length) or "Transfer-Encoding" in self.headers
-        if self._read_to_its_end or not has_body:
+        if self._read_to_its_end or not self.has_body:
             return
         close = close_after_answer.get()
         if close is None:
@@ -209,7 +182,7 @@ class Request(flask.Request):
 
     @property
     def _settings(self) -> Settings:
-        return cast("Settings", flask.current_app.extensions["handoff"].settings)
+        return cast("Settings", flask.current_app.extensions[EXTENSION].settings)
 
     @override
     def make_form_data_parser(self) -> FormDataParser:

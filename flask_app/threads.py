@@ -1,8 +1,8 @@
-"""Threads that make calls to S3 for others: a call cannot be cancelled, but it can be left.
+"""Threads that make calls to S3 for others. A running call cannot be cancelled, only abandoned.
 
-When the process is to end, an upload that waits for a store which does not answer is undone, and its client told so.
-The threads are daemons, or the process would wait for that store all the same. Where no thread can be started, the
-caller makes the call itself: the call cannot be abandoned then, but neither an upload nor its cleanup fails.
+When the process ends, an upload that waits for a silent store is removed, and its client gets an answer. The threads
+are daemons, or the process would wait for that store all the same. Where no thread can be started, the caller makes
+the call itself: the call cannot be abandoned then, but neither an upload nor its cleanup fails.
 """
 
 import threading
@@ -12,17 +12,14 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
 from contextvars import Context, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from filehandoff import logs
+from filehandoff import cancellation
 from filehandoff.errors import UploadError, is_exhausted
 
-if TYPE_CHECKING:
-    from flask_app.undoing import Undoing
-
-#: How long a thread waits for another call, in seconds, before it ends.
+#: Seconds that a thread waits for another call before it ends.
 KEEP_SECONDS = 5.0
-#: How often one who waits for a call looks whether to go on waiting, in seconds.
+#: Seconds between two looks, while a call runs, whether the work is cancelled.
 LOOK_EVERY = 0.2
 
 
@@ -85,50 +82,42 @@ def _do[T](work: Callable[[], T], context: Context, future: Future[T]) -> None:
 THREADS = Threads()
 
 
-class Calls:
-    """The calls to S3 for one object: made by other threads, and left to them when `go_on` raises.
+def finish[T](work: Callable[[], T], leave: Callable[[Future[Any]], object]) -> T:
+    """Have another thread do this; if the current work is cancelled meanwhile, abandon the call to `leave`."""
+    call = THREADS.submit(work)
+    try:
+        while not _ends_soon(call):
+            cancellation.check()
+    except UploadError:
+        leave(call)
+        raise
+    return call.result()
 
-    What a call does that was left is undone when it ends.
+
+def first_of[T](calls: set[Future[T]]) -> tuple[set[Future[T]], set[Future[T]]]:
+    """Wait until one of them has ended; return those that have, and the others.
+
+    Raises:
+        UploadError: the current work is cancelled; `end` must still be called for all.
     """
+    return _wait(calls, FIRST_COMPLETED)
 
-    def __init__(self, undoing: "Undoing", undo: Callable[[], object], key: str, go_on: Callable[[], None]) -> None:
-        self._undoing = undoing
-        self._undo = undo
-        self._key = key
-        self._go_on = go_on
 
-    def make[T](self, work: Callable[[], T]) -> T:
-        """What a call answers, or raises."""
-        call = THREADS.submit(work)
-        try:
-            while not _ends_soon(call):
-                self._go_on()
-        except UploadError:
-            self._leave({call})
-            raise
-        return call.result()
-
-    def first_of[T](self, calls: set[Future[T]]) -> tuple[set[Future[T]], set[Future[T]]]:
-        """Those of them that have ended, at least one, and the others; `end` is still to be called for these."""
-        return self._wait(calls, FIRST_COMPLETED)
-
-    def end(self, calls: set[Future[Any]]) -> None:
-        """Wait for the end of all, whatever it is, or leave them."""
-        try:
-            self._wait(calls, ALL_COMPLETED)
-        except UploadError:
-            self._leave(calls)
-
-    def _wait[T](self, calls: set[Future[T]], until: str) -> tuple[set[Future[T]], set[Future[T]]]:
-        done, running = wait(calls, LOOK_EVERY, until)
-        while running and (until == ALL_COMPLETED or not done):
-            self._go_on()
-            done, running = wait(calls, LOOK_EVERY, until)
-        return done, running
-
-    def _leave(self, calls: set[Future[Any]]) -> None:
+def end(calls: set[Future[Any]], leave: Callable[[Future[Any]], object]) -> None:
+    """Wait for the end of all, whatever it is; if the current work is cancelled meanwhile, abandon them to `leave`."""
+    try:
+        _wait(calls, ALL_COMPLETED)
+    except UploadError:
         for call in calls:
-            self._undoing.after(call, self._undo, logs.bound_id(), self._key)
+            leave(call)
+
+
+def _wait[T](calls: set[Future[T]], until: str) -> tuple[set[Future[T]], set[Future[T]]]:
+    done, running = wait(calls, LOOK_EVERY, until)
+    while running and (until == ALL_COMPLETED or not done):
+        cancellation.check()
+        done, running = wait(calls, LOOK_EVERY, until)
+    return done, running
 
 
 def _ends_soon(call: Future[Any]) -> bool:

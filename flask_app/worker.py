@@ -37,6 +37,7 @@ from filehandoff.admission import SPARE_THREADS
 from filehandoff.errors import is_exhausted
 from filehandoff.head import MAX_BYTES, Head
 from filehandoff.stalling import TCP_INFO_BYTES, Sent, Stalls
+from filehandoff.web.request import EXTENSION
 from flask_app.gunicorn_protocol import Request
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS, close_after_answer
 
@@ -91,11 +92,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """Serve until told to end."""
         self._lingering = Lingering(self.worker_connections // 2)
         RequestParser.mesg_class = Request  # gunicorn names it there for each kind of worker
-        self._stalls = Stalls[Any](self.wsgi.extensions["handoff"].settings.idle_timeout)
+        self._stalls = Stalls[Any](self.wsgi.extensions[EXTENSION].settings.idle_timeout)
         for listener in self.sockets:
             wait_for_first_byte(listener)
         super().run()
-        self.wsgi.extensions["handoff"].close()
+        self.wsgi.extensions[EXTENSION].close()
         self._lingering.finish()
 
     @override
@@ -198,7 +199,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def notify(self) -> None:
         """Say that the main thread is alive, which it does every second; end the connections that take too long."""
         super().notify()
-        self.wsgi.extensions["handoff"].undoing.resume()
+        self.wsgi.extensions[EXTENSION].cleaner.resume()
         now = time.monotonic()
         patience = HEAD_SECONDS if self.nr_conns < self.worker_connections else CROWDED_HEAD_SECONDS
         while self._began and now > next(iter(self._began.values())) + patience:
@@ -221,7 +222,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: soon no upload begins here any more. The end by `max_requests` does not come this way."""
         if wsgi := getattr(self, "wsgi", None):  # it may still be loading it
-            wsgi.extensions["handoff.shutdown"].refuse()
+            wsgi.extensions[EXTENSION].drain.refuse()
         self._told_to_end = True
         super().handle_exit(sig, frame)
 

@@ -3,18 +3,20 @@
 import asyncio
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import click
 from quart import Quart
 
-from filehandoff.admission import reads_at_once
 from filehandoff.errors import SettingsError
 from filehandoff.explain import explain_closed_files
 from filehandoff.settings import Settings
-from quart_app.admission import Admission, Reading
-from quart_app.connections import Connections
+from filehandoff.web.request import EXTENSION
 from quart_app.request import Handshake, Request, ServiceConnection
-from quart_app.shutdown import Shutdown
+
+if TYPE_CHECKING:
+    from filehandoff.s3.calls import Flow
+    from quart_app.service import Service
 
 __all__ = ["create_app"]
 
@@ -29,48 +31,49 @@ def create_app(settings: Settings | None = None) -> Quart:
         SettingsError: a setting cannot work.
     """
     # Not above: `quart_app.request`, which other apps import, must not need aioboto3, structlog and prometheus_client.
-    from filehandoff.logs import AnswerLog  # noqa: PLC0415
-    from quart_app.store import Store  # noqa: PLC0415
-    from quart_app.sweep import sweep_command  # noqa: PLC0415
+    from filehandoff.sweep_command import sweep_command  # noqa: PLC0415
+    from quart_app.service import Service  # noqa: PLC0415
     from quart_app.views import KeyConverter, routes  # noqa: PLC0415
 
     app = Quart(__name__, static_folder=None)
     app.request_class = Request
     app.asgi_http_class = ServiceConnection
     app.asgi_websocket_class = Handshake
-    app.json.ensure_ascii = False  # type: ignore[attr-defined] # Quart's own provider has it
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     # Ours is an idle timeout: these two would cut an upload or a download that is slow but moving.
     app.config.update(BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
-    store = Store(settings or _settings())
-    app.extensions["handoff"] = store
-    app.extensions["handoff.connections"] = connections = Connections(store.settings.idle_timeout)
-    app.extensions["handoff.shutdown"] = shutdown = Shutdown(store.settings.drain_seconds, connections.hang_up)
-    watching: list[asyncio.Task[None]] = []
-    if store.settings.explain_closed_files:
+    service = app.extensions[EXTENSION] = Service(settings or _settings())
+    if service.settings.explain_closed_files:
         explain_closed_files(app)
-    app.extensions["handoff.answer_log"] = AnswerLog()
-    app.extensions["handoff.admission"] = Admission(store.settings.max_concurrent)
-    app.extensions["handoff.reading"] = Reading(reads_at_once(store.settings.max_concurrent))
     app.url_map.converters["key"] = KeyConverter
-    app.register_blueprint(routes, url_prefix=store.settings.routes_path)
-    app.cli.add_command(sweep_command(store))
+    app.register_blueprint(routes, url_prefix=service.settings.routes_path)
+    app.cli.add_command(sweep_command("quart_app", service, lambda flow: asyncio.run(_run_once(service, flow))))
+    watching: list[asyncio.Task[None]] = []
 
     @app.before_serving
-    async def open_store() -> None:
+    async def open_service() -> None:
         asyncio.get_running_loop().set_default_executor(_started_pool())
-        await store.open()
-        shutdown.watch()
-        watching.append(asyncio.create_task(connections.watch(), name="connections"))
+        await service.open()
+        service.shutdown.watch()
+        watching.append(asyncio.create_task(service.connections.watch(), name="connections"))
 
     @app.after_serving
-    async def close_store() -> None:
-        shutdown.close()
+    async def close_service() -> None:
+        service.shutdown.close()
         watching.pop().cancel()
-        await store.close()
+        await service.close()
 
     return app
+
+
+async def _run_once[T](service: "Service", flow: "Flow[T]") -> T:
+    """Run a flow outside of a server."""
+    await service.open()
+    try:
+        return await service.store.run(flow)
+    finally:
+        await service.close()
 
 
 def _started_pool() -> ThreadPoolExecutor:

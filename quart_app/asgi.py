@@ -13,8 +13,9 @@ from filehandoff.descriptors import raise_limit
 from filehandoff.errors import BucketMissing, SettingsError
 from filehandoff.settings import Settings, misspelt
 from filehandoff.web.metrics import FOLDER_VARIABLE
+from filehandoff.web.request import EXTENSION
 from quart_app import create_app, hypercorn_protocol, uvicorn_protocol
-from quart_app.store import Store
+from quart_app.store import check_bucket
 from quart_app.workers import join_supervisor
 
 hypercorn_protocol.install()
@@ -27,7 +28,7 @@ try:
     raise_limit()
     # In a thread with a loop of its own, for some servers load the app when theirs is running already.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, Store(settings).check_bucket()).result()
+        thread.submit(asyncio.run, check_bucket(settings)).result()
 except (SettingsError, BucketMissing) as error:
     sys.exit(f"quart_app: {error}")
 app = create_app(settings)
@@ -41,7 +42,7 @@ if parent_process() is not None and FOLDER_VARIABLE not in os.environ:
 if "uvicorn.server" in sys.modules:  # it loads this; of hypercorn, Quart itself imports all
     from quart_app import uvicorn_fixes
 
-    uvicorn_fixes.install(app.extensions["handoff.shutdown"])
+    uvicorn_fixes.install(app.extensions[EXTENSION].shutdown)
 else:
     from quart_app import hypercorn_worker
 

@@ -22,12 +22,15 @@ from quart.datastructures import FileStorage
 from quart.formparser import FormDataParser
 
 from filehandoff.causes import SECONDS, InnerRequest, too_slow
+from filehandoff.cleanup import UNDO_SECONDS, Undo
 from filehandoff.errors import Internal, StoreRejected
 from filehandoff.receipt import REQUEST_ID_METADATA
-from filehandoff.undoing import UNDO_SECONDS
+from filehandoff.s3 import calls, flows
+from filehandoff.s3.calls import Flow
 from quart_app.request import SPOOL_BYTES
-from quart_app.store import Store, store_errors
-from quart_app.uploads import to_the_end
+from quart_app.service import Service
+from quart_app.store import store_errors
+from quart_app.tasks import finish_despite_cancel
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -128,7 +131,7 @@ class WatchedFile(SpooledTemporaryFile[bytes]):
         super().close()
 
 
-def failing_app(cause: str, seen: Observation, store: Store, key: str) -> Quart:
+def failing_app(cause: str, seen: Observation, service: Service, key: str) -> Quart:
     """A plain Quart app with the one failing view; only the file that its form parser fills is ours."""
 
     class WatchedRequest(quart.Request):
@@ -145,7 +148,7 @@ def failing_app(cause: str, seen: Observation, store: Store, key: str) -> Quart:
     @app.post("/")
     async def view() -> str:
         seen.enter("before the view returned", begin=bool(await request.files))
-        answer = await VIEWS[cause](seen, store.new_client, store.settings.bucket, key)
+        answer = await VIEWS[cause](seen, service.store.new_client, service.settings.bucket, key)
         seen.enter("at the end of the request")
         return answer
 
@@ -158,27 +161,28 @@ def failing_app(cause: str, seen: Observation, store: Store, key: str) -> Quart:
     return app
 
 
-async def observe(cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> Observation:
+async def observe(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> Observation:
     """Run the failing view with this file, and everything it began, to its end, or until the process is to end.
 
     Raises:
         StoreUnavailable, StoreRejected: what S3 said, where it should have taken the file; or it took too long.
     """
     seen = Observation()
+    undo = partial(_remove, service, key)
 
     def leave(call: asyncio.Task[Any]) -> None:
         seen.stop()
-        store.undoing.after(call, partial(_remove, store, key), request_id, key)
+        service.cleanup.after(call, undo, request_id, key)
 
     try:
         with store_errors():
-            await to_the_end(_in_a_thread(_observe(seen, cause, file, store, key, request_id)), leave)
+            await finish_despite_cancel(_in_a_thread(_observe(seen, cause, file, service, key, request_id)), leave)
     except S3UploadFailedError as error:
         raise StoreRejected(str(error)) from error
     except TimeoutError as error:
         raise too_slow() from error
     finally:
-        await to_the_end(_undo(store, key, request_id))
+        await finish_despite_cancel(_undo(service, undo, key, request_id))
     return seen
 
 
@@ -196,9 +200,11 @@ async def _in_a_thread(work: Coroutine[Any, Any, None]) -> None:
         thread.shutdown(wait=False)
 
 
-async def _observe(seen: Observation, cause: str, file: FileStorage, store: Store, key: str, request_id: str) -> None:
+async def _observe(
+    seen: Observation, cause: str, file: FileStorage, service: Service, key: str, request_id: str
+) -> None:
     seen.begin()
-    client = failing_app(cause, seen, store, key).test_client()
+    client = failing_app(cause, seen, service, key).test_client()
     inner = FileStorage(file.stream, file.filename, "file", file.content_type)
     async with asyncio.timeout(SECONDS):
         try:
@@ -212,20 +218,18 @@ async def _observe(seen: Observation, cause: str, file: FileStorage, store: Stor
                 await seen.later
 
 
-async def _remove(store: Store, key: str) -> None:
+def _remove(service: Service, key: str) -> Flow[None]:
     """Remove what the view has stored, and abort what its SDK began and could not end."""
     try:
-        await store.abort_lost(key)
+        yield from flows.abort_lost(service, key)
     finally:
-        await store.delete(key)
+        yield from calls.delete_object(key)
 
 
-async def _undo(store: Store, key: str, request_id: str) -> None:
+async def _undo(service: Service, undo: Undo, key: str, request_id: str) -> None:
     """Remove it in a bounded time, or have it removed later."""
     try:
         async with asyncio.timeout(UNDO_SECONDS):
-            await _remove(store, key)
-    except Exception as error:  # noqa: BLE001 - also a want of memory must lose no object
-        store.metrics.undo_failures.inc()
-        logger.error("what a cause has stored could not be removed yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        store.undoing.later(partial(_remove, store, key), request_id, key)
+            await service.store.run(flows.undo_or_later(service, undo, request_id, key))
+    except TimeoutError:
+        service.cleanup.later(undo, request_id, key)

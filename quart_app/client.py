@@ -11,8 +11,8 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ProfileNotFound
 from botocore.loaders import create_loader
 
-from filehandoff.calls import parse_timestamp, resolve_endpoint_once
 from filehandoff.errors import SettingsError
+from filehandoff.s3.botocore_tuning import client_config, parse_timestamp, resolve_endpoint_once
 from filehandoff.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,41 +24,19 @@ _LOADER = create_loader(os.environ.get("AWS_DATA_PATH"))
 @asynccontextmanager
 async def new_client(
     settings: Settings,
-    connect_timeout: float,
-    read_timeout: float,
+    timeouts: tuple[float, float],
     attempts: int,
     endpoint_url: str | None = None,
     addressing: Literal["auto", "virtual"] = "auto",
 ) -> "AsyncIterator[S3Client]":
-    """A client with these timeouts in seconds, which is tried so often, at this endpoint or at the settings' own.
-
-    Args:
-        settings: what else is to be set.
-        connect_timeout: for a connection.
-        read_timeout: for S3 to go on answering.
-        attempts: how often a call is tried.
-        endpoint_url: where S3 is, if not where the settings say.
-        addressing: `virtual` for the bucket in the host, as AWS's regions ask of presigned URLs.
+    """Make a client, as `client_config` says, for this endpoint or the settings' own.
 
     Raises:
         SettingsError: AWS_PROFILE names no profile.
     """
-    config = AioConfig(
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        max_pool_connections=settings.max_concurrent * settings.parts_in_flight,
-        # We give a CRC-32 with every body, so boto need not read it once more to sign it, on the event loop at that.
-        s3={"payload_signing_enabled": False, "addressing_style": addressing},
-        # boto's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
-        signature_version="s3v4",
-        # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
-        user_agent=f"filehandoff aioboto3/{aioboto3.__version__}",
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        # What we ask is of the right types, which mypy sees by boto's own stubs.
-        parameter_validation=False,
-    )
+    # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
+    agent = f"filehandoff aioboto3/{aioboto3.__version__}"
+    config = AioConfig(**client_config(settings, timeouts, attempts, addressing), user_agent=agent)
     session = _new_session()
     for operation in ("PutObject", "UploadPart"):
         session.events.register(f"before-send.s3.{operation}", _expect_nothing)

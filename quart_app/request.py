@@ -1,12 +1,10 @@
 """The request class: our form parser behind Quart's own `request.form` and `request.files`, and a bounded body."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import ExitStack, aclosing, suppress
-from functools import cached_property
+from contextlib import aclosing, suppress
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, cast, override
+from typing import IO, TYPE_CHECKING, Any, cast, override
 
 import quart
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope, WebsocketScope
@@ -17,13 +15,15 @@ from quart.wrappers.base import ClientDisconnectedError
 from quart.wrappers.request import Body as QuartBody
 from werkzeug.datastructures import Headers, MultiDict, iter_multi_items
 
-from filehandoff.chunked import check_whole
 from filehandoff.digest import to_content_digest
 from filehandoff.errors import FormMalformed, RequestTimedOut
 from filehandoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
-from filehandoff.http import REQUEST_ID_HEADER, request_id
 from filehandoff.settings import Settings
+from filehandoff.web.request import EXTENSION, RequestValues
 from quart_app.connections import transport_of
+
+if TYPE_CHECKING:
+    from quart_app.service import Service
 
 #: A file up to this size stays in memory, a larger one rolls over to disk.
 SPOOL_BYTES = 500_000
@@ -33,7 +33,7 @@ WRITE_BYTES = 512 * 1024
 DISCARD_SECONDS = 10.0
 DISCARD_IDLE_SECONDS = 2.0
 #: Where in a request's scope its connection is.
-TRANSPORT = "handoff.transport"
+TRANSPORT = "filehandoff.transport"
 #: How many messages of a body, of 64 KiB each, may wait to be read before the client has to.
 BODY_MESSAGES = 16
 #: Messages below this size, in bytes, are joined.
@@ -235,9 +235,10 @@ class ServiceConnection(Connection):
 
     @override
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        self.app.extensions["handoff.shutdown"].follow(send)
+        service: Service = self.app.extensions[EXTENSION]
+        service.shutdown.follow(send)
         cast("dict[str, Any]", self.scope)[TRANSPORT] = transport = transport_of(send)
-        self.app.extensions["handoff.connections"].add(transport)
+        service.connections.add(transport)
         await super().__call__(receive, send)
 
     @override
@@ -309,55 +310,29 @@ class FormDataParser(QuartFormDataParser):
         return self.cls(form.fields), self.cls(form.files)
 
 
-class Request(quart.Request):
+class Request(RequestValues, quart.Request):
     """A request that knows its id, reads its form by our parser, and has a bounded body."""
 
     body_class = Body
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.arrived = time.perf_counter()
-        #: What is held until the answer is sent, or its client has left.
-        self.until_answered = ExitStack()
-        #: The form's files in its order, which `files` keeps only among those of one name.
-        self.files_in_order: list[tuple[str, FileStorage]] = []
-        has_body = bool(self.content_length) or "Transfer-Encoding" in self.headers
-        if has_body and self.headers.get("Expect", "").lower() == "100-continue":
+        if self.has_body and self.headers.get("Expect", "").lower() == "100-continue":
             cast("Body", self.body).expect()
-
-    @cached_property
-    def request_id(self) -> str:
-        """The client's `X-Request-Id`, or a new one."""
-        return request_id(self.headers.get(REQUEST_ID_HEADER))
-
-    @property
-    def coding(self) -> str:
-        """The `Content-Encoding`, empty if there is none."""
-        return ", ".join(self.headers.getlist("Content-Encoding"))
 
     @property
     def has_left(self) -> bool:
         """Whether its client has gone."""
         return cast("Body", self.body).left
 
-    @property
-    def wants_page(self) -> bool:
-        """Whether a browser asks, by a navigation: it prefers HTML to JSON."""
-        return self.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
-
     def form_parser(self) -> FormParser:
-        """A parser for this request's form, whoever reads the body."""
-        if len(self.headers.getlist("Content-Type")) > 1:
-            raise FormMalformed("The request has several Content-Type headers.")  # gunicorn refuses that itself
-        content_type = self.headers.get("Content-Type", "")
-        parser = FormParser.of(content_type, self.content_length, self._settings.limits, self.coding)
-        check_whole(self.headers.get("Content-Range"), self.args.items(multi=True))
-        return parser
+        """Return a parser for this request's form."""
+        return self.parser_for(self._settings)
 
     async def sent_files(self) -> list[FileStorage]:
-        """The files of the form that are stored."""
+        """Return the files of the form that are stored."""
         await self._load_form_data()
-        return [file for name, file in self.files_in_order if self._settings.limits.is_file_field(name)]
+        return self.files_to_store(self._settings)
 
     def chunks(self) -> AsyncGenerator[bytes]:
         """The body's chunks as they arrive, as `read_body` gives them."""
@@ -371,7 +346,7 @@ class Request(quart.Request):
 
     @property
     def _settings(self) -> Settings:
-        return cast("Settings", quart.current_app.extensions["handoff"].settings)
+        return cast("Settings", quart.current_app.extensions[EXTENSION].settings)
 
     @override
     def make_form_data_parser(self) -> FormDataParser:

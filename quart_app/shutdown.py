@@ -6,91 +6,52 @@ Without it hypercorn 0.18 waits for them without end on Python 3.12 and newer, w
 
 import asyncio
 import signal
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import FrameType
-from typing import Any
 
-from filehandoff.admission import LATE_SECONDS, ending
-from filehandoff.undoing import ANSWER_SECONDS, UNDO_SECONDS
+from filehandoff.cleanup import ANSWER_SECONDS, UNDO_SECONDS
+from filehandoff.drain import Drain
 
 
 class Shutdown:
-    """What of one process's uploads and downloads still runs, and whether it may.
+    """Counts the time of one process's uploads and downloads from the moment that its server ends.
 
     `hang_up` ends all connections that are left when everything is undone, or hypercorn would wait for their clients.
     """
 
-    def __init__(self, drain_seconds: float, hang_up: Callable[[], None]) -> None:
+    def __init__(self, drain: Drain, drain_seconds: float, hang_up: Callable[[], None]) -> None:
+        self._drain = drain
         self._drain_seconds = drain_seconds
         self._hang_up = hang_up
-        self._running: set[asyncio.Task[Any]] = set()
-        self._downloads: set[Callable[[], None]] = set()
-        self._ending_since: float | None = None
-        self._stopped_at: float | None = None
         self._following: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def upload(self) -> AsyncIterator[None]:
-        """An upload that is stopped when its time is up.
+        """Run an upload for the block, whose task is cancelled when its time is up.
 
         Raises:
-            Overloaded: the time is up, or the process is to end and takes no new one.
+            Overloaded: the time is up, or the process ends and takes no new upload.
         """
-        if self._ending_since is not None and time.monotonic() - self._ending_since > LATE_SECONDS:
-            raise ending()
         task = asyncio.current_task()
         assert task is not None
-        self._running.add(task)
         try:
-            self.check()
-            yield
+            with self._drain.upload(task.cancel):
+                yield
         except asyncio.CancelledError:
-            if self._stopped_at is not None:
-                task.uncancel()  # it was us, and the client is to be told
-            self.check()
+            if self._drain.stopped:
+                task.uncancel()  # the client gets an answer
+            self._drain.check()
             raise
-        finally:
-            self._running.discard(task)
-
-    async def download(self, chunks: AsyncGenerator[bytes], hang_up: Callable[[], None]) -> AsyncGenerator[bytes]:
-        """These chunks, on a connection that is ended by `hang_up` when the time is up."""
-        self._downloads.add(hang_up)
-        try:
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    yield chunk
-        finally:
-            self._downloads.discard(hang_up)
-
-    def check(self) -> None:
-        """Raise Overloaded if the time is up."""
-        if self._stopped_at is not None:
-            raise ending()
-
-    def stopped_for(self) -> float:
-        """For how many seconds the time is up; below 0 it is not."""
-        return -1.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
-
-    def check_ready(self) -> None:
-        """Raise Overloaded if the process is to end."""
-        if self._ending_since is not None:
-            raise ending()
-
-    def refuse(self) -> None:
-        """Let no upload begin any more, a moment from now; one that runs goes on."""
-        self._ending_since = self._ending_since or time.monotonic()
 
     def begin_end(self) -> None:
         """Let no upload begin any more, and stop those that run when their time is up; again, nothing."""
-        if self._ending_since is None:
+        if not self._drain.ends:
             self._end(asyncio.get_running_loop())
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.refuse()
+        self._drain.refuse()
         loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self.stop)
 
     def watch(self) -> None:
@@ -103,7 +64,7 @@ class Shutdown:
         loop = asyncio.get_running_loop()
 
         def handle(before: Callable[[int, FrameType | None], object], number: int, frame: FrameType | None) -> None:
-            if self._ending_since is None:
+            if not self._drain.ends:
                 self._end(loop)
                 before(number, frame)
 
@@ -121,9 +82,8 @@ class Shutdown:
 
         It does so without a signal to this process when it replaces it (`max_requests`), and after one to another
         (`workers`); it tells the app only when the last connection is closed, for which it would wait without end.
-        Uploads that come in until then are still taken. What this task does from here on can ask `stopped_for`.
+        Uploads that come in until then are still taken.
         """
-        _current.set(self)
         if self._following is None:
             context = getattr(getattr(send, "__self__", None), "context", None)
             terminated = getattr(context, "terminated", None)
@@ -142,13 +102,9 @@ class Shutdown:
 
     def stop(self) -> None:
         """Stop the uploads that run: each is cancelled where it is, and undoes what it began. Downloads are cut off."""
-        if self._stopped_at is not None:
+        if self._drain.stopped:
             return  # a task that is cancelled once more would not get to its answer
-        self._stopped_at = time.monotonic()
-        for task in self._running:
-            task.cancel()
-        for hang_up in tuple(self._downloads):
-            hang_up()
+        self._drain.stop()
         asyncio.get_running_loop().call_later(UNDO_SECONDS + ANSWER_SECONDS, self._hang_up)
 
 
@@ -160,12 +116,3 @@ def ignore_reload_signals() -> None:
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.SIG_IGN)
-
-
-_current: ContextVar[Shutdown | None] = ContextVar("shutdown", default=None)
-
-
-def stopped_for() -> float:
-    """For how many seconds the time of the request that this task works for is up; below 0 it is not."""
-    shutdown = _current.get()
-    return -1.0 if shutdown is None else shutdown.stopped_for()

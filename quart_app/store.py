@@ -1,63 +1,46 @@
-"""The S3 client: put, the calls of a multipart upload, head, get, delete; owns the client's life.
+"""Performs calls to S3 by aioboto3, runs flows, and owns the life of the clients.
 
-What S3 says no to becomes one of our errors here and nowhere else.
+An error of boto's becomes one of ours here and nowhere else.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from contextvars import ContextVar
 from errno import EPIPE
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import aioboto3
 import aiohttp
-from aiobotocore.credentials import AioCredentials
 from aiobotocore.response import StreamingBody
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ParamValidationError,
-    UnseekableStreamError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, UnseekableStreamError
 
-from filehandoff import logs
-from filehandoff.digest import crc32_header
-from filehandoff.errors import (
-    GONE_CODES,
-    BucketMissing,
-    ObjectMissing,
-    RangeNotSatisfiable,
-    StoreUnavailable,
-    UploadGone,
-    from_store_answer,
-)
-from filehandoff.http import ObjectInfo, clamp
+from filehandoff.errors import StoreUnavailable, from_store_answer
 from filehandoff.parts import Part
-from filehandoff.presigned import Seal, is_aws
-from filehandoff.receipt import Incoming
+from filehandoff.presigned import is_aws
+from filehandoff.s3 import flows
+from filehandoff.s3.botocore_tuning import lasting_secret
+from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, HeadProbe, Presign, ReadBack, Step
 from filehandoff.settings import Settings
-from filehandoff.sweep import Unfinished
-from filehandoff.verify import Completed, bare_etag, check_crc32, quoted_etag, told
 from filehandoff.web.metrics import Metrics
 from quart_app.client import new_client
-from quart_app.glance import Glance
+from quart_app.handoffs.presigned import hand_off, hand_off_part, read_back
+from quart_app.head_probe import Probe
 from quart_app.hooks import Hook
 from quart_app.payload import FileBody, PartBody
-from quart_app.undoing import Undoing
+from quart_app.tasks import finish_despite_cancel
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef, PartTypeDef
 
 logger = logging.getLogger(__name__)
 
-#: /readyz answers within a second.
-PROBE_TIMEOUT = 0.9
-#: How long the start waits for S3 to say whether there is the bucket.
-START_TIMEOUT = 3.0
+#: Seconds to connect, and to read: /readyz answers within one second.
+PROBE_TIMEOUTS = (0.9, 0.9)
+#: Seconds that the start waits for S3 to show the bucket.
+START_TIMEOUTS = (3.0, 3.0)
 READ_BYTES = 256 * 1024
 
 _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
@@ -66,322 +49,131 @@ _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 class Store:
     """One bucket, by clients for the whole process; safe to use from many tasks."""
 
-    _client: "S3Client"
-    _downloads: "S3Client"
-    _signer: "S3Client"
-    _probe: "S3Client"
-    seal: Seal
-
-    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
-        self.settings = settings
-        self.metrics = metrics or Metrics()
-        self.undoing = Undoing()
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._clients: dict[str, S3Client] = {}
         self._exits = AsyncExitStack()
+        #: Seconds for a whole call by a client, where its own timeouts do not bound it: all of its connections may be
+        #: held by slow downloads.
+        self._limits: dict[str, float | None] = {
+            "uploads": None,
+            "downloads": settings.s3_connect_timeout + settings.s3_read_timeout,
+            "probe": PROBE_TIMEOUTS[0],
+        }
 
-    async def open(self) -> None:
-        """Make the clients; registers the one permanent handler that calls each upload's own hook.
+    async def open(self) -> str | None:
+        """Make the clients; return the secret of the AWS credentials, if it lasts.
 
         Raises:
             SettingsError: AWS_PROFILE names no profile.
         """
-        self._client = await self._exits.enter_async_context(self.new_client())
+        enter = self._exits.enter_async_context
         # Clients that download slowly may hold all of its connections, and no upload shall wait for those.
-        self._downloads = await self._exits.enter_async_context(self.new_client())
-        probe = new_client(self.settings, PROBE_TIMEOUT, PROBE_TIMEOUT, attempts=1)
-        self._probe = await self._exits.enter_async_context(probe)
-        self._signer = await self._open_signer()
-        for client in {self._client, self._signer}:
+        uploads, downloads = await enter(self.new_client()), await enter(self.new_client())
+        signer = await self._new_signer(uploads)
+        probe = await enter(new_client(self._settings, PROBE_TIMEOUTS, attempts=1))
+        self._clients = {"uploads": uploads, "downloads": downloads, "signer": signer, "probe": probe}
+        for client in {uploads, signer}:
             for operation in ("PutObject", "CreateMultipartUpload"):
                 client.meta.events.register(f"before-parameter-build.s3.{operation}", _run_hook)  # type: ignore[arg-type] # the stubs do not know that aiobotocore awaits
+        for client in (uploads, downloads):
+            client.meta.events.register("request-created.s3", self._metrics.count_retry)
         credentials = await cast("Any", aioboto3.Session()).get_credentials()
-        self._glance = await Glance.of(self._client, self.settings.bucket, credentials)
-        self.seal = Seal(self.settings.promise_secret or await _lasting_secret(credentials))
-        for client in (self._client, self._downloads):
-            client.meta.events.register("request-created.s3", self.metrics.count_retry)
+        self._probe = await Probe.of(uploads, self._settings.bucket, credentials)
+        return lasting_secret(await credentials.get_frozen_credentials() if credentials else None)
 
-    async def _open_signer(self) -> "S3Client":
-        """The client whose URLs lead to where clients reach S3."""
-        if public := self.settings.s3_public_endpoint_url:
+    async def _new_signer(self, uploads: "S3Client") -> "S3Client":
+        """Return the client whose URLs lead to where clients reach S3."""
+        if public := self._settings.s3_public_endpoint_url:
             return await self._exits.enter_async_context(self.new_client(public))
-        if is_aws(self._client.meta.endpoint_url):
+        if is_aws(uploads.meta.endpoint_url):
             return await self._exits.enter_async_context(self.new_client(addressing="virtual"))
-        return self._client
+        return uploads
 
     def new_client(
         self, endpoint_url: str | None = None, addressing: Literal["auto", "virtual"] = "auto"
     ) -> "AbstractAsyncContextManager[S3Client]":
-        """A client of the caller's own, without our handler.
+        """Make a client for the caller alone, without our hook.
 
         Its presigned URLs for AWS name the region only where each bucket has its own host (`addressing` is `virtual`).
-        boto signs for the region and names the global host otherwise (boto/boto3#3015), which for a while answers URLs
-        of a new bucket with a redirect to a host that they are not signed for.
+        boto signs for the region and names the global host otherwise (boto/boto3#3015), which for a while redirects
+        URLs of a new bucket to a host that they are not signed for.
         """
-        settings = self.settings
-        timeouts = settings.s3_connect_timeout, settings.s3_read_timeout
-        return new_client(settings, *timeouts, settings.s3_attempts, endpoint_url, addressing)
+        timeouts = self._settings.s3_connect_timeout, self._settings.s3_read_timeout
+        return new_client(self._settings, timeouts, self._settings.s3_attempts, endpoint_url, addressing)
 
-    async def put(self, incoming: Incoming, file: IO[bytes] | Part, crc32: int, hook: Hook) -> str:
-        """Store a file by one put and answer its ETag; S3 refuses it if the bytes it gets have another CRC-32."""
-        checksum, timeout = crc32_header(crc32), self.settings.s3_read_timeout
-        body = PartBody(file, timeout) if isinstance(file, Part) else FileBody(file, timeout)
-        with store_errors(), calling(hook):
-            answer = await self._client.put_object(
-                Bucket=self.settings.bucket,
-                Key=incoming.key,
-                Body=cast("IO[bytes]", body),
-                ContentType=incoming.content_type,
-                Metadata=incoming.metadata(),
-                ChecksumCRC32=checksum,
-            )
-        check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return bare_etag(answer)
-
-    async def create_multipart(self, incoming: Incoming, hook: Hook, metadata: dict[str, str] | None = None) -> str:
-        """Begin a multipart upload and answer its id; what an earlier try of the same call began is aborted.
-
-        With `metadata` instead of the file's own it is the client that sends the parts, and without a checksum.
-        """
-        checked: dict[str, Any] = {} if metadata else {"ChecksumAlgorithm": "CRC32"}
-        with store_errors(), calling(hook):
-            answer = await self._client.create_multipart_upload(
-                Bucket=self.settings.bucket,
-                Key=incoming.key,
-                ContentType=incoming.content_type,
-                Metadata=metadata or incoming.metadata(),
-                **checked,
-            )
-        if answer["ResponseMetadata"].get("RetryAttempts"):
+    async def run[T](self, flow: Flow[T]) -> T:
+        """Run a flow: perform each step that it yields, and send it the result or throw it the error."""
+        step: Callable[[], Step[Any]] = partial(next, flow)
+        while True:
             try:
-                await self.abort_lost(incoming.key, answer.get("UploadId"))
-            except Exception as error:  # noqa: BLE001 - also a want of memory must lose no upload
-                self.metrics.undo_failures.inc()
-                logger.warning(
-                    "a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__ or error
-                )
-                abort = partial(self.abort_lost, incoming.key, answer.get("UploadId"))
-                self.undoing.later(abort, logs.bound_id(), incoming.key)
-        return str(told(answer, "UploadId"))
-
-    async def upload_part(self, key: str, upload_id: str, part: Part, crc32: int) -> "CompletedPartTypeDef":
-        """Send one part, straight from the chunks it came in; S3 refuses it if what it gets has another CRC-32."""
-        checksum = crc32_header(crc32)
-        with store_errors(), self.metrics.part(), PartBody(part, self.settings.s3_read_timeout) as body:
-            answer = await self._client.upload_part(
-                Bucket=self.settings.bucket,
-                Key=key,
-                UploadId=upload_id,
-                PartNumber=part.number,
-                Body=cast("IO[bytes]", body),
-                ContentLength=part.size,
-                ChecksumCRC32=checksum,
-            )
-        check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return {"PartNumber": part.number, "ETag": quoted_etag(answer), "ChecksumCRC32": checksum}
-
-    async def complete_multipart(self, key: str, upload_id: str, parts: "list[CompletedPartTypeDef]") -> Completed:
-        """Make one object of the parts, given in order; what S3 says of it is still to be compared with them.
-
-        Where the answer to a first try was lost, S3 answers the second like the first, but not every store does: that
-        the upload is gone then means that it was completed, if the object is there, for nothing else has its key. So it
-        does where somebody else has completed it.
-
-        Raises:
-            UploadGone: there is neither the upload nor the object.
-        """
-        with store_errors():
+                wanted = step()
+            except StopIteration as end:
+                result: T = end.value
+                return result
             try:
-                answer: Mapping[str, Any] = await self._client.complete_multipart_upload(
-                    Bucket=self.settings.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
-                )
-            except ClientError as error:
-                if not is_gone(error):
-                    raise
-                answer = await self._completed(key)
-        return Completed.from_s3(answer)
+                step = partial(flow.send, await self.perform(wanted))
+            except BaseException as error:  # noqa: BLE001 - the flow may have something to undo
+                step = partial(flow.throw, error)
 
-    async def _completed(self, key: str) -> Mapping[str, Any]:
-        """What S3 says of the object that a completion has made."""
-        try:
-            return await self._client.head_object(Bucket=self.settings.bucket, Key=key)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
-                raise UploadGone from error
-            raise
+    async def perform(self, step: Step[Any]) -> Any:
+        """Do one step of a flow."""
+        match step:
+            case Call():
+                return await self._call(step)
+            case Finish(flow, leave):
+                return await finish_despite_cancel(self.run(flow), leave)
+            case HeadProbe(key):
+                return await self._probe(key)
+            case ReadBack(body, silence):
+                with store_errors(silence=silence):
+                    return await read_back(read_body(body))
+            case Presign():
+                return await self._sign(step)
+        raise TypeError(step)
 
-    async def list_parts(self, key: str, upload_id: str) -> "list[PartTypeDef]":
-        """The parts of a multipart upload that S3 has, in order.
-
-        Raises:
-            UploadGone: there is no such upload.
-        """
-        with store_errors():
-            pages = self._client.get_paginator("list_parts").paginate(
-                Bucket=self.settings.bucket, Key=key, UploadId=upload_id
-            )
+    async def _call[T](self, call: Call[T]) -> T:
+        method = getattr(self._clients[call.client], call.operation)
+        parameters = dict(call.parameters)
+        if call.body is not None:
+            body = PartBody if isinstance(call.body, Part) else FileBody
+            parameters["Body"] = cast("Any", body)(call.body, self._settings.s3_read_timeout)
+        with store_errors(call.refused, call.silence), calling(call.hook):
             try:
-                return [part async for page in pages for part in page.get("Parts", [])]
-            except ClientError as error:
-                if is_gone(error):
-                    raise UploadGone from error
-                raise
-
-    async def abort_multipart(self, key: str, upload_id: str) -> bool:
-        """End a multipart upload without an object; whether there was one: one that is gone already is as good."""
-        with store_errors():
-            try:
-                await self._client.abort_multipart_upload(Bucket=self.settings.bucket, Key=key, UploadId=upload_id)
-            except ClientError as error:
-                if not is_gone(error):
-                    raise
-                return False
-        self.metrics.aborts.inc()
-        return True
-
-    async def abort_lost(self, key: str, known: str | None = None) -> None:
-        """Abort what S3 began for this key without our learning of it, its answer lost: all but the known one."""
-        for upload in await self.unfinished_uploads(key):
-            if upload.upload_id != known:
-                await self.abort_multipart(upload.key, upload.upload_id)
-
-    async def unfinished_uploads(self, prefix: str) -> list[Unfinished]:
-        """The multipart uploads below this prefix that were neither completed nor aborted, whoever began them.
-
-        Raises:
-            BucketMissing: there is no such bucket.
-        """
-        bucket = self.settings.bucket
-        with store_errors():
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
-            try:
-                return [Unfinished.from_s3(entry) async for page in pages for entry in page.get("Uploads", [])]
-            except ClientError as error:
-                code = error.response["Error"]["Code"]
-                if code == "NoSuchBucket":
-                    raise BucketMissing(bucket) from None
-                if code == "NoSuchUpload":  # how rclone says that there are none
-                    return []
-                raise
-
-    async def head(self, key: str) -> ObjectInfo:
-        """What is known of an object.
-
-        Raises:
-            ObjectMissing: there is none.
-        """
-        with store_errors():
-            return ObjectInfo.from_s3(key, await self._client.head_object(Bucket=self.settings.bucket, Key=key))
-
-    async def look(self, key: str) -> tuple[int, str]:
-        """The size in bytes and the ETag, in its quotes, of an object; by the shortest way that S3 takes.
-
-        Raises:
-            ObjectMissing: there is none.
-        """
-        if (seen := await self._glance(key)) is not None:
-            return seen
-        info = await self.head(key)
-        return info.length, info.etag
-
-    async def get(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
-        """An object for a client, or one range of it, with its bytes still to be read: whoever gets them closes them.
-
-        A slow client holds a connection to S3 for as long as it reads. All may be taken: then one is waited for no
-        longer than S3 itself would be.
-
-        Raises:
-            ObjectMissing: there is none.
-            RangeNotSatisfiable: the range begins after its end.
-        """
-        with store_errors():
-            try:
-                return await self._download(key, byte_range)
-            except ClientError as error:
-                if (
-                    byte_range is None
-                    or error.response["ResponseMetadata"]["HTTPStatusCode"] != RangeNotSatisfiable.status
-                ):
-                    raise
-                length = (await self.head(key)).length
-                clamped = clamp(byte_range, length)
-                if clamped is None or clamped == byte_range:
-                    raise RangeNotSatisfiable(
-                        f"The object has {length} bytes.", headers={"Content-Range": f"bytes */{length}"}
-                    ) from error
-            return await self._download(key, clamped)
-
-    async def _download(self, key: str, byte_range: str | None) -> tuple[ObjectInfo, StreamingBody]:
-        try:
-            async with asyncio.timeout(self.settings.s3_connect_timeout + self.settings.s3_read_timeout):
-                return await self._get(self._downloads, key, byte_range)
-        except TimeoutError as error:
-            raise StoreUnavailable("S3 did not answer, or too many others are downloading; try again later.") from error
-
-    async def read(self, key: str) -> tuple[ObjectInfo, StreamingBody]:
-        """An object for ourselves, as `get`: however many clients download slowly, it is not waited for.
-
-        Raises:
-            ObjectMissing: there is none.
-        """
-        with store_errors():
-            return await self._get(self._client, key)
-
-    async def _get(
-        self, client: "S3Client", key: str, byte_range: str | None = None
-    ) -> tuple[ObjectInfo, StreamingBody]:
-        wanted = {"Range": byte_range} if byte_range else {}
-        answer = await client.get_object(Bucket=self.settings.bucket, Key=key, **wanted)  # type: ignore[arg-type] # a dict of one optional keyword
-        return ObjectInfo.from_s3(key, answer), answer["Body"]
-
-    @contextmanager
-    def signing(self, hook: Hook | None = None) -> "Iterator[S3Client]":
-        """The client that signs URLs for other clients; what it signs a put with goes by this hook."""
-        with store_errors(), calling(hook) if hook else nullcontext():
-            yield self._signer
-
-    async def delete(self, key: str) -> None:
-        """Remove an object; one that is gone already is as good."""
-        with store_errors():
-            await self._client.delete_object(Bucket=self.settings.bucket, Key=key)
-
-    async def ready(self) -> None:
-        """Ask S3 for the bucket, within a second.
-
-        Raises:
-            StoreUnavailable: it does not answer, or not for this bucket.
-        """
-        with store_errors():
-            try:
-                async with asyncio.timeout(PROBE_TIMEOUT):
-                    await self._probe.head_bucket(Bucket=self.settings.bucket)
+                async with asyncio.timeout(self._limits[call.client]):
+                    answer = await method(Bucket=self._settings.bucket, **parameters)
             except TimeoutError as error:
-                raise StoreUnavailable("S3 did not answer within a second.") from error
-            except ClientError as error:
-                raise StoreUnavailable(f"S3 does not give us the bucket '{self.settings.bucket}'.") from error
+                raise StoreUnavailable(call.silence) from error
+        return call.read(answer)
 
-    async def check_bucket(self) -> None:
-        """Look for the bucket before the first request.
-
-        Raises:
-            BucketMissing: S3 says that there is none. An S3 that says nothing may still come up: that is only logged.
-        """
-        try:
-            async with new_client(self.settings, START_TIMEOUT, START_TIMEOUT, attempts=1) as client:
-                await client.head_bucket(Bucket=self.settings.bucket)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == ObjectMissing.status:
-                raise BucketMissing(self.settings.bucket) from None
-            logger.warning("S3 answers, but not for bucket '%s': %s", self.settings.bucket, error)
-        except BotoCoreError as error:
-            logger.warning("the bucket could not be looked for yet: %s", error)
+    async def _sign(self, url: Presign) -> str:
+        await asyncio.sleep(0)  # signing takes half a millisecond, and awaits nothing
+        sign = hand_off if url.operation == "put_object" else hand_off_part
+        with store_errors(), calling(url.hook):
+            parameters = {"Bucket": self._settings.bucket, **url.parameters}
+            return await sign(self._clients["signer"], parameters, url.seconds)
 
     async def close(self) -> None:
-        """Close the connections to S3, when what is still to be undone there was tried once more."""
-        await self.undoing.close()
+        """Close the connections to S3."""
         await self._exits.aclose()
 
 
+async def check_bucket(settings: Settings) -> None:
+    """Look for the bucket before the first request.
+
+    Raises:
+        BucketMissing: S3 says that there is none.
+        SettingsError: AWS_PROFILE names no profile.
+    """
+    store = Store(settings, Metrics())
+    store._limits["probe"] = None  # noqa: SLF001 - ours
+    async with new_client(settings, START_TIMEOUTS, attempts=1) as store._clients["probe"]:  # noqa: SLF001 - ours
+        await store.run(flows.check_bucket(settings.bucket))
+
+
 async def read_body(body: StreamingBody) -> AsyncGenerator[bytes]:
-    """An object's bytes in chunks; closes the answer at its end, or where the reader stops."""
+    """Yield an object's bytes in chunks; close S3's answer at its end, or where the reader stops."""
     try:
         async for chunk in body.iter_chunks(READ_BYTES):
             yield chunk
@@ -390,9 +182,9 @@ async def read_body(body: StreamingBody) -> AsyncGenerator[bytes]:
 
 
 async def send_body(body: StreamingBody) -> AsyncGenerator[bytes]:
-    """The same for a client, whose answer has begun: where S3 breaks off, the connection to the client breaks too.
+    """Yield them for a client whose answer has begun: where S3 breaks off, break the client's connection too.
 
-    It has what came of the object, and sees that this is not all. `Connection` ends with this error, and says no more.
+    The client has a part of the object, and sees that it is a part. `Connection` ends with this error, silently.
     """
     try:
         async for chunk in body.iter_chunks(READ_BYTES):
@@ -404,13 +196,8 @@ async def send_body(body: StreamingBody) -> AsyncGenerator[bytes]:
         body.close()
 
 
-def is_gone(error: ClientError) -> bool:
-    """Whether S3 says that it has no such multipart upload, or has it no more."""
-    return error.response["Error"]["Code"] in GONE_CODES
-
-
 @contextmanager
-def calling(hook: Hook) -> Iterator[None]:
+def calling(hook: Hook | None) -> Iterator[None]:
     """Let the client's one permanent handler call this hook, in this task only.
 
     A handler registered for each request would be called for other requests as well: they share the client.
@@ -423,17 +210,19 @@ def calling(hook: Hook) -> Iterator[None]:
 
 
 @contextmanager
-def store_errors(silence: str = "S3 did not answer. Nothing was stored; try again later.") -> Iterator[None]:
-    """Turn what boto raises into our errors; `silence` is what to say of an S3 that does not answer."""
+def store_errors(
+    refused: Callable[[int, str, str], Exception] = from_store_answer, silence: str = SILENCE
+) -> Iterator[None]:
+    """Turn an error of boto's into ours: `refused` makes that of an answer, `silence` is the detail without one."""
     try:
         yield
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         answer = error.response["Error"]
-        raise from_store_answer(status, answer.get("Code", ""), answer.get("Message", "")) from error
+        raise refused(status, answer.get("Code", ""), answer.get("Message", "")) from error
     except (ParamValidationError, UnseekableStreamError):
-        raise  # ours to mend: what was to be sent cannot be
-    # boto makes its own errors of most of these, but not where an answer ends too early that it reads as it comes
+        raise  # a fault of ours: the body or the parameters cannot be sent
+    # boto makes its own errors of most of these, but not where an answer that is being read ends too early
     except (BotoCoreError, aiohttp.ClientError) as error:
         raise StoreUnavailable(silence) from error
 
@@ -442,9 +231,3 @@ async def _run_hook(**event: Any) -> None:
     hook = _hook.get()
     if hook is not None:
         await hook(**event)
-
-
-async def _lasting_secret(credentials: AioCredentials | None) -> str | None:
-    """The secret of the AWS credentials, where it is one that lasts: that of a role is another for each process."""
-    frozen = await credentials.get_frozen_credentials() if credentials else None
-    return frozen.secret_key if frozen and not frozen.token else None

@@ -16,8 +16,8 @@ from faults.script import LostAnswer, Reset, Stall
 from faults.settings import SETTINGS
 from patience import wait_until
 
+from filehandoff.cleanup import END_SECONDS
 from filehandoff.settings import MIB
-from filehandoff.undoing import END_SECONDS
 
 FRAMEWORKS = ("flask", "quart")
 DRAIN_SECONDS = 1.0

@@ -19,9 +19,9 @@ from faults.settings import SHORT_STORE_TIMEOUTS
 from patience import PATIENCE, wait_until
 
 from demo import stack
+from filehandoff.cleanup import END_SECONDS
 from filehandoff.keys import new_key
 from filehandoff.settings import MIB
-from filehandoff.undoing import END_SECONDS
 
 FRAMEWORKS = ("flask", "quart")
 SIZE = 200 * MIB

@@ -27,7 +27,8 @@ from demo.processes import ROOT, ending, python
 from demo.stack import Stack, wait_until_ready
 from filehandoff.keys import new_key
 from filehandoff.settings import Settings
-from flask_app.store import Store
+from filehandoff.web.request import EXTENSION
+from flask_app.service import Service
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -100,7 +101,7 @@ def invoke(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """Runs the command in this process, on an S3 server and a bucket: a process for each would take minutes."""
     for name, value in stores.EMBEDDED_CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    opened: list[Store] = []
+    opened: list[Service] = []
 
     def invoke(endpoint_url: str, bucket: str, *arguments: str) -> Result:
         settings = Settings(s3_endpoint_url=endpoint_url, bucket=bucket, key_prefix=PREFIX, s3_attempts=1)
@@ -108,12 +109,12 @@ def invoke(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
             ended: Result = quart_app.create_app(settings).test_cli_runner().invoke(args=["sweep-uploads", *arguments])
             return ended
         app = flask_app.create_app(settings)
-        opened.append(app.extensions["handoff"])
+        opened.append(app.extensions[EXTENSION])
         return app.test_cli_runner().invoke(args=["sweep-uploads", *arguments])
 
     yield invoke
-    for store in opened:
-        store.close()
+    for service in opened:
+        service.close()
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

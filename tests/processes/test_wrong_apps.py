@@ -18,10 +18,13 @@ from demo import stores
 from demo.processes import ROOT, ending, python
 from demo.stack import Stack, wait_until_ready
 from filehandoff.http import Asked
+from filehandoff.parts import Part
+from filehandoff.receipt import Incoming
+from filehandoff.s3 import calls
 from filehandoff.settings import MIB, Settings
+from filehandoff.web.request import EXTENSION
 from flask_app import create_app
-from flask_app.store import Store
-from flask_app.uploads import Batch
+from flask_app.uploads import FormUpload
 
 #: The parts of the suite that are run here, each by its file and by words of its tests' names.
 CELLS = "test_grid", "test_each_cell and (read_early-bound-memory or file-copied-memory)"
@@ -61,7 +64,7 @@ def app(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]
     )
     made = create_app(settings)
     yield made
-    made.extensions["handoff"].close()
+    made.extensions[EXTENSION].close()
 
 
 def suite(
@@ -84,12 +87,13 @@ def suite(
 
 def drops_the_last_byte(_app: Flask, patch: pytest.MonkeyPatch) -> None:
     """It stores a file that is a byte short."""
-    put = Store.put
+    put = calls.put_object
 
-    def put_less(self: Store, incoming: Any, body: IO[bytes], crc32: int, hook: Any) -> str:
-        return put(self, incoming, BytesIO(body.read()[:-1]), crc32, hook)
+    def put_less(incoming: Incoming, body: Part | IO[bytes], crc32: int, hook: Any) -> calls.Call[str]:
+        data = b"".join(body.chunks) if isinstance(body, Part) else body.read()
+        return put(incoming, BytesIO(data[:-1]), crc32, hook)
 
-    patch.setattr(Store, "put", put_less)
+    patch.setattr(calls, "put_object", put_less)
 
 
 def stamps_one_id_on_all(_app: Flask, patch: pytest.MonkeyPatch) -> None:
@@ -101,7 +105,7 @@ def stamps_one_id_on_all(_app: Flask, patch: pytest.MonkeyPatch) -> None:
 
 def forgets_to_undo(_app: Flask, patch: pytest.MonkeyPatch) -> None:
     """It leaves in S3 what a refused form had stored before."""
-    patch.setattr(Batch, "__exit__", lambda *_: None)
+    patch.setattr(FormUpload, "__exit__", lambda *_: None)
 
 
 def keeps_the_file_open(_app: Flask, patch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ import pytest
 from filehandoff.errors import Overloaded
 from filehandoff.settings import Settings
 from quart_app import create_app
-from quart_app.views import counted, metrics, request
+from quart_app.service import service
+from quart_app.views import counted, request
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,8 @@ async def test_an_upload_that_the_end_of_the_process_stops(
         request.body.left = left  # type: ignore[attr-defined] # ours has it
         with caplog.at_level(logging.INFO), pytest.raises(error), counted("stream"):
             raise Overloaded("…")
-        value = metrics().registry.get_sample_value("handoff_uploads_total", {"handoff": "stream", "outcome": outcome})
+        value = service().metrics.registry.get_sample_value(
+            "handoff_uploads_total", {"handoff": "stream", "outcome": outcome}
+        )
     assert value == 1
     assert [record.getMessage() for record in caplog.records] == ["abandoned: the client has left"] * left

@@ -14,6 +14,7 @@ from quart.datastructures import FileStorage
 
 import quart_app.request
 from filehandoff.settings import Settings
+from filehandoff.web.request import EXTENSION
 
 SCOPE = {
     "type": "http",
@@ -45,9 +46,7 @@ async def test_a_client_that_leaves_while_files_are_closed_raises_no_group(monke
     monkeypatch.setattr(quart_app.request, "_close_all", close_all)
     app = Quart(__name__)
     app.request_class = quart_app.request.Request
-    app.extensions["handoff"] = SimpleNamespace(settings=Settings())
-    app.extensions["handoff.shutdown"] = SimpleNamespace(follow=lambda _send: None)
-    app.extensions["handoff.connections"] = SimpleNamespace(add=lambda _transport: None)
+    app.extensions[EXTENSION] = SimpleNamespace(settings=Settings())
 
     @app.post("/")
     async def view() -> str:

@@ -12,7 +12,9 @@ import pytest
 import quart_app.store
 from filehandoff.parts import Part
 from filehandoff.receipt import Incoming
+from filehandoff.s3 import calls
 from filehandoff.settings import Settings
+from filehandoff.web.metrics import Metrics
 from quart_app.payload import READ_BYTES, FileBody
 
 INCOMING = Incoming("a/key", "name", "text/plain")
@@ -68,12 +70,12 @@ async def test_a_connection_is_used_again(
     hasty = HastyStore()
     server = await asyncio.start_server(hasty.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    store = quart_app.store.Store(Settings(s3_endpoint_url=f"http://127.0.0.1:{port}"))
+    store = quart_app.store.Store(Settings(s3_endpoint_url=f"http://127.0.0.1:{port}"), Metrics())
     await store.open()
     try:
         for _ in range(PUTS):
             body = as_body(os.urandom(size))
-            assert await store.put(INCOMING, body, 1, ignore) == "e"
+            assert await store.perform(calls.put_object(INCOMING, body, 1, ignore)) == "e"
             if not isinstance(body, Part):
                 body.close()
     finally:

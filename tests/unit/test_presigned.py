@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from unittest.mock import AsyncMock
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,9 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flask_app
-import flask_app.store
 import quart_app
-import quart_app.store
 from filehandoff.errors import (
     BodyTooLarge,
     DigestMalformed,
@@ -49,7 +46,9 @@ from filehandoff.presigned import (
     put_headers,
 )
 from filehandoff.receipt import REQUEST_ID_METADATA, Incoming
+from filehandoff.s3.calls import Flow
 from filehandoff.settings import GIB, MIB, Limits, Settings
+from filehandoff.web.request import EXTENSION
 
 SHA256 = "9dcab7f911a30badbe34a46257ed1e2ab99bcfbaea49c1808a1f53ae35f8e01b"
 KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
@@ -447,7 +446,7 @@ def by_flask(settings: Settings, wanted: dict[str, Any]) -> dict[str, Any]:
     """What the Flask app gives."""
     app = flask_app.create_app(settings)
     given: dict[str, Any] = app.test_client().post("/uploads/presigned", json=wanted).get_json()
-    app.extensions["handoff"].close()
+    app.extensions[EXTENSION].close()
     return given
 
 
@@ -482,7 +481,7 @@ def flask_pages(settings: Settings, path: str) -> list[dict[str, Any]]:
     while path:
         pages.append(app.test_client().get(path).get_json())
         path = pages[-1]["next"]
-    app.extensions["handoff"].close()
+    app.extensions[EXTENSION].close()
     return pages
 
 
@@ -500,6 +499,12 @@ def quart_pages(settings: Settings, path: str) -> list[dict[str, Any]]:
     return asyncio.run(ask(path))
 
 
+def no_parts(*_: object) -> Flow[list[Any]]:
+    """S3 has none of the parts."""
+    yield from ()
+    return []
+
+
 @pytest.mark.parametrize("pages_of", [pytest.param(flask_pages, id="flask"), pytest.param(quart_pages, id="quart")])
 def test_another_process_gives_the_same_parts_page_by_page(
     monkeypatch: pytest.MonkeyPatch, pages_of: Callable[[Settings, str], list[dict[str, Any]]]
@@ -507,8 +512,7 @@ def test_another_process_gives_the_same_parts_page_by_page(
     """However large its own parts are: 201 parts come on three pages, each with a URL of its own for its length."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "none")
-    monkeypatch.setattr(flask_app.store.Store, "list_parts", lambda *_: [])
-    monkeypatch.setattr(quart_app.store.Store, "list_parts", AsyncMock(return_value=[]))
+    monkeypatch.setattr("filehandoff.s3.flows.list_parts", no_parts)
     settings = replace(HERE, promise_secret="a secret of all processes", part_bytes=100 * MIB)
     upload = Upload(KEY, "an id+/=&", 200 * 6 * MIB + 1, part_bytes=6 * MIB)
     query = upload.query(Seal(settings.promise_secret), after=0)

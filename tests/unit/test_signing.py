@@ -12,7 +12,9 @@ import flask_app.store
 import quart_app.store
 from filehandoff.parts import Part
 from filehandoff.receipt import Incoming
+from filehandoff.s3 import calls
 from filehandoff.settings import Settings
+from filehandoff.web.metrics import Metrics
 
 INCOMING = Incoming("a/key", "name", "text/plain")
 PART = Part(1, (b"some ", b"bytes"))
@@ -42,14 +44,14 @@ def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 def by_boto3(settings: Settings, call: str) -> dict[str, Any]:
     """The headers that the Flask app sends."""
-    store = flask_app.store.Store(settings)
+    store = flask_app.store.Store(settings, Metrics())
     store.open()
-    store._client.meta.events.register("before-send.s3", stop)  # noqa: SLF001 - the apps need no such seam
+    store._clients["uploads"].meta.events.register("before-send.s3", stop)  # noqa: SLF001 - the apps need no such seam
     try:
         if call == "put":
-            store.put(INCOMING, BytesIO(b"some bytes"), 1, lambda **_: None)
+            store.perform(calls.put_object(INCOMING, BytesIO(b"some bytes"), 1, lambda **_: None))
         else:
-            store.upload_part("a/key", "id", PART, 1, lambda: None)
+            store.perform(calls.upload_part("a/key", "id", PART, 1))
     except Sent as sent:
         return sent.headers
     finally:
@@ -64,14 +66,14 @@ def by_aioboto3(settings: Settings, call: str) -> dict[str, Any]:
         pass
 
     async def send() -> dict[str, Any]:
-        store = quart_app.store.Store(settings)
+        store = quart_app.store.Store(settings, Metrics())
         await store.open()
-        store._client.meta.events.register("before-send.s3", stop)  # noqa: SLF001 - likewise
+        store._clients["uploads"].meta.events.register("before-send.s3", stop)  # noqa: SLF001 - likewise
         try:
             if call == "put":
-                await store.put(INCOMING, BytesIO(b"some bytes"), 1, hook)
+                await store.perform(calls.put_object(INCOMING, BytesIO(b"some bytes"), 1, hook))
             else:
-                await store.upload_part("a/key", "id", PART, 1)
+                await store.perform(calls.upload_part("a/key", "id", PART, 1))
         except Sent as sent:
             return sent.headers
         finally:

@@ -1,20 +1,23 @@
-"""Calls that Flask's app has made by other threads: waited for, or left."""
+"""Calls that Flask's app has made by other threads: waited for, or abandoned."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from patience import PATIENCE, wait_until
 
 from filehandoff import logs
 from filehandoff.admission import ending
+from filehandoff.cancellation import Cancellation, cancelled_by
+from filehandoff.cleanup import Cleanup
 from filehandoff.errors import Overloaded
-from flask_app.threads import THREADS, Calls, Threads, start
-from flask_app.undoing import Undoing
+from filehandoff.s3.calls import Flow
+from flask_app.cleanup import Cleaner
+from flask_app.threads import THREADS, Threads, end, finish, first_of, start
 
 value: ContextVar[str] = ContextVar("value")
 
@@ -25,34 +28,23 @@ def no_request() -> None:
     logs.unbind()
 
 
-class Left:
-    """Stands for `Undoing`: remembers which calls it is to undo when they have ended."""
-
-    def __init__(self) -> None:
-        self.calls: list[Future[Any]] = []
-
-    def after(self, call: Future[Any], undo: Callable[[], object], request_id: str, key: str) -> None:
-        """Remember one."""
-        assert (undo, request_id, key) == (Left, "", "key")
-        self.calls.append(call)
+@pytest.fixture
+def cancelled() -> Iterator[None]:
+    """The process ends."""
+    with cancelled_by(Cancellation()) as cancellation:
+        cancellation.cancel(ending)
+        yield
 
 
-def calls(left: Left, go_on: Callable[[], None]) -> Calls:
-    """The calls for one object."""
-    return Calls(cast("Undoing", left), Left, "key", go_on)
-
-
-def stop() -> None:
-    """What `go_on` does when the process is to end."""
-    raise ending()
-
-
+@pytest.mark.usefixtures("cancelled")
 def test_a_call_is_made_in_the_callers_context() -> None:
-    """By another thread, which knows the caller's context variables; its answer and its error are passed on."""
+    """Another thread with the caller's context variables makes it; its answer and its error are passed on."""
+    left: list[Future[Any]] = []
     value.set("mine")
-    assert calls(Left(), stop).make(lambda: (value.get(), threading.current_thread().name)) == ("mine", "s3-call")
+    assert finish(lambda: (value.get(), threading.current_thread().name), left.append) == ("mine", "s3-call")
     with pytest.raises(ZeroDivisionError):
-        calls(Left(), stop).make(lambda: 1 // 0)
+        finish(lambda: 1 // 0, left.append)
+    assert left == []
 
 
 def test_a_thread_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,30 +68,33 @@ def test_a_thread_ends_when_it_has_had_nothing_to_do_for_a_while(monkeypatch: py
     assert threads.submit(threading.current_thread).result() is not first
 
 
-def test_a_call_is_left_when_it_is_to_be() -> None:
-    """Soon, with the error of whoever said so; what it does is undone when it has ended."""
-    left, may_end = Left(), threading.Event()
+@pytest.mark.usefixtures("cancelled")
+def test_a_cancelled_call_is_abandoned() -> None:
+    """The caller gets the error of the cancellation soon, and the call goes on."""
+    left, may_end = list[Future[Any]](), threading.Event()
     with pytest.raises(Overloaded):
-        calls(left, stop).make(partial(may_end.wait, PATIENCE))
-    (call,) = left.calls
+        finish(partial(may_end.wait, PATIENCE), left.append)
+    (call,) = left
     assert not call.done()
     may_end.set()
     assert call.result(PATIENCE) is True
 
 
-def test_the_end_of_all_is_waited_for_or_left() -> None:
-    """With calls that end nothing is left; of those that do not, each is."""
-    left, may_end = Left(), threading.Event()
+@pytest.mark.usefixtures("cancelled")
+def test_several_calls_are_waited_for_or_abandoned() -> None:
+    """Calls that end are returned; of those that do not, each is abandoned once the work is cancelled."""
+    left, may_end = list[Future[Any]](), threading.Event()
     ended: Future[bool] = THREADS.submit(bool)
     running: set[Future[bool]] = {THREADS.submit(partial(may_end.wait, PATIENCE)) for _ in range(2)}
-    done, others = calls(left, stop).first_of({ended, *running})
-    assert (done, others) == ({ended}, running)
-    calls(left, stop).end(running)
-    assert set(left.calls) == running
+    ended.result(PATIENCE)
+    assert first_of({ended, *running}) == ({ended}, running)
+    end(running, left.append)
+    assert set(left) == running
     may_end.set()
-    calls(left, stop).end({ended})
-    calls(left, lambda: None).end(running)
-    assert len(left.calls) == 2
+    end({ended}, left.append)
+    with cancelled_by(Cancellation()):
+        end(running, left.append)
+    assert len(left) == 2
 
 
 @pytest.fixture(params=[RuntimeError("can't start new thread"), MemoryError()], ids=["no thread", "no memory"])
@@ -140,11 +135,21 @@ def test_another_error_of_a_start_is_raised(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("no_thread")
-def test_the_end_of_a_process_without_threads_undoes_the_rest_itself() -> None:
-    """Pending cleanup is tried once more by the thread that ends the process."""
-    undoing, undone = Undoing(), list[str]()
+def test_the_end_of_a_process_without_threads_cleans_up_itself() -> None:
+    """The thread that ends the process tries pending cleanup once more."""
+    removed: list[str] = []
+
+    def undo(key: str) -> Flow[None]:
+        yield from ()
+        removed.append(key)
+
+    def run(flow: Flow[Any]) -> None:
+        assert list(flow) == []
+
+    cleanup = Cleanup(threading.Lock())
+    cleaner = Cleaner(cleanup, run)
     for key in ("first", "second"):
-        undoing.later(partial(undone.append, key), "request", key)
-    assert undone == []
-    undoing.close()
-    assert undone == ["first", "second"]
+        cleanup.later(partial(undo, key), "request", key)
+    assert removed == []
+    cleaner.close()
+    assert removed == ["first", "second"]

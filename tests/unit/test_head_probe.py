@@ -11,11 +11,12 @@ import pytest
 from aiobotocore.credentials import AioCredentials
 from botocore.credentials import Credentials
 
-import flask_app.glance
+import flask_app.head_probe
 import flask_app.store
-import quart_app.glance
+import quart_app.head_probe
 import quart_app.store
 from filehandoff.settings import Settings
+from filehandoff.web.metrics import Metrics
 
 KEY = "2026/11/25/01a2-b3/a file (1).txt"
 
@@ -59,8 +60,10 @@ type Look = Callable[..., list[Seen]]
 
 def by_flask(settings: Settings, times: int, *, signed: bool = True) -> list[Seen]:
     """What the Flask app sees, so many times."""
-    with closing(flask_app.store.Store(settings).new_client()) as client:
-        glance = flask_app.glance.Glance.of(client, settings.bucket, Credentials("some", "secret") if signed else None)
+    with closing(flask_app.store.Store(settings, Metrics()).new_client()) as client:
+        glance = flask_app.head_probe.Probe.of(
+            client, settings.bucket, Credentials("some", "secret") if signed else None
+        )
         return [glance(KEY) for _ in range(times)]
 
 
@@ -68,9 +71,9 @@ def by_quart(settings: Settings, times: int, *, signed: bool = True) -> list[See
     """What the Quart app sees."""
 
     async def look() -> list[Seen]:
-        async with quart_app.store.Store(settings).new_client() as client:
+        async with quart_app.store.Store(settings, Metrics()).new_client() as client:
             own = AioCredentials("some", "secret") if signed else None
-            glance = await quart_app.glance.Glance.of(client, settings.bucket, own)
+            glance = await quart_app.head_probe.Probe.of(client, settings.bucket, own)
             return [await glance(KEY) for _ in range(times)]
 
     return asyncio.run(look())

@@ -1,9 +1,11 @@
-"""What botocore does anew for each call to S3 and need not: undone on one client or session, which is given here."""
+"""How botocore is set up for S3, and what it need not do anew for each call; works on clients that are given here."""
 
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+from filehandoff.settings import Settings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS = re.compile(r"[+-]?\d{1,20}(?:\.\d*)?", re.ASCII)
@@ -39,3 +41,33 @@ def parse_timestamp(value: str | float) -> datetime | None:
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def client_config(settings: Settings, timeouts: tuple[float, float], attempts: int, addressing: str) -> dict[str, Any]:
+    """Return the arguments of botocore's `Config` for one client of S3.
+
+    Args:
+        settings: the service's settings.
+        timeouts: seconds to connect, and seconds between two reads of an answer.
+        attempts: how often a call is tried.
+        addressing: `virtual` names the bucket in the host, `auto` leaves the choice to botocore.
+    """
+    return {
+        "connect_timeout": timeouts[0],
+        "read_timeout": timeouts[1],
+        "retries": {"mode": "standard", "total_max_attempts": attempts},
+        "max_pool_connections": settings.max_concurrent * settings.parts_in_flight,
+        # A CRC-32 goes with every body, so botocore need not read the body once more to sign it.
+        "s3": {"payload_signing_enabled": False, "addressing_style": addressing},
+        # botocore's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
+        "signature_version": "s3v4",
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+        # mypy checks the types of the parameters by boto's own stubs.
+        "parameter_validation": False,
+    }
+
+
+def lasting_secret(credentials: Any) -> str | None:
+    """Return the secret of frozen AWS credentials, unless they are a role's: those change."""
+    return str(credentials.secret_key) if credentials and not credentials.token else None

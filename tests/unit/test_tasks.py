@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from patience import PATIENCE
 
+from filehandoff.drain import Drain
 from filehandoff.errors import Overloaded
 from quart_app.shutdown import Shutdown
-from quart_app.uploads import to_the_end
+from quart_app.tasks import finish_despite_cancel
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -21,7 +22,7 @@ async def test_work_ends_before_the_cancellation_is_felt(times: int) -> None:
         await may_end.wait()
         ended.set()
 
-    waiting = asyncio.create_task(to_the_end(work()))
+    waiting = asyncio.create_task(finish_despite_cancel(work()))
     for _ in range(times):
         await asyncio.sleep(0)
         waiting.cancel()
@@ -40,7 +41,7 @@ async def test_work_that_fails_after_a_cancellation_is_a_cancellation() -> None:
         await asyncio.sleep(0)
         raise ValueError
 
-    waiting = asyncio.create_task(to_the_end(work()))
+    waiting = asyncio.create_task(finish_despite_cancel(work()))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -56,19 +57,18 @@ async def test_an_answer_and_an_error_are_passed_on() -> None:
     async def fail() -> int:
         raise ValueError
 
-    assert await to_the_end(answer()) == 1
+    assert await finish_despite_cancel(answer()) == 1
     with pytest.raises(ValueError):  # noqa: PT011 - it has no text
-        await to_the_end(fail())
+        await finish_despite_cancel(fail())
 
 
 async def test_work_is_left_when_the_process_is_to_end() -> None:
     """At once, if somebody is told of it, who undoes what it does; a task that was cancelled before waits no longer."""
-    shutdown, may_end, left = Shutdown(0, lambda: None), asyncio.Event(), list[asyncio.Task[Any]]()
+    shutdown, may_end, left = Shutdown(Drain(), 0, lambda: None), asyncio.Event(), list[asyncio.Task[Any]]()
 
     async def upload() -> None:
-        shutdown.follow(None)
         async with shutdown.upload():
-            await to_the_end(may_end.wait(), left.append)
+            await finish_despite_cancel(may_end.wait(), left.append)
 
     waiting, gone = asyncio.create_task(upload()), asyncio.create_task(upload())
     await asyncio.sleep(0)
@@ -86,13 +86,12 @@ async def test_work_is_left_when_the_process_is_to_end() -> None:
 
 async def test_work_that_nobody_would_undo_has_the_time_of_undoing(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the process is to end it is waited for, and not for ever."""
-    monkeypatch.setattr("quart_app.uploads.UNDO_SECONDS", 0.2)
-    shutdown, never = Shutdown(0, lambda: None), asyncio.Event()
+    monkeypatch.setattr("quart_app.tasks.UNDO_SECONDS", 0.2)
+    shutdown, never = Shutdown(Drain(), 0, lambda: None), asyncio.Event()
 
     async def upload() -> None:
-        shutdown.follow(None)
         async with shutdown.upload():
-            await to_the_end(never.wait())
+            await finish_despite_cancel(never.wait())
 
     waiting = asyncio.create_task(upload())
     await asyncio.sleep(0)

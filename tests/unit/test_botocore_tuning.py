@@ -12,7 +12,7 @@ from botocore.endpoint_provider import EndpointProvider
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filehandoff.calls import parse_timestamp, resolve_endpoint_once
+from filehandoff.s3.botocore_tuning import parse_timestamp, resolve_endpoint_once
 
 
 @pytest.fixture

@@ -1,19 +1,21 @@
-"""The command `sweep-uploads`: lists what killed processes left in S3, and aborts it if it is told to."""
+"""The command `sweep-uploads` of both apps: lists unfinished multipart uploads, and aborts them with --abort."""
 
-import asyncio
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import click
 
 from filehandoff.errors import BucketMissing, SettingsError, UploadError
+from filehandoff.s3 import flows
+from filehandoff.s3.calls import Flow
+from filehandoff.service import Service
 from filehandoff.settings import misspelt
 from filehandoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Age, choose, reason
-from quart_app.store import Store
 
 
-def sweep_command(store: Store) -> click.Command:
-    """The command for the app of this store."""
+def sweep_command(program: str, service: Service, run: Callable[[Flow[bool]], bool]) -> click.Command:
+    """Make the command for an app; `run` runs a flow on the app's store, which it opens and closes if needed."""
 
     @click.command("sweep-uploads", help=HELP)
     @click.option(
@@ -22,11 +24,11 @@ def sweep_command(store: Store) -> click.Command:
     @click.option("--abort", is_flag=True, help=ABORT_HELP)
     @click.pass_context
     def command(context: click.Context, *, older_than: Age, abort: bool) -> None:
-        # A misspelt bucket or prefix would be another sweep than was meant.
+        # A misspelt bucket or prefix would sweep another place.
         for name, meant in misspelt(os.environ).items():
-            click.echo(f"quart_app: {name} is no setting; was {meant} meant?", err=True)
+            click.echo(f"{program}: {name} is no setting; was {meant} meant?", err=True)
         try:
-            done = asyncio.run(_with_open_store(store, older_than, abort=abort))
+            done = run(sweep(service, older_than, abort=abort))
         except (BucketMissing, SettingsError, UploadError) as error:
             raise click.ClickException(reason(error)) from None
         context.exit(0 if done else 1)
@@ -34,23 +36,23 @@ def sweep_command(store: Store) -> click.Command:
     return command
 
 
-async def sweep(store: Store, older_than: Age, *, abort: bool) -> bool:
-    """Print the uploads that are that old, aborted or not; False if one could not be aborted.
+def sweep(service: Service, older_than: Age, *, abort: bool) -> Flow[bool]:
+    """Print the uploads of this age and older, aborted or not; return False if one could not be aborted.
 
     Raises:
         BucketMissing: there is no such bucket.
         StoreRejected, StoreUnavailable: S3 does not list them.
     """
-    found = choose(
-        store.settings, await store.unfinished_uploads(store.settings.key_prefix), older_than, datetime.now(UTC)
-    )
+    settings = service.settings
+    unfinished = yield from flows.unfinished_uploads(settings.bucket, settings.key_prefix)
+    found = choose(settings, unfinished, older_than, datetime.now(UTC))
     aborted = 0 if abort else None
     for upload in found.uploads:
         if aborted is None:
             click.echo(found.line(upload))
             continue
         try:
-            await store.abort_multipart(upload.key, upload.upload_id)
+            yield from flows.abort(service, upload.key, upload.upload_id)
         except UploadError as error:
             click.echo(found.failed(upload, error), err=True)
         else:
@@ -58,14 +60,6 @@ async def sweep(store: Store, older_than: Age, *, abort: bool) -> bool:
             aborted += 1
     click.echo(found.summary(aborted))
     return aborted in {None, len(found.uploads)}
-
-
-async def _with_open_store(store: Store, older_than: Age, *, abort: bool) -> bool:
-    await store.open()
-    try:
-        return await sweep(store, older_than, abort=abort)
-    finally:
-        await store.close()
 
 
 def _age(_context: click.Context, _option: click.Parameter, text: str) -> Age:

@@ -1,23 +1,22 @@
-"""A look at an object by one signed HEAD, without what botocore does around a call: a third of its CPU time.
+"""Asks for an object by one signed HEAD, without what botocore does around a call: a third of its CPU time.
 
-Each upload ends with one. It goes by the client's own connections, and counts for nothing unless it succeeds: the store
-then asks in the ordinary way, which tries again and knows what each answer means.
+Each upload ends with one. Uses the client's connection pool; on any failure the caller falls back to `head_object`.
 """
 
 import logging
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
-from aiobotocore.credentials import AioCredentials
-from aiobotocore.httpsession import AIOHTTPSession
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
+from botocore.httpsession import URLLib3Session
 
 from filehandoff.verify import quoted_etag
 
 if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
+    from types_boto3_s3 import S3Client
 
 logger = logging.getLogger(__name__)
 
@@ -26,35 +25,33 @@ _FOUND = 200
 _REFUSALS = range(300, 404)
 
 
-class Glance:
-    """Looks at the objects of one bucket; safe to use from many tasks."""
+class Probe:
+    """Asks for the objects of one bucket; safe to use from many threads."""
 
-    def __init__(
-        self, session: AIOHTTPSession, bucket_url: str, region: str, credentials: AioCredentials | None
-    ) -> None:
+    def __init__(self, session: URLLib3Session, bucket_url: str, region: str, credentials: Credentials | None) -> None:
         self._session = session
         self._bucket_url = bucket_url
         self._region = region
         self._credentials = credentials
 
     @classmethod
-    async def of(cls, client: "S3Client", bucket: str, credentials: AioCredentials | None) -> Self:
+    def of(cls, client: "S3Client", bucket: str, credentials: Credentials | None) -> Self:
         """One that addresses the bucket as this client does, by its proxies, certificates and timeouts."""
         session = client._endpoint.http_session  # type: ignore[attr-defined] # noqa: SLF001 - botocore has no other way to it
         url = "key"
         if credentials is not None:
-            url = await client.generate_presigned_url("head_object", Params={"Bucket": bucket, "Key": "key"})
+            url = client.generate_presigned_url("head_object", Params={"Bucket": bucket, "Key": "key"})
         return cls(session, url.partition("?")[0].removesuffix("key"), client.meta.region_name, credentials)
 
-    async def __call__(self, key: str) -> tuple[int, str] | None:
+    def __call__(self, key: str) -> tuple[int, str] | None:
         """The size in bytes and the ETag, in its quotes, of what S3 has under this key; None if it did not say."""
         if self._credentials is None:
             return None
         request = AWSRequest("HEAD", self._bucket_url + quote(key))
-        credentials = await self._credentials.get_frozen_credentials()
+        credentials = self._credentials.get_frozen_credentials()
         S3SigV4Auth(credentials, "s3", self._region).add_auth(request)
         try:
-            answer = await self._session.send(cast("Any", request.prepare()))
+            answer = self._session.send(request.prepare())
         except BotoCoreError:
             return None
         if answer.status_code in _REFUSALS:

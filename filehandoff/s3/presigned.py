@@ -1,0 +1,200 @@
+"""The hand-off `presigned` around its URLs: what a client gets, and what becomes of what it has sent."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from filehandoff.errors import (
+    DigestMismatch,
+    ObjectMissing,
+    SizeMismatch,
+    StoreRejected,
+    StoreUnavailable,
+    TypeMismatch,
+    UploadGone,
+)
+from filehandoff.keys import new_key
+from filehandoff.presigned import (
+    Promise,
+    Reading,
+    Upload,
+    Wanted,
+    expiry,
+    media_type,
+    part_lengths,
+    parts_answer,
+    put_answer,
+    put_headers,
+    sha256_header,
+)
+from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.s3 import calls, flows
+from filehandoff.s3.calls import Answer, Finish, Flow, Presign
+from filehandoff.verify import quoted_etag
+
+if TYPE_CHECKING:
+    from filehandoff.service import Service
+
+
+def begin(service: "Service", wanted: Wanted, way: Way, hook: Any) -> Flow[dict[str, object]]:
+    """Return what the client needs to send the file: one URL, or the first page of those of its parts."""
+    settings = service.settings
+    key = new_key(settings.key_prefix, wanted.filename)
+    incoming = Incoming(key, wanted.filename, wanted.content_type, wanted.sha256)
+    count = len(part_lengths(wanted.size, settings.part_bytes))
+    kind = media_type(wanted.content_type)
+    promise = Promise(wanted.size, count, wanted.sha256, way.hook, way.request_id, kind)
+    metadata = promise.metadata(service.seal, incoming)
+    if count == 1:
+        return (yield from _give_put(service, incoming, promise, metadata, hook))
+    try:
+        upload_id = yield from Finish(flows.create(service, incoming, hook, metadata))
+        return (yield from _give_parts(service, Upload(key, upload_id, wanted.size, settings.part_bytes), 0, {}))
+    except BaseException:
+        abort_lost = partial(flows.abort_lost, service, key)
+        yield from Finish(flows.undo_or_later(service, abort_lost, way.request_id, key))
+        raise
+
+
+def _give_put(
+    service: "Service", incoming: Incoming, promise: Promise, metadata: dict[str, str], hook: Any
+) -> Flow[dict[str, object]]:
+    parameters: dict[str, Any] = {
+        "Key": incoming.key,
+        "ContentLength": promise.size,
+        "ContentType": incoming.content_type,
+        "IfNoneMatch": "*",
+        "Metadata": metadata,  # the hook adds to it
+    }
+    if promise.sha256 is not None:
+        parameters["ChecksumSHA256"] = sha256_header(promise.sha256)
+    now, seconds = datetime.now(UTC), service.settings.presign_seconds
+    url = yield from Presign("put_object", parameters, int(seconds), hook)
+    headers = put_headers(incoming, metadata)
+    return put_answer(incoming, promise.size, url, headers, service.settings.root_path) | expiry(now, seconds)
+
+
+def list_parts(service: "Service", upload: Upload, after: int) -> Flow[dict[str, object]]:
+    """Return one page of the parts that follow part `after`: their URLs, and the ETags of those that S3 has.
+
+    Raises:
+        ObjectMissing: the upload was completed or aborted.
+    """
+    try:
+        listed = yield from flows.list_parts(upload.key, upload.upload_id)
+    except UploadGone as error:
+        raise _ended() from error
+    return (yield from _give_parts(service, upload, after, upload.etags(listed)))
+
+
+def abort(service: "Service", upload: Upload) -> Flow[None]:
+    """End an upload in parts without an object; its URLs store nothing from then on.
+
+    Raises:
+        ObjectMissing: the upload was completed or aborted before.
+    """
+    if not (yield from flows.abort(service, upload.key, upload.upload_id)):
+        raise _ended()
+
+
+def _give_parts(service: "Service", upload: Upload, after: int, etags: Mapping[int, str]) -> Flow[dict[str, object]]:
+    page, seconds, now = upload.page(after), service.settings.presign_seconds, datetime.now(UTC)
+    urls = []
+    for number, size in page:
+        named = {"Key": upload.key, "UploadId": upload.upload_id, "PartNumber": number, "ContentLength": size}
+        urls.append((yield from Presign("upload_part", named, int(seconds))))
+    return parts_answer(service.seal, upload, page, urls, etags, service.settings.root_path) | expiry(now, seconds)
+
+
+def complete(service: "Service", key: str, upload: Upload | None, request_id: str) -> Flow[tuple[Stored, Promise]]:
+    """Return the file that the client has sent, once it was read back and is the promised one; else remove it.
+
+    A second `complete` reads it back once more. What S3 does not let us remove is left to the cleanup.
+
+    Raises:
+        ObjectMissing: nothing was sent, or not by this hand-off.
+        SizeMismatch, DigestMismatch: another file was sent.
+        TypeMismatch: the file was sent under another type; nothing was removed.
+        StoreUnavailable: S3 gave two different answers; nothing was removed.
+    """
+    if upload is not None and not (yield from flows.exists(key)):
+        yield from Finish(_assemble(service, upload, request_id))
+    return (yield from _believe(service, key, request_id))
+
+
+def _believe(
+    service: "Service", key: str, request_id: str, before: Reading | None = None
+) -> Flow[tuple[Stored, Promise]]:
+    """Return the file that was read back; reject it only after a second reading that gives the same."""
+    reading = yield from _read(service, key)
+    try:
+        return reading.stored(service.seal)
+    except (SizeMismatch, DigestMismatch, TypeMismatch) as error:
+        if before is None:
+            return (yield from _believe(service, key, request_id, before=reading))
+        if reading != before:
+            raise StoreUnavailable("S3 gave two different files for one; complete it again.") from None
+        if not isinstance(error, TypeMismatch):  # the bytes are right
+            remove = partial(_remove, reading)
+            yield from Finish(flows.undo_or_later(service, remove, request_id, key))
+        raise
+
+
+def _read(service: "Service", key: str) -> Flow[Reading]:
+    info, body = yield from calls.get_object(key)
+    reading = Reading(key, info)
+    try:
+        if reading.may_be_the_file(service.seal):
+            size, sha256 = yield from calls.ReadBack(body)
+            reading = replace(reading, size=size, sha256=sha256)
+    finally:
+        body.close()
+    return reading
+
+
+def _assemble(service: "Service", upload: Upload, request_id: str) -> Flow[None]:
+    """Make one object of the parts that were sent, unless another request has done so meanwhile."""
+    try:
+        yield from _join(service, upload, request_id)
+    except UploadGone as error:
+        if not (yield from flows.exists(upload.key)):
+            abort_lost = partial(flows.abort_lost, service, upload.key)
+            yield from flows.undo_or_later(service, abort_lost, request_id, upload.key)
+            raise _ended() from error
+
+
+def _join(service: "Service", upload: Upload, request_id: str, before: list[Answer] | None = None) -> Flow[None]:
+    """Have S3 make the object; abort it only if S3 lists the same parts twice, and they are not the file's."""
+    parts = yield from flows.list_parts(upload.key, upload.upload_id)
+    try:
+        upload.check([(part["PartNumber"], part["Size"]) for part in parts])
+        # S3's answer need not be compared: the object is read back.
+        named = [{"PartNumber": part["PartNumber"], "ETag": quoted_etag(part)} for part in parts]
+        yield from flows.complete(upload.key, upload.upload_id, named)
+    except UploadGone:
+        raise
+    except (SizeMismatch, StoreRejected):
+        if before is None:
+            yield from _join(service, upload, request_id, before=parts)
+            return
+        if parts != before:
+            raise StoreUnavailable("S3 listed the parts in two different ways; complete it again.") from None
+        abort_it = partial(flows.abort, service, upload.key, upload.upload_id)
+        yield from flows.undo_or_later(service, abort_it, request_id, upload.key)
+        raise
+
+
+def _ended() -> ObjectMissing:
+    return ObjectMissing("S3 has no such upload: it was completed or aborted.")
+
+
+def _remove(reading: Reading) -> Flow[None]:
+    """Remove the object that was read, and no other one that has its key by now."""
+    try:
+        info = yield from calls.head_object(reading.key)
+    except ObjectMissing:
+        return
+    if info.etag == reading.info.etag:
+        yield from calls.delete_object(reading.key)

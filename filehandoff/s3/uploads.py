@@ -1,0 +1,170 @@
+"""The files of one form on their way into S3, without the way: what each has begun, how it completes and is undone.
+
+S3 has no transaction. So multipart uploads are completed only when every file of the form has been sent, small files
+are put at once, and when anything fails, each file that was begun is removed.
+"""
+
+import logging
+from collections import deque
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
+
+from filehandoff import logs
+from filehandoff.digest import Digest
+from filehandoff.errors import StoreUnavailable, UploadError
+from filehandoff.parts import Part
+from filehandoff.receipt import Incoming, Stored
+from filehandoff.s3 import calls, flows
+from filehandoff.s3.calls import Ends, Finish, Flow, SentPart
+
+if TYPE_CHECKING:
+    from filehandoff.service import Service
+
+logger = logging.getLogger(__name__)
+
+
+class SinglePut:
+    """A file of at most one part, whose digest is known before it is sent."""
+
+    def __init__(self, service: "Service", incoming: Incoming, digest: Digest) -> None:
+        self._service = service
+        self._incoming = incoming
+        self.key = incoming.key
+        self._digest = digest
+        self._etag = ""
+        self._begun = False
+
+    def send(self, body: "Part | IO[bytes]", crc32: int, hook: Any) -> Flow[None]:
+        """Put the file. A put is never cut off: it might be stored all the same, after its removal.
+
+        Raises:
+            DigestMismatch: its bytes are not the promised ones; nothing was sent.
+        """
+        self._digest.check(self._incoming.promised)
+        self._begun = True
+        put = calls.put_object(self._incoming, body, crc32, hook)
+        self._etag = yield from Finish(iter(put), partial(leave, self._service, self))
+
+    def complete(self) -> Flow[Stored]:
+        """Confirm the object, which a put makes visible at once.
+
+        Raises:
+            StoreRejected: S3 has another object, or none.
+        """
+        stored = Stored(self._incoming, self._digest.size, self._digest.sha256, self._etag, parts=1)
+        yield from Finish(flows.confirm(stored), partial(leave, self._service, self))
+        return stored
+
+    def undo(self) -> Flow[None]:
+        """Remove the object, also after a put that failed: its answer alone may have been lost."""
+        if self._begun:
+            yield from calls.delete_object(self.key)
+
+
+class MultipartUpload:
+    """A larger file, sent in parts. `begin` it, `send_part` each part, which may run at once, then `complete`."""
+
+    def __init__(self, service: "Service", incoming: Incoming) -> None:
+        self._service = service
+        self._incoming = incoming
+        self.key = incoming.key
+        self.digest = Digest()
+        self._upload_id: str | None = None
+        self._parts: list[SentPart] = []
+        self._begun = False
+        self._completing = False
+
+    def begin(self, hook: Any) -> Flow[None]:
+        """Begin the upload in S3."""
+        self._begun = True
+        yield from Finish(self._begin(hook), partial(leave, self._service, self))
+
+    def _begin(self, hook: Any) -> Flow[None]:
+        self._upload_id = yield from flows.create(self._service, self._incoming, hook)
+
+    def send_part(self, part: Part, crc32: int) -> Flow[None]:
+        """Send one part, and let go of its bytes."""
+        assert self._upload_id is not None
+        try:
+            with self._service.metrics.part():
+                self._parts.append((yield from calls.upload_part(self.key, self._upload_id, part, crc32)))
+        finally:
+            part.release()
+
+    def check_digest(self) -> None:
+        """Compare the bytes, all of which have been sent, with the promised digest.
+
+        Raises:
+            DigestMismatch: they differ.
+        """
+        self.digest.check(self._incoming.promised)
+
+    def complete(self) -> Flow[Stored]:
+        """Make one object of the parts, and confirm it.
+
+        Raises:
+            StoreRejected: S3 made another object of them.
+        """
+        self._completing = True
+        return (yield from Finish(self._complete(), partial(leave, self._service, self)))
+
+    def _complete(self) -> Flow[Stored]:
+        assert self._upload_id is not None
+        parts = sorted(self._parts, key=lambda part: part["PartNumber"])
+        completed = yield from flows.complete(self.key, self._upload_id, parts)
+        completed.check(parts)
+        stored = Stored(self._incoming, self.digest.size, self.digest.sha256, completed.etag, len(parts))
+        yield from flows.confirm(stored)
+        return stored
+
+    def undo(self) -> Flow[None]:
+        """Abort the upload; remove the object if it was being completed, for the answer alone may have been lost.
+
+        The object is removed also if aborting fails, which most often means that nothing is left to abort.
+        """
+        failure: UploadError | None = None
+        try:
+            yield from self._abort()
+        except UploadError as error:
+            failure = error
+        if self._completing:
+            yield from calls.delete_object(self.key)
+        if failure is not None:
+            raise failure
+
+    def _abort(self) -> Flow[None]:
+        known = self._upload_id is not None and (yield from flows.abort(self._service, self.key, self._upload_id))
+        if self._begun and not known and not self._completing:
+            yield from flows.abort_lost(self._service, self.key)  # its id was lost, or is another one
+
+
+type Upload = SinglePut | MultipartUpload
+
+
+def leave(service: "Service", upload: Upload, call: Ends) -> None:
+    """Have the upload removed when its abandoned call has ended."""
+    service.cleanup.after(call, upload.undo, logs.bound_id(), upload.key)
+
+
+def undo_all(left: deque[Upload]) -> Flow[None]:
+    """Remove one upload after the other from S3 and from `left`.
+
+    An upload that cannot be removed stays in `left`. So do all that follow once S3 does not answer.
+    """
+    for _ in range(len(left)):
+        try:
+            yield from left[0].undo()
+        except Exception as error:  # noqa: BLE001 - too little memory must lose no upload either
+            logger.error("an upload could not be removed yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
+            if isinstance(error, StoreUnavailable):
+                return
+            left.rotate(-1)
+        else:
+            left.popleft()
+
+
+def leave_to_cleanup(service: "Service", left: deque[Upload], request_id: str) -> None:
+    """Have the cleanup remove the uploads that `undo_all` has left."""
+    for upload in tuple(left):
+        service.metrics.undo_failures.inc()
+        service.cleanup.later(upload.undo, request_id, upload.key)

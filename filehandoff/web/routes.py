@@ -1,0 +1,266 @@
+"""The answers of both apps' routes: flows and values; a shell reads the request, runs the flow and sends the answer."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from filehandoff import strategies
+from filehandoff.digest import from_content_digest
+from filehandoff.errors import (
+    PROBLEM_CONTENT_TYPE,
+    FileClosed,
+    Internal,
+    ObjectMissing,
+    UnknownHandoff,
+    UnknownHook,
+    UploadError,
+    file_closed,
+    from_http,
+)
+from filehandoff.explain import explanation
+from filehandoff.form import DIGEST_HEADER, FileStart, check_coding
+from filehandoff.http import CACHE_CONTROL, Asked, ObjectInfo
+from filehandoff.keys import is_key, new_key
+from filehandoff.presigned import Promise, Upload, WantedReader, number
+from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.s3 import calls, flows, presigned
+from filehandoff.s3.calls import Flow
+from filehandoff.web import openapi
+from filehandoff.web.pages import MAX_RECEIPTS, PAGE_HEADERS, StoredReceipt, problem_page, receipts_page, receipts_path
+from filehandoff.web.request import RequestValues
+
+if TYPE_CHECKING:
+    from filehandoff.service import Service
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer; its headers are complete, so a framework must add none."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    """Answer with JSON, in UTF-8 and with sorted members."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _answer(f"{text}\n", status, {"Content-Type": "application/json"} | dict(headers or {}))
+
+
+def page_answer(page: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    """Answer with a page for a browser."""
+    return _answer(page, status, PAGE_HEADERS | dict(headers or {}))
+
+
+def _answer(text: str, status: int, headers: Mapping[str, str]) -> Answer:
+    body = text.encode()
+    return Answer(body, status, {**headers, "Content-Length": str(len(body))})
+
+
+NO_CONTENT = Answer(status=204)
+
+
+def strategies_answer(service: "Service") -> Answer:
+    """`GET /strategies`: every pair of hand-off and hook, and its verdict."""
+    return json_answer(strategies.describe(service.framework, service.settings))
+
+
+def openapi_answer(service: "Service") -> Answer:
+    """`GET /openapi.json`: the description of this API."""
+    return json_answer(openapi.document(service.settings.root_path))
+
+
+def ready(service: "Service") -> Flow[Answer]:
+    """`GET /readyz`: S3 answers for the bucket within a second, and the process does not end."""
+    service.drain.check_ready()
+    yield from flows.ready(service.settings.bucket)
+    return json_answer({"status": "ready"})
+
+
+def upload_context(service: "Service", request: RequestValues, handoff: str) -> Way:
+    """Return by which hand-off and hook the request's files go.
+
+    Raises:
+        UnknownHandoff, UnknownHook: there is none of this name.
+    """
+    if handoff not in strategies.HANDOFFS:
+        raise UnknownHandoff(f"There is no hand-off '{handoff}'; there are {', '.join(strategies.HANDOFFS)}.")
+    hook = request.args.get("hook", strategies.DEFAULT_HOOK)
+    if hook not in strategies.HOOKS:
+        raise UnknownHook(f"There is no hook '{hook}'; there are {', '.join(strategies.HOOKS)}.")
+    return Way(service.framework, handoff, hook, request.request_id)
+
+
+def incoming(service: "Service", start: FileStart) -> Incoming:
+    """Return the file that begins here, with a new key."""
+    key = new_key(service.settings.key_prefix, start.filename)
+    return Incoming(key, start.filename, start.content_type, start.promised)
+
+
+def incoming_file(service: "Service", file: Any) -> Incoming:
+    """Return the file that a FileStorage holds, with a new key."""
+    promise = file.headers.get(DIGEST_HEADER)
+    promised = from_content_digest(promise) if promise else None
+    return incoming(service, FileStart(file.name or "", file.filename or "", file.headers["Content-Type"], promised))
+
+
+@contextmanager
+def explained(file: Any, way: Way) -> Iterator[None]:
+    """Raise FileClosed, with what the explainer saw, if the block fails because the FileStorage was closed."""
+    try:
+        yield
+    except UploadError:
+        raise
+    except Exception as error:
+        if file.stream.closed:
+            raise file_closed(way.handoff, way.hook, explanation(error)) from error
+        raise
+
+
+def stored(service: "Service", request: RequestValues, way: Way, files: Sequence[Stored]) -> Answer:
+    """Answer an upload: 201 with the receipts, or 303 to their page for a browser."""
+    elapsed = time.perf_counter() - request.arrived
+    service.metrics.count_files(way.handoff, [one.size for one in files])
+    logger.info("stored", extra=way.summary(files, elapsed))
+    if request.wants_page:
+        path = receipts_path(service.settings.root_path, [one.incoming.key for one in files])
+        return _answer("", 303, {"Location": path, "Vary": "Accept", "Content-Type": PAGE_HEADERS["Content-Type"]})
+    receipts = [way.receipt(one, elapsed, _base_url(service, request)).as_json() for one in files]
+    location = _object_path(service, files[0].incoming.key)
+    return json_answer({"receipts": receipts}, 201, {"Location": location, "Vary": "Accept"})
+
+
+def _base_url(service: "Service", request: RequestValues) -> str:
+    return service.settings.base_url(request.host_url)
+
+
+def _object_path(service: "Service", key: str) -> str:
+    return f"{service.settings.root_path}/objects/{key}"
+
+
+def wanted_reader(service: "Service", request: RequestValues) -> WantedReader:
+    """Return a reader for the body of `POST /uploads/presigned`."""
+    check_coding(request.coding)
+    return WantedReader(request.mimetype, service.settings.limits, request.content_length)
+
+
+def presign(service: "Service", way: Way, reader: WantedReader, hook: Any) -> Flow[Answer]:
+    """`POST /uploads/presigned`: the URL, or the first of them, for the file that the body describes."""
+    given = yield from presigned.begin(service, reader.finish(), way, hook)
+    return json_answer(given, 201, {"Location": _object_path(service, str(given["key"]))})
+
+
+def presigned_parts(service: "Service", request: RequestValues, key: str) -> Flow[Answer]:
+    """`GET /uploads/presigned/<key>/parts`: one page of the parts that follow part `after`."""
+    after = number(request.args.get("after"), 0)
+    given = yield from presigned.list_parts(service, _presigned_parts(service, request, key), after)
+    return json_answer(given)
+
+
+def abort_presigned(service: "Service", request: RequestValues, key: str) -> Flow[Answer]:
+    """`DELETE /uploads/presigned/<key>`: end an upload in parts that is not complete."""
+    yield from presigned.abort(service, _presigned_parts(service, request, key))
+    return NO_CONTENT
+
+
+def complete_presigned(service: "Service", request: RequestValues, key: str) -> Flow[Answer]:
+    """`POST /uploads/presigned/<key>/complete`: the receipt, once the object was read back."""
+    upload = _presigned_upload(service, request, key)
+    file, promise = yield from presigned.complete(service, key, upload, request.request_id)
+    return stored(service, request, _promised_way(service, promise), [file])
+
+
+def _promised_way(service: "Service", promise: Promise) -> Way:
+    return Way(service.framework, "presigned", promise.hook, promise.request_id)
+
+
+def _presigned_upload(service: "Service", request: RequestValues, key: str) -> Upload | None:
+    """Return the multipart upload that the query names, if it names one."""
+    check_key(service, key)
+    return Upload.of(service.seal, key, request.args, service.settings.limits)
+
+
+def _presigned_parts(service: "Service", request: RequestValues, key: str) -> Upload:
+    """Return the multipart upload that the query names.
+
+    Raises:
+        ObjectMissing: it names none.
+    """
+    upload = _presigned_upload(service, request, key)
+    if upload is None:
+        raise ObjectMissing("Name the upload by upload_id, size, part_bytes and signature, as its 'complete' does.")
+    return upload
+
+
+def check_key(service: "Service", key: str) -> None:
+    """Let no request reach an object that is not an upload of ours."""
+    if not is_key(service.settings.key_prefix, key):
+        raise ObjectMissing("No object has this key.")
+
+
+def get_object(service: "Service", request: RequestValues, key: str) -> Flow[Answer | tuple[ObjectInfo, Any]]:
+    """`GET` and `HEAD /objects/<key>`: an answer without a body, or the object's headers and its body."""
+    check_key(service, key)
+    asked = Asked.of(request.method, request.headers)
+    info = (yield from calls.head_object(key)) if asked.needs_head else None
+    if info is not None and (answer := asked.without_body(info)):
+        return Answer(status=answer[0], headers=answer[1])
+    return (yield from flows.get(key, asked.byte_range(info)))
+
+
+def delete_object(service: "Service", request: RequestValues, key: str) -> Flow[Answer]:
+    """`DELETE /objects/<key>`."""
+    check_key(service, key)
+    info = yield from calls.head_object(key)
+    Asked.of(request.method, request.headers).check(info)
+    yield from calls.delete_object(key)
+    return NO_CONTENT
+
+
+def receipts(service: "Service", request: RequestValues) -> Flow[Answer]:
+    """`GET /receipts`: the receipts of the objects that the query names, from their heads in S3."""
+    keys = request.args.getlist("key")[:MAX_RECEIPTS]
+    if not keys:
+        raise ObjectMissing("Name the objects by their keys, as ?key=….")
+    for key in keys:
+        check_key(service, key)
+    found = []
+    for key in keys:
+        info = yield from calls.head_object(key)
+        found.append(StoredReceipt.of(key, info, f"{_base_url(service, request)}/objects/{key}"))
+    if request.wants_page:
+        return page_answer(receipts_page(found, number(request.args.get("more"), 0)))
+    headers = {"Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
+    return json_answer({"receipts": [receipt.as_json() for receipt in found]}, headers=headers)
+
+
+def problem(service: "Service", request: RequestValues, error: UploadError) -> Answer:
+    """Log an error of ours, and answer it as problem details (RFC 9457), or as a page for a browser."""
+    level, values = service.answer_log.line(error, time.monotonic())
+    logger.log(
+        level,
+        "%s: %s",
+        error.code,
+        error.detail if isinstance(error, FileClosed) else error.__cause__ or error.detail,
+        exc_info=error.__cause__ if isinstance(error, Internal) else None,
+        extra=values,
+    )
+    details = error.problem(request.request_id)
+    if request.wants_page:
+        return page_answer(problem_page(details), error.status, error.headers)
+    headers = {"Content-Type": PROBLEM_CONTENT_TYPE, **error.headers, "Vary": "Accept"}
+    return json_answer(details, error.status, headers)
+
+
+def http_problem(service: "Service", request: RequestValues, error: Any) -> Answer:
+    """Answer an HTTPException of Werkzeug's, such as the router's 404, as problem details."""
+    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    status = cast("int", error.code or Internal.status)
+    return problem(service, request, from_http(status, error.name, error.description or "", headers))

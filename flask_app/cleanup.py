@@ -1,0 +1,61 @@
+"""The thread that removes pending uploads from S3, while there are any."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from filehandoff.cleanup import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, Cleanup, next_pause
+from filehandoff.s3.calls import Flow
+from flask_app.threads import start
+
+#: Seconds between two looks for the end of the last tries.
+LOOK_EVERY = 0.02
+
+
+class Cleaner:
+    """Drives one process's cleanup; `run` runs a flow."""
+
+    def __init__(self, cleanup: Cleanup, run: Callable[[Flow[Any]], Any]) -> None:
+        self._cleanup = cleanup
+        self._run = run
+        self._lock = threading.Lock()
+        self._works = False
+        cleanup.wake = self.resume
+
+    def resume(self) -> None:
+        """Start the thread if it has work; where none can be started, the next call of this tries again."""
+        with self._lock:
+            if self._cleanup.waits and not self._works:
+                self._works = start(self._work, "cleanup")
+
+    def close(self) -> None:
+        """Try all pending uploads once more, for a bounded time, and log the keys of those that are left."""
+        end = time.monotonic() + LAST_TRY_SECONDS
+        if self._cleanup:
+            started = [start(self._try_last, "cleanup-last", end) for _ in range(LAST_TRY_AT_ONCE)]
+            if not any(started):
+                self._try_last(end)
+        while self._cleanup and time.monotonic() < end:
+            time.sleep(LOOK_EVERY)
+        self._cleanup.give_up_all()
+
+    def _try_last(self, end: float) -> None:
+        while self._cleanup and time.monotonic() < end:
+            self._run(self._cleanup.try_last())
+            time.sleep(LOOK_EVERY)
+
+    def _work(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            time.sleep(pause)
+            try:
+                removed = self._run(self._cleanup.try_all())
+            except BaseException:
+                self._works = False  # the next pending upload starts another thread
+                raise
+            pause = next_pause(pause, removed=removed)
+            with self._lock:
+                if not self._cleanup.waits:
+                    self._works = False
+                    return

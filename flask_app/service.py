@@ -1,0 +1,38 @@
+"""What the requests of the app share: the core's part, and the clients of S3."""
+
+from threading import Lock
+from typing import cast
+
+from flask import current_app
+
+import filehandoff.service
+from filehandoff.settings import Settings
+from filehandoff.web.request import EXTENSION
+from flask_app.cleanup import Cleaner
+from flask_app.shutdown import Shutdown
+from flask_app.store import Store
+
+
+class Service(filehandoff.service.Service):
+    """The service of one app; safe to use from many threads.
+
+    Raises:
+        SettingsError: AWS_PROFILE names no profile.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("flask", settings, Lock)
+        self.store = Store(settings, self.metrics)
+        self.use_secret(self.store.open())
+        self.cleaner = Cleaner(self.cleanup, self.store.run)
+        self.shutdown = Shutdown(self.drain, settings.drain_seconds)
+
+    def close(self) -> None:
+        """Try the pending cleanup once more, and close the connections to S3."""
+        self.cleaner.close()
+        self.store.close()
+
+
+def service() -> Service:
+    """Return the service of the current app."""
+    return cast("Service", current_app.extensions[EXTENSION])

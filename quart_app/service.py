@@ -1,0 +1,42 @@
+"""What the requests of the app share: the core's part, the clients of S3, and the connections."""
+
+from typing import cast
+
+from quart import current_app
+
+import filehandoff.service
+from filehandoff.settings import Settings
+from filehandoff.web.request import EXTENSION
+from quart_app.cleanup import Cleaner
+from quart_app.connections import Connections
+from quart_app.shutdown import Shutdown
+from quart_app.store import Store
+
+
+class Service(filehandoff.service.Service):
+    """The service of one app; safe to use from many tasks."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("quart", settings)
+        self.store = Store(settings, self.metrics)
+        self.cleaner = Cleaner(self.cleanup, self.store.run)
+        self.connections = Connections(settings.idle_timeout)
+        self.shutdown = Shutdown(self.drain, settings.drain_seconds, self.connections.hang_up)
+
+    async def open(self) -> None:
+        """Open the connections to S3.
+
+        Raises:
+            SettingsError: AWS_PROFILE names no profile.
+        """
+        self.use_secret(await self.store.open())
+
+    async def close(self) -> None:
+        """Try the pending cleanup once more, and close the connections to S3."""
+        await self.cleaner.close()
+        await self.store.close()
+
+
+def service() -> Service:
+    """Return the service of the current app."""
+    return cast("Service", current_app.extensions[EXTENSION])

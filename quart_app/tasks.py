@@ -1,0 +1,39 @@
+"""Work that a cancelled task still finishes: S3 would go on with a call, and its effect could not be removed."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from filehandoff.cancellation import stopped_for
+from filehandoff.cleanup import UNDO_SECONDS
+
+#: Seconds between two looks of a cancelled task for the end of the process.
+LOOK_EVERY = 0.2
+
+
+async def finish_despite_cancel[T](
+    work: Coroutine[Any, Any, T], leave: Callable[[asyncio.Task[Any]], object] | None = None
+) -> T:
+    """Run `work` to its end even if this task is cancelled meanwhile; raise the cancellation after it.
+
+    `work` must be bounded in time, as calls to S3 are. A task may be cancelled twice: when its client leaves, and when
+    the process ends. Then the work is abandoned to `leave`; without it, the work gets as much time as an undo has.
+    """
+    task = asyncio.create_task(work)
+    task.add_done_callback(_see)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done() and stopped_for() <= (0 if leave else UNDO_SECONDS):
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task], timeout=LOOK_EVERY)
+        if leave is not None and not task.done():
+            leave(task)
+        raise
+
+
+def _see(task: asyncio.Task[Any]) -> None:
+    """Retrieve the error, which asyncio would report otherwise; the waiting task raises it, if one waits."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,240 @@
+"""Both shells drive the cleanup: again and again, and once more at the end of the process."""
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from patience import PATIENCE
+
+import flask_app.cleanup
+import quart_app.cleanup
+from filehandoff.cleanup import (
+    ANSWER_SECONDS,
+    END_SECONDS,
+    LAST_TRY_AT_ONCE,
+    LAST_TRY_SECONDS,
+    UNDO_SECONDS,
+    Cleanup,
+)
+from filehandoff.errors import StoreUnavailable
+from filehandoff.s3.calls import Call, Flow
+
+type Work = Callable[[], object]
+
+
+@pytest.fixture(autouse=True)
+def no_ordinary_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tried before the end of the process."""
+    for module in (flask_app.cleanup, quart_app.cleanup):
+        monkeypatch.setattr(module, "FIRST_PAUSE", PATIENCE)
+
+
+def undo_by(work: Work) -> Callable[[], Flow[None]]:
+    """An undo of one call, for which the driver below does this work."""
+
+    def undo() -> Flow[None]:
+        yield Call(operation="delete_object", parameters={"work": work}, read=lambda _: None)
+
+    return undo
+
+
+def run(flow: Flow[Any]) -> Any:
+    """Run a flow as Flask's store does, with the undos' own work for S3."""
+    steps: Callable[[], Any] = lambda: next(flow)  # noqa: E731 - replaced below
+    while True:
+        try:
+            call = steps()
+        except StopIteration as end:
+            return end.value
+        try:
+            call.parameters["work"]()
+        except BaseException as error:  # noqa: BLE001 - as the store
+            steps = lambda failure=error: flow.throw(failure)  # type: ignore[misc] # noqa: E731
+        else:
+            steps = lambda: flow.send(None)  # noqa: E731
+
+
+async def run_async(flow: Flow[Any]) -> Any:
+    """Run a flow as Quart's store does, with the undos' own work for S3."""
+    steps: Callable[[], Any] = lambda: next(flow)  # noqa: E731 - replaced below
+    while True:
+        try:
+            call = steps()
+        except StopIteration as end:
+            return end.value
+        try:
+            work = call.parameters["work"]
+            if isinstance(work, Hang):
+                await asyncio.Event().wait()
+            work()
+        except BaseException as error:  # noqa: BLE001 - as the store
+            steps = lambda failure=error: flow.throw(failure)  # type: ignore[misc] # noqa: E731
+        else:
+            steps = lambda: flow.send(None)  # noqa: E731
+
+
+def in_flask(works: list[Work], seconds: float) -> None:
+    """Have Flask's app do these undos at the end of the process, for which it has so many seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flask_app.cleanup, "LAST_TRY_SECONDS", seconds)
+        cleanup = Cleanup(threading.Lock())
+        cleaner = flask_app.cleanup.Cleaner(cleanup, run)
+        for number, work in enumerate(works):
+            cleanup.later(undo_by(work), f"request-{number}", f"key-{number}")
+        cleaner.close()
+
+
+def in_quart(works: list[Work], seconds: float) -> None:
+    """Have Quart's app do the same."""
+
+    async def close() -> None:
+        cleanup = Cleanup()
+        cleaner = quart_app.cleanup.Cleaner(cleanup, run_async)
+        for number, work in enumerate(works):
+            cleanup.later(undo_by(work), f"request-{number}", f"key-{number}")
+        await cleaner.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quart_app.cleanup, "LAST_TRY_SECONDS", seconds)
+        asyncio.run(close())
+
+
+def fail() -> None:
+    """An undo that S3 refuses."""
+    raise StoreUnavailable("S3 did not answer.")
+
+
+def run_out() -> None:
+    """An undo for which the memory does not suffice."""
+    raise MemoryError
+
+
+class Hang:
+    """An undo that S3 does not answer before the test is over."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+        self.has_ended = False
+
+    def __call__(self) -> None:
+        """Hang."""
+        self.may_end.wait(PATIENCE)
+        self.has_ended = True
+
+
+@pytest.fixture
+def hang() -> Iterator[Hang]:
+    """An undo that hangs until the test is over."""
+    hang = Hang()
+    yield hang
+    hang.may_end.set()
+
+
+def given_up(caplog: pytest.LogCaptureFixture) -> set[str]:
+    """The keys that the log names as given up."""
+    return {key for record in caplog.records for key in re.findall("'(key-.+)' is given up", record.getMessage())}
+
+
+apps = pytest.mark.parametrize("in_app", [in_flask, in_quart])
+
+
+@apps
+def test_the_end_removes_pending_uploads(
+    in_app: Callable[[list[Work], float], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of them, also those behind one that fails again, whose key is logged."""
+    removed: list[int] = []
+    before = [lambda number=number: removed.append(number) for number in range(10)]
+    in_app([*before, fail, run_out, lambda: removed.append(10)], PATIENCE)
+    assert sorted(removed) == list(range(11))
+    assert given_up(caplog) == {"key-10", "key-11"}
+
+
+@apps
+def test_the_end_waits_for_a_bounded_time(
+    in_app: Callable[[list[Work], float], None], hang: Hang, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The key of each upload that S3 does not remove in time is logged, begun or not."""
+    in_app([hang] * (LAST_TRY_AT_ONCE + 1), 0.2)
+    assert not hang.has_ended
+    assert given_up(caplog) == {f"key-{number}" for number in range(LAST_TRY_AT_ONCE + 1)}
+
+
+@apps
+def test_an_end_with_nothing_to_remove_takes_no_time(in_app: Callable[[list[Work], float], None]) -> None:
+    """A process that has removed everything ends at once."""
+    began = time.monotonic()
+    in_app([], PATIENCE)
+    assert time.monotonic() - began < PATIENCE
+
+
+def test_a_process_ends_in_the_documented_time() -> None:
+    """The parts of its end are no longer than the whole, which supervisors are set to."""
+    assert UNDO_SECONDS + ANSWER_SECONDS + LAST_TRY_SECONDS < END_SECONDS == 15
+
+
+def test_the_end_waits_in_flask_for_abandoned_calls() -> None:
+    """The effect of such a call is removed when it ends, also when nothing else is pending."""
+    cleanup, call, removed = Cleanup(threading.Lock()), Future[None](), list[bool]()
+    cleaner = flask_app.cleanup.Cleaner(cleanup, run)
+    cleanup.after(call, undo_by(lambda: removed.append(call.done())), "request", "key")
+    threading.Timer(0.2, call.set_result, [None]).start()
+    cleaner.close()
+    assert removed == [True]
+
+
+async def test_the_end_waits_in_quart_for_abandoned_calls() -> None:
+    """The effect of such a call is removed when it ends, also when nothing else is pending."""
+    cleanup, removed = Cleanup(), list[bool]()
+    cleaner = quart_app.cleanup.Cleaner(cleanup, run_async)
+    call = asyncio.create_task(asyncio.sleep(0.2))
+    cleanup.after(call, undo_by(lambda: removed.append(call.done())), "request", "key")
+    await cleaner.close()
+    assert removed == [True]
+
+
+async def test_an_abandoned_call_that_does_not_end_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both apps log the key of its object when the time is over."""
+    for module in (flask_app.cleanup, quart_app.cleanup):
+        monkeypatch.setattr(module, "LAST_TRY_SECONDS", 0.2)
+    flasks, quarts = Cleanup(threading.Lock()), Cleanup()
+    flask, quart = flask_app.cleanup.Cleaner(flasks, run), quart_app.cleanup.Cleaner(quarts, run_async)
+    flasks.after(Future[None](), undo_by(fail), "request", "key-flask")
+    call = asyncio.create_task(asyncio.Event().wait())
+    quarts.after(call, undo_by(fail), "request", "key-quart")
+    await asyncio.to_thread(flask.close)
+    await quart.close()
+    assert given_up(caplog) == {"key-flask", "key-quart"}
+    call.cancel()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("S3 did not answer."), MemoryError()], ids=["S3", "memory"])
+async def test_a_failed_undo_is_tried_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both apps keep an undo that fails for the next try, also if memory is short."""
+    for module in (flask_app.cleanup, quart_app.cleanup):
+        monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    tries: list[str] = []
+    in_flask, in_quart = threading.Event(), asyncio.Event()
+
+    def undo(app: str, removed: threading.Event | asyncio.Event) -> None:
+        tries.append(app)
+        if tries.count(app) == 1:
+            raise error
+        removed.set()
+
+    flasks, quarts = Cleanup(threading.Lock()), Cleanup()
+    flask, quart = flask_app.cleanup.Cleaner(flasks, run), quart_app.cleanup.Cleaner(quarts, run_async)
+    flasks.later(undo_by(lambda: undo("flask", in_flask)), "request", "key")
+    quarts.later(undo_by(lambda: undo("quart", in_quart)), "request", "key")
+    assert await asyncio.to_thread(in_flask.wait, PATIENCE)
+    await asyncio.wait_for(in_quart.wait(), PATIENCE)
+    await asyncio.to_thread(flask.close)
+    await quart.close()
+    assert sorted(tries) == ["flask", "flask", "quart", "quart"]
