@@ -71,7 +71,7 @@ def _section(cause: Cause) -> str:
 
 @cache
 def _readme() -> str:
-    urls = (url for found in distributions(name="handoff") for url in found.metadata.get_all("Project-URL") or ())
+    urls = (url for found in distributions(name="filehandoff") for url in found.metadata.get_all("Project-URL") or ())
     return readme(urls, Path(__file__).parents[2])
 
 
