@@ -11,13 +11,14 @@ parser gives files that remember who closed them.
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 from filehandoff.explain.closing import is_app
-from filehandoff.explain.note import OPENING, causes
+from filehandoff.explain.note import OPENING, RECORD, CloseRecord, error_chain
 
-__all__ = ["explain_closed_files", "explanation"]
+__all__ = ["CloseRecord", "close_record", "explain_closed_files", "explanation"]
 
 
 def explain_closed_files(app: Any) -> None:
@@ -45,10 +46,20 @@ def explanation(error: BaseException) -> str | None:
 
     The folders of this machine are left out. None if no closed upload has to do with it.
     """
-    for one in causes(error):
+    for one in error_chain(error):
         for note in getattr(one, "__notes__", ()):
             if note.startswith(OPENING):
                 return _without_folders(note)
+    return None
+
+
+def close_record(error: BaseException) -> CloseRecord | None:
+    """The close that the explanation of an error is about, as a value; its paths are without this machine's folders."""
+    for one in error_chain(error):
+        record: CloseRecord | None = vars(one).get(RECORD)
+        if record is not None:
+            text = f"{type(one).__name__}: {one}"
+            return replace(record, closed_by=_without_folders(record.closed_by), error=text)
     return None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from filehandoff.explain.closing import FILE_MODULES, FILES, Closing, Moment, caller_of_a_file
-from filehandoff.explain.note import OPENING, sentence
+from filehandoff.explain.note import OPENING, RECORD, record_of, sentence
 from filehandoff.explain.raising import explain_next_error
 from filehandoff.explain.taking import Close
 from filehandoff.explain.waiting import look_for_waiting_calls
@@ -84,7 +84,9 @@ class Upload:
         if isinstance(error, io.UnsupportedOperation):
             return
         if not any(note.startswith(OPENING) for note in getattr(error, "__notes__", ())):
-            error.add_note(sentence(self.filename, self.name, self.closing))
+            record = record_of(self.closing)
+            error.add_note(sentence(self.filename, self.name, record))
+            setattr(error, RECORD, record)
 
 
 def _is_going(frame: FrameType) -> bool:

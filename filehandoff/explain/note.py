@@ -25,6 +25,8 @@ from filehandoff.explain.closing import (
 
 #: How every note begins, so that it can be found again.
 OPENING = "The upload "
+#: The attribute of an error that has a note: the note's CloseRecord.
+RECORD = "_filehandoff_record"
 #: What labels an address of the project, under which its README is.
 _LABELS = frozenset({"readme", "documentation", "homepage"})
 #: How much of a name that a client chose is told, in characters.
@@ -36,27 +38,56 @@ _CONTEXTS = frozenset({"flask.ctx", "quart.ctx", "contextlib"})
 _STREAMING = frozenset({"flask.helpers", "quart.helpers"})
 
 
+#: Instead of a hook in a copied request context.
+USE_PLAIN_VALUES = (
+    "the hook 'bound', a function bound to plain values by functools.partial, or the hand-off 'read_early', "
+    "'temp_file' or 'stream', whose bytes the request does not own."
+)
+#: Instead of one file for boto3's upload_fileobj and another use.
+USE_NEW_BYTESIO = (
+    "the hand-off 'read_early', with a new BytesIO for each use of the bytes; or put_object, which closes nothing."
+)
+_READ_EARLY = "the hand-off 'read_early': read all bytes while the view runs, and give each user a new BytesIO of them"
+#: Instead of a file that is read after the response.
+USE_BYTES_OR_WAIT = f"{_READ_EARLY}; or answer when all is stored."
+
+
 @dataclass(frozen=True, slots=True)
-class Cause:
-    """What closed the file, in words; what to use instead; the README's section about it, as an anchor."""
+class Closer:
+    """What closed a file, in words; what to use instead; the README's section about it, as an anchor."""
 
     closed_by: str
-    instead: str
+    use_instead: str
     section: str
 
 
-def sentence(filename: str | None, name: str | None, closing: Closing | None) -> str:
-    """The whole note for an upload."""
-    upload = f"{OPENING}{_told(filename)} of the form field {_told(name)}"
+@dataclass(frozen=True, slots=True)
+class CloseRecord(Closer):
+    """A file's first close: its closer, in which thread or task, and when; `error` is the error that it led to.
+
+    A close that the file did not see has no place and no time.
+    """
+
+    where: str | None = None
+    when: str | None = None
+    error: str = ""
+
+
+def record_of(closing: Closing | None) -> CloseRecord:
+    """A close in words; None is a close that the file did not see."""
     if closing is None:
-        cause = _UNSEEN
-        return f"{upload} was closed {cause.closed_by}. Use instead: {cause.instead} See {_section(cause)}."
-    cause = _cause(closing)
-    since = "the view began" if closing.in_view else "the request began"
+        return _UNSEEN
+    closer = _closer(closing)
+    when = f"{closing.milliseconds:.1f} ms after the {'view' if closing.in_view else 'request'} began"
+    return CloseRecord(closer.closed_by, closer.use_instead, closer.section, closing.where, when)
+
+
+def sentence(filename: str | None, name: str | None, record: CloseRecord) -> str:
+    """The whole note for an upload."""
+    seen = f"That was in {record.where}, {record.when}. " if record.where else ""
     return (
-        f"{upload} was closed by {cause.closed_by}. "
-        f"That was in {closing.where}, {closing.milliseconds:.1f} ms after {since}. "
-        f"Use instead: {cause.instead} See {_section(cause)}."
+        f"{OPENING}{_told(filename)} of the form field {_told(name)} was closed by {record.closed_by}. "
+        f"{seen}Use instead: {record.use_instead} See {_section(record)}."
     )
 
 
@@ -65,8 +96,8 @@ def _told(name: str | None) -> str:
     return repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")
 
 
-def _section(cause: Cause) -> str:
-    return f"filehandoff's {_readme()}#{cause.section}"
+def _section(closer: Closer) -> str:
+    return f"filehandoff's {_readme()}#{closer.section}"
 
 
 @cache
@@ -88,7 +119,7 @@ def readme(urls: Iterable[str], folder: Path) -> str:
     return str(path) if path.is_file() and (folder / "pyproject.toml").is_file() else path.name
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
+def error_chain(error: BaseException) -> Iterator[BaseException]:
     """An error and those that led to it, or are grouped in it, each once."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
@@ -108,16 +139,14 @@ def _is_of_another_file(error: BaseException) -> bool:
     return type(error) is ValueError and "closed file" in str(error) and not hasattr(error, "__notes__")
 
 
-_READ_EARLY = "the hand-off 'read_early': read all bytes while the view runs, and give each user a new BytesIO of them"
-
-_UNSEEN = Cause(
-    "by code that did not go through the upload, such as os.close or the stream under it",
+_UNSEEN = CloseRecord(
+    "code that did not go through the upload, such as os.close or the stream under it",
     f"{_READ_EARLY}.",
     "d-your-own-code-closes-it",
 )
 
 
-def _cause(closing: Closing) -> Cause:
+def _closer(closing: Closing) -> Closer:
     behind = _behind_the_request(closing)
     if behind is not None:
         return _request_closed(closing, behind)
@@ -138,7 +167,7 @@ def _behind_the_request(closing: Closing) -> list[Call] | None:
     return None
 
 
-def _request_closed(closing: Closing, calls: list[Call]) -> Cause:
+def _request_closed(closing: Closing, calls: list[Call]) -> Closer:
     """A request closes its files when a context of it is left, or when it is closed itself; the caller shows which."""
     left = False
     for index, call in enumerate(calls):
@@ -153,63 +182,62 @@ def _request_closed(closing: Closing, calls: list[Call]) -> Cause:
     return _popped(closing, [], left=left)
 
 
-def _copied(closing: Closing) -> Cause:
+def _copied(closing: Closing) -> Closer:
     function = closing.copied
     name = f"{function.name} ({_place(function)})" if function else "a function"
     event = f" from boto's event '{closing.event}'" if closing.event else ""
-    return Cause(
+    return Closer(
         f"the pop of a copied request context: {name} is wrapped in {closing.copier}, and when it "
         f"returned{event}, leaving its copy of the context closed every file of the request (pallets/flask#5399)",
-        "the hook 'bound', a function bound to plain values by functools.partial, or the hand-off 'read_early', "
-        "'temp_file' or 'stream', whose bytes the request does not own.",
+        USE_PLAIN_VALUES,
         "a-a-copied-request-context",
     )
 
 
-def _end_of_request(call: Call) -> Cause:
+def _end_of_request(call: Call) -> Closer:
     place = f"({_name(call)})"
     end = (
         f"the end of what stream_with_context wraps: the context that it holds was left {place}"
         if call.module in _STREAMING
         else f"the end of the request: its context was popped {place}"
     )
-    return Cause(
-        f"{end}, which closes every file of the request, while this user of the file was still to come",
-        f"{_READ_EARLY}; or answer when all is stored.",
+    return Closer(
+        f"{end}, which closes every file of the request, before this use of the file",
+        USE_BYTES_OR_WAIT,
         "c-the-response-is-sent-first",
     )
 
 
-def _popped(closing: Closing, calls: list[Call], *, left: bool) -> Cause:
+def _popped(closing: Closing, calls: list[Call], *, left: bool) -> Closer:
     by = _by(closing, inside(calls))
     if left:
-        return Cause(
+        return Closer(
             f"{by}, through a context of the request that was left, which closes every file of the request",
             "a contextvars snapshot (the hook 'snapshot'), which closes nothing when it is left, or the hand-off "
             "'read_early', 'temp_file' or 'stream'.",
             "a-a-copied-request-context",
         )
-    return Cause(
+    return Closer(
         f"{by}, through a close of the request (`request.close()` or a `with` block), which closes every file of it",
         f"no close of the request, since the framework closes it at its end, or {_READ_EARLY}.",
         "d-your-own-code-closes-it",
     )
 
 
-def _transfer(calls: list[Call]) -> Cause:
+def _transfer(calls: list[Call]) -> Closer:
     call = next(call for call in calls if _package(call) in TRANSFER)
     user = _app_call(calls)
     called = f", called at {_line(user)}" if user else ""
-    return Cause(
+    return Closer(
         f"boto3's S3 transfer manager ({_name(call)}{called}), which closes what upload_fileobj is "
         "given when it fits under the multipart threshold (boto/s3transfer#80)",
-        "the hand-off 'read_early', with a new BytesIO for each use of the bytes; or put_object, which closes nothing.",
+        USE_NEW_BYTESIO,
         "b-boto3-closes-what-you-give-it",
     )
 
 
-def _collected(calls: list[Call]) -> Cause:
-    return Cause(
+def _collected(calls: list[Call]) -> Closer:
+    return Closer(
         "a TextIOWrapper, or another wrapper around it, which closes it when it is collected, as happened in "
         f"{_called(calls)}",
         f"detach() of the wrapper before it goes, or {_READ_EARLY}.",
@@ -217,8 +245,8 @@ def _collected(calls: list[Call]) -> Cause:
     )
 
 
-def _own_code(closing: Closing, calls: list[Call]) -> Cause:
-    return Cause(_by(closing, calls), f"no close before the last use, or {_READ_EARLY}.", "d-your-own-code-closes-it")
+def _own_code(closing: Closing, calls: list[Call]) -> Closer:
+    return Closer(_by(closing, calls), f"no close before the last use, or {_READ_EARLY}.", "d-your-own-code-closes-it")
 
 
 def _by(closing: Closing, calls: list[Call]) -> str:

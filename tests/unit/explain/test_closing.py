@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import io
+import pickle
 import re
 import sys
 import threading
@@ -20,7 +21,7 @@ from unit.explain.apps import FRAMEWORKS, NEEDS_QUART, SIZES, closed_by_the_end,
 from unit.explain.conftest import Store
 from werkzeug.datastructures import FileStorage
 
-from filehandoff.explain import explain_closed_files, explanation
+from filehandoff.explain import close_record, explain_closed_files, explanation
 from filehandoff.explain.note import readme
 
 HERE = re.escape(__file__)
@@ -523,6 +524,41 @@ def test_the_explanation_is_found_behind_other_errors() -> None:
     outer.__context__ = outer  # a circle, which Python itself does not make
     assert explanation(outer) == note
     assert explanation(KeyError()) is None
+
+
+def test_the_close_is_a_value_as_well() -> None:
+    """The record behind an error has the words of its explanation, and the text of the closed file's own error."""
+    with pytest.raises(ValueError, match="closed file") as caught:
+        closed_by_the_end("flask", 100).read()
+    wrapped = RuntimeError("boto's own")
+    wrapped.__cause__ = caught.value
+    record = close_record(wrapped)
+    assert record is not None
+    assert explanation(wrapped) == (
+        f"The upload 'hello.txt' of the form field 'photo' was closed by {record.closed_by}. "
+        f"That was in {record.where}, {record.when}. "
+        f"Use instead: {record.use_instead} See filehandoff's README.md#{record.section}."
+    )
+    assert record.error == "ValueError: I/O operation on closed file."
+    assert close_record(pickle.loads(pickle.dumps(caught.value))) == record  # noqa: S301 - our own
+    assert close_record(KeyError()) is None
+
+
+def test_an_unseen_close_has_no_place_in_its_record() -> None:
+    """The record of a file closed under the upload names no thread and no time."""
+    kept: list[FileStorage] = []
+
+    def view(file: FileStorage) -> None:
+        kept.append(file)
+        file.stream._file._handoff_inner.close()  # type: ignore[attr-defined] # noqa: SLF001 - under the upload
+
+    post(make_app("flask", view), b"x")
+    with pytest.raises(ValueError, match="closed file") as caught:
+        kept[0].read()
+    record = close_record(caught.value)
+    assert record is not None
+    assert (record.where, record.when) == (None, None)
+    assert record.closed_by.startswith("code that did not go through the upload")
 
 
 def test_the_explanation_is_not_that_of_an_error_before() -> None:
