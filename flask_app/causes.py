@@ -1,197 +1,95 @@
-"""The three ways a file is closed too early, each as a view that somebody would write, run and watched.
+"""The three ways in which a file is closed too early, each as the view that many apps have.
 
-The view runs in a plain Flask app of its own, as an inner request with the file that was sent, and everything it began
-is waited for to its end. What it stored is removed.
+A plain Flask app gets the file as an inner request; `explain_closed_files` records its close. The run ends with the
+last background job of the view, and the stored object is removed.
 """
 
-import logging
-import threading
-import time
 from collections.abc import Callable
-from contextvars import copy_context
+from contextlib import closing
 from functools import partial
-from tempfile import SpooledTemporaryFile
-from typing import IO, TYPE_CHECKING, Any, cast, override
+from typing import TYPE_CHECKING, Any
 
-import flask
-from boto3.exceptions import S3UploadFailedError
 from flask import Flask, copy_current_request_context, request
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import EnvironBuilder
 
-from filehandoff.cancellation import Cancellation, cancelled_by, current
-from filehandoff.causes import SECONDS, InnerRequest, too_slow
-from filehandoff.cleanup import UNDO_SECONDS, Undo
-from filehandoff.errors import StoreRejected
-from filehandoff.http import REQUEST_ID_HEADER
-from filehandoff.receipt import REQUEST_ID_METADATA
-from filehandoff.s3 import calls, flows
-from filehandoff.s3.calls import Flow
-from flask_app.request import SPOOL_BYTES
+from filehandoff.cancellation import cancelled_by
+from filehandoff.causes import time_limit
+from filehandoff.explain import CloseRecord, close_record, explain_closed_files
+from filehandoff.s3 import flows
 from flask_app.service import Service
 from flask_app.store import store_errors
-from flask_app.threads import THREADS, finish
+from flask_app.threads import finish, finish_in_time
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-logger = logging.getLogger(__name__)
 
-type NewClient = Callable[[], "S3Client"]
-
-
-def copied_context(seen: "Observation", new_client: NewClient, bucket: str, key: str) -> str:
-    """A boto hook in a copied request context, and a file that boto is still to read."""
+def copied_context(s3: "S3Client", bucket: str, key: str, _jobs: list[Any]) -> str:
+    """Upload a file with a boto hook in a copied request context; boto reads the file after the hook."""
     file = request.files["file"]
 
     @copy_current_request_context
     def stamp(params: dict[str, Any], **_event: object) -> None:
-        params["Metadata"] = {REQUEST_ID_METADATA: request.headers.get("X-Request-Id", "none")}
+        params["Metadata"] = {"request-id": request.headers["X-Request-Id"]}
 
-    s3 = new_client()
     s3.meta.events.register("before-parameter-build.s3.PutObject", stamp)
-    with seen.reading():
-        s3.put_object(Bucket=bucket, Key=key, Body=file.stream)
+    s3.put_object(Bucket=bucket, Key=key, Body=file.stream)
     return "stored"
 
 
-def transfer_closes(seen: "Observation", new_client: NewClient, bucket: str, key: str) -> str:
-    """One file for two uses: an upload, and then its first bytes, for a preview or a checksum."""
+def transfer_closes(s3: "S3Client", bucket: str, key: str, _jobs: list[Any]) -> str:
+    """Use one file twice: upload it, then read its first bytes, as for a preview or a checksum."""
     file = request.files["file"]
-    s3 = new_client()
     s3.upload_fileobj(file.stream, bucket, key)
-    with seen.reading():
-        file.stream.seek(0)
-        file.stream.read(16)
+    file.stream.seek(0)
+    file.stream.read(16)
     return "stored"
 
 
-def after_response(seen: "Observation", new_client: NewClient, bucket: str, key: str) -> str:
-    """A thread that uploads while the client already has its answer."""
+def after_response(s3: "S3Client", bucket: str, key: str, jobs: list[Callable[[], Any]]) -> str:
+    """Upload in the background, after the response."""
     file = request.files["file"]
-    s3 = new_client()
-
-    def upload_later() -> None:
-        seen.answered.wait()
-        with seen.reading():
-            s3.upload_fileobj(file.stream, bucket, key)
-
-    # In a copy of the context, which has the request's id for the log.
-    later = threading.Thread(target=copy_context().run, args=(upload_later,), name="upload-later")
-    later.start()
-    seen.later = later
+    jobs.append(partial(s3.upload_fileobj, file.stream, bucket, key))
     return "accepted"
 
 
-VIEWS: dict[str, Callable[["Observation", NewClient, str, str], str]] = {
-    "copied_context": copied_context,
-    "transfer_closes": transfer_closes,
-    "after_response": after_response,
-}
+VIEWS = {view.__name__: view for view in (copied_context, transfer_closes, after_response)}
 
 
-SUCCESS = 200
-
-
-class Observation(InnerRequest):
-    """What is seen of the inner request, and the thread that it began."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.answered = threading.Event()
-        self.later: threading.Thread | None = None
-
-    def saw_close(self) -> None:
-        """Note who closes the file; called from the close itself."""
-        self.closed_in(f"thread {threading.current_thread().name}")
-
-
-class WatchedFile(SpooledTemporaryFile[bytes]):
-    """An upload's file that says when it is closed."""
-
-    def __init__(self, seen: Observation) -> None:
-        super().__init__(SPOOL_BYTES)
-        self._seen = seen
-
-    @override
-    def close(self) -> None:
-        if not self.closed:
-            self._seen.saw_close()
-        super().close()
-
-
-def failing_app(cause: str, seen: Observation, service: Service, key: str) -> Flask:
-    """A plain Flask app with the one failing view; only the file that its form parser fills is ours."""
-
-    class WatchedRequest(flask.Request):
-        def _get_file_stream(self, *_hints: object, **_more: object) -> IO[bytes]:
-            return cast("IO[bytes]", WatchedFile(seen))
-
-    app = Flask(__name__, static_folder=None)
-    app.request_class = WatchedRequest
-    app.testing = True  # what fails otherwise than it should is raised here
-    app.config["MAX_CONTENT_LENGTH"] = None  # our own limit was held already
-
-    @app.post("/")
-    def view() -> str:
-        seen.enter("before the view returned", begin=bool(request.files))
-        answer = VIEWS[cause](seen, service.store.new_client, service.settings.bucket, key)
-        seen.enter("at the end of the request")
-        return answer
-
-    return app
-
-
-def observe(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> Observation:
-    """Run the failing view with this file, and everything it began, to its end, or until the work is cancelled.
+def reproduce(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> CloseRecord | None:
+    """Run the failing view with this file, remove its object, and return the early close; None if there was none.
 
     Raises:
-        StoreUnavailable, StoreRejected: what S3 said, where it should have taken the file; or it took too long.
+        StoreUnavailable, StoreRejected: S3 did not take the file, or not in time.
     """
-    undo = partial(_remove, service, key)
-    with cancelled_by(Cancellation(outer=current())) as limit:
-        limit.cancel(too_slow, at=time.monotonic() + SECONDS)
-        try:
-            with store_errors():
-                return finish(
-                    partial(_observe, cause, file, service, key, request_id),
-                    lambda call: service.cleanup.after(call, undo, request_id, key),
-                )
-        except S3UploadFailedError as error:
-            raise StoreRejected(str(error)) from error
-        finally:
-            _undo(service, undo, key, request_id)
-
-
-def _observe(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> Observation:
-    seen = Observation()
-    client = failing_app(cause, seen, service, key).test_client()
-    inner = FileStorage(file.stream, file.filename, "file", file.content_type)
-    headers = [(REQUEST_ID_HEADER, request_id)]
-    environ = EnvironBuilder(method="POST", data={"file": inner}, headers=headers).get_environ()
+    remove = partial(flows.remove, service, key)
     try:
-        answer = client.open(environ, buffered=True)
-        assert answer.status_code == SUCCESS, answer.get_data(as_text=True)
+        with store_errors(), cancelled_by(time_limit()):
+            run = partial(_run, cause, file, service, key, request_id)
+            finish(run, lambda call: service.cleanup.after(call, remove, request_id, key))
+    except Exception as error:
+        if close := close_record(error):
+            return close
+        raise
     finally:
-        seen.answered.set()
-        if seen.later is not None:
-            seen.later.join()
-        environ["wsgi.input"].close()  # the inner request's body is on disk above 500 KB
-    return seen
+        removal = flows.undo_or_later(service, remove, request_id, key)
+        if not finish_in_time(partial(service.store.run, removal)):
+            service.cleanup.later(remove, request_id, key)
+    return None
 
 
-def _remove(service: Service, key: str) -> Flow[None]:
-    """Remove what the view has stored, and abort what its SDK began and could not end."""
-    try:
-        yield from flows.abort_lost(service, key)
-    finally:
-        yield from calls.delete_object(key)
-
-
-def _undo(service: Service, undo: Undo, key: str, request_id: str) -> None:
-    """Remove it in a bounded time, or have it removed later."""
-    flow = flows.undo_or_later(service, undo, request_id, key)
-    try:
-        THREADS.submit(partial(service.store.run, flow)).result(UNDO_SECONDS)
-    except TimeoutError:
-        service.cleanup.later(undo, request_id, key)
+def _run(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> None:
+    """Run the failing view, then its background jobs; raise the first error."""
+    form = {"file": FileStorage(file.stream, file.filename, "file", file.content_type)}
+    jobs: list[Callable[[], Any]] = []
+    view = partial(VIEWS[cause], service.store.new_client(), service.settings.bucket, key, jobs)
+    app = Flask(__name__, static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=None, PROPAGATE_EXCEPTIONS=True)  # the outer request had our limit
+    app.add_url_rule("/", "view", view, methods=["POST"])
+    explain_closed_files(app)
+    environ = EnvironBuilder(method="POST", data=form, headers=[("X-Request-Id", request_id)]).get_environ()
+    with closing(environ["wsgi.input"]):  # on disk above 500 KB
+        app.test_client().open(environ, buffered=True)
+    for job in jobs:
+        job()

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from filehandoff import cancellation
+from filehandoff.cleanup import UNDO_SECONDS
 from filehandoff.errors import UploadError, is_exhausted
 
 #: Seconds that a thread waits for another call before it ends.
@@ -92,6 +93,12 @@ def finish[T](work: Callable[[], T], leave: Callable[[Future[Any]], object]) -> 
         leave(call)
         raise
     return call.result()
+
+
+def finish_in_time(work: Callable[[], object]) -> bool:
+    """Have another thread do this, for as long as a client waits for an undo; return whether it has ended."""
+    _, running = wait([THREADS.submit(work)], UNDO_SECONDS)
+    return not running
 
 
 def first_of[T](calls: set[Future[T]]) -> tuple[set[Future[T]], set[Future[T]]]:

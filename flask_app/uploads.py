@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from functools import partial
 from io import SEEK_END
 from traceback import clear_frames
@@ -12,7 +12,6 @@ from typing import IO, Self
 
 from filehandoff import cancellation, logs
 from filehandoff.cancellation import Cancellation, cancelled_by
-from filehandoff.cleanup import UNDO_SECONDS
 from filehandoff.digest import Digest
 from filehandoff.parts import Part, cut, read_chunks
 from filehandoff.receipt import Incoming, Stored, Way
@@ -20,7 +19,7 @@ from filehandoff.s3.uploads import MultipartUpload, SinglePut, Upload, leave, le
 from flask_app.hooks import Hook
 from flask_app.service import Service
 from flask_app.store import BrokenOff
-from flask_app.threads import THREADS, end, first_of
+from flask_app.threads import THREADS, end, finish_in_time, first_of
 
 logger = logging.getLogger(__name__)
 
@@ -118,8 +117,7 @@ class FormUpload:
     def _undo(self) -> None:
         """Remove all in a bounded time, and leave the rest to the cleanup."""
         left = deque(self._uploads)
-        _, running = wait([THREADS.submit(partial(self._service.store.run, undo_all(left)))], UNDO_SECONDS)
-        if running:
+        if not finish_in_time(partial(self._service.store.run, undo_all(left))):
             logger.error("an upload could not be removed in time")
         leave_to_cleanup(self._service, left, self._way.request_id)
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from functools import partial
 from io import SEEK_END
 from typing import cast
@@ -25,7 +26,7 @@ from filehandoff.s3.calls import Flow
 from filehandoff.web import routes as answers
 from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, upload_context
 from flask_app.admission import place
-from flask_app.causes import observe
+from flask_app.causes import reproduce
 from flask_app.handoffs import OF_A_FILE, stream
 from flask_app.hooks import HOOKS
 from flask_app.request import Request, close_after_answer
@@ -207,10 +208,8 @@ def show_cause(cause: str) -> Response:
             raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
         file.stream.seek(0)
         key = new_key(service().settings.key_prefix, file.filename or "")
-        seen = observe(cause, file, service(), key, request.request_id)
-    return respond(
-        json_answer(report(cause, service().framework, request.request_id, seen.error, seen.closing).as_json())
-    )
+        close = reproduce(cause, file, service(), key, request.request_id)
+    return respond(json_answer(asdict(report(cause, service().framework, request.request_id, close))))
 
 
 @routes.get("/objects/<path:key>")

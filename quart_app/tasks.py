@@ -33,6 +33,20 @@ async def finish_despite_cancel[T](
         raise
 
 
+async def finish_in_time(work: Coroutine[Any, Any, object]) -> bool:
+    """Do this for as long as a client waits for an undo, despite a cancellation; return whether it has ended."""
+    return await finish_despite_cancel(_until_time_is_up(work))
+
+
+async def _until_time_is_up(work: Coroutine[Any, Any, object]) -> bool:
+    try:
+        async with asyncio.timeout(UNDO_SECONDS):
+            await work
+    except TimeoutError:
+        return False
+    return True
+
+
 def _see(task: asyncio.Task[Any]) -> None:
     """Retrieve the error, which asyncio would report otherwise; the waiting task raises it, if one waits."""
     if not task.cancelled():

@@ -11,7 +11,6 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import IO, Protocol, Self, TypeIs
 
-from filehandoff.cleanup import UNDO_SECONDS
 from filehandoff.digest import Digest
 from filehandoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from filehandoff.parts import read_chunks as read_file_chunks
@@ -19,7 +18,7 @@ from filehandoff.receipt import Incoming, Stored, Way
 from filehandoff.s3.uploads import MultipartUpload, SinglePut, Upload, leave_to_cleanup, undo_all
 from quart_app.hooks import Hook
 from quart_app.service import Service
-from quart_app.tasks import finish_despite_cancel
+from quart_app.tasks import finish_in_time
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class FormUpload:
     async def __aexit__(self, _type: object, _error: object, traceback: TracebackType | None) -> None:
         try:
             if not self._complete:
-                await finish_despite_cancel(self._undo())
+                await self._undo()
         finally:
             # The frames that failed hold the bytes they had, and the error holds the frames, by way of cycles that
             # the garbage collector may find only after many such uploads.
@@ -127,11 +126,8 @@ class FormUpload:
     async def _undo(self) -> None:
         """Remove all in a bounded time, and leave the rest to the cleanup."""
         left = deque(self._uploads)
-        try:
-            async with asyncio.timeout(UNDO_SECONDS):
-                await self._service.store.run(undo_all(left))
-        except TimeoutError:
-            logger.error("an upload could not be removed in time")  # noqa: TRY400 - a store that is down needs no traceback for each request
+        if not await finish_in_time(self._service.store.run(undo_all(left))):
+            logger.error("an upload could not be removed in time")
         leave_to_cleanup(self._service, left, self._way.request_id)
 
 

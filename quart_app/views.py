@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import asdict
 from functools import partial
 from io import SEEK_END
 from typing import cast
@@ -26,7 +27,7 @@ from filehandoff.s3.calls import Flow
 from filehandoff.web import routes as answers
 from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, upload_context
 from quart_app.admission import place
-from quart_app.causes import observe
+from quart_app.causes import reproduce
 from quart_app.handoffs import OF_A_FILE, stream
 from quart_app.hooks import HOOKS
 from quart_app.request import Request
@@ -219,10 +220,8 @@ async def show_cause(cause: str) -> Response:
                     raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
                 file.stream.seek(0)
                 key = new_key(service().settings.key_prefix, file.filename or "")
-                seen = await observe(cause, file, service(), key, request.request_id)
-    return respond(
-        json_answer(report(cause, service().framework, request.request_id, seen.error, seen.closing).as_json())
-    )
+                close = await reproduce(cause, file, service(), key, request.request_id)
+    return respond(json_answer(asdict(report(cause, service().framework, request.request_id, close))))
 
 
 @routes.get("/objects/<path:key>")

@@ -183,6 +183,12 @@ def abort_lost(service: "Service", key: str, known: str | None = None) -> Flow[N
             yield from abort(service, upload.key, upload.upload_id)
 
 
+def remove(service: "Service", key: str) -> Flow[None]:
+    """Remove the object of this key, and abort its unfinished uploads, by whichever program."""
+    yield from calls.delete_object(key)
+    yield from abort_lost(service, key)
+
+
 def undo_or_later(service: "Service", undo: "Undo", request_id: str, key: str) -> Flow[None]:
     """Remove what an upload has stored; if S3 does not let us, leave it to the cleanup."""
     try:

@@ -334,7 +334,7 @@ def _show_cause() -> Node:
     return {
         "operationId": "showCause",
         "tags": ["about"],
-        "summary": "Run the view that fails by this cause on the file that is sent, and tell what was seen",
+        "summary": "Run the view that fails by this cause on the file that is sent, and report what closed the file",
         "description": f"Takes the form's first file, of at most {MAX_BYTES} bytes; what the view stores is removed.",
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": {

@@ -1,14 +1,16 @@
 """The JSON that both apps send, as JSON Schema (2020-12), and one example of each, made by the code that sends it."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, get_args
 
 from filehandoff import errors, strategies
-from filehandoff.causes import CAUSES, Closing, Report, report
+from filehandoff.causes import CAUSES, Report, report
 from filehandoff.digest import SHA256_PATTERN, Digest
 from filehandoff.errors import FileClosed, FormError, UploadError
+from filehandoff.explain import CloseRecord
+from filehandoff.explain.note import USE_BYTES_OR_WAIT
 from filehandoff.http import REQUEST_ID_PATTERN, ObjectInfo
 from filehandoff.keys import KEY_PATTERN
 from filehandoff.presigned import Promise, Seal, Upload, expiry, parts_answer, put_answer, put_headers
@@ -130,15 +132,18 @@ def presigned_examples() -> tuple[Node, dict[str, Node]]:
 
 def report_examples() -> dict[str, Node]:
     """Two answers of `/causes`: the file was closed too early, or not."""
-    closing = Closing(
-        "flask.app:wsgi_app → flask.ctx:pop → werkzeug.wrappers.request:close",
-        "thread upload-later",
-        "at the end of the request, 1.5 ms after the view began",
+    close = CloseRecord(
+        closed_by="the end of the request: its context was popped (flask.app:wsgi_app), which closes every file of the "
+        "request, before this use of the file",
+        use_instead=USE_BYTES_OR_WAIT,
+        section="c-the-response-is-sent-first",
+        where="thread 's3-call'",
+        when="1.5 ms after the view began",
+        error="ValueError: I/O operation on closed file.",
     )
-    error = "ValueError: I/O operation on closed file."
     return {
-        "closed": report("after_response", "flask", REQUEST_ID, error, closing).as_json(),
-        "open": report("transfer_closes", "quart", REQUEST_ID, None, None).as_json(),
+        "closed": asdict(report("after_response", "flask", REQUEST_ID, close)),
+        "open": asdict(report("transfer_closes", "quart", REQUEST_ID, None)),
     }
 
 
@@ -156,7 +161,9 @@ def schemas() -> Node:
             "A way for a boto event hook to get at the request's values.",
             {one.name: one.sentence for one in HOOKS.values()},
         ),
-        "Cause": named("A cause of a file closed too early.", {one.name: one.explanation for one in CAUSES.values()}),
+        "Cause": named(
+            "A cause of a file closed too early.", {name: cause.explanation for name, cause in CAUSES.items()}
+        ),
         "Key": text(
             "An object's key, as a receipt names it: the configured prefix, the day, a UUID of version 7, a safe name. "
             "No key of another form is ever found.",

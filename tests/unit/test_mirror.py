@@ -62,11 +62,6 @@ NAMES_OF_ONE = {
     ("quart_app", "uploads.py", "cut"): "the core's `cut` over chunks that are awaited",
 }
 
-#: What both shells may import though it belongs to one, with its reason.
-SHARED_ERRORS = {
-    "boto3.exceptions": "aioboto3 raises boto3's own errors",
-}
-
 
 def files(shell: str) -> set[str]:
     """A shell's files, relative to it."""
@@ -150,7 +145,7 @@ def imports(shell: str) -> set[str]:
 def test_a_shell_never_imports_the_other(shell: str, foreign: set[str]) -> None:
     """A shell knows the core, never its twin, nor its twin's framework, SDK and way of waiting."""
     found = imports(shell)
-    assert {name for name in found - set(SHARED_ERRORS) if name.partition(".")[0] in foreign} == set()
+    assert {name for name in found if name.partition(".")[0] in foreign} == set()
     assert {shell, "filehandoff"} <= {name.partition(".")[0] for name in found}
 
 
