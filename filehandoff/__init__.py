@@ -1,15 +1,20 @@
 """The core of both upload services: no framework, no boto, no sockets, no threads, no asyncio.
 
-Bytes and values in, events and values out. The two shells, `flask_app` and `quart_app`, do the rest.
+Bytes and values in, events and values out. The two shells, `flask_app` and `quart_app`, do the rest. The first use of a
+public name imports its module: `filehandoff.explain` needs none, nor does the pytest plugin, which every start loads.
 """
 
-from filehandoff.digest import Digest
-from filehandoff.errors import SettingsError, UploadError
-from filehandoff.form import Event, Field, FileChunk, FileEnd, FileStart, FormParser
-from filehandoff.keys import new_key
-from filehandoff.parts import FileReader, Part, PartCutter, PartReader, PartSizes
-from filehandoff.receipt import Incoming, Receipt, Stored, Way
-from filehandoff.settings import Limits, Settings
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filehandoff.digest import Digest
+    from filehandoff.errors import SettingsError, UploadError
+    from filehandoff.form import Event, Field, FileChunk, FileEnd, FileStart, FormParser
+    from filehandoff.keys import new_key
+    from filehandoff.parts import FileReader, Part, PartCutter, PartReader, PartSizes
+    from filehandoff.receipt import Incoming, Receipt, Stored, Way
+    from filehandoff.settings import Limits, Settings
 
 __all__ = [
     "Digest",
@@ -34,3 +39,39 @@ __all__ = [
     "Way",
     "new_key",
 ]
+
+_MODULE_OF = {
+    "Digest": "digest",
+    "Event": "form",
+    "Field": "form",
+    "FileChunk": "form",
+    "FileEnd": "form",
+    "FileReader": "parts",
+    "FileStart": "form",
+    "FormParser": "form",
+    "Incoming": "receipt",
+    "Limits": "settings",
+    "Part": "parts",
+    "PartCutter": "parts",
+    "PartReader": "parts",
+    "PartSizes": "parts",
+    "Receipt": "receipt",
+    "Settings": "settings",
+    "SettingsError": "errors",
+    "Stored": "receipt",
+    "UploadError": "errors",
+    "Way": "receipt",
+    "new_key": "keys",
+}
+
+if not TYPE_CHECKING:  # a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> object:
+        """Import a public name's module and return the name's value (PEP 562)."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+    def __dir__() -> list[str]:
+        """List every public name, used or not."""
+        return sorted({*globals(), *__all__})

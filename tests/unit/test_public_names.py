@@ -1,8 +1,10 @@
 """The core's public face, and that it is a core: bytes and values, no I/O."""
 
 import ast
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,7 @@ EXCEPTIONS = {
     "explain/files.py": ({"threading"}, "asks for the id of the thread"),
     "explain/waiting.py": ({"threading"}, "asks for the thread that runs"),
     "logs.py": ({"threading"}, "guards a dictionary; starts no thread"),
+    "pytest_plugin.py": ({"pytest"}, "pytest alone imports it"),
     "web/metrics.py": ({"tempfile"}, "makes the folder in which prometheus_client keeps numbers of several processes"),
     "explain/raising.py": ({"threading"}, "asks for the id of the thread; guards a dictionary"),
 }
@@ -60,18 +63,25 @@ def imports(module: Path) -> set[str]:
     return found
 
 
-def test_the_face_is_what_it_imports() -> None:
-    """`filehandoff.__all__` lists exactly what `filehandoff/__init__.py` imports; nothing else is public."""
+def test_the_face_is_what_type_checkers_see() -> None:
+    """`filehandoff.__all__` lists exactly the names imported for type checkers, with the same values."""
     tree = ast.parse((CORE / "__init__.py").read_text("utf-8"))
-    imported = [
-        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    ]
-    assert sorted(imported) == sorted(filehandoff.__all__)
-    assert len(set(filehandoff.__all__)) == len(filehandoff.__all__)
-    modules = {module.stem for module in CORE.iterdir()}
-    # pytest rewrites the asserts of all that comes with a plugin, and leaves names with an "@" there.
-    public = {name for name in vars(filehandoff) if not name.startswith(("_", "@"))} - modules
-    assert public == set(filehandoff.__all__)
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert sorted(seen) == sorted(filehandoff.__all__)
+    for name, module in seen.items():
+        assert getattr(filehandoff, name) is getattr(import_module(str(module)), name)
+
+
+def test_the_face_lists_its_names() -> None:
+    """`dir(filehandoff)` lists every public name, used or not."""
+    assert set(filehandoff.__all__) <= set(dir(filehandoff))
+
+
+def test_no_other_name_is_public() -> None:
+    """Another name raises the error of a module without a `__getattr__`."""
+    with pytest.raises(AttributeError, match=r"^module 'filehandoff' has no attribute 'Nothing'$"):
+        _ = filehandoff.Nothing  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", filehandoff.__all__)
@@ -98,11 +108,20 @@ def test_an_exception_is_needed(name: str) -> None:
     assert EXCEPTIONS[name][0] <= imports(CORE / name)
 
 
-def test_the_face_needs_no_third_party() -> None:
-    """`import filehandoff` imports no third party: the apps bring those that operators need."""
-    program = "import sys, filehandoff; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+@pytest.mark.parametrize(
+    ("module", "loaded"),
+    [
+        pytest.param("filehandoff", r"filehandoff", id="the face"),
+        pytest.param("filehandoff.explain", r"filehandoff(\.explain(\.\w+)?)?", id="the explainer"),
+    ],
+)
+def test_an_import_loads_only_its_own_modules(module: str, loaded: str) -> None:
+    """The import loads no third party and no other module of the core."""
+    program = f"import sys; before = set(sys.modules); import {module}; print(*set(sys.modules) - before)"
     ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 - our own
-    assert set(ended.stdout.split()) & {*THIRD_PARTIES, "multipart"} == set()
+    names = {name for name in ended.stdout.split() if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert module in names
+    assert {name for name in names if not re.fullmatch(loaded, name)} == set()
 
 
 def test_the_core_is_not_empty() -> None:

@@ -1,7 +1,7 @@
 """The pytest plugin: `pytest --explain-closed-files` lets each Flask and Quart app of a suite explain its uploads.
 
-It stands beside the package and imports it only when asked, because pytest loads every installed plugin at each start.
-An app shows itself when it pushes a context, which the frameworks' signal `appcontext_pushed` tells.
+Only that option imports the explainer, because pytest loads every installed plugin at each start. The plugin finds an
+app when the app pushes a context, by the frameworks' signal `appcontext_pushed`.
 """
 
 import sys
