@@ -109,7 +109,7 @@ matrix: $(READY)
 lock:
 	command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
 	uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-annotate --no-header --extra test --unsafe-package=filehandoff pyproject.toml -o requirements.lock
+	  --no-annotate --no-header --all-extras --group dev --unsafe-package=filehandoff pyproject.toml -o requirements.lock
 
 # One environment, made once: again when the pins change.
 $(READY): requirements.lock pyproject.toml
