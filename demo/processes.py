@@ -40,6 +40,7 @@ class Server:
         log: IO[bytes] | None,
         drain_seconds: float,
         inherits: bool = True,
+        folder: Path = ROOT,
     ) -> None:
         self.name = name
         self.url = "http://{}:{}".format(*listener.getsockname())
@@ -50,7 +51,7 @@ class Server:
                 listener.close()
             self._process = subprocess.Popen(  # noqa: S603 - our own commands
                 [part.format(fd=fd, port=port) for part in command],
-                cwd=ROOT,
+                cwd=folder,
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

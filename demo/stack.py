@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 import httpx
 
 from demo import stores
-from demo.processes import Server, StartError, ending, listen, python
+from demo.processes import ROOT, Server, StartError, ending, listen, python
 from filehandoff.errors import SettingsError
 from filehandoff.settings import Settings
 
@@ -51,7 +51,12 @@ class Stack:
 
 @contextmanager
 def running(
-    environ: Mapping[str, str], *, ports: Mapping[str, int] | None = None, log_path: Path | None = None
+    environ: Mapping[str, str],
+    *,
+    ports: Mapping[str, int] | None = None,
+    log_path: Path | None = None,
+    commands: Mapping[str, Sequence[str]] = COMMANDS,
+    folder: Path = ROOT,
 ) -> Iterator[Stack]:
     """Start the store that `UPLOAD_S3` chooses and both apps with the settings in `environ`; end them all.
 
@@ -59,6 +64,8 @@ def running(
         environ: `UPLOAD_*` and the like, on top of this process's own environment.
         ports: by framework, the port to listen on; any free one by default.
         log_path: the file for what the servers print; by default they print to the terminal.
+        commands: by framework, the command that starts its app; in it, `{fd}` stands for the app's socket.
+        folder: the working directory of the apps.
 
     Raises:
         StartError: something did not start; one line.
@@ -76,7 +83,7 @@ def running(
     ):
         listeners = {
             name: exits.enter_context(listen(name, f"{name.upper()}_PORT", (ports or {}).get(name, 0)))
-            for name in COMMANDS
+            for name in commands
         }
         log = None if log_path is None else file
         origins = [one for listener in listeners.values() for one in origins_of(listener)]
@@ -87,8 +94,9 @@ def running(
             servers.append(store.server)
             create_bucket(stack, log, origins)
         environ |= {**store.environ, "UPLOAD_S3_ENDPOINT_URL": store.endpoint_url}
-        for name, command in COMMANDS.items():
-            app = Server(name, command, listeners[name], environ, log=log, drain_seconds=settings.drain_seconds)
+        for name, command in commands.items():
+            drain = settings.drain_seconds
+            app = Server(name, command, listeners[name], environ, log=log, drain_seconds=drain, folder=folder)
             stack.apps[name] = app
             servers.append(app)
         for app in stack.apps.values():
