@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from filehandoff.parts import FileReader, Part, PartCutter, PartReader, PartSizes
     from filehandoff.receipt import Incoming, Receipt, Stored, Way
     from filehandoff.settings import Limits, Settings
+else:  # for type checkers this function would make any name a public one
+
+    def __getattr__(name: str) -> object:
+        """Import a public name's module and return the name's value (PEP 562)."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+    def __dir__() -> list[str]:
+        """List every public name, used or not."""
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Digest",
@@ -63,15 +75,3 @@ _MODULE_OF = {
     "Way": "receipt",
     "new_key": "keys",
 }
-
-if not TYPE_CHECKING:  # a type checker would take any name for a public one
-
-    def __getattr__(name: str) -> object:
-        """Import a public name's module and return the name's value (PEP 562)."""
-        if name not in _MODULE_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-
-    def __dir__() -> list[str]:
-        """List every public name, used or not."""
-        return sorted({*globals(), *__all__})
