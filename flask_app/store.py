@@ -203,7 +203,7 @@ def _break_off() -> None:
 
 @contextmanager
 def calling(hook: Hook | None) -> Iterator[None]:
-    """Let the client's one permanent handler call this hook, in this thread only.
+    """Let the client's one permanent handler call this hook for the calls of this block alone.
 
     A handler registered for each request would be called for other requests as well: they share the client.
     """

@@ -44,11 +44,13 @@ class FormUpload:
         return self
 
     def __exit__(self, _type: object, _error: object, traceback: TracebackType | None) -> None:
-        if not self._complete:
-            self._undo()
-        # The frames that failed hold the bytes they had, and the error holds the frames, by way of cycles that the
-        # garbage collector may find only after many such uploads.
-        clear_frames(traceback)
+        try:
+            if not self._complete:
+                self._undo()
+        finally:
+            # The frames that failed hold the bytes they had, and the error holds the frames, by way of cycles that
+            # the garbage collector may find only after many such uploads.
+            clear_frames(traceback)
 
     def __bool__(self) -> bool:
         return bool(self._uploads)
@@ -117,9 +119,11 @@ class FormUpload:
     def _undo(self) -> None:
         """Remove all in a bounded time, and leave the rest to the cleanup."""
         left = deque(self._uploads)
-        if not finish_in_time(partial(self._service.store.run, undo_all(left))):
-            logger.error("an upload could not be removed in time")
-        leave_to_cleanup(self._service, left, self._way.request_id)
+        try:
+            if not finish_in_time(partial(self._service.store.run, undo_all(left))):
+                logger.error("an upload could not be removed in time")
+        finally:
+            leave_to_cleanup(self._service, left, self._way.request_id)
 
 
 class PartSender:

@@ -198,7 +198,7 @@ async def send_body(body: StreamingBody) -> AsyncGenerator[bytes]:
 
 @contextmanager
 def calling(hook: Hook | None) -> Iterator[None]:
-    """Let the client's one permanent handler call this hook, in this task only.
+    """Let the client's one permanent handler call this hook for the calls of this block alone.
 
     A handler registered for each request would be called for other requests as well: they share the client.
     """

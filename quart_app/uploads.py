@@ -126,9 +126,11 @@ class FormUpload:
     async def _undo(self) -> None:
         """Remove all in a bounded time, and leave the rest to the cleanup."""
         left = deque(self._uploads)
-        if not await finish_in_time(self._service.store.run(undo_all(left))):
-            logger.error("an upload could not be removed in time")
-        leave_to_cleanup(self._service, left, self._way.request_id)
+        try:
+            if not await finish_in_time(self._service.store.run(undo_all(left))):
+                logger.error("an upload could not be removed in time")
+        finally:
+            leave_to_cleanup(self._service, left, self._way.request_id)
 
 
 class PartSender:

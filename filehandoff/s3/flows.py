@@ -197,6 +197,9 @@ def undo_or_later(service: "Service", undo: "Undo", request_id: str, key: str) -
         service.metrics.undo_failures.inc()
         logger.error("an upload could not be removed yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
         service.cleanup.later(undo, request_id, key)
+    except BaseException:  # the task is cancelled
+        service.cleanup.later(undo, request_id, key)
+        raise
 
 
 def ready(bucket: str) -> Flow[None]:

@@ -41,6 +41,7 @@ EXCEPTIONS = {
     "explain/waiting.py": ({"threading"}, "asks for the thread that runs"),
     "logs.py": ({"threading"}, "guards a dictionary; starts no thread"),
     "pytest_plugin.py": ({"pytest"}, "pytest alone imports it"),
+    "sweep_command.py": ({"click"}, "the command of both apps; click comes with both frameworks"),
     "web/metrics.py": ({"tempfile"}, "makes the folder in which prometheus_client keeps numbers of several processes"),
     "explain/raising.py": ({"threading"}, "asks for the id of the thread; guards a dictionary"),
 }
