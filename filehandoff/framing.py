@@ -24,6 +24,8 @@ SMALL_STEP_BYTES = 16 * 1024
 MANY_CHUNKS = 64
 
 _END = b"\r\n\r\n"
+#: A client may send one before a request (RFC 9112, section 2.2).
+_BLANK_LINE = b"\r\n"
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{2,19}) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])")
@@ -72,23 +74,41 @@ class RequestHead:
     closes: bool
 
 
+def head_size(data: bytes) -> int:
+    """Return the size of the head that these bytes begin with, 0 if its end is still to come.
+
+    Raises:
+        FramingError: it is too long, or will never end.
+    """
+    end = data.find(_END)
+    if (len(data) if end < 0 else end) > MAX_HEAD_BYTES:
+        raise FramingError("the head is too long", 431)
+    if end >= 0:
+        return end + len(_END)
+    line, lf, _ = data.partition(b"\n")
+    if lf and not line.endswith(b"\r"):
+        raise FramingError("the request line ends in a bare LF")
+    if not lf and len(line) > MAX_REQUEST_LINE + 1:
+        raise FramingError("the request line is too long", 414)
+    return 0
+
+
+def is_decided(data: bytes) -> bool:
+    """Return whether a connection's next bytes are enough to answer: a whole head, or none that can be read."""
+    try:
+        return head_size(data.removeprefix(_BLANK_LINE)) > 0
+    except FramingError:
+        return True
+
+
 def take_head(data: bytes) -> tuple[RequestHead, bytes] | None:
     """Return the head that these bytes begin with, and the bytes behind it; None if its end is still to come.
 
     Raises:
         FramingError: it is malformed, too long, or will never end.
     """
-    end = data.find(_END)
-    if (len(data) if end < 0 else end) > MAX_HEAD_BYTES:
-        raise FramingError("the head is too long", 431)
-    if end >= 0:
-        return parse_head(data[: end + len(_END)]), data[end + len(_END) :]
-    line, lf, _ = data.partition(b"\n")
-    if lf and not line.endswith(b"\r"):
-        raise FramingError("the request line ends in a bare LF")
-    if not lf and len(line) > MAX_REQUEST_LINE + 1:
-        raise FramingError("the request line is too long", 414)
-    return None
+    size = head_size(data)
+    return (parse_head(data[:size]), data[size:]) if size else None
 
 
 def parse_head(raw: bytes) -> RequestHead:
@@ -301,8 +321,8 @@ class RequestReader:
             return
         if self._last:
             self._data = b""
-        elif not self._blank_line and self._data.startswith(b"\r\n"):
-            self._data = self._data[2:]
+        elif not self._blank_line and self._data.startswith(_BLANK_LINE):
+            self._data = self._data[len(_BLANK_LINE) :]
             self._blank_line = True
 
     def _head(self) -> bytes:

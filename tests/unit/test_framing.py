@@ -18,6 +18,7 @@ from filehandoff.framing import (
     ChunkedDecoder,
     FramingError,
     RequestReader,
+    is_decided,
     parse_head,
 )
 
@@ -157,6 +158,16 @@ def test_a_head_that_cannot_become_one_is_refused_before_its_end(begun: bytes, s
     with pytest.raises(FramingError) as refused:
         read(begun)
     assert refused.value.status == status
+    assert is_decided(begun)
+
+
+@pytest.mark.parametrize("blank", [b"", b"\r\n"], ids=["", "behind a blank line"])
+def test_a_request_is_decided_with_the_last_byte_of_its_head(blank: bytes) -> None:
+    """Nothing shorter is enough to answer, and the bytes behind the head do not matter."""
+    head = blank + post(b"X-A: b\nc")
+    assert [size for size in range(len(head)) if is_decided(head[:size])] == []
+    assert is_decided(head)
+    assert is_decided(head + b"body")
 
 
 # Chunks.

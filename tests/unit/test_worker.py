@@ -1,23 +1,25 @@
-"""What gunicorn's worker does after an answer: one thread for all connections, which nothing ends."""
+"""What gunicorn's worker does after an answer, and its threads where the system has no more."""
 
-import logging
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 from patience import PATIENCE
 
-from flask_app import worker
+from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS
 from flask_app.worker import Lingering, ThreadPool
+
+MANY = 10
+#: More bytes than a socket pair buffers.
+SENT = bytes(10**6)
 
 
 @pytest.fixture
-def lingering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lingering]:
-    """The thread that reads on."""
-    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.01)
-    lingering = Lingering(at_most=10)
+def lingering() -> Iterator[Lingering]:
+    """No connection yet; none is left after the test."""
+    lingering = Lingering(MANY)
     yield lingering
     lingering.finish()
 
@@ -25,50 +27,59 @@ def lingering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lingering]:
 def hand_over(lingering: Lingering) -> socket.socket:
     """Have a connection read on; its client's side."""
     ours, theirs = socket.socketpair()
-    with closing(ours):
-        lingering.take(ours)
+    lingering.take(ours)
     theirs.settimeout(PATIENCE)
     assert theirs.recv(1) == b""  # our side was ended
     return theirs
 
 
-def is_left(client: socket.socket) -> bool:
-    """Whether the other side was closed, rather than read on: something that is sent there meets nobody."""
-    try:
-        for _ in range(1000):
-            client.sendall(bytes(65536))
-    except (BrokenPipeError, ConnectionResetError):
-        return True
-    return False
+def send(lingering: Lingering, client: socket.socket) -> None:
+    """Send a lot, of which a part is read each time."""
+    left = memoryview(SENT)
+    client.settimeout(0)
+    while left:
+        left = left[client.send(left) :]
+        lingering.read()
 
 
 def test_a_client_that_sends_on_is_read(lingering: Lingering) -> None:
-    """What comes after the answer is taken, and the connection closed when the client has ended its side."""
+    """The data after the answer is discarded, and the connection closed when the client has ended its side."""
     with closing(hand_over(lingering)) as client:
-        client.sendall(bytes(10**6))
+        send(lingering, client)
 
 
-def test_an_unexpected_error_ends_the_connections_and_not_the_thread(
-    lingering: Lingering, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Those that were open then are let go, the error is told, and the next one is read on as ever."""
-    with monkeypatch.context() as patch, closing(hand_over(lingering)) as client:
-        patch.setattr(lingering, "_read", lambda _connection: 1 / 0)
-        with caplog.at_level(logging.ERROR):
+def test_a_client_that_has_gone_is_closed(lingering: Lingering) -> None:
+    """A connection that was closed already is not read on."""
+    ours, theirs = socket.socketpair()
+    ours.close()
+    theirs.close()
+    lingering.take(ours)
+
+
+@pytest.mark.parametrize("seconds", [DISCARD_IDLE_SECONDS, DISCARD_SECONDS])
+def test_an_overdue_connection_ends(lingering: Lingering, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """One that sends nothing has a short time, and one that sends on a longer one."""
+    now = 0.0
+    monkeypatch.setattr("flask_app.worker.time.monotonic", lambda: now)
+    with closing(hand_over(lingering)) as client:
+        while now < seconds:
+            lingering.end_overdue(now)
+            client.sendall(b"x")  # it is still read
+            if seconds == DISCARD_SECONDS:
+                lingering.read()
+            now += DISCARD_IDLE_SECONDS / 2
+        lingering.end_overdue(seconds + 0.1)
+        with pytest.raises(BrokenPipeError):
             client.sendall(b"x")
-            assert is_left(client)
-    assert [record.getMessage() for record in caplog.records] == ["1 connections that were answered are closed at once"]
-    with closing(hand_over(lingering)) as client:
-        client.sendall(bytes(10**6))
 
 
 def test_as_many_as_may_be_are_read_on(lingering: Lingering) -> None:
-    """The oldest is left for one that is more."""
-    clients = [hand_over(lingering) for _ in range(11)]
-    assert is_left(clients[0])
-    clients[-1].sendall(bytes(10**6))
-    for client in clients:
-        client.close()
+    """The oldest connection ends for one more."""
+    with ExitStack() as exits:
+        clients = [exits.enter_context(closing(hand_over(lingering))) for _ in range(MANY + 1)]
+        with pytest.raises(BrokenPipeError):
+            clients[0].sendall(b"x")
+        send(lingering, clients[-1])
 
 
 def refuse_threads(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
