@@ -22,6 +22,9 @@ STEP_BYTES = 64 * 1024
 SMALL_STEP_BYTES = 16 * 1024
 #: As many chunks in one step are small chunks.
 MANY_CHUNKS = 64
+#: A read of a body below this size in bytes is followed by a pause, in seconds, so that the next one is larger.
+SMALL_READ_BYTES = 1024
+SMALL_READ_PAUSE = 0.005
 
 _END = b"\r\n\r\n"
 #: A client may send one before a request (RFC 9112, section 2.2).
@@ -276,6 +279,7 @@ class RequestReader:
         self._data = b""
         self._left = 0
         self._chunks: ChunkedDecoder | None = None
+        self._received = 0  # bytes of the last read
         self._last = False  # the connection ends with this request
         self._blank_line = False  # one blank line before a request was skipped
 
@@ -289,8 +293,14 @@ class RequestReader:
         """Whether bytes are buffered, be it the beginning of a head."""
         return bool(self._data)
 
+    @property
+    def wants_pause(self) -> bool:
+        """Whether the last read was small and in a body: the next one must come `SMALL_READ_PAUSE` later."""
+        return self.in_body and self._received < SMALL_READ_BYTES
+
     def receive(self, data: bytes) -> None:
         """Take the next bytes."""
+        self._received = len(data)
         self._data = self._data + data if self._data else data
         self._skip()
 

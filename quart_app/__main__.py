@@ -15,37 +15,38 @@ from socket import socket
 from filehandoff import logs
 from filehandoff.errors import SettingsError
 from filehandoff.settings import Settings
-from quart_app import servers
-from quart_app.listening import listen
-from quart_app.servers import APP
+from quart_app import hypercorn_server, uvicorn_server
+from quart_app.servers import listen
 from quart_app.shutdown import ignore_reload_signals
-from quart_app.workers import Supervisor, follow_supervisor
+from quart_app.workers import Supervisor
 
+#: The app that the servers load.
+APP = "quart_app.asgi:app"
+#: How each server serves in this process.
+RUN = {"hypercorn": hypercorn_server.run, "uvicorn": uvicorn_server.run}
 PORT = 8000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal ends it; returns the exit status."""
+    """Serve until a signal ends it; return the exit status."""
     ignore_reload_signals()
     options, rest = parser().parse_known_args(arguments)
-    rest = [argument for argument in rest if argument != APP]
+    rest = [*(argument for argument in rest if argument != APP), APP]
     config = options.config or Path(__file__).with_name(f"{options.server}.toml")
     try:
         workers = number_of_workers(config) if options.workers is None else options.workers
         listeners = [listen(bind) for bind in options.bind or [f"127.0.0.1:{PORT}"]]
-    except OSError as error:
+        if workers:
+            return supervise(workers, [f"--server={options.server}", f"--config={config}", *rest], listeners)
+    except (OSError, SettingsError) as error:
         sys.exit(f"quart_app: {error}")
-    if workers:
-        return supervise(workers, [f"--server={options.server}", f"--config={config}", *rest, APP], listeners)
-    if options.supervisor is not None:
-        follow_supervisor(options.supervisor)
-    return servers.RUN[options.server](config, listeners, rest)
+    return RUN[options.server](config, listeners, rest)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options that both servers share."""
     parser = argparse.ArgumentParser("python -m quart_app", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--server", choices=servers.RUN, default="hypercorn", help="the ASGI server (hypercorn)")
+    parser.add_argument("--server", choices=RUN, default="hypercorn", help="the ASGI server (hypercorn)")
     parser.add_argument(
         "-b", "--bind", action="append", help=f"HOST:PORT, unix:PATH or fd://NUMBER; again for more (127.0.0.1:{PORT})"
     )
@@ -53,7 +54,6 @@ def parser() -> argparse.ArgumentParser:
         "-w", "--workers", type=count, help="processes to supervise; 0 serves in this one (as the configuration says)"
     )
     parser.add_argument("-c", "--config", type=Path, help="the server's configuration (quart_app/SERVER.toml)")
-    parser.add_argument("--supervisor", type=int, help=argparse.SUPPRESS)  # a worker's socket to its supervisor
     return parser
 
 
@@ -77,21 +77,18 @@ def number_of_workers(config: Path) -> int:
 
 
 def supervise(workers: int, arguments: list[str], listeners: list[socket]) -> int:
-    """Serve by several processes, each of which is this command on sockets that it inherits."""
-    try:
-        settings = Settings.from_env(os.environ)
-    except SettingsError as error:
-        sys.exit(f"quart_app: {error}")
-    logs.configure(settings)
+    """Serve by several processes, each of which is this command on sockets that it inherits.
+
+    Raises:
+        SettingsError: a setting cannot work.
+    """
+    logs.configure(Settings.from_env(os.environ))
     binds = [f"--bind=fd://{listener.fileno()}" for listener in listeners]
     command = [sys.executable, "-m", "quart_app", "--workers=0", *binds, *arguments]
     supervisor = Supervisor(command, workers, [listener.fileno() for listener in listeners])
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, supervisor.end)
-    try:
-        return supervisor.run()
-    except SettingsError as error:
-        sys.exit(f"quart_app: {error}")
+    return supervisor.run()
 
 
 if __name__ == "__main__":

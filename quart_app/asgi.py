@@ -13,13 +13,12 @@ from filehandoff.descriptors import raise_limit
 from filehandoff.errors import BucketMissing, SettingsError
 from filehandoff.settings import Settings, misspelt
 from filehandoff.web.metrics import FOLDER_VARIABLE
-from filehandoff.web.request import EXTENSION
-from quart_app import create_app, hypercorn_protocol, uvicorn_protocol
-from quart_app.store import check_bucket
+from quart_app import create_app, hypercorn_server, uvicorn_server
+from quart_app.store import Store
 from quart_app.workers import join_supervisor
 
-hypercorn_protocol.install()
-uvicorn_protocol.install()
+hypercorn_server.install()
+uvicorn_server.install()
 try:
     settings = Settings.from_env(os.environ)
     limit_arenas(os.environ)
@@ -40,10 +39,6 @@ if parent_process() is not None and FOLDER_VARIABLE not in os.environ:
         FOLDER_VARIABLE,
     )
 if "uvicorn.server" in sys.modules:  # it loads this; of hypercorn, Quart itself imports all
-    from quart_app import uvicorn_fixes
-
-    uvicorn_fixes.install(app.extensions[EXTENSION].shutdown)
+    uvicorn_server.limit_times(app.extensions["handoff.shutdown"])
 else:
-    from quart_app import hypercorn_worker
-
-    hypercorn_worker.install()
+    hypercorn_server.drain_workers()

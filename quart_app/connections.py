@@ -13,14 +13,10 @@ from socket import IPPROTO_TCP
 from typing import Any, cast
 from weakref import WeakSet
 
-from filehandoff.stalling import TCP_INFO_BYTES, Sent, Stalls
+from filehandoff.stall_detection import LOOK_EVERY, TCP_INFO_BYTES, StallDetector, acknowledged
 
 if sys.platform == "linux":
     from socket import TCP_INFO
-else:  # nobody else tells how much was taken
-    TCP_INFO = None
-
-LOOK_EVERY = 1.0
 
 
 class Connections:
@@ -28,7 +24,7 @@ class Connections:
 
     def __init__(self, idle_seconds: float) -> None:
         self._open: WeakSet[asyncio.Transport] = WeakSet()
-        self._stalls = Stalls[asyncio.Transport](idle_seconds)
+        self._stalls = StallDetector[asyncio.Transport](idle_seconds)
 
     def add(self, transport: asyncio.Transport | None) -> None:
         """Look after this one from now on."""
@@ -39,7 +35,7 @@ class Connections:
         """End every connection that stands still for too long."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            for transport in self._stalls.look(self._sent(), time.monotonic()):
+            for transport in self._stalls.stalled(self._deliveries(), time.monotonic()):
                 transport.abort()
 
     def hang_up(self) -> None:
@@ -47,12 +43,16 @@ class Connections:
         for transport in tuple(self._open):
             transport.abort()
 
-    def _sent(self) -> Iterator[tuple[asyncio.Transport, Sent]]:
+    def _deliveries(self) -> Iterator[tuple[asyncio.Transport, int | None]]:
         for transport in tuple(self._open):
-            with suppress(OSError):  # it is none of TCP's, or closed
-                if TCP_INFO is not None:
-                    socket = transport.get_extra_info("socket")
-                    yield transport, Sent.from_tcp_info(socket.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_BYTES))
+            with suppress(OSError):  # closed, or not of TCP
+                yield transport, delivered(transport)
+
+
+def delivered(transport: asyncio.Transport) -> int | None:
+    """The bytes that a client has acknowledged; None if it has nothing more to take, or the system does not know."""
+    connection, linux = transport.get_extra_info("socket"), sys.platform == "linux"
+    return acknowledged(connection.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_BYTES)) if linux else None
 
 
 def transport_of(send: Any) -> asyncio.Transport | None:

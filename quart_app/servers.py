@@ -1,58 +1,49 @@
-"""The two ASGI servers, each run in this process on listening sockets that are open already."""
+"""For both ASGI servers: their listening sockets, and whether one that runs this app is a known version."""
 
-import signal
 import sys
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from importlib.metadata import version
 from socket import socket
-from typing import Any
+from types import FrameType
 
-#: The app that the servers load.
-APP = "quart_app.asgi:app"
+from hypercorn.config import Config
 
-
-def run_hypercorn(config: Path, listeners: Sequence[socket], arguments: Sequence[str]) -> int:
-    """Serve by hypercorn's own command, with more of its arguments; returns the exit status."""
-    from hypercorn.__main__ import main  # noqa: PLC0415 - only the chosen server must be installed
-
-    binds = [f"--bind=fd://{listener.detach()}" for listener in listeners]
-    return main(["--config", str(config), "--workers", "0", *binds, *arguments, APP])
+#: Connections that may wait to be accepted.
+BACKLOG = 1024
 
 
-def run_uvicorn(config: Path, listeners: Sequence[socket], arguments: Sequence[str]) -> int:
-    """Serve by uvicorn, with more arguments of its command; returns the exit status."""
-    from uvicorn import Config, Server  # noqa: PLC0415 - only the chosen server must be installed
+def listen(bind: str) -> socket:
+    """Return a listening socket: HOST:PORT, unix:PATH or fd://NUMBER.
 
-    options = {"log_config": None, **tomllib.loads(config.read_text()), **uvicorn_options(arguments)}
-    options.pop("workers", None)
-    # uvicorn raises the signal that ended it once more, when all is over: the status would be that of a killed process.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    server = Server(Config(APP, **options))
-    with suppress(KeyboardInterrupt):  # it raises SIGINT once more, too
-        server.run(list(listeners))
-    return 0
-
-
-def uvicorn_options(arguments: Sequence[str]) -> Mapping[str, Any]:
-    """The options that a command line or UVICORN_* give, by the names that uvicorn's `Config` knows."""
-    from click import ClickException  # noqa: PLC0415
-    from click.core import ParameterSource  # noqa: PLC0415
-    from uvicorn.main import main  # noqa: PLC0415
-
+    Raises:
+        OSError: the address cannot be had, or is none; one line that names it.
+    """
+    config = Config()
+    config.bind = [bind]
     try:
-        given = main.make_context("uvicorn", [*arguments, APP], auto_envvar_prefix="UVICORN")
-    except ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    sources = {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}
-    names = [name for name in given.params if name != "app" and given.get_parameter_source(name) in sources]
-    return {name: given.params[name] for name in names}
+        (listener,) = config.create_sockets().insecure_sockets
+        listener.listen(BACKLOG)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OSError(f"cannot listen on {bind}: {reason}") from None
+    return listener
 
 
-#: How each server is run, by its name.
-RUN: Mapping[str, Callable[[Path, Sequence[socket], Sequence[str]], int]] = {
-    "hypercorn": run_hypercorn,
-    "uvicorn": run_uvicorn,
-}
+def is_known(server: str, known: str, loader: str) -> bool:
+    """Return whether an installed server is a known version; end the start if it is not, and loads this app.
+
+    Args:
+        server: the name of its distribution.
+        known: how a known version begins.
+        loader: the module that calls for the app where this server runs it.
+    """
+    found = version(server)
+    if not found.startswith(known) and _is_called_by(loader):
+        sys.exit(f"quart_app: {server} {found} runs this app, but only {known}x is known to be made safe")
+    return found.startswith(known)
+
+
+def _is_called_by(module: str) -> bool:
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - inspect.stack() would read every source file
+    while frame is not None and frame.f_globals.get("__name__") != module:
+        frame = frame.f_back
+    return frame is not None

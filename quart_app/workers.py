@@ -26,6 +26,8 @@ from filehandoff.web.metrics import FOLDER_VARIABLE, share_numbers
 
 logger = logging.getLogger(__name__)
 
+#: In a worker, the variable with the descriptor of its socket to the supervisor.
+SUPERVISOR = "QUART_APP_SUPERVISOR"
 #: Signals by which a worker drains while it serves: one that dies of them does not serve yet, or has drained.
 _DRAINING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
@@ -38,7 +40,8 @@ class Worker:
         self.ready = False
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603 - this package's own command
-                [*command[:-1], f"--supervisor={theirs.fileno()}", command[-1]],
+                command,
+                env={**os.environ, SUPERVISOR: str(theirs.fileno())},
                 pass_fds=[*descriptors, theirs.fileno()],
                 process_group=0,  # Ctrl-C is for the supervisor, or it would break the start of a worker
             )
@@ -127,19 +130,10 @@ def ended(status: int) -> str:
     return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
-#: In a worker, the socket to its supervisor.
-_to_supervisor: list[socket] = []
-
-
-def follow_supervisor(descriptor: int) -> None:
-    """In a worker, before the server loads the app: this socket leads to the supervisor."""
-    _to_supervisor.append(socket(fileno=descriptor))
-
-
 def join_supervisor(app: Quart) -> None:
     """In a worker, report when the app serves, and drain when the supervisor is gone, however it ended."""
-    for channel in _to_supervisor:
-        app.before_serving(partial(_join, channel))
+    if descriptor := os.environ.pop(SUPERVISOR, None):
+        app.before_serving(partial(_join, socket(fileno=int(descriptor))))
 
 
 async def _join(channel: socket) -> None:

@@ -22,9 +22,8 @@ FILES_OF_ONE = {
     "flask_app/wsgi.py": "what a WSGI server loads",
     "quart_app/asgi.py": "what an ASGI server loads",
     "flask_app/worker.py": "gunicorn's thread that accepts also closes, and heads have no limit; hypercorn's do",
-    "quart_app/hypercorn_protocol.py": "hypercorn's protocol is replaced; gunicorn takes a worker class",
-    "quart_app/uvicorn_protocol.py": "likewise, in place",
-    "quart_app/server_version.py": "the servers whose protocols are replaced must be of a known version",
+    "quart_app/hypercorn_server.py": "hypercorn's protocol is replaced; gunicorn takes a worker class",
+    "quart_app/uvicorn_server.py": "likewise, in place; it has no time limit for heads",
     "flask_app/gunicorn_protocol.py": "the class that worker.py has gunicorn's parser make",
     "quart_app/connections.py": "hypercorn waits without end for who does not read; gunicorn is in worker.py",
     "flask_app/threads.py": "a thread that waits for S3 cannot be cancelled, only abandoned",
@@ -34,11 +33,8 @@ FILES_OF_ONE = {
     "quart_app/hypercorn.toml": "how hypercorn runs it, in TOML",
     "quart_app/uvicorn.toml": "how uvicorn runs it, in TOML",
     "quart_app/__main__.py": "gunicorn's command supervises processes, hypercorn's does not",
-    "quart_app/servers.py": "two ASGI servers, one WSGI server",
-    "quart_app/listening.py": "gunicorn opens the sockets that its processes share",
+    "quart_app/servers.py": "two ASGI servers, one WSGI server, which opens its sockets itself",
     "quart_app/workers.py": "gunicorn replaces a lost process, hypercorn ends the service",
-    "quart_app/hypercorn_worker.py": "gunicorn's workers drain on every way to their end",
-    "quart_app/uvicorn_fixes.py": "uvicorn has no time limit for heads; gunicorn's is in worker.py",
 }
 
 #: Public names that only one shell's module has, each with its reason.

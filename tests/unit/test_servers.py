@@ -2,13 +2,13 @@
 
 import pytest
 
-from quart_app import server_version
-from quart_app.server_version import is_known
+from quart_app import servers
+from quart_app.servers import is_known
 
 
 def found(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     """Have this version installed."""
-    monkeypatch.setattr(server_version, "version", lambda _server: version)
+    monkeypatch.setattr(servers, "version", lambda _server: version)
 
 
 def test_a_known_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

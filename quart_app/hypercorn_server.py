@@ -1,0 +1,133 @@
+"""hypercorn 0.18, made safe: checked requests, no HTTP/2 in clear text, small pieces joined, workers that drain.
+
+hypercorn has no seam for its protocol: `ProtocolWrapper` names the class, which is replaced there before the first
+connection. Stock, h11 takes heads that a proxy may read differently, keeps a connection whose request had both a
+Content-Length and a Transfer-Encoding, and cancels a complete upload if a blank line follows it; `Upgrade: h2c`
+switches to HTTP/2. It sends 100 Continue before the app has seen the request; here, as in uvicorn, the app's first
+`receive` does.
+
+hypercorn's own `--workers` ends the whole service with status 0 when one worker is lost. It then sends SIGTERM to the
+others, which do not handle it; and without their parent, workers serve on for ever. A worker of ours drains on every
+way to its end. It cannot repair its parent: `python -m quart_app --workers` is the command for several processes.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from http import HTTPStatus
+from multiprocessing.synchronize import Event as SharedEvent
+from pathlib import Path
+from socket import socket
+from typing import Any, cast, override
+
+import h11
+import hypercorn.protocol
+from hypercorn.__main__ import main
+from hypercorn.asyncio import run as hypercorn_run
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+
+from filehandoff.framing import SMALL_READ_PAUSE, FramingError, RequestReader
+from quart_app.servers import is_known
+
+#: The version whose internals this module knows.
+VERSION = "0.18."
+#: Seconds between two checks whether a worker must end; hypercorn's own.
+LOOK_EVERY = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Path, listeners: Sequence[socket], arguments: Sequence[str]) -> int:
+    """Serve on open sockets by hypercorn's own command, with more of its arguments; return the exit status."""
+    binds = [f"--bind=fd://{listener.detach()}" for listener in listeners]
+    return main(["--config", str(config), "--workers", "0", *binds, *arguments])
+
+
+def install() -> None:
+    """Have hypercorn read requests by this module; end the start if the running hypercorn is another version."""
+    if is_known("hypercorn", VERSION, "hypercorn.utils"):
+        hypercorn.protocol.H11Protocol = Protocol  # type: ignore[attr-defined]
+
+
+def drain_workers() -> None:
+    """Have this process end in order if it is a worker of hypercorn's own; otherwise do nothing."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    if multiprocessing.current_process().name.endswith("-1"):
+        logger.warning(
+            "hypercorn ends the whole service when one of its workers is lost; "
+            "start several by: python -m quart_app --workers NUMBER"
+        )
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: signals.append(number))
+
+    async def wait_for_end(event: SharedEvent, sleep: Callable[[float], Awaitable[Any]]) -> None:
+        while not (signals or event.is_set()) and parent.is_alive():
+            await sleep(LOOK_EVERY)
+
+    hypercorn_run.check_multiprocess_shutdown_event = wait_for_end  # type: ignore[attr-defined, assignment] # no seam
+
+
+class Protocol(H11Protocol):
+    """Reads requests by `RequestReader`; h11 sees only their canonical form."""
+
+    def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(cast("Any", self._run_app), *args, **kwargs)
+        self._stock_app = app
+        self._reader = RequestReader()
+
+    @override
+    async def handle(self, event: Event) -> None:
+        """Handle the connection's next bytes, or its end."""
+        if not isinstance(event, RawData) or not event.data:
+            await super().handle(event)
+            return
+        self._reader.receive(event.data)
+        while self._reader.pending and await self._answered():
+            try:
+                piece = self._reader.step()
+            except FramingError as error:
+                await self._refuse(error)
+                return
+            if not piece:
+                break
+            await super().handle(RawData(piece))
+            if self._reader.pending:
+                await asyncio.sleep(0)  # other connections take turns with a read of many small chunks
+        if self._reader.wants_pause:
+            await asyncio.sleep(SMALL_READ_PAUSE)
+
+    async def _run_app(self, scope: Any, receive: Any, *more: Any) -> None:
+        await self._stock_app(scope, partial(self._receive, receive), *more)
+
+    async def _receive(self, receive: Callable[[], Awaitable[Any]]) -> Any:
+        if self.connection.they_are_waiting_for_100_continue:
+            headers = self.config.response_headers("h11")
+            await super()._send_h11_event(h11.InformationalResponse(status_code=HTTPStatus.CONTINUE, headers=headers))
+        return await receive()
+
+    @override
+    async def _send_h11_event(self, event: Any) -> None:
+        if not isinstance(event, h11.InformationalResponse) or event.status_code != HTTPStatus.CONTINUE:
+            await super()._send_h11_event(event)
+
+    async def _answered(self) -> bool:
+        """Wait until a request that was read is answered; whether the connection serves another one."""
+        while self.connection.their_state is h11.DONE:
+            if self.stream is None:
+                return False
+            await self.can_read.clear()
+            await self.can_read.wait()
+        return True
+
+    async def _refuse(self, error: FramingError) -> None:
+        if self.stream is not None:
+            await super().handle(RawData(b"!\r\n"))  # no size of a chunk: h11 ends the body, and the connection
+            return
+        await self._send_error_response(error.status)
+        await self.send(Closed())

@@ -1,0 +1,192 @@
+"""uvicorn 0.54, made safe: checked requests, one at a time, small pieces joined, and time limits that it lacks.
+
+uvicorn has chosen its protocol class before it loads the app, so the classes of both its parsers are changed in place.
+Stock, they take heads that a proxy may read differently, and httptools stops reading at a request for an upgrade.
+
+uvicorn limits only the time between an answer and the next request: a connection that sends nothing, or half a head,
+stays open for ever. And it ends after `--limit-max-requests` without a signal, which `Shutdown.watch` would see.
+"""
+
+import asyncio
+import signal
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+from filehandoff.framing import SMALL_READ_PAUSE, FramingError, RequestReader
+from filehandoff.stall_detection import LOOK_EVERY, StallDetector
+from quart_app.servers import is_known
+from quart_app.shutdown import Shutdown
+
+#: The version whose internals this module knows.
+VERSION = "0.54."
+
+
+def run(config: Path, listeners: Sequence[socket], arguments: Sequence[str]) -> int:
+    """Serve on open sockets by uvicorn, with more arguments of its command; return the exit status."""
+    from uvicorn import Config, Server  # noqa: PLC0415 - hypercorn does without
+
+    options = {"log_config": None, **tomllib.loads(config.read_text()), **given_options(arguments)}
+    options.pop("workers", None)
+    # uvicorn raises the signal that ended it once more, when all is over: the status would be that of a killed process.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with suppress(KeyboardInterrupt):  # it raises SIGINT once more, too
+        Server(Config(**options)).run(list(listeners))
+    return 0
+
+
+def given_options(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the options that a command line or UVICORN_* give, by the names that uvicorn's `Config` knows."""
+    from click import ClickException  # noqa: PLC0415 - as above
+    from click.core import ParameterSource  # noqa: PLC0415
+    from uvicorn.main import main  # noqa: PLC0415
+
+    try:
+        given = main.make_context("uvicorn", list(arguments), auto_envvar_prefix="UVICORN")
+    except ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    sources = {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}
+    return {name: value for name, value in given.params.items() if given.get_parameter_source(name) in sources}
+
+
+def install() -> None:
+    """Have uvicorn read requests by this module; end the start if the running uvicorn is another version."""
+    if "uvicorn" in sys.modules and is_known("uvicorn", VERSION, "uvicorn.importer"):
+        for module, name in (("httptools_impl", "HttpToolsProtocol"), ("h11_impl", "H11Protocol")):
+            with suppress(ImportError):  # uvicorn runs with either parser
+                check_requests(getattr(import_module(f"uvicorn.protocols.http.{module}"), name))
+
+
+def limit_times(uploads: Shutdown) -> None:
+    """Give the servers of this process, whose uploads these are, a time limit for heads and for their own end."""
+    from uvicorn import Server  # noqa: PLC0415 - as above
+
+    serve, stop = Server.main_loop, Server.shutdown
+
+    async def main_loop(self: Server) -> None:
+        limit = asyncio.create_task(end_late_heads(self), name="heads")
+        await serve(self)
+        limit.cancel()
+
+    async def shutdown(self: Server, sockets: list[socket] | None = None) -> None:
+        uploads.begin_end()
+        await stop(self, sockets)
+
+    Server.main_loop = main_loop  # type: ignore[method-assign] # uvicorn takes no class of ours
+    Server.shutdown = shutdown  # type: ignore[method-assign]
+
+
+async def end_late_heads(server: Any) -> None:
+    """End the connections whose next request takes too long to arrive, until cancelled."""
+    detector = StallDetector[Any](server.config.timeout_keep_alive)
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        # each with its last request, so that the time begins anew with the next one
+        waiting = [(each, (each.cycle,)) for each in server.server_state.connections if waits_for_head(each)]
+        for protocol in detector.stalled(waiting, time.monotonic()):
+            protocol.transport.abort()
+
+
+def waits_for_head(protocol: Any) -> bool:
+    """Whether a connection has no request under way, and no timer of uvicorn's own."""
+    if not hasattr(protocol, "cycle"):
+        return False  # a WebSocket
+    answered = protocol.cycle is None or protocol.cycle.response_complete
+    return answered and protocol.timeout_keep_alive_task is None
+
+
+class Requests:
+    """One connection's requests, given to uvicorn's parser one at a time; reading pauses while one is answered."""
+
+    def __init__(self, protocol: Any, parse: Callable[[Any, bytes], None]) -> None:
+        self._protocol = protocol
+        self._parse = parse
+        self._reader = RequestReader()
+        self._pause: asyncio.TimerHandle | None = None
+        protocol.flow.resume_reading = self._resume_reading
+
+    def receive(self, data: bytes) -> None:
+        """Take the connection's next bytes."""
+        self._reader.receive(data)
+        self.proceed()
+        if self._pause is None and self._reader.wants_pause:
+            self._proceed_in(SMALL_READ_PAUSE)
+
+    def proceed(self) -> None:
+        """Have the next bytes parsed, if it is their turn."""
+        if self._pause is None and self._reader.pending and self._is_answered() and not self._is_closing():
+            try:
+                piece = self._reader.step()
+            except FramingError as error:
+                self._refuse(error)
+                return
+            if piece:
+                self._parse(self._protocol, piece)
+                if self._reader.pending:
+                    self._proceed_in(0)  # other connections take turns with a read of many small chunks
+        self._set_reading()
+
+    def _is_answered(self) -> bool:
+        """Whether the parser can take the next request, or is in the body of one."""
+        cycle = self._protocol.cycle
+        return self._reader.in_body or cycle is None or cycle.response_complete
+
+    def _is_closing(self) -> bool:
+        return bool(self._protocol.transport.is_closing())
+
+    def _refuse(self, error: FramingError) -> None:
+        cycle = self._protocol.cycle
+        if cycle is not None and cycle.response_started and not cycle.response_complete:
+            self._protocol.transport.close()  # an answer is under way: a second one would become part of it
+        else:
+            self._protocol.send_400_response(f"Invalid HTTP request received: {error}.")
+
+    def _proceed_in(self, seconds: float) -> None:
+        self._pause = asyncio.get_running_loop().call_later(seconds, self._end_pause)
+        self._set_reading()
+
+    def _end_pause(self) -> None:
+        self._pause = None
+        self.proceed()
+
+    def _resume_reading(self) -> None:
+        self._protocol.flow.read_paused = False
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        if self._is_closing():
+            return
+        if self._pause is not None or (self._reader.pending and not self._is_answered()):
+            self._protocol.transport.pause_reading()
+        elif not self._protocol.flow.read_paused:
+            self._protocol.transport.resume_reading()
+
+
+def check_requests(protocol: Any) -> None:
+    """Change a protocol class so that its connections read by `Requests`; once."""
+    if hasattr(protocol, "checked_requests"):
+        return
+    parse, complete = protocol.data_received, protocol.on_response_complete
+
+    def requests(self: Any) -> Requests:
+        if self.checked_requests is None:
+            self.checked_requests = Requests(self, parse)
+        checked: Requests = self.checked_requests
+        return checked
+
+    def data_received(self: Any, data: bytes) -> None:
+        requests(self).receive(data)
+
+    def on_response_complete(self: Any) -> None:
+        complete(self)
+        requests(self).proceed()
+
+    protocol.checked_requests = None
+    protocol.data_received, protocol.on_response_complete = data_received, on_response_complete
