@@ -68,7 +68,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._heads: dict[Any, float] = {}  # connections whose heads have not ended, and when each began
-        self._answering: set[Any] = set()
+        self._answering: set[Socket] = set()
         self._paused_until = self._log_from = self._look_from = 0.0
 
     @override
@@ -80,7 +80,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until told to end."""
         RequestParser.mesg_class = Request  # gunicorn names it there for each kind of worker
-        self._stalls = StallDetector[Any](self.wsgi.extensions["handoff"].settings.idle_timeout)
+        self._stalls = StallDetector[Socket](self.wsgi.extensions["handoff"].settings.idle_timeout)
         self._lingering = Lingering(self.worker_connections // 2)
         self.poller.register(self._lingering, selectors.EVENT_READ, Lingering.read)
         super().run()
@@ -149,23 +149,23 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._heads.pop(conn, None)
             logs.unbind()  # the thread is the next request's
         if not kept:
-            conn.close = partial(self._linger, conn)  # gunicorn calls it in the main thread
+            conn.close = partial(self._linger, conn.sock)  # gunicorn calls it in the main thread
         return kept
 
-    def _linger(self, conn: Any, *, graceful: bool = False) -> None:
+    def _linger(self, connection: Socket, *, graceful: bool = False) -> None:
         del graceful
-        self._lingering.take(conn.sock)
+        self._lingering.take(connection)
 
     @override
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Have the app answer, now that the head is complete; the app may ask for the connection's end."""
         self._heads.pop(conn, None)
         token = close_after_answer.set(req.force_close)
-        self._answering.add(conn)
+        self._answering.add(conn.sock)
         try:
             return super().handle_request(req, conn)
         finally:
-            self._answering.discard(conn)
+            self._answering.discard(conn.sock)
             close_after_answer.reset(token)
 
     @override
@@ -179,15 +179,15 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self.wsgi.extensions["handoff"].undoing.resume()
         self._lingering.end_overdue(now)
         patience = HEAD_SECONDS if self.nr_conns < self.worker_connections else CROWDED_HEAD_SECONDS
-        late = [conn for conn, began in tuple(self._heads.items()) if now - began > patience]
-        for conn in (*late, *self._stalls.stalled(self._deliveries(), now)):
+        late = [conn.sock for conn, began in tuple(self._heads.items()) if now - began > patience]
+        for connection in (*late, *self._stalls.stalled(self._deliveries(), now)):
             with suppress(OSError):
-                Socket.shutdown(conn.sock, SHUT_RDWR)  # the thread, or the poller, finds the connection's end
+                Socket.shutdown(connection, SHUT_RDWR)  # the thread, or the poller, finds its end
 
-    def _deliveries(self) -> Iterator[tuple[Any, int | None]]:
-        for conn in tuple(self._answering):
+    def _deliveries(self) -> Iterator[tuple[Socket, int | None]]:
+        for connection in tuple(self._answering):
             with suppress(OSError):  # closed, or not of TCP
-                yield conn, delivered(conn.sock)
+                yield connection, delivered(connection)
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
