@@ -1,7 +1,7 @@
 """Connections on which nothing moves for too long: clients that read no more, and heads that never end.
 
-The kernel's count of acknowledged bytes shows whether a client reads. A time limit for each write shows only what
-leaves the process, and the kernel buffers megabytes of that: a slow reader would be cut. TCP_USER_TIMEOUT cuts slow
+The kernel's count of acknowledged bytes shows whether a client reads. A time limit for each write shows only that bytes
+leave the process, and the kernel buffers megabytes of them: a slow reader would be cut. TCP_USER_TIMEOUT cuts slow
 readers too: it counts all the time in which the reader's window was too small, even if it moves (seen on Linux 6.18).
 """
 

@@ -1,7 +1,8 @@
 """gunicorn's requests, checked before it parses them: `worker.py` has its parser make this class.
 
-Stock, gunicorn takes a fragment in a target, blanks before a chunk's extension, and `Connection: close` only by itself.
-It also sends 100 Continue before the app has seen the request.
+Stock gunicorn 27 takes requests that a proxy may read differently: heads without a Host or with a fragment in the
+target, `gzip, chunked`, blanks before a chunk's extension, `Connection: close` only by itself. It also sends
+100 Continue before the app has seen the request. `tests/processes/test_stock_gunicorn.py` shows both.
 """
 
 from http import HTTPStatus
@@ -40,9 +41,7 @@ class Request(message.Request):  # type: ignore[misc] # gunicorn has no types
         head, rest = taken
         return super()._parse_python(unreader, bytearray(head.data + rest))
 
-    @override
-    def _parse_fast(self, unreader: Any, buf: bytearray) -> Any:
-        return self._parse_python(unreader, buf)
+    _parse_fast = _parse_python
 
     @override
     def set_body_reader(self) -> None:

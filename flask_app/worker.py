@@ -7,8 +7,8 @@ Stock gthread of gunicorn 27 stops a whole process, in ways that `tests/processe
 - The thread that answered reads the rest of an unwanted body.
 - A client that does not read its answer holds a thread for ever.
 - A process that must end listens on until its last upload ends: a new client gets neither an answer nor a refusal.
-- A process that has no file descriptor left for a new connection ends at once, with all its uploads.
-- So does a process that can start no thread.
+- A process that has no file descriptor left for a new connection serves nothing more, and is lost with its uploads.
+- So is a process that can start no thread.
 """
 
 import errno
@@ -42,13 +42,13 @@ if sys.platform == "linux":
 
 #: Seconds that a request's head may take to arrive, even if it moves; hypercorn allows 5.
 HEAD_SECONDS = 10.0
-#: Likewise while no further connection can be accepted.
+#: Seconds that it may take while no further connection can be accepted.
 CROWDED_HEAD_SECONDS = 2.0
 #: Bytes to read at once of a head, and with it of the body; gunicorn's own number.
 HEAD_READ_BYTES = 8192
 #: Bytes to read at once of an unwanted body.
 READ_BYTES = 256 * 1024
-#: The system's errors when it has no file descriptors left, or no memory for another connection.
+#: The system's errors where it has no file descriptor, or no memory, for another connection.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 #: Seconds without accepting then, and between two lines about it in the log.
 PAUSE_SECONDS = 0.5
@@ -78,7 +78,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     @override
     def run(self) -> None:
-        """Serve until told to end."""
+        """Serve until a signal, or `max_requests`, ends the process."""
         RequestParser.mesg_class = Request  # gunicorn names it there for each kind of worker
         self._stalls = StallDetector[Socket](self.wsgi.extensions["handoff"].settings.idle_timeout)
         self._lingering = Lingering(self.worker_connections // 2)
@@ -149,12 +149,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._heads.pop(conn, None)
             logs.unbind()  # the thread is the next request's
         if not kept:
-            conn.close = partial(self._linger, conn.sock)  # gunicorn calls it in the main thread
+            connection = conn.sock
+            conn.close = lambda **_: self._lingering.take(connection)  # gunicorn calls it in the main thread
         return kept
-
-    def _linger(self, connection: Socket, *, graceful: bool = False) -> None:
-        del graceful
-        self._lingering.take(connection)
 
     @override
     def handle_request(self, req: Any, conn: Any) -> Any:
@@ -224,7 +221,7 @@ def delivered(connection: Socket) -> int | None:
 class ThreadPool(ThreadPoolExecutor):
     """A pool of up to `most` threads that works with fewer if the system starts no more; `first` start at once.
 
-    In the stock pool gunicorn's main thread would raise, and the process would end with its uploads.
+    From the stock pool gunicorn's main thread would get an exception, and end.
     """
 
     def __init__(self, most: int, first: int) -> None:

@@ -17,8 +17,6 @@ from quart_app import create_app, hypercorn_server, uvicorn_server
 from quart_app.store import Store
 from quart_app.workers import join_supervisor
 
-hypercorn_server.install()
-uvicorn_server.install()
 try:
     settings = Settings.from_env(os.environ)
     limit_arenas(os.environ)
@@ -39,6 +37,6 @@ if parent_process() is not None and FOLDER_VARIABLE not in os.environ:
         FOLDER_VARIABLE,
     )
 if "uvicorn.server" in sys.modules:  # it loads this; of hypercorn, Quart itself imports all
-    uvicorn_server.limit_times(app.extensions["handoff.shutdown"])
+    uvicorn_server.install(app.extensions["handoff.shutdown"])
 else:
-    hypercorn_server.drain_workers()
+    hypercorn_server.install()

@@ -1,7 +1,6 @@
 """The connections that requests came on: ended if their client reads no more, and all of them at the process's end.
 
-hypercorn 0.18 has no time limit for a client to read its answer, and at the end waits without one for what it has
-written to be read.
+hypercorn 0.18 has no time limit for a client to read its answer, neither while it serves nor when it must end.
 """
 
 import asyncio
@@ -39,7 +38,7 @@ class Connections:
                 transport.abort()
 
     def hang_up(self) -> None:
-        """End them all, whatever was still to be sent: who served one learns that its client has gone."""
+        """End them all, with unsent bytes too: a task that serves one finds its client gone."""
         for transport in tuple(self._open):
             transport.abort()
 

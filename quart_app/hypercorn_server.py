@@ -18,6 +18,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from http import HTTPStatus
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event as SharedEvent
 from pathlib import Path
 from socket import socket
@@ -48,16 +49,16 @@ def run(config: Path, listeners: Sequence[socket], arguments: Sequence[str]) -> 
 
 
 def install() -> None:
-    """Have hypercorn read requests by this module; end the start if the running hypercorn is another version."""
+    """Make hypercorn safe in this process; end the start if the running hypercorn is another version."""
     if is_known("hypercorn", VERSION, "hypercorn.utils"):
         hypercorn.protocol.H11Protocol = Protocol  # type: ignore[attr-defined]
-
-
-def drain_workers() -> None:
-    """Have this process end in order if it is a worker of hypercorn's own; otherwise do nothing."""
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
+    if parent is not None:
+        drain(parent)
+
+
+def drain(parent: BaseProcess) -> None:
+    """Have this process, a worker of hypercorn's own, drain on SIGTERM and when its parent is gone."""
     if multiprocessing.current_process().name.endswith("-1"):
         logger.warning(
             "hypercorn ends the whole service when one of its workers is lost; "

@@ -56,16 +56,18 @@ def given_options(arguments: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in given.params.items() if given.get_parameter_source(name) in sources}
 
 
-def install() -> None:
-    """Have uvicorn read requests by this module; end the start if the running uvicorn is another version."""
-    if "uvicorn" in sys.modules and is_known("uvicorn", VERSION, "uvicorn.importer"):
-        for module, name in (("httptools_impl", "HttpToolsProtocol"), ("h11_impl", "H11Protocol")):
-            with suppress(ImportError):  # uvicorn runs with either parser
-                check_requests(getattr(import_module(f"uvicorn.protocols.http.{module}"), name))
+def install(uploads: Shutdown) -> None:
+    """Make uvicorn safe in this process, whose uploads these are; end the start if it is another version."""
+    if not is_known("uvicorn", VERSION, "uvicorn.importer"):
+        return
+    for module, name in (("httptools_impl", "HttpToolsProtocol"), ("h11_impl", "H11Protocol")):
+        with suppress(ImportError):  # uvicorn runs with either parser
+            check_requests(getattr(import_module(f"uvicorn.protocols.http.{module}"), name))
+    limit_times(uploads)
 
 
 def limit_times(uploads: Shutdown) -> None:
-    """Give the servers of this process, whose uploads these are, a time limit for heads and for their own end."""
+    """Give uvicorn's servers a time limit for heads, and uploads one for the server's end."""
     from uvicorn import Server  # noqa: PLC0415 - as above
 
     serve, stop = Server.main_loop, Server.shutdown
@@ -170,9 +172,7 @@ class Requests:
 
 
 def check_requests(protocol: Any) -> None:
-    """Change a protocol class so that its connections read by `Requests`; once."""
-    if hasattr(protocol, "checked_requests"):
-        return
+    """Change a protocol class so that its connections read by `Requests`."""
     parse, complete = protocol.data_received, protocol.on_response_complete
 
     def requests(self: Any) -> Requests:

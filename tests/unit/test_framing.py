@@ -14,6 +14,7 @@ from filehandoff.framing import (
     MAX_HEADERS,
     MAX_REQUEST_LINE,
     MAX_TRAILER_BYTES,
+    SMALL_READ_BYTES,
     SMALL_STEP_BYTES,
     ChunkedDecoder,
     FramingError,
@@ -288,6 +289,18 @@ def test_a_malformed_chunk_ends_the_connection() -> None:
     with pytest.raises(FramingError):
         reader.step()
     assert (reader.in_body, reader.pending) == (False, False)
+
+
+def test_a_small_read_in_a_body_wants_a_pause() -> None:
+    """Not a large one, and none once the body has ended."""
+    reader = RequestReader()
+    reader.receive(post(b"Content-Length: %d" % (SMALL_READ_BYTES + 2)))
+    reader.step()
+    assert reader.wants_pause
+    for size, wanted in ((SMALL_READ_BYTES, False), (1, True), (1, False)):
+        reader.receive(bytes(size))
+        reader.step()
+        assert reader.wants_pause is wanted
 
 
 def test_many_small_chunks_are_joined_in_small_steps() -> None:

@@ -1,4 +1,4 @@
-"""Which connections stand still, by their states and by what the kernel says of them."""
+"""Connections that stand still, by their states and by the kernel's numbers."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""What gunicorn's worker does after an answer, and its threads where the system has no more."""
+"""gunicorn's worker after an answer, and its threads where the system has no more."""
 
 import socket
 import threading
