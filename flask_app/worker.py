@@ -80,12 +80,16 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until a signal, or `max_requests`, ends the process."""
         RequestParser.mesg_class = Request  # gunicorn names it there for each kind of worker
-        self._stalls = StallDetector[Socket](self.wsgi.extensions["handoff"].settings.idle_timeout)
+        self._stalls = StallDetector[Socket](self._store.settings.idle_timeout)
         self._lingering = Lingering(self.worker_connections // 2)
         self.poller.register(self._lingering, selectors.EVENT_READ, Lingering.read)
         super().run()
-        self.wsgi.extensions[EXTENSION].close()
+        self._store.close()
         self._lingering.finish()
+
+    @property
+    def _store(self) -> Any:
+        return self.wsgi.extensions["handoff"]
 
     @override
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -173,7 +177,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if now < self._look_from:
             return
         self._look_from = now + LOOK_EVERY
-        self.wsgi.extensions["handoff"].undoing.resume()
+        self._store.undoing.resume()
         self._lingering.end_overdue(now)
         patience = HEAD_SECONDS if self.nr_conns < self.worker_connections else CROWDED_HEAD_SECONDS
         late = [conn.sock for conn, began in tuple(self._heads.items()) if now - began > patience]
@@ -261,11 +265,11 @@ class Lingering:
         try:
             connection.settimeout(0)
             connection.shutdown(SHUT_WR)
+            self._selector.register(connection, selectors.EVENT_READ)
         except OSError:
             connection.close()  # the client has gone
             return
         self._times[connection] = time.monotonic(), time.monotonic()
-        self._selector.register(connection, selectors.EVENT_READ)
         if len(self._times) > self._at_most:
             self._end(next(iter(self._times)))
 
