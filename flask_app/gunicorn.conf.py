@@ -49,7 +49,7 @@ keepalive = 5
 # the proxy is; UPLOAD_ROOT_PATH says below which path the app is offered, and no link has a scheme.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
-# Its place is one for all gunicorns of a user, and nobody here uses it.
+# All gunicorns of a user share its path, and this service does not use it.
 control_socket_disable = True
 
 
@@ -69,7 +69,7 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 
 def on_starting(server: Any) -> None:
-    """Before the first worker: say what is wrong with the start in one line, and end it."""
+    """Before the first worker: exit with one line if the bucket or a setting cannot work."""
     logs.point_out("flask_app", misspelt(os.environ), settings)
     try:
         server.handoff_folder = share_numbers(server.cfg.workers)

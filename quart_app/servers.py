@@ -22,7 +22,7 @@ def listen(bind: str) -> socket:
     try:
         (listener,) = config.create_sockets().insecure_sockets
         listener.listen(BACKLOG)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise OSError(f"cannot listen on {bind}: {reason}") from None
     return listener
