@@ -1,9 +1,11 @@
-"""The version check of the servers whose internals the Quart app changes."""
+"""The Quart app's listening sockets, and the version check of the servers whose internals it changes."""
+
+from pathlib import Path
 
 import pytest
 
 from quart_app import servers
-from quart_app.servers import is_known
+from quart_app.servers import is_known, listen
 
 
 def found(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
@@ -29,3 +31,17 @@ def test_an_unknown_version_that_does_not_run_the_app_is_passed_over(monkeypatch
     """An installed server that does not load the app cannot end the start, and is not changed."""
     found(monkeypatch, "0.19.0")
     assert not is_known("hypercorn", "0.18.", "a.module.that.calls.nothing")
+
+
+def test_a_socket_file_that_an_earlier_process_left_is_replaced(tmp_path: Path) -> None:
+    """The same path can be listened on again."""
+    for _ in range(2):
+        listen(f"unix:{tmp_path / 'socket'}").close()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # hypercorn leaves it to the end of the process
+@pytest.mark.parametrize("bind", ["127.0.0.1:65536", "fd://number", "unix:/no/such/x"])
+def test_an_address_that_is_none_is_one_line(bind: str) -> None:
+    """The line names the address."""
+    with pytest.raises(OSError, match=f"^cannot listen on {bind}: [^\n]+$"):
+        listen(bind)
