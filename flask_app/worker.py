@@ -34,8 +34,10 @@ from filehandoff.admission import SPARE_THREADS
 from filehandoff.errors import is_exhausted
 from filehandoff.framing import is_decided
 from filehandoff.stall_detection import LOOK_EVERY, TCP_INFO_BYTES, StallDetector, acknowledged
+from filehandoff.web.request import EXTENSION
 from flask_app.gunicorn_protocol import Request
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS, close_after_answer
+from flask_app.service import Service
 
 if sys.platform == "linux":
     from socket import TCP_INFO
@@ -80,16 +82,16 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until a signal, or `max_requests`, ends the process."""
         RequestParser.mesg_class = Request  # gunicorn names it there for each kind of worker
-        self._stalls = StallDetector[Socket](self._store.settings.idle_timeout)
+        self._stalls = StallDetector[Socket](self._service.settings.idle_timeout)
         self._lingering = Lingering(self.worker_connections // 2)
         self.poller.register(self._lingering, selectors.EVENT_READ, Lingering.read)
         super().run()
-        self._store.close()
+        self._service.close()
         self._lingering.finish()
 
     @property
-    def _store(self) -> Any:
-        return self.wsgi.extensions["handoff"]
+    def _service(self) -> Service:
+        return cast("Service", self.wsgi.extensions[EXTENSION])
 
     @override
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -177,7 +179,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if now < self._look_from:
             return
         self._look_from = now + LOOK_EVERY
-        self._store.undoing.resume()
+        self._service.cleaner.resume()
         self._lingering.end_overdue(now)
         patience = HEAD_SECONDS if self.nr_conns < self.worker_connections else CROWDED_HEAD_SECONDS
         late = [conn.sock for conn, began in tuple(self._heads.items()) if now - began > patience]
@@ -193,8 +195,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: soon no upload begins here any more. The end by `max_requests` does not come this way."""
-        if wsgi := getattr(self, "wsgi", None):  # it may still be loading it
-            wsgi.extensions["handoff.shutdown"].refuse()
+        if hasattr(self, "wsgi"):  # it may still be loading it
+            self._service.drain.refuse()
         self._must_end = True
         super().handle_exit(sig, frame)
 

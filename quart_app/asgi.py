@@ -13,8 +13,9 @@ from filehandoff.descriptors import raise_limit
 from filehandoff.errors import BucketMissing, SettingsError
 from filehandoff.settings import Settings, misspelt
 from filehandoff.web.metrics import FOLDER_VARIABLE
+from filehandoff.web.request import EXTENSION
 from quart_app import create_app, hypercorn_server, uvicorn_server
-from quart_app.store import Store
+from quart_app.store import check_bucket
 from quart_app.workers import join_supervisor
 
 try:
@@ -37,6 +38,6 @@ if parent_process() is not None and FOLDER_VARIABLE not in os.environ:
         FOLDER_VARIABLE,
     )
 if "uvicorn.server" in sys.modules:  # it loads this; of hypercorn, Quart itself imports all
-    uvicorn_server.install(app.extensions["handoff.shutdown"])
+    uvicorn_server.install(app.extensions[EXTENSION].shutdown)
 else:
     hypercorn_server.install()
