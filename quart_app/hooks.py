@@ -14,7 +14,7 @@ from typing import Any, cast
 from quart import copy_current_request_context, request
 
 from filehandoff.receipt import REQUEST_ID_METADATA
-from quart_app.request import Request
+from filehandoff.web.request import RequestValues
 
 type Hook = Callable[..., Awaitable[None]]
 
@@ -26,7 +26,7 @@ async def stamp(request_id: str, params: dict[str, Any], **_event: object) -> No
 
 async def stamp_from_request(params: dict[str, Any], **_event: object) -> None:
     """The same, with the id looked up in the request: it needs a request context to run in."""
-    await stamp(cast("Request", request).request_id, params)
+    await stamp(cast("RequestValues", request).request_id, params)
 
 
 def copied() -> Hook:
@@ -36,7 +36,7 @@ def copied() -> Hook:
 
 def bound() -> Hook:
     """Bind the hook to the one plain value it needs: it never sees the request."""
-    return partial(stamp, cast("Request", request).request_id)
+    return partial(stamp, cast("RequestValues", request).request_id)
 
 
 def snapshot() -> Hook:
