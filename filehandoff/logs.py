@@ -34,7 +34,7 @@ type Line = MutableMapping[str, Any]
 _FIRST = {name: place for place, name in enumerate(("timestamp", "level", "event", "request_id"))}
 
 #: Whose lines are told from UPLOAD_LOG_LEVEL on. Of anybody else only warnings are, or at `debug` everything.
-OURS = ("handoff", "flask_app", "quart_app")
+OURS = ("filehandoff", "flask_app", "quart_app")
 #: Servers that print their own lines in their own form, by handlers that they may make after the app was loaded.
 SERVERS = (
     *("gunicorn.error", "gunicorn.access"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from filehandoff.errors import BucketMissing
 from filehandoff.keys import is_key
 from filehandoff.settings import Settings
 
@@ -131,7 +132,8 @@ def choose(settings: Settings, found: Iterable[Unfinished], older_than: Age, now
 
 def reason(error: Exception) -> str:
     """Why a call to S3 failed, in one line: S3's or the network's own words, where there are some."""
-    return " ".join(str(error.__cause__ or error).split())
+    said = error if isinstance(error, BucketMissing) else error.__cause__ or error
+    return " ".join(str(said).split())
 
 
 def _plural(word: str, count: int) -> str:
