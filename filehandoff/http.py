@@ -142,7 +142,7 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ConditionalRequest:
     """What of an object is asked for, and under which conditions (RFC 9110, sections 13 and 14).
 
     `fields` are the request's conditional fields by their lowercase names. We judge them, on what S3's head says: S3

@@ -129,7 +129,7 @@ def ignores_ranges(_app: Flask, patch: pytest.MonkeyPatch) -> None:
 
 def ignores_conditions(_app: Flask, patch: pytest.MonkeyPatch) -> None:
     """It sends an object whatever the client has, and deletes one whatever the client means."""
-    patch.setattr(Asked, "check", lambda *_: True)
+    patch.setattr(ConditionalRequest, "check", lambda *_: True)
 
 
 def shows_a_page(app: Flask, _patch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filehandoff.errors import PreconditionFailed
-from filehandoff.http import PRECONDITIONS, REQUEST_ID_HEADER, Asked, ObjectInfo, clamp, request_id, single_range
+from filehandoff.http import (
+    PRECONDITIONS,
+    REQUEST_ID_HEADER,
+    ConditionalRequest,
+    ObjectInfo,
+    clamp,
+    request_id,
+    single_range,
+)
 
 INFO = ObjectInfo(3, "text/plain", '"abc"', 'attachment; filename="a.txt"')
 STORED = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -171,7 +179,7 @@ def test_an_object_without_a_name_is_downloaded_under_its_key() -> None:
 def outcome(method: str, headers: dict[str, str], info: ObjectInfo = DATED) -> int:
     """The status that a request's conditions lead to, 200 where they leave all to the range."""
     try:
-        return 200 if Asked.of(method, headers.items()).check(info) else 304
+        return 200 if ConditionalRequest.of(method, headers.items()).check(info) else 304
     except PreconditionFailed as error:
         return error.status
 
@@ -277,8 +285,8 @@ def test_a_client_that_changes_something_has_nothing_already(headers: dict[str, 
 
 def test_a_field_of_several_lines_is_one_list() -> None:
     """ETags may come in several lines, in any case of the name (RFC 9110, section 5.3)."""
-    asked = Asked.of("GET", [("If-None-Match", NO), ("Accept", "*/*"), ("if-none-match", YES)])
-    assert asked == Asked("GET", {"if-none-match": f"{NO}, {YES}"})
+    asked = ConditionalRequest.of("GET", [("If-None-Match", NO), ("Accept", "*/*"), ("if-none-match", YES)])
+    assert asked == ConditionalRequest("GET", {"if-none-match": f"{NO}, {YES}"})
     assert not asked.check(INFO)
 
 
@@ -302,7 +310,7 @@ def test_a_field_of_several_lines_is_one_list() -> None:
 )
 def test_a_range_is_of_the_object_that_the_client_means(condition: str, info: ObjectInfo, *, applies: bool) -> None:
     """If-Range is a strong ETag or the very date of the object; for another one, all of it is sent (section 13.1.5)."""
-    asked = Asked.of("GET", {"Range": "bytes=1-2", "If-Range": condition}.items())
+    asked = ConditionalRequest.of("GET", {"Range": "bytes=1-2", "If-Range": condition}.items())
     assert asked.needs_head
     assert asked.byte_range(info) == ("bytes=1-2" if applies else None)
 
@@ -321,32 +329,32 @@ def test_a_range_is_of_the_object_that_the_client_means(condition: str, info: Ob
 )
 def test_s3_is_asked_twice_only_for_a_condition(method: str, headers: dict[str, str], *, needs_head: bool) -> None:
     """A plain download or range is one call to S3; what depends on the object's state begins with its head."""
-    asked = Asked.of(method, headers.items())
+    asked = ConditionalRequest.of(method, headers.items())
     assert asked.needs_head is needs_head
 
 
 def test_a_plain_range_needs_no_head() -> None:
     """A range without a condition is asked for as it came."""
-    assert Asked.of("GET", [("Range", "bytes=1-2")]).byte_range(None) == "bytes=1-2"
-    assert Asked.of("GET", []).byte_range(None) is None
+    assert ConditionalRequest.of("GET", [("Range", "bytes=1-2")]).byte_range(None) == "bytes=1-2"
+    assert ConditionalRequest.of("GET", []).byte_range(None) is None
 
 
 def test_what_the_client_has_is_not_sent_again() -> None:
     """304 has the ETag and how long it holds, and nothing more (RFC 9110, section 15.4.5), to HEAD as well."""
     for method in ("GET", "HEAD"):
-        answer = Asked.of(method, [("If-None-Match", "*")]).without_body(DATED)
+        answer = ConditionalRequest.of(method, [("If-None-Match", "*")]).without_body(DATED)
         assert answer == (304, {"ETag": '"abc"', "Cache-Control": "private, no-cache"})
 
 
 def test_head_has_the_headers_of_the_whole() -> None:
     """HEAD is answered with all headers, whatever range it names (RFC 9110, section 14.2)."""
-    asked = Asked.of("HEAD", [("Range", "bytes=0-0"), ("If-Match", YES)])
+    asked = ConditionalRequest.of("HEAD", [("Range", "bytes=0-0"), ("If-Match", YES)])
     assert asked.without_body(DATED) == (200, DATED.headers())
 
 
 def test_a_get_that_may_have_the_object_has_a_body() -> None:
     """GET under a condition that holds is no answer without a body."""
-    assert Asked.of("GET", [("If-Match", YES)]).without_body(DATED) is None
+    assert ConditionalRequest.of("GET", [("If-Match", YES)]).without_body(DATED) is None
 
 
 dates = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
@@ -360,7 +368,7 @@ conditions = st.dictionaries(
 def test_no_condition_is_too_strange(method: str, headers: dict[str, str]) -> None:
     """Whatever a client sends, there is one of three outcomes, and a range only where one was asked for."""
     assert outcome(method, headers) in ({200, 304, 412} if method != "DELETE" else {200, 412})
-    asked = Asked.of(method, headers.items())
+    asked = ConditionalRequest.of(method, headers.items())
     assert asked.byte_range(DATED) in {None, single_range(headers.get("range"))}
 
 
