@@ -12,7 +12,7 @@ from filehandoff.errors import PreconditionFailed
 from filehandoff.form import DEFAULT_CONTENT_TYPE
 from filehandoff.keys import content_disposition, decode_name
 from filehandoff.receipt import FILENAME_METADATA
-from filehandoff.verify import quoted_etag, told
+from filehandoff.verify import quoted_etag, require
 
 REQUEST_ID_HEADER = "X-Request-Id"
 
@@ -104,7 +104,7 @@ class ObjectInfo:
         """
         metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
         return cls(
-            length=told(answer, "ContentLength"),
+            length=require(answer, "ContentLength"),
             content_type=answer.get("ContentType") or DEFAULT_CONTENT_TYPE,  # RFC 9110, section 8.3
             etag=quoted_etag(answer),
             disposition=content_disposition(decode_name(metadata.get(FILENAME_METADATA, "")), key),

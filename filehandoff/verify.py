@@ -23,7 +23,7 @@ _OF_PARTS = re.compile(r"(.*)-(\d+)", re.ASCII | re.DOTALL)
 _OTHER_ENCRYPTION = frozenset({"aws:kms", "aws:kms:dsse", "customer"})
 
 
-def told(answer: Mapping[str, Any], name: str) -> Any:
+def require(answer: Mapping[str, Any], name: str) -> Any:
     """What an answer of S3's says under this name of boto's.
 
     Raises:
@@ -43,7 +43,7 @@ def quoted_etag(answer: Mapping[str, Any]) -> str:
     Raises:
         StoreRejected: the answer has none.
     """
-    etag = str(told(answer, "ETag")).strip()
+    etag = str(require(answer, "ETag")).strip()
     opaque = etag[2:] if etag[:2].upper() == "W/" else etag
     if not opaque.strip('"'):
         raise StoreRejected("S3 answered with an empty ETag.")

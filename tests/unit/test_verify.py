@@ -20,7 +20,7 @@ from filehandoff.verify import (
     check_multipart_etag,
     check_size,
     quoted_etag,
-    told,
+    require,
 )
 
 PARTS = [md5(part, usedforsecurity=False).hexdigest() for part in (b"one", b"two", b"three")]
@@ -142,9 +142,9 @@ def test_an_object_has_the_size_of_what_was_sent(sent: int, stored: int) -> None
 
 def test_a_success_that_says_nothing_is_none() -> None:
     """What S3 must tell and did not is named in the error; what it did is passed on."""
-    assert told({"ETag": "e"}, "ETag") == "e"
+    assert require({"ETag": "e"}, "ETag") == "e"
     with pytest.raises(StoreRejected, match="without ETag"):
-        told({"ResponseMetadata": {}}, "ETag")
+        require({"ResponseMetadata": {}}, "ETag")
 
 
 @pytest.mark.parametrize("etag", ['"a-3"', "a-3", 'W/"a-3"', "W/a-3", ' w/"a-3" '])
