@@ -47,8 +47,8 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Stored",
+    "UploadContext",
     "UploadError",
-    "Way",
     "new_key",
 ]
 

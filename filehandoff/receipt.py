@@ -68,7 +68,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class UploadContext:
     """The way an upload goes: one cell of the grid, and the request it belongs to."""
 
     framework: str

@@ -14,7 +14,7 @@ from filehandoff.explain.note import USE_BYTES_OR_WAIT
 from filehandoff.http import REQUEST_ID_PATTERN, ObjectInfo
 from filehandoff.keys import KEY_PATTERN
 from filehandoff.presigned import Promise, Seal, Upload, expiry, parts_answer, put_answer, put_headers
-from filehandoff.receipt import REQUEST_ID_METADATA, Incoming, Receipt, Stored, Way
+from filehandoff.receipt import REQUEST_ID_METADATA, Incoming, Receipt, Stored, UploadContext
 from filehandoff.settings import MIB, Settings
 from filehandoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, Verdict
 from filehandoff.web.pages import StoredReceipt
@@ -100,7 +100,7 @@ def receipts_example() -> Node:
     digest = Digest()
     digest.update([FILE])
     stored = Stored(Incoming(KEY, "hello.txt", "text/plain"), digest.size, digest.sha256, ETAG, parts=1)
-    way = Way(FRAMEWORKS[0], DEFAULT_HANDOFF, DEFAULT_HOOK, REQUEST_ID)
+    way = UploadContext(FRAMEWORKS[0], DEFAULT_HANDOFF, DEFAULT_HOOK, REQUEST_ID)
     return {"receipts": [way.receipt(stored, 0.0123, "https://uploads.example.org").as_json()]}
 
 

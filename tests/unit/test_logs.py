@@ -14,7 +14,7 @@ import pytest
 from filehandoff import logs
 from filehandoff.errors import FileMissing, Internal, Overloaded, StoreUnavailable, UploadError
 from filehandoff.logs import AnswerLog
-from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.settings import Settings
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -169,7 +169,7 @@ def test_what_is_no_secret_stays() -> None:
 )
 def test_a_stored_upload_is_told_without_its_filename(handoff: str, more: dict[str, str]) -> None:
     """The summary has the way, the keys and the sizes; a filename may be anything, and is in the object's metadata."""
-    way = Way("flask", handoff, "bound", "an-id")
+    way = UploadContext("flask", handoff, "bound", "an-id")
     stored = [
         Stored(Incoming(key, "private.txt", "text/plain"), size, "…", "…", 1) for key, size in (("a", 11), ("b", 4))
     ]

@@ -5,11 +5,11 @@ from dataclasses import fields
 
 import pytest
 
-from filehandoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming, Receipt, Stored, Way
+from filehandoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming, Receipt, Stored, UploadContext
 
 INCOMING = Incoming(key="2026/01/31/x/a.txt", filename="é.txt", content_type="text/plain")
 STORED = Stored(INCOMING, size=3, sha256="0" * 64, etag="abc", parts=1)
-WAY = Way("flask", "temp_file", "bound", "the-request")
+WAY = UploadContext("flask", "temp_file", "bound", "the-request")
 
 
 def test_the_metadata_holds_the_original_name() -> None:
