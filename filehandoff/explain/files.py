@@ -33,7 +33,7 @@ _ATTRIBUTE = "_handoff_upload"
 _DIRECT = ("read", "seek", "tell", "readline", "seekable")
 
 
-class Upload:
+class UploadedFile:
     """One uploaded file: its names, and its first close."""
 
     __slots__ = ("_seen", "collected", "filename", "moment", "name")
@@ -99,7 +99,7 @@ def _place(frame: FrameType | None) -> tuple[int, CodeType, int] | None:
     return (get_ident(), frame.f_code, frame.f_lasti) if frame is not None else None
 
 
-def explained(stream: Any, upload: Upload) -> Any:
+def explained(stream: Any, upload: UploadedFile) -> Any:
     """The stream to use instead of this one: the same object wherever that can be.
 
     A class of the app's own may forbid whatever it likes: then its stream stays what it is, and explains nothing.
@@ -110,7 +110,7 @@ def explained(stream: Any, upload: Upload) -> Any:
         return stream
 
 
-def _explained(stream: Any, upload: Upload) -> Any:
+def _explained(stream: Any, upload: UploadedFile) -> Any:
     if _ATTRIBUTE in getattr(stream, "__dict__", ()):
         return stream
     if type(getattr(stream, "_file", None)) in _STAND_INS and hasattr(stream, "rollover"):
@@ -122,7 +122,7 @@ def _explained(stream: Any, upload: Upload) -> Any:
     return _become(stream, _subclass, upload)
 
 
-def _become(stream: Any, subclass: Callable[[Any], Any], upload: Upload, file: Any = None) -> Any:
+def _become(stream: Any, subclass: Callable[[Any], Any], upload: UploadedFile, file: Any = None) -> Any:
     """Make an object one of a subclass."""
     state = vars(stream)
     object.__setattr__(stream, "__class__", _class_of(type(stream), subclass))  # its own may refuse
@@ -198,7 +198,7 @@ def _closed(self: Any) -> Any:
     return self._handoff_upload.see_question(self._handoff_inner.closed)
 
 
-def _is_closed(stream: Any, upload: Upload) -> bool:
+def _is_closed(stream: Any, upload: UploadedFile) -> bool:
     try:
         return bool(stream.closed)
     except AttributeError:  # a class of the app's own need not have it
@@ -304,14 +304,14 @@ _STAND_INS: dict[type, Any] = {
 }
 
 
-def _stand_in(stream: Any, upload: Upload) -> Any:
+def _stand_in(stream: Any, upload: UploadedFile) -> Any:
     cls = _STAND_INS[type(stream)]
     made = cls.__new__(cls)
     made.__dict__.update({"_handoff_inner": stream, _ATTRIBUTE: upload})
     return made
 
 
-def _direct_stand_in(stream: Any, upload: Upload) -> Any:
+def _direct_stand_in(stream: Any, upload: UploadedFile) -> Any:
     """A stand-in whose usual methods, until it is closed, are those of the file itself, so that they cost nothing.
 
     It is for the file of a SpooledTemporaryFile, which asks for the method again at each call.
@@ -388,7 +388,7 @@ def _storage(cls: Any) -> Any:
 # ---- NamedTemporaryFile
 
 
-def _named_temporary_file(stream: Any, upload: Upload) -> Any:
+def _named_temporary_file(stream: Any, upload: UploadedFile) -> Any:
     """Its file is an attribute of it and of the object that closes it; the methods it was asked for are kept."""
     inner = _stand_in(stream.file, upload)
     for name in _METHODS:

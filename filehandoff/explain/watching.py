@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from filehandoff.explain.closing import Closing, Moment, caller_of_a_file
-from filehandoff.explain.files import Upload, call_itself, explain_storage, explained
+from filehandoff.explain.files import UploadedFile, call_itself, explain_storage, explained
 from filehandoff.explain.taking import Taken
 from filehandoff.explain.waiting import look_for_waiting_calls
 
@@ -33,7 +33,7 @@ def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
     for name, file in files:
         stream = getattr(file, "stream", None)
         if stream is not None:
-            upload = Upload(getattr(file, "name", None) or name, getattr(file, "filename", None), moment)
+            upload = UploadedFile(getattr(file, "name", None) or name, getattr(file, "filename", None), moment)
             uploads.append(upload)
             new = explained(stream, upload)
             if new is not stream:
