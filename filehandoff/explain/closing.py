@@ -92,7 +92,7 @@ class Call:
 
 
 @dataclass(slots=True, eq=False)
-class Closing:
+class ObservedClose:
     """One close, as it was seen; `milliseconds` since the view began, or since the request did if there was no view."""
 
     stack: Stack
@@ -175,10 +175,10 @@ class Moment:
     def __init__(self) -> None:
         self.began = perf_counter()
         self.view_began: float | None = None
-        self.closings: list[Closing] = []
+        self.closings: list[ObservedClose] = []
         self.taken: dict[Any, Any] = {}  #: each `close` of the request and its files that was taken, see `taking`
 
-    def see(self, frame: FrameType | None, *, by_request: bool = False, collected: bool = False) -> Closing:
+    def see(self, frame: FrameType | None, *, by_request: bool = False, collected: bool = False) -> ObservedClose:
         """What is to be seen from this frame, which is closing a file."""
         milliseconds = (perf_counter() - (self.view_began or self.began)) * 1000
         stack: list[tuple[str, CodeType, int]] = []
@@ -200,7 +200,7 @@ class Moment:
                 taken = frame.f_locals["self"].stack
             frame = frame.f_back
         in_view = self.view_began is not None
-        return Closing(
+        return ObservedClose(
             tuple(stack),
             taken,
             ended,

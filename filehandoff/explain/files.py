@@ -44,10 +44,10 @@ class UploadedFile:
         self.moment = moment
         #: Where a wrapper around the file was last collected: thread, code, instruction. Its close comes from there.
         self.collected: tuple[int, CodeType, int] | None = None
-        self._seen: list[Closing] = []
+        self._seen: list[ObservedClose] = []
 
     @property
-    def closing(self) -> Closing | None:
+    def closing(self) -> ObservedClose | None:
         """The first close that was seen, also where several threads close the file at once."""
         return self._seen[0] if self._seen else None
 

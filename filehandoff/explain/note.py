@@ -15,8 +15,8 @@ from filehandoff.explain.closing import (
     REQUESTS,
     TRANSFER,
     Call,
-    Closing,
     Function,
+    ObservedClose,
     explains,
     inside,
     installed,
@@ -156,7 +156,7 @@ def _closer(closing: Closing) -> Closer:
     return _collected(calls) if closing.collected else _own_code(closing, calls)
 
 
-def _behind_the_request(closing: Closing) -> list[Call] | None:
+def _behind_the_request(closing: ObservedClose) -> list[Call] | None:
     """The calls that led to a request's close, if that closed the file; a close of the app's own may not be ours."""
     calls = closing.calls
     if closing.by_request:
@@ -249,7 +249,7 @@ def _own_code(closing: Closing, calls: list[Call]) -> Closer:
     return Closer(_by(closing, calls), f"no close before the last use, or {_READ_EARLY}.", "d-your-own-code-closes-it")
 
 
-def _by(closing: Closing, calls: list[Call]) -> str:
+def _by(closing: ObservedClose, calls: list[Call]) -> str:
     """The code that closed it, or that handed the close to another thread or task."""
     called = _called(calls)
     if _first_of_the_app(calls) < len(calls):

@@ -12,7 +12,7 @@ from itertools import islice
 from types import FrameType
 from typing import Any
 
-from filehandoff.explain.closing import Closing, Stack, installed, is_loop
+from filehandoff.explain.closing import ObservedClose, Stack, installed, is_loop
 
 #: Modules whose calls wait for a thread or a future, or start one.
 _WAITS = ("threading", "concurrent.futures")
@@ -24,7 +24,7 @@ _DEPTH = 8
 _MOST = 50
 
 
-def look_for_waiting_calls(closing: Closing, frame: FrameType | None) -> None:
+def look_for_waiting_calls(closing: ObservedClose, frame: FrameType | None) -> None:
     """Note the calls that wait for the thread or task of this frame, if nothing else explains the close."""
     if closing.unexplained:
         with suppress(Exception):  # it is in the middle of an app's own close

@@ -8,7 +8,7 @@ from time import perf_counter
 from types import FrameType
 from typing import Any
 
-from filehandoff.explain.closing import Closing, Moment, caller_of_a_file
+from filehandoff.explain.closing import Moment, ObservedClose, caller_of_a_file
 from filehandoff.explain.files import UploadedFile, call_itself, explain_storage, explained
 from filehandoff.explain.taking import Taken
 from filehandoff.explain.waiting import look_for_waiting_calls
@@ -44,7 +44,7 @@ def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
         request.__dict__[_UPLOADS] = uploads
 
 
-def begin_close(request: Any, taken: Taken | None = None) -> Closing | None:
+def begin_close(request: Any, taken: Taken | None = None) -> ObservedClose | None:
     """The request's own close begins: it is seen once for all its files, in whichever thread they are then closed."""
     if _UPLOADS not in request.__dict__:
         return None
@@ -63,7 +63,7 @@ def begin_close(request: Any, taken: Taken | None = None) -> Closing | None:
     return closing
 
 
-def end_close(request: Any, closing: Closing | None) -> None:
+def end_close(request: Any, closing: ObservedClose | None) -> None:
     """The request's own close, as it began, is over."""
     if closing is not None:
         moment_of(request).closings.remove(closing)
