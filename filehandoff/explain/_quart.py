@@ -13,7 +13,7 @@ from filehandoff.explain.watching import (
     explain_files,
     explained_class,
     finish,
-    moment_of,
+    record_of,
 )
 
 
@@ -43,6 +43,6 @@ def _subclass(base: Any) -> Any:
             finally:
                 end_close(self, closing)
 
-        close = Close(_handoff_close, moment_of, awaited=True)
+        close = Close(_handoff_close, record_of, awaited=True)
 
     return finish(Request, base)

@@ -164,7 +164,7 @@ def _handles_a_request(call: Call) -> bool:
     return package_of(call.module) in FRAMEWORKS and call.code.co_name in _HANDLES
 
 
-class Moment:
+class RequestRecord:
     """One request, as far as its files need to know: when its view began, and who is closing it.
 
     Several can be closing it at once: each copy of its context does when it is left, in whichever thread.

@@ -36,12 +36,12 @@ _DIRECT = ("read", "seek", "tell", "readline", "seekable")
 class UploadedFile:
     """One uploaded file: its names, and its first close."""
 
-    __slots__ = ("_seen", "collected", "filename", "moment", "name")
+    __slots__ = ("_seen", "collected", "filename", "name", "record")
 
-    def __init__(self, name: str | None, filename: str | None, moment: Moment) -> None:
+    def __init__(self, name: str | None, filename: str | None, record: RequestRecord) -> None:
         self.name = name
         self.filename = filename
-        self.moment = moment
+        self.record = record
         #: Where a wrapper around the file was last collected: thread, code, instruction. Its close comes from there.
         self.collected: tuple[int, CodeType, int] | None = None
         self._seen: list[ObservedClose] = []
@@ -53,11 +53,11 @@ class UploadedFile:
 
     def see_close(self) -> None:
         """Note the first close of the file; called before it is done, and not for a later one."""
-        by_request = next(iter(self.moment.closings), None)
+        by_request = next(iter(self.record.closings), None)
         if by_request is None:
             frame = sys._getframe(1).f_back  # noqa: SLF001 - who called close is the question
             collected = self.collected is not None and self.collected == _place(frame)
-            by_request = self.moment.see(frame, collected=collected)
+            by_request = self.record.see(frame, collected=collected)
             look_for_waiting_calls(by_request, frame)
         self._seen.append(by_request)
 
@@ -215,9 +215,9 @@ def _close(self: Any) -> None:
     self._handoff_inner.close()
 
 
-def _moment(file: Any) -> Moment:
-    moment: Moment = file._handoff_upload.moment  # noqa: SLF001 - ours
-    return moment
+def _record(file: Any) -> RequestRecord:
+    record: RequestRecord = file._handoff_upload.record  # noqa: SLF001 - ours
+    return record
 
 
 def _attribute(name: str) -> property:
@@ -273,7 +273,7 @@ def _make_stand_in(cls: type) -> Any:
         "__reduce_ex__": _reduce,
         "__getattr__": lambda self, name: getattr(self._handoff_inner, name),
         "__del__": lambda _self: None,  # the file closes itself
-        "close": Close(_close, _moment),
+        "close": Close(_close, _record),
         "_handoff_plain": True,
     }
     return call_itself(type(cls.__name__, (cls,), namespace), cls)
@@ -339,7 +339,7 @@ def _spooled(cls: Any) -> Any:
         def _handoff_close(self) -> None:
             super().close()
 
-        close = Close(_handoff_close, _moment)
+        close = Close(_handoff_close, _record)
 
         def __enter__(self) -> Any:
             __tracebackhide__ = True  # likewise
@@ -377,7 +377,7 @@ def _storage(cls: Any) -> Any:
         def _handoff_close(self) -> None:
             super().close()
 
-        close = Close(_handoff_close, _moment)
+        close = Close(_handoff_close, _record)
 
         def __reduce_ex__(self, protocol: Any) -> Any:
             return _plain(super().__reduce_ex__(protocol))
@@ -443,7 +443,7 @@ def _subclass(cls: Any) -> Any:
     names = (*_METHODS, "__iter__", "close")
     namespace: dict[str, Any] = {name: watched(name) for name in names if hasattr(cls, name)}
     if "close" in namespace:
-        namespace["close"] = Close(namespace["close"], _moment)
+        namespace["close"] = Close(namespace["close"], _record)
     namespace["__reduce_ex__"] = lambda self, protocol: _plain(reduced(self, protocol))
     namespace["_dealloc_warn"] = _marks_collected(lambda self: super(made[0], self)._dealloc_warn)
     closed = getattr_static(cls, "closed", None)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType, MethodType
 from typing import Any
 
-from filehandoff.explain.closing import PASSES_ON, Moment, Stack, installed
+from filehandoff.explain.closing import PASSES_ON, RequestRecord, Stack, installed
 
 #: Calls that are kept at most, of those that led to the place.
 _MOST_CALLS = 40
@@ -26,7 +26,7 @@ class Taken:
         self.stack = stack
 
     def __call__(self, file: Any, *args: Any, **kwargs: Any) -> Any:
-        """Close the file. `Moment.see` finds this call and by it the place; a coroutine runs later, and is given it."""
+        """Close the file. `RequestRecord.see` finds this call and by it the place; a coroutine runs later, and is given it."""
         return self._function(file, *args, **kwargs, **({"taken": self} if self._awaited else {}))
 
     def __getattr__(self, name: str) -> Any:
@@ -42,9 +42,11 @@ class Taken:
 class Close:
     """The descriptor of a `close` that notes where it is taken."""
 
-    def __init__(self, function: Callable[..., Any], moment: Callable[[Any], Moment], *, awaited: bool = False) -> None:
+    def __init__(
+        self, function: Callable[..., Any], record: Callable[[Any], RequestRecord], *, awaited: bool = False
+    ) -> None:
         self._function = function
-        self._moment = moment
+        self._record = record
         self._awaited = awaited
         self.__doc__ = function.__doc__
 
@@ -55,16 +57,16 @@ class Close:
         if frame.f_globals.get("__name__") in PASSES_ON:
             return MethodType(self._function, file)
         try:
-            return MethodType(self._taken(self._moment(file), frame), file)
+            return MethodType(self._taken(self._record(file), frame), file)
         except Exception:  # noqa: BLE001 - a class of the app's own, or the interpreter ends
             return MethodType(self._function, file)
 
-    def _taken(self, moment: Moment, frame: FrameType) -> Callable[..., Any]:
+    def _taken(self, record: RequestRecord, frame: FrameType) -> Callable[..., Any]:
         """One function for each place, so that a WeakMethod of it lives as long as the request."""
-        if moment.closings:  # the request closes it, here or elsewhere
+        if record.closings:  # the request closes it, here or elsewhere
             return self._function
         stack = _calls(frame)
-        taken: Taken = moment.taken.setdefault((self, stack), Taken(self._function, stack, awaited=self._awaited))
+        taken: Taken = record.taken.setdefault((self, stack), Taken(self._function, stack, awaited=self._awaited))
         return taken
 
 

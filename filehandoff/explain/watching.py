@@ -8,32 +8,32 @@ from time import perf_counter
 from types import FrameType
 from typing import Any
 
-from filehandoff.explain.closing import Moment, ObservedClose, caller_of_a_file
+from filehandoff.explain.closing import ObservedClose, RequestRecord, caller_of_a_file
 from filehandoff.explain.files import UploadedFile, call_itself, explain_storage, explained
 from filehandoff.explain.taking import Taken
 from filehandoff.explain.waiting import look_for_waiting_calls
 
-_MOMENT = "_handoff_moment"
+_RECORD = "_handoff_record"
 _UPLOADS = "_handoff_uploads"
 #: The names of functions that close a request for its subclass, ours for a `close` that was taken included.
 _CLOSES = frozenset({"close", "__call__"})
 
 
-def moment_of(request: Any) -> Moment:
-    """The moment of a request, begun now if it has none."""
-    moment: Moment | None = vars(request).get(_MOMENT)
-    if moment is None:
-        vars(request)[_MOMENT] = moment = Moment()
-    return moment
+def record_of(request: Any) -> RequestRecord:
+    """The record of a request, begun now if it has none."""
+    record: RequestRecord | None = vars(request).get(_RECORD)
+    if record is None:
+        vars(request)[_RECORD] = record = RequestRecord()
+    return record
 
 
 def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
     """Let the files of a parsed form, each with its field's name, remember who closes them."""
-    moment, uploads = moment_of(request), []
+    record, uploads = record_of(request), []
     for name, file in files:
         stream = getattr(file, "stream", None)
         if stream is not None:
-            upload = UploadedFile(getattr(file, "name", None) or name, getattr(file, "filename", None), moment)
+            upload = UploadedFile(getattr(file, "name", None) or name, getattr(file, "filename", None), record)
             uploads.append(upload)
             new = explained(stream, upload)
             if new is not stream:
@@ -54,19 +54,19 @@ def begin_close(request: Any, taken: Taken | None = None) -> ObservedClose | Non
         if caller is None or not _closes(caller, request):
             break
         frame = caller.f_back
-    moment = moment_of(request)
-    closing = moment.see(frame, by_request=True)
+    record = record_of(request)
+    closing = record.see(frame, by_request=True)
     if taken is not None:
         closing.taken = taken.stack
     look_for_waiting_calls(closing, frame)
-    moment.closings.append(closing)
+    record.closings.append(closing)
     return closing
 
 
 def end_close(request: Any, closing: ObservedClose | None) -> None:
     """The request's own close, as it began, is over."""
     if closing is not None:
-        moment_of(request).closings.remove(closing)
+        record_of(request).closings.remove(closing)
 
 
 def _closes(frame: FrameType, request: Any) -> bool:
@@ -94,19 +94,19 @@ def finish(cls: Any, base: Any) -> Any:
 def _view_args(request: Any) -> Any:
     """The view's arguments. `dispatch_request` of either framework reads them to call the view, at once."""
     state = request.__dict__
-    moment = state.get(_MOMENT)
+    record = state.get(_RECORD)
     if (
-        moment is not None and moment.view_began is None and sys._getframe(1).f_code.co_name == "dispatch_request"  # noqa: SLF001 - the seam has no other name
+        record is not None and record.view_began is None and sys._getframe(1).f_code.co_name == "dispatch_request"  # noqa: SLF001 - the seam has no other name
     ):
-        moment.view_began = perf_counter()
+        record.view_began = perf_counter()
     return state.get("view_args")
 
 
 def _set_view_args(request: Any, value: Any) -> None:
     state = request.__dict__
     state["view_args"] = value
-    if _MOMENT not in state:  # the request has been routed: it begins
-        state[_MOMENT] = Moment()
+    if _RECORD not in state:  # the request has been routed: it begins
+        state[_RECORD] = RequestRecord()
 
 
 class Parser:

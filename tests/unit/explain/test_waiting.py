@@ -17,7 +17,7 @@ from unit.explain.test_closers import UNSEEN, closed_by
 from werkzeug.datastructures import FileStorage
 
 from filehandoff.explain import waiting
-from filehandoff.explain.closing import Moment
+from filehandoff.explain.closing import RequestRecord
 
 library = test_closers.library  # a fixture
 
@@ -205,7 +205,7 @@ def test_threads_that_wait_for_something_else_are_not_named() -> None:
 
 def test_a_search_that_fails_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is in the middle of an app's own close."""
-    closing = Moment().see(None)
+    closing = RequestRecord().see(None)
     monkeypatch.setattr(sys, "_current_frames", None)
     waiting.look_for_waiting_calls(closing, None)
     assert closing.waiting == ()
