@@ -5,7 +5,7 @@ from typing import Any
 from werkzeug.datastructures import iter_multi_items
 
 from filehandoff.explain.files import Unannounced
-from filehandoff.explain.taking import Close
+from filehandoff.explain.taking import CloseDescriptor
 from filehandoff.explain.watching import (
     Parser,
     begin_close,
@@ -43,6 +43,6 @@ def _subclass(base: Any) -> Any:
             finally:
                 end_close(self, closing)
 
-        close = Close(_handoff_close, record_of)
+        close = CloseDescriptor(_handoff_close, record_of)
 
     return finish(Request, base)

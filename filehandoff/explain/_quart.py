@@ -5,7 +5,7 @@ from typing import Any
 from werkzeug.datastructures import iter_multi_items
 
 from filehandoff.explain.files import Unannounced
-from filehandoff.explain.taking import Close, Taken
+from filehandoff.explain.taking import CloseDescriptor, TakenClose
 from filehandoff.explain.watching import (
     Parser,
     begin_close,
@@ -36,13 +36,13 @@ def _subclass(base: Any) -> Any:
         def make_form_data_parser(self) -> Any:
             return _Parser(super().make_form_data_parser(), self)
 
-        async def _handoff_close(self, taken: Taken | None = None) -> None:
+        async def _handoff_close(self, taken: TakenClose | None = None) -> None:
             closing = begin_close(self, taken)
             try:
                 await super().close()
             finally:
                 end_close(self, closing)
 
-        close = Close(_handoff_close, record_of, awaited=True)
+        close = CloseDescriptor(_handoff_close, record_of, awaited=True)
 
     return finish(Request, base)

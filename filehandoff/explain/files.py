@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from filehandoff.explain.closing import FILE_MODULES, FILES, Closing, Moment, caller_of_a_file
 from filehandoff.explain.note import OPENING, RECORD, record_of, sentence
 from filehandoff.explain.raising import explain_next_error
-from filehandoff.explain.taking import Close
+from filehandoff.explain.taking import CloseDescriptor
 from filehandoff.explain.waiting import look_for_waiting_calls
 
 #: All that a file can be asked which fails if it is closed.
@@ -273,7 +273,7 @@ def _make_stand_in(cls: type) -> Any:
         "__reduce_ex__": _reduce,
         "__getattr__": lambda self, name: getattr(self._handoff_inner, name),
         "__del__": lambda _self: None,  # the file closes itself
-        "close": Close(_close, _record),
+        "close": CloseDescriptor(_close, _record),
         "_handoff_plain": True,
     }
     return call_itself(type(cls.__name__, (cls,), namespace), cls)
@@ -339,7 +339,7 @@ def _spooled(cls: Any) -> Any:
         def _handoff_close(self) -> None:
             super().close()
 
-        close = Close(_handoff_close, _record)
+        close = CloseDescriptor(_handoff_close, _record)
 
         def __enter__(self) -> Any:
             __tracebackhide__ = True  # likewise
@@ -377,7 +377,7 @@ def _storage(cls: Any) -> Any:
         def _handoff_close(self) -> None:
             super().close()
 
-        close = Close(_handoff_close, _record)
+        close = CloseDescriptor(_handoff_close, _record)
 
         def __reduce_ex__(self, protocol: Any) -> Any:
             return _plain(super().__reduce_ex__(protocol))
@@ -443,7 +443,7 @@ def _subclass(cls: Any) -> Any:
     names = (*_METHODS, "__iter__", "close")
     namespace: dict[str, Any] = {name: watched(name) for name in names if hasattr(cls, name)}
     if "close" in namespace:
-        namespace["close"] = Close(namespace["close"], _record)
+        namespace["close"] = CloseDescriptor(namespace["close"], _record)
     namespace["__reduce_ex__"] = lambda self, protocol: _plain(reduced(self, protocol))
     namespace["_dealloc_warn"] = _marks_collected(lambda self: super(made[0], self)._dealloc_warn)
     closed = getattr_static(cls, "closed", None)

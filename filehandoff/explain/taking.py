@@ -1,7 +1,7 @@
-"""Where a `close` was taken from its file: the place to name when another thread or task calls it.
+"""Record where code reads a file's `close`, for a close that another thread or task calls.
 
-`pool.submit(file.close)` leaves no call of the app's in the thread that closes the file; but the app's line reads
-`file.close`, and that is seen here. Calls are kept as `closing` keeps them, as code and position.
+`pool.submit(file.close)` leaves no call of the app in the thread that closes the file. The app's line reads the
+attribute `file.close`, and the descriptor here records that line. Calls are kept as code and position, as in `closing`.
 """
 
 import sys
@@ -11,12 +11,12 @@ from typing import Any
 
 from filehandoff.explain.closing import PASSES_ON, RequestRecord, Stack, installed
 
-#: Calls that are kept at most, of those that led to the place.
+#: Most calls kept of a stack.
 _MOST_CALLS = 40
 
 
-class Taken:
-    """A file's `close` as a function, and the calls that led to the place where it was taken."""
+class TakenClose:
+    """A file's `close` as a function, with the calls that read the attribute."""
 
     __slots__ = ("__weakref__", "_awaited", "_function", "stack")
 
@@ -26,21 +26,25 @@ class Taken:
         self.stack = stack
 
     def __call__(self, file: Any, *args: Any, **kwargs: Any) -> Any:
-        """Close the file. `RequestRecord.see` finds this call and by it the place; a coroutine runs later, and is given it."""
+        """Close the file.
+
+        `RequestRecord.see` finds this call on the stack. A coroutine runs after this call has returned, so it gets
+        this object as an argument.
+        """
         return self._function(file, *args, **kwargs, **({"taken": self} if self._awaited else {}))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._function, name)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Taken) and self._function == other._function
+        return isinstance(other, TakenClose) and self._function == other._function
 
     def __hash__(self) -> int:
         return hash(self._function)
 
 
-class Close:
-    """The descriptor of a `close` that notes where it is taken."""
+class CloseDescriptor:
+    """A descriptor for `close` that records each place that reads it."""
 
     def __init__(
         self, function: Callable[..., Any], record: Callable[[Any], RequestRecord], *, awaited: bool = False
@@ -53,25 +57,27 @@ class Close:
     def __get__(self, file: Any, _owner: Any = None) -> Any:
         if file is None:
             return self._function
-        frame = sys._getframe(1)  # noqa: SLF001 - the frame that takes it
+        frame = sys._getframe(1)  # noqa: SLF001 - the frame that reads `close`
         if frame.f_globals.get("__name__") in PASSES_ON:
             return MethodType(self._function, file)
         try:
             return MethodType(self._taken(self._record(file), frame), file)
-        except Exception:  # noqa: BLE001 - a class of the app's own, or the interpreter ends
+        except Exception:  # noqa: BLE001 - the app's own class may raise anything, as may an interpreter that is shutting down
             return MethodType(self._function, file)
 
     def _taken(self, record: RequestRecord, frame: FrameType) -> Callable[..., Any]:
-        """One function for each place, so that a WeakMethod of it lives as long as the request."""
-        if record.closings:  # the request closes it, here or elsewhere
+        """Return one function per place, so that a WeakMethod of it lives as long as the request."""
+        if record.closings:  # the request itself is closing the file
             return self._function
         stack = _calls(frame)
-        taken: Taken = record.taken.setdefault((self, stack), Taken(self._function, stack, awaited=self._awaited))
+        taken: TakenClose = record.taken.setdefault(
+            (self, stack), TakenClose(self._function, stack, awaited=self._awaited)
+        )
         return taken
 
 
 def _calls(start: FrameType) -> Stack:
-    """The calls from here to the app's own code, innermost first."""
+    """Return the calls from this frame to the app's own code, innermost first."""
     stack: list[Any] = []
     frame: FrameType | None = start
     while frame is not None and len(stack) < _MOST_CALLS:

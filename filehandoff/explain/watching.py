@@ -10,7 +10,7 @@ from typing import Any
 
 from filehandoff.explain.closing import ObservedClose, RequestRecord, caller_of_a_file
 from filehandoff.explain.files import UploadedFile, call_itself, explain_storage, explained
-from filehandoff.explain.taking import Taken
+from filehandoff.explain.taking import TakenClose
 from filehandoff.explain.waiting import look_for_waiting_calls
 
 _RECORD = "_handoff_record"
@@ -44,7 +44,7 @@ def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
         request.__dict__[_UPLOADS] = uploads
 
 
-def begin_close(request: Any, taken: Taken | None = None) -> ObservedClose | None:
+def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose | None:
     """The request's own close begins: it is seen once for all its files, in whichever thread they are then closed."""
     if _UPLOADS not in request.__dict__:
         return None
