@@ -1,4 +1,4 @@
-"""Every closed upload explains itself: who closed it, when, and what to do instead, for any Flask or Quart app.
+"""Explain each closed upload in a Flask or Quart app: the code that closed it, when, and a fix.
 
     from filehandoff.explain import explain_closed_files
 
@@ -6,7 +6,7 @@
 
 From then on an error from reading, seeking, iterating or handing on a closed upload carries an exception note (PEP
 678). Nothing of Flask, Quart, Werkzeug or boto is patched: the app gets a subclass of its own request class, whose form
-parser gives files that remember who closed them.
+parser returns files that record their close.
 """
 
 import re
@@ -22,29 +22,29 @@ __all__ = ["CloseRecord", "close_record", "explain_closed_files", "explanation"]
 
 
 def explain_closed_files(app: Any) -> None:
-    """Let every upload that this Flask or Quart app receives from now on explain itself when it is found closed.
+    """Make every upload that this app receives from now on explain errors of its closed file.
 
-    Call it when `app.request_class` is set, if the app sets one: that class stays, under a subclass. Calling it again
+    Call it after setting `app.request_class`, if the app sets one: the new class is a subclass of it. A second call
     does nothing.
 
     Raises:
-        TypeError: the app is of neither framework, or its request class does not let itself be subclassed.
+        TypeError: the app is neither Flask nor Quart, or its request class forbids subclasses.
     """
     if any((cls.__module__, cls.__name__) == ("werkzeug.local", "LocalProxy") for cls in type(app).__mro__):
-        app = app._get_current_object()  # noqa: SLF001 - documented, for all its underscore
+        app = app._get_current_object()  # noqa: SLF001 - documented despite its underscore
     if is_app(app, ("quart", "Quart")):
-        from filehandoff.explain import _quart as framework  # noqa: PLC0415 - only for who has Quart
+        from filehandoff.explain import _quart as framework  # noqa: PLC0415 - Quart may be missing
     elif is_app(app, ("flask", "Flask")):
-        from filehandoff.explain import _flask as framework  # type: ignore[no-redef] # noqa: PLC0415 - likewise
+        from filehandoff.explain import _flask as framework  # type: ignore[no-redef] # noqa: PLC0415 - Flask may be missing
     else:
         raise TypeError(f"explain_closed_files takes a Flask or a Quart app, not {type(app).__name__}")
     framework.explain(app)
 
 
 def explanation(error: BaseException) -> str | None:
-    """The note that says who closed the file, of an error or of those that led to it, for a person far from the server.
+    """Return the note on a closed upload from an error or the errors that led to it, for a person far from the server.
 
-    The folders of this machine are left out. None if no closed upload has to do with it.
+    The note shows no folders of this machine. None if no closed upload is involved.
     """
     for one in error_chain(error):
         for note in getattr(one, "__notes__", ()):
@@ -64,7 +64,7 @@ def close_record(error: BaseException) -> CloseRecord | None:
 
 
 def _without_folders(note: str) -> str:
-    """The note with paths as one would import from them, or with the file's name alone."""
+    """Shorten each path in the note to the part below a folder of `sys.path`, or to the file's name."""
 
     def shorten(match: re.Match[str]) -> str:
         path = PurePath(match[0])

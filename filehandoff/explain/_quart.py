@@ -1,4 +1,4 @@
-"""The request class for a Quart app: its own, with files that explain themselves."""
+"""A subclass of a Quart app's request class, whose files explain their close."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from filehandoff.explain.watching import (
 
 
 def explain(app: Any) -> None:
-    """Give the app a request class whose files explain themselves."""
+    """Replace the app's request class by a subclass whose files explain their close."""
     app.request_class = explained_class(app.request_class, _subclass)
 
 

@@ -1,7 +1,7 @@
-"""A file being closed, as it is seen from the close itself: by which calls, in which thread or task, and when.
+"""The record of one close of a file: the calls that led to it, their thread or task, and the time.
 
 Calls are kept as code and position. Frames would keep their variables alive, and finding a line number takes time that
-only an error is worth: every upload is closed once, most of them as they should.
+only an error is worth: every upload is closed once, and most closes are correct.
 """
 
 import os
@@ -15,32 +15,32 @@ from typing import Any
 
 #: Where `copy_current_request_context` is, with its inner function `wrapper`.
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx"})
-#: The modules of the request classes, whose `close` closes the files, and which can be a context manager that does.
+#: The modules of the request classes. A request's `close` and the end of its `with` block close the files.
 REQUESTS = frozenset({"werkzeug.wrappers.request", "quart.wrappers.request", "quart.wrappers.base"})
-#: What lies between a request's close and the caller that popped its context or closed it.
+#: Modules between a request's close and the caller that popped its context or closed it.
 ON_THE_WAY = _CONTEXTS | REQUESTS | {"contextlib", "werkzeug.local"}
-#: What calls an app, and what an app calls to be one.
+#: Packages of the servers that call an app, and of the frameworks that an app is written in.
 FRAMEWORKS = frozenset(
     {"flask", "quart", "quart_trio", "werkzeug", "asgiref", "gunicorn", "hypercorn", "uvicorn", "granian", "waitress"}
 )
 TRANSFER = frozenset({"s3transfer"})
-#: Where an event loop calls tasks and callbacks: the code behind it started the loop, and mostly nothing else.
+#: Modules in which an event loop calls tasks and callbacks. The calls outside these only started the loop.
 _LOOPS = frozenset({"asyncio.events", "asyncio.base_events", "asyncio.runners", "trio._core._run"})
-#: Functions of the frameworks' that handle one request.
+#: The frameworks' functions that handle one request.
 _HANDLES = frozenset({"wsgi_app", "asgi_app", "handle_request"})
-#: Modules whose files pass on what they are asked and told, which explains nothing.
+#: Modules whose files only pass calls on to another file, so they explain no close.
 FILES = ("tempfile", "werkzeug.datastructures", "quart.datastructures")
 #: The same by their whole names.
 FILE_MODULES = frozenset(
     {"tempfile", "werkzeug.datastructures", "werkzeug.datastructures.file_storage", "quart.datastructures"}
 )
-#: Modules that call a `close` where they take it, and hand it to no thread or task.
+#: Modules that call a `close` at once where they read it, and pass it to no other thread or task.
 PASSES_ON = (
     FILE_MODULES
     | (ON_THE_WAY - {"werkzeug.local"})
     | {f"filehandoff.explain.{name}" for name in ("files", "watching", "taking", "_flask", "_quart")}
 )
-#: Methods of an app, its own or of a library's kind of app, that begin and end a request.
+#: Methods that begin and end a request, of Flask, Quart and their subclasses.
 _REQUEST_METHODS = frozenset({"wsgi_app", "handle_request"})
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as the interpreter writes it in co_filename
 
@@ -51,7 +51,7 @@ _HOOKS = frozenset({"botocore.hooks", "aiobotocore.hooks"})
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function by its name and the place it is defined in."""
+    """A function's name, with the file and line of its definition."""
 
     name: str
     file: str
@@ -59,9 +59,9 @@ class Function:
 
     @classmethod
     def of(cls, function: Any) -> "Function | None":
-        """What a callable runs; None if that is not written in Python, or does not let itself be looked at."""
+        """Return the function that a callable runs; None if it is not Python code or cannot be inspected."""
         try:
-            for _ in range(20):  # enough for any pile of decorators, and an end for what has an attribute of every name
+            for _ in range(20):  # more than any stack of decorators; stops at objects that have every attribute
                 function = (
                     function.func if isinstance(function, partial) else getattr(function, "__wrapped__", function)
                 )
@@ -72,13 +72,13 @@ class Function:
                 function = type(function).__call__
             code = function.__code__
             return cls(function.__qualname__, code.co_filename, code.co_firstlineno)
-        except Exception:  # noqa: BLE001 - it is somebody else's object, in the middle of somebody else's close
+        except Exception:  # noqa: BLE001 - the app's object may raise anything, and the app's close must go on
             return None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call on the way to the close."""
+    """One call of the stack that led to a close."""
 
     module: str
     code: CodeType
@@ -86,50 +86,50 @@ class Call:
 
     @property
     def line(self) -> int:
-        """The line that was being run."""
+        """The line of the call."""
         lines = [line for begin, end, line in self.code.co_lines() if begin <= self.instruction < end and line]
         return lines[0] if lines else self.code.co_firstlineno
 
 
 @dataclass(slots=True, eq=False)
 class ObservedClose:
-    """One close, as it was seen; `milliseconds` since the view began, or since the request did if there was no view."""
+    """One observed close; `milliseconds` count from the start of the view, or of the request if no view ran."""
 
     stack: Stack
-    taken: Stack  #: the calls that took the `close` from the file, where it was noted
-    ended: bool  #: the request's own end closed the file, as the last of the calls
+    taken: Stack  #: the calls that read the file's `close`, if recorded
+    ended: bool  #: the end of the request closed the file, as the last of the calls
     copied: Function | None
     copier: str | None  #: `copy_current_request_context`, or one of its kind
     event: str | None
     by_request: bool
-    collected: bool  #: a wrapper around the file closed it when it was collected
+    collected: bool  #: the garbage collector took a wrapper around the file, which closed it
     where: str
     milliseconds: float
     in_view: bool
-    waiting: Stack = ()  #: the calls that wait for the thread or task of the close, where nothing else explains it
+    waiting: Stack = ()  #: the calls that wait for the closing thread or task, if nothing else explains the close
 
     @property
     def unexplained(self) -> bool:
-        """Whether a thread or task closed the file with no line of the app's among its calls."""
+        """Whether a thread or task closed the file without a line of the app among its calls."""
         if self.ended or self.collected or self.copier or self.takers:
             return False
         return not any(explains(call) for call in inside(self.calls))
 
     @property
     def waiters(self) -> list[Call]:
-        """The calls that wait for the thread or task of the close, innermost first; often none."""
+        """The calls that wait for the closing thread or task, innermost first; often none."""
         return _calls(self.waiting)
 
     @property
     def calls(self) -> list[Call]:
-        """The calls, innermost first, without our own."""
+        """The calls, innermost first, without those of this package."""
         return _calls(self.stack)
 
     @property
     def takers(self) -> list[Call]:
-        """The calls that took the `close` and handed it to another thread or task, innermost first; often none."""
+        """The calls that read the `close` and passed it to another thread or task, innermost first; often none."""
         if not self.taken or any(code is self.taken[0][1] for _, code, _ in self.stack):
-            return []  # the code that took it is running: it called it itself
+            return []  # the code that read the `close` is on the stack: it called the `close` itself
         return _calls(self.taken)
 
 
@@ -138,25 +138,25 @@ def _calls(stack: Stack) -> list[Call]:
 
 
 def explains(call: Call) -> bool:
-    """Whether a call is the app's own, or one by which a framework or boto explains the close without the app's."""
+    """Whether a call explains the close: the app's own code, a framework, a server or boto's transfer manager."""
     package = package_of(call.module)
     named = package in (FRAMEWORKS | TRANSFER) - {"asgiref"} and not call.module.startswith(FILES)
     return named or not installed(call.code.co_filename)
 
 
 def inside(calls: list[Call]) -> list[Call]:
-    """The calls up to the start of the request, the task or the callback; the calls behind it run the whole server."""
+    """Return the calls up to the start of the request, task or callback; the outer ones run the whole server."""
     for index, call in enumerate(calls):
         if _handles_a_request(call):
             return calls[: index + 1]
-        # An app may run a loop of its own in a view; then its line is behind the loop.
+        # A view may run an event loop of its own; then the app's line is outside the loop.
         if is_loop(call.module) and not any(map(_handles_a_request, calls[index:])):
             return calls[: index + 1]
     return calls
 
 
 def is_loop(module: str) -> bool:
-    """Whether a module is an event loop's, which calls tasks and callbacks."""
+    """Whether this module is part of an event loop, which calls tasks and callbacks."""
     return module in _LOOPS
 
 
@@ -165,9 +165,10 @@ def _handles_a_request(call: Call) -> bool:
 
 
 class RequestRecord:
-    """One request, as far as its files need to know: when its view began, and who is closing it.
+    """One request's times, and the closes of the request in progress.
 
-    Several can be closing it at once: each copy of its context does when it is left, in whichever thread.
+    Several closes can run at once: each copy of the request's context closes the request when it is popped, in any
+    thread.
     """
 
     __slots__ = ("began", "closings", "taken", "view_began")
@@ -176,10 +177,10 @@ class RequestRecord:
         self.began = perf_counter()
         self.view_began: float | None = None
         self.closings: list[ObservedClose] = []
-        self.taken: dict[Any, Any] = {}  #: each `close` of the request and its files that was taken, see `taking`
+        self.taken: dict[Any, Any] = {}  #: each `close` that code read from the request and its files, see `taking`
 
     def see(self, frame: FrameType | None, *, by_request: bool = False, collected: bool = False) -> ObservedClose:
-        """What is to be seen from this frame, which is closing a file."""
+        """Record a close from this frame, which is closing a file."""
         milliseconds = (perf_counter() - (self.view_began or self.began)) * 1000
         stack: list[tuple[str, CodeType, int]] = []
         copied = copier = event = None
@@ -189,7 +190,7 @@ class RequestRecord:
             code, module = frame.f_code, str(frame.f_globals.get("__name__"))
             stack.append((module, code, frame.f_lasti))
             if by_request and copier is None and module not in ON_THE_WAY:
-                # What lies behind the end of a request explains no more, and each request passes here.
+                # Calls outside the end of a request explain nothing more, and each request runs this loop.
                 ended = package_of(module) in FRAMEWORKS or _begins_requests(frame)
             if code.co_name == "wrapper" and copier is None and module in _CONTEXTS:
                 found, copier = frame.f_locals, code.co_qualname.partition(".")[0]
@@ -216,7 +217,7 @@ class RequestRecord:
 
 
 def _begins_requests(frame: FrameType) -> bool:
-    """Whether this is an app's method that begins and ends a request, whichever library's kind of app it is."""
+    """Whether this frame runs an app's method that begins and ends a request, of any subclass of Flask or Quart."""
     code = frame.f_code
     if code.co_name not in _REQUEST_METHODS or not code.co_argcount:
         return False
@@ -224,13 +225,13 @@ def _begins_requests(frame: FrameType) -> bool:
 
 
 def is_app(value: Any, *names: tuple[str, str]) -> bool:
-    """Whether this is a Flask or a Quart app, found without importing either."""
+    """Whether the value is a Flask or Quart app, without importing either."""
     kinds = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(value).__mro__}
     return not kinds.isdisjoint(names or (("flask", "Flask"), ("quart", "Quart")))
 
 
 def caller_of_a_file(frame: FrameType | None) -> FrameType | None:
-    """The first frame that is of no file, ours included."""
+    """Return the first frame outside the modules of files, which include this package."""
     while frame is not None and str(frame.f_globals.get("__name__")).startswith((*FILES, "filehandoff.explain")):
         frame = frame.f_back
     return frame
@@ -238,7 +239,7 @@ def caller_of_a_file(frame: FrameType | None) -> FrameType | None:
 
 @lru_cache(512)
 def installed(file: str) -> bool:
-    """Whether a source file is of the standard library or of an installed package, and not the app's own."""
+    """Whether a source file belongs to the standard library or an installed package, not to the app."""
     return (
         file.startswith((_STANDARD_LIBRARY, "<frozen"))
         or f"{os.sep}site-packages{os.sep}" in file
@@ -247,7 +248,7 @@ def installed(file: str) -> bool:
 
 
 def package_of(module: str) -> str:
-    """The package that a module is in, by its first name."""
+    """Return the top-level package of a module."""
     return module.partition(".")[0]
 
 
@@ -256,9 +257,9 @@ def _whereabouts() -> str:
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         return f"task '{trio.lowlevel.current_task().name}' of {thread}"
-    # An app that has not imported asyncio has no task, and is not to pay for the import.
+    # An app that has not imported asyncio has no task; importing it here would cost time for nothing.
     asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001 - the documented one raises where there is none
+    if asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001 - the documented function raises where no loop runs
         return thread
     task = asyncio.current_task()
     return f"task '{task.get_name()}' of {thread}" if task is not None else thread
