@@ -1,14 +1,14 @@
-"""Files that remember who closed them: what the form parser made, changed as little as that takes.
+"""Turn the form parser's files into files that record their close, with as few changes as possible.
 
-A SpooledTemporaryFile, or a stream class of the app's own, stays the same object and becomes one of a subclass. What is
-written in C (BytesIO, BufferedRandom) cannot, so another object of a subclass stands before it.
+A SpooledTemporaryFile, or a stream of a class of the app's own, stays the same object and gets a subclass as its
+class. Classes written in C (BytesIO, BufferedRandom) forbid that, so a stand-in of a subclass wraps their objects.
 """
 
 import io
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from copyreg import __newobj__  # type: ignore[attr-defined] # what object.__reduce_ex__ names
+from copyreg import __newobj__  # type: ignore[attr-defined] # returned by object.__reduce_ex__
 from functools import partial
 from inspect import getattr_static
 from threading import get_ident
@@ -22,19 +22,19 @@ from filehandoff.explain.raising import explain_next_error
 from filehandoff.explain.taking import CloseDescriptor
 from filehandoff.explain.waiting import look_for_waiting_calls
 
-#: All that a file can be asked which fails if it is closed.
+#: The methods that fail on a closed file.
 _METHODS = (
     *("read", "read1", "readinto", "readinto1", "readline", "readlines", "readall", "peek", "seek", "tell", "truncate"),
     *("write", "writelines", "flush", "fileno", "isatty", "readable", "seekable", "writable", "getvalue", "getbuffer"),
     *("detach", "__enter__", "__next__"),
 )
 _ATTRIBUTE = "_handoff_upload"
-#: What an upload asks of its file again and again.
+#: The methods that an upload calls most.
 _DIRECT = ("read", "seek", "tell", "readline", "seekable")
 
 
 class UploadedFile:
-    """One uploaded file: its names, and its first close."""
+    """One uploaded file: its names and its first close."""
 
     __slots__ = ("_seen", "collected", "filename", "name", "record")
 
@@ -42,45 +42,45 @@ class UploadedFile:
         self.name = name
         self.filename = filename
         self.record = record
-        #: Where a wrapper around the file was last collected: thread, code, instruction. Its close comes from there.
+        #: Thread, code and instruction that last collected a wrapper around the file; the wrapper's close has the same.
         self.collected: tuple[int, CodeType, int] | None = None
         self._seen: list[ObservedClose] = []
 
     @property
     def closing(self) -> ObservedClose | None:
-        """The first close that was seen, also where several threads close the file at once."""
+        """The first observed close, even if several threads close the file at once."""
         return self._seen[0] if self._seen else None
 
     def see_close(self) -> None:
-        """Note the first close of the file; called before it is done, and not for a later one."""
+        """Record the first close of the file; call it before that close, and not for later ones."""
         by_request = next(iter(self.record.closings), None)
         if by_request is None:
-            frame = sys._getframe(1).f_back  # noqa: SLF001 - who called close is the question
+            frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that called `close`
             collected = self.collected is not None and self.collected == _place(frame)
             by_request = self.record.see(frame, collected=collected)
             look_for_waiting_calls(by_request, frame)
         self._seen.append(by_request)
 
     def see_collected(self) -> None:
-        """Note where a wrapper around the file is collected, or where code looks at all attributes of the file."""
-        self.collected = _place(sys._getframe(1))  # noqa: SLF001 - the frame of that place
+        """Record where a wrapper around the file is collected, or where code reads all attributes of the file."""
+        self.collected = _place(sys._getframe(1))  # noqa: SLF001 - the frame of the reader
 
-    def see_question(self, answer: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - who asks is the question
-        """Look out for the error of a wrapper that is told that the file is closed; not where we ask ourselves.
+    def see_question(self, answer: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - the frame that reads `closed`
+        """Return `closed`; if it is true, expect the error of a wrapper that has read it.
 
-        A file that goes asks too, and each upload's file goes: that is no wrapper.
+        Reads by this module, and by a file's own finalizer, come from no wrapper.
         """
         if answer is True:
             try:
                 frame = caller(2)
                 if frame.f_globals is not globals() and not _is_going(frame):
                     explain_next_error(caller_of_a_file(frame), self.explain)
-            except Exception:  # noqa: BLE001 - nobody is there, or the interpreter ends and has taken modules apart
+            except Exception:  # noqa: BLE001 - there is no caller, or the interpreter is shutting down and has cleared its modules
                 return answer
         return answer
 
     def explain(self, error: Exception) -> None:
-        """Put the note on an error of the closed file, once: an error that passes a second file is the first one's."""
+        """Add the note to an error of the closed file, once: an error from two files keeps the first note."""
         if isinstance(error, io.UnsupportedOperation):
             return
         if not any(note.startswith(OPENING) for note in getattr(error, "__notes__", ())):
@@ -90,7 +90,7 @@ class UploadedFile:
 
 
 def _is_going(frame: FrameType) -> bool:
-    """Whether a file asks itself, in its `__del__` or in what that asks."""
+    """Whether the file's own `__del__`, or a function that it calls, reads `closed`."""
     return "__del__" in (frame.f_code.co_name, frame.f_back and frame.f_back.f_code.co_name)
 
 
@@ -100,13 +100,13 @@ def _place(frame: FrameType | None) -> tuple[int, CodeType, int] | None:
 
 
 def explained(stream: Any, upload: UploadedFile) -> Any:
-    """The stream to use instead of this one: the same object wherever that can be.
+    """Return the stream to use instead of this one: the same object where possible.
 
-    A class of the app's own may forbid whatever it likes: then its stream stays what it is, and explains nothing.
+    A class of the app's own may forbid any change; then its stream stays as it is, and explains nothing.
     """
     try:
         return _explained(stream, upload)
-    except Exception:  # noqa: BLE001 - it is somebody else's class, in the middle of somebody else's request
+    except Exception:  # noqa: BLE001 - the app's class may raise anything, and the app's request must go on
         return stream
 
 
@@ -114,7 +114,7 @@ def _explained(stream: Any, upload: UploadedFile) -> Any:
     if _ATTRIBUTE in getattr(stream, "__dict__", ()):
         return stream
     if type(getattr(stream, "_file", None)) in _STAND_INS and hasattr(stream, "rollover"):
-        return _become(stream, _spooled, upload, _direct_stand_in(stream._file, upload))  # noqa: SLF001 - the file itself
+        return _become(stream, _spooled, upload, _direct_stand_in(stream._file, upload))  # noqa: SLF001 - the file inside
     if type(stream) in _STAND_INS:
         return _stand_in(stream, upload)
     if hasattr(stream, "_closer") and type(getattr(stream, "file", None)) in _STAND_INS:
@@ -123,18 +123,18 @@ def _explained(stream: Any, upload: UploadedFile) -> Any:
 
 
 def _become(stream: Any, subclass: Callable[[Any], Any], upload: UploadedFile, file: Any = None) -> Any:
-    """Make an object one of a subclass."""
+    """Change the object's class to a subclass."""
     state = vars(stream)
-    object.__setattr__(stream, "__class__", _class_of(type(stream), subclass))  # its own may refuse
+    object.__setattr__(stream, "__class__", _class_of(type(stream), subclass))  # the class's own __setattr__ may raise
     state[_ATTRIBUTE] = upload
     if file is not None:
         state["_file"] = file
     return stream
 
 
-#: Classes that were made, for as long as a file is of one: an app's own class, and all that it refers to, may go.
+#: Generated subclasses of the app's own classes, held weakly: the app's class, and its references, can be freed.
 _MADE: WeakValueDictionary[tuple[Any, Any], Any] = WeakValueDictionary()
-#: Those of the standard library's files, kept for good: nearly all uploads are of one.
+#: Generated subclasses of the standard library's files, kept for good: nearly all uploads have one of these.
 _KEPT: dict[tuple[Any, Any], Any] = {}
 
 
@@ -147,7 +147,7 @@ def _class_of(cls: Any, subclass: Callable[[Any], Any]) -> Any:
 
 
 class Unannounced:
-    """Stands before a base that is told of its subclasses, and does not tell it of those that no app has written."""
+    """Hides generated subclasses from a base class that has `__init_subclass__`."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         if "_handoff_plain" not in vars(cls):
@@ -155,7 +155,7 @@ class Unannounced:
 
 
 def call_itself(cls: Any, base: Any) -> Any:
-    """Let a class call itself what its base does: it is to be seen in no message."""
+    """Give a class its base's name, module and docstring, so that no message shows the generated class."""
     cls.__name__, cls.__qualname__, cls.__module__, cls.__doc__ = (
         base.__name__,
         base.__qualname__,
@@ -166,23 +166,24 @@ def call_itself(cls: Any, base: Any) -> Any:
 
 
 def _plain(result: Any) -> Any:
-    """What `__reduce_ex__` answered, for the base of the class that it asked: copies and pickles remember nothing."""
+    """Rewrite the result of `__reduce_ex__` for the base class, so that copies and pickles record nothing."""
     if result[0] is not __newobj__:
-        return result  # a way of its own
+        return result  # the class has its own way to be copied
     _, (cls, *args), state, *rest = result
     if "_handoff_plain" in vars(cls):
         cls = cls.__bases__[-1]
     if isinstance(state, dict):
         state = {name: value for name, value in state.items() if name != _ATTRIBUTE}
-    return partial(__newobj__, cls), tuple(args), state, *rest  # named as it is, pickle would compare the classes
+    # A partial: pickle compares the classes if the function is `__newobj__` itself.
+    return partial(__newobj__, cls), tuple(args), state, *rest
 
 
-# ---- what is written in C
+# ---- classes written in C
 
 
 def _delegate(name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True  # pytest then points at who asked
+        __tracebackhide__ = True  # pytest then shows the caller's line
         try:
             return getattr(self._handoff_inner, name)(*args, **kwargs)
         except (ValueError, OSError) as error:
@@ -201,9 +202,9 @@ def _closed(self: Any) -> Any:
 def _is_closed(stream: Any, upload: UploadedFile) -> bool:
     try:
         return bool(stream.closed)
-    except AttributeError:  # a class of the app's own need not have it
+    except AttributeError:  # a class of the app's own may lack the attribute
         return upload.closing is not None
-    except ValueError:  # detached: its errors say so, and are none of ours
+    except ValueError:  # detached: its errors say so and need no note
         return False
 
 
@@ -216,7 +217,7 @@ def _close(self: Any) -> None:
 
 
 def _record(file: Any) -> RequestRecord:
-    record: RequestRecord = file._handoff_upload.record  # noqa: SLF001 - ours
+    record: RequestRecord = file._handoff_upload.record  # noqa: SLF001 - an attribute of this module
     return record
 
 
@@ -228,9 +229,9 @@ def _attribute(name: str) -> property:
 
 
 def _marks_collected(find: Callable[[Any], Any]) -> property:
-    """`_dealloc_warn`: what a wrapper of `io` asks its file for when it is collected, before it closes the file.
+    """Return a property for `_dealloc_warn`, which a collected wrapper of `io` reads from its file before closing it.
 
-    A file on disk has it, to warn that nobody closed it; the others need not.
+    A file on disk has this method, which warns about a missing close; other files may lack it.
     """
 
     def get(self: Any) -> Any:
@@ -241,7 +242,7 @@ def _marks_collected(find: Callable[[Any], Any]) -> property:
 
 
 def _enter(self: Any) -> Any:
-    __tracebackhide__ = True  # likewise
+    __tracebackhide__ = True  # for pytest, see `_delegate`
     _delegate("__enter__")(self)
     return self
 
@@ -254,7 +255,7 @@ _reduced = _delegate("__reduce_ex__")  # a closed file cannot be copied
 
 
 def _reduce(self: Any, protocol: Any) -> Any:
-    __tracebackhide__ = True  # likewise
+    __tracebackhide__ = True  # for pytest, see `_delegate`
     return _plain(_reduced(self, protocol))
 
 
@@ -263,7 +264,7 @@ def _make_stand_in(cls: type) -> Any:
     namespace |= {name: _attribute(name) for name in ("mode", "name", "raw", "closefd") if hasattr(cls, name)}
     namespace |= {
         "closed": property(_closed),
-        "_dealloc_warn": _marks_collected(lambda self: self._handoff_inner._dealloc_warn),  # noqa: SLF001 - likewise
+        "_dealloc_warn": _marks_collected(lambda self: self._handoff_inner._dealloc_warn),  # noqa: SLF001 - the hook of `io`
         "__iter__": _iter,
         "__next__": _next,
         "__enter__": _enter,
@@ -280,20 +281,20 @@ def _make_stand_in(cls: type) -> Any:
 
 
 def _iter(self: Any) -> Any:
-    __tracebackhide__ = True  # likewise
+    __tracebackhide__ = True  # for pytest, see `_delegate`
     _check(self)
-    return self  # as a file does: after a seek it goes on from there, and threads may share it
+    return self  # like a file: it continues from the position after a seek, and threads may share it
 
 
 _check = _delegate("__iter__")  # raises if the file is closed
 
 
 def _next(self: Any) -> Any:
-    """The next line, in fewer steps than by a delegate: a table has many."""
+    """Return the next line, in fewer steps than `_delegate` takes: a CSV table has many lines."""
     try:
         return next(self._handoff_inner)
     except (ValueError, OSError) as error:
-        __tracebackhide__ = True  # likewise
+        __tracebackhide__ = True  # for pytest, see `_delegate`
         if _is_closed(self._handoff_inner, self._handoff_upload):
             self._handoff_upload.explain(error)
         raise
@@ -312,9 +313,9 @@ def _stand_in(stream: Any, upload: UploadedFile) -> Any:
 
 
 def _direct_stand_in(stream: Any, upload: UploadedFile) -> Any:
-    """A stand-in whose usual methods, until it is closed, are those of the file itself, so that they cost nothing.
+    """Return a stand-in whose most called methods are the file's own until the close, so that they cost nothing.
 
-    It is for the file of a SpooledTemporaryFile, which asks for the method again at each call.
+    Use it for the file of a SpooledTemporaryFile, which looks the method up again for each call.
     """
     made = _stand_in(stream, upload)
     made.__dict__.update({name: getattr(stream, name) for name in _DIRECT})
@@ -325,7 +326,7 @@ def _direct_stand_in(stream: Any, upload: UploadedFile) -> Any:
 
 
 def _spooled(cls: Any) -> Any:
-    """A class of spooled files whose file in memory or on disk is a stand-in, also after it rolls over."""
+    """Return a class of spooled files whose inner file is a stand-in, before and after the rollover to disk."""
 
     class Spooled(Unannounced, cls):  # type: ignore[misc] # known at run time only
         _handoff_plain = True
@@ -342,7 +343,7 @@ def _spooled(cls: Any) -> Any:
         close = CloseDescriptor(_handoff_close, _record)
 
         def __enter__(self) -> Any:
-            __tracebackhide__ = True  # likewise
+            __tracebackhide__ = True  # for pytest, see `_delegate`
             try:
                 return super().__enter__()
             except ValueError as error:
@@ -363,10 +364,10 @@ def _spooled(cls: Any) -> Any:
 
 
 def explain_storage(file: Any) -> None:
-    """Let a FileStorage note where its `close` is taken; its stream is explained."""
+    """Make a FileStorage record where its `close` is read; `explained` handles its stream."""
     cls = type(file)
     if cls.__module__ in FILE_MODULES or any(base.__module__ in FILE_MODULES for base in cls.__mro__):
-        with suppress(Exception):  # a class of the app's own may forbid it
+        with suppress(Exception):  # a class of the app's own may forbid the change
             object.__setattr__(file, "__class__", _class_of(cls, _storage))
 
 
@@ -389,11 +390,11 @@ def _storage(cls: Any) -> Any:
 
 
 def _named_temporary_file(stream: Any, upload: UploadedFile) -> Any:
-    """Its file is an attribute of it and of the object that closes it; the methods it was asked for are kept."""
+    """Replace the inner file of the stream and of its closer, and drop the methods that the stream has cached."""
     inner = _stand_in(stream.file, upload)
     for name in _METHODS:
         vars(stream).pop(name, None)
-    stream.file = stream._closer.file = inner  # noqa: SLF001 - who closes it
+    stream.file = stream._closer.file = inner  # noqa: SLF001 - the object that closes the file
     vars(stream)[_ATTRIBUTE] = upload
     return stream
 
@@ -402,8 +403,8 @@ def _named_temporary_file(stream: Any, upload: UploadedFile) -> Any:
 
 
 def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a method of a file, and see whether it closes the file, or fails because it is closed."""
-    __tracebackhide__ = True  # likewise
+    """Call a method of a file; record it if it closes the file, explain its error if the file is closed."""
+    __tracebackhide__ = True  # for pytest, see `_delegate`
     if name == "close" and self._handoff_upload.closing is None and not _is_closed(self, self._handoff_upload):
         self._handoff_upload.see_close()
     try:
@@ -422,12 +423,12 @@ def _closed_of_its_own(closed: Any) -> property:
 
 
 def _subclass(cls: Any) -> Any:
-    """A class of streams whose own methods, found as methods or by `__getattr__`, put the note on their errors."""
+    """Return a subclass whose methods, inherited or found by `__getattr__`, add the note to their errors."""
     made: list[Any] = []
 
     def watched(name: str) -> Callable[..., Any]:
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True  # likewise
+            __tracebackhide__ = True  # for pytest, see `_delegate`
             return _watch(self, name, getattr(super(made[0], self), name), *args, **kwargs)
 
         method.__name__ = name
@@ -447,7 +448,7 @@ def _subclass(cls: Any) -> Any:
     namespace["__reduce_ex__"] = lambda self, protocol: _plain(reduced(self, protocol))
     namespace["_dealloc_warn"] = _marks_collected(lambda self: super(made[0], self)._dealloc_warn)
     closed = getattr_static(cls, "closed", None)
-    if hasattr(type(closed), "__set__"):  # else it is a value that may be set
+    if hasattr(type(closed), "__set__"):  # otherwise `closed` is a plain attribute
         namespace["closed"] = _closed_of_its_own(closed)
     if hasattr(cls, "__getattr__"):
         namespace["__getattr__"] = find

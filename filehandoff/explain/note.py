@@ -1,4 +1,4 @@
-"""The note's sentences: what closed the file, from the calls that did; and what to use instead."""
+"""The sentences of a note: the code that closed the file, read off the recorded calls, and a fix."""
 
 import linecache
 from collections.abc import Iterable, Iterator
@@ -23,18 +23,18 @@ from filehandoff.explain.closing import (
     package_of,
 )
 
-#: How every note begins, so that it can be found again.
+#: The first words of every note, by which `explanation` finds it.
 OPENING = "The upload "
 #: The attribute of an error that has a note: the note's CloseRecord.
 RECORD = "_filehandoff_record"
 #: What labels an address of the project, under which its README is.
 _LABELS = frozenset({"readme", "documentation", "homepage"})
-#: How much of a name that a client chose is told, in characters.
+#: Characters shown of a name; clients choose names of any length.
 _LONGEST_NAME = 200
 
-#: Libraries that lie between an app and its file; a close in one of these is told by who called it.
+#: Modules between an app and its file; the note names the caller of a close in one of these.
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx", "contextlib"})
-#: Where `stream_with_context` is.
+#: The modules of `stream_with_context`.
 _STREAMING = frozenset({"flask.helpers", "quart.helpers"})
 
 
@@ -91,7 +91,7 @@ def sentence(filename: str | None, name: str | None, record: CloseRecord) -> str
     )
 
 
-def _told(name: str | None) -> str:
+def _shown(name: str | None) -> str:
     name = name or "(without a name)"
     return repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")
 
@@ -107,9 +107,9 @@ def _readme() -> str:
 
 
 def readme(urls: Iterable[str], folder: Path) -> str:
-    """Where the README is: at the project's address, else in the checkout that the package runs from, else with it.
+    """Return the README's address: the project's URL, or else its path in the checkout, or else its name.
 
-    The addresses are those of a distribution's metadata, each `label, address`.
+    `urls` come from a distribution's metadata, each as `label, address`.
     """
     for url in urls:
         label, _, address = url.partition(",")
@@ -120,7 +120,7 @@ def readme(urls: Iterable[str], folder: Path) -> str:
 
 
 def error_chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that led to it, or are grouped in it, each once."""
+    """Yield an error, the errors that led to it and those grouped in it, each once."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -135,7 +135,7 @@ def error_chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_of_another_file(error: BaseException) -> bool:
-    """Whether this is the error of a closed file without a note: an upload's before it led to nothing."""
+    """Whether this is a closed file's error without a note: no upload's, so an upload's earlier error is unrelated."""
     return type(error) is ValueError and "closed file" in str(error) and not hasattr(error, "__notes__")
 
 
@@ -157,7 +157,10 @@ def _closer(closing: Closing) -> Closer:
 
 
 def _behind_the_request(closing: ObservedClose) -> list[Call] | None:
-    """The calls that led to a request's close, if that closed the file; a close of the app's own may not be ours."""
+    """Return the calls that led to a request's close, if that closed the file.
+
+    An app's request class may override `close`, and then this package's own does not run.
+    """
     calls = closing.calls
     if closing.by_request:
         return calls
@@ -250,7 +253,7 @@ def _own_code(closing: Closing, calls: list[Call]) -> Closer:
 
 
 def _by(closing: ObservedClose, calls: list[Call]) -> str:
-    """The code that closed it, or that handed the close to another thread or task."""
+    """Name the code that closed the file, or that passed the close to another thread or task."""
     called = _called(calls)
     if _first_of_the_app(calls) < len(calls):
         return called
@@ -264,7 +267,7 @@ def _by(closing: ObservedClose, calls: list[Call]) -> str:
 
 
 def _called(calls: list[Call]) -> str:
-    """The call that closed it: the app's own line, and a library that lies between it and the close."""
+    """Name the app's own line that closed the file, and the library between that line and the close."""
     closer = next((call for call in calls if not _is_close_of_a_file(call)), None)
     user = next((call for call in calls if not _installed(call)), None)
     if closer is None:
@@ -282,7 +285,7 @@ def _name(call: Call) -> str:
 
 
 def _app_call(calls: list[Call]) -> Call | None:
-    """The innermost call of the app's: of no installed package, or else of none that only passes calls on."""
+    """Return the innermost call outside installed packages, or else outside packages that only pass calls on."""
     index = _first_of_the_app(calls)
     if index < len(calls):
         return calls[index]
@@ -303,7 +306,7 @@ def _plumbing(call: Call) -> bool:
 
 
 def _is_close_of_a_file(call: Call) -> bool:
-    """Whether this call is a file passing on a close, which explains nothing."""
+    """Whether this call is a file that passes a close on to its inner file, which explains nothing."""
     return call.module.startswith(FILES)
 
 

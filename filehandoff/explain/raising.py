@@ -1,8 +1,8 @@
-"""Errors that a wrapper written in C raises about a closed upload: seen where they are raised, by `sys.monitoring`.
+"""Catch the errors that a wrapper written in C raises about a closed upload, by `sys.monitoring`.
 
-A TextIOWrapper or a BufferedReader asks its file whether it is closed and then raises, without touching the file. The
-error leaves the instruction of the caller's code that the question came from, and is the next one of its thread. So the
-interpreter reports raised errors from such a question until its thread raises one, and at no other time.
+A TextIOWrapper or a BufferedReader reads its file's `closed` and then raises, without another call to the file. The
+error leaves the instruction of the caller's code that made the wrapper read `closed`, and is the thread's next error.
+So the interpreter reports raised errors only from such a read until the thread raises one.
 """
 
 import dis
@@ -14,21 +14,21 @@ from time import monotonic
 from types import CodeType, FrameType
 from typing import TypeIs
 
-#: Seconds until a question without an error is forgotten; its thread may be gone.
+#: Seconds until a read of `closed` without an error is forgotten; its thread may have ended.
 _FORGET_AFTER = 30.0
-#: Instructions that read `closed` as an attribute: Python code asks, and raises nothing by that.
+#: Instructions by which Python code itself reads `closed`, which raises nothing.
 _READS = frozenset({dis.opmap["LOAD_ATTR"]})
 _RAISE = sys.monitoring.events.RAISE
 
-#: For each thread, its question: code, instruction, the function for the error, and the time to forget it.
+#: The last read of `closed` by each thread: code, instruction, the function for the error, the time to forget it.
 _questions: dict[int, tuple[CodeType, int, Callable[[Exception], None], float]] = {}
-#: Guards the questions and whether errors are reported; reentrant, as a collected file may ask while it is held.
+#: Guards `_questions` and the reporting of errors. Reentrant: a file collected under the lock may read `closed`.
 _lock = threading.RLock()
 _tool: int | None = None
 
 
 def explain_next_error(frame: FrameType | None, explain: Callable[[Exception], None]) -> None:
-    """Have `explain` called with the error that this frame's current instruction raises, if it raises one next."""
+    """Call `explain` with the thread's next error, if this frame's current instruction raises it."""
     if frame is None:
         return
     code, instruction = frame.f_code, frame.f_lasti
@@ -43,10 +43,10 @@ def explain_next_error(frame: FrameType | None, explain: Callable[[Exception], N
 
 
 def _own_tool() -> int | None:
-    """Our id among the interpreter's tools; None while debuggers and profilers have taken all."""
-    global _tool  # noqa: PLW0603 - one for the process
+    """Return this package's id among the interpreter's tools; None while debuggers and profilers use all ids."""
+    global _tool  # noqa: PLW0603 - one per process
     if _tool is None:
-        for number in (4, 3, 5, 2, 1, 0):  # the last ones are those that debuggers and the like ask for
+        for number in (4, 3, 5, 2, 1, 0):  # the last ids are those that debuggers, profilers and coverage use
             with suppress(ValueError):
                 sys.monitoring.use_tool_id(number, "filehandoff.explain")
                 sys.monitoring.register_callback(number, _RAISE, _raised)
@@ -56,7 +56,7 @@ def _own_tool() -> int | None:
 
 
 def _raised(code: CodeType, instruction: int, error: BaseException) -> None:
-    """An error was raised, in whichever thread: the first one after a question answers it."""
+    """Handle an error raised in any thread: match it with the thread's last read of `closed`."""
     with _lock:
         question = _questions.pop(threading.get_ident(), None)
         now = monotonic()
@@ -68,12 +68,12 @@ def _raised(code: CodeType, instruction: int, error: BaseException) -> None:
         return
     asked, at, explain, _ = question
     if asked is code and _is_within(code, at, instruction) and _is_closed_file(error):
-        with suppress(Exception):  # it would take the error's place
+        with suppress(Exception):  # an error here would replace the app's error
             explain(error)
 
 
 def _is_within(code: CodeType, instruction: int, offset: int) -> bool:
-    """Whether an offset is that of an instruction or of its inline caches, which are zeros behind it."""
+    """Whether an offset lies in this instruction or in its inline caches, which are zeros after it."""
     return instruction <= offset and not any(code.co_code[instruction + 2 : offset + 2 : 2])
 
 

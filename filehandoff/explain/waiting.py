@@ -1,7 +1,7 @@
-"""The code that waits for a thread or task: it handed the work over, where no line took the `close` by itself.
+"""Find the code that waits for a thread or task, which is the code that handed the close over.
 
-Python does not record which code started a thread or submitted a job. But code that waits holds the thread, the future
-or the task: as a local variable of a call to `join` or `result`, or by a callback that wakes up the waiting task.
+Python does not record which code started a thread or submitted a job. But waiting code holds the thread, future or
+task: in a local variable of a call to `join` or `result`, or in a callback that wakes the waiting task.
 """
 
 import sys
@@ -16,24 +16,24 @@ from filehandoff.explain.closing import ObservedClose, Stack, installed, is_loop
 
 #: Modules whose calls wait for a thread or a future, or start one.
 _WAITS = ("threading", "concurrent.futures")
-#: Modules that run a job, and hold its future.
+#: Modules that run a job and hold its future.
 _RUNS = ("concurrent.futures", "anyio", "asgiref")
-#: Calls that are looked at, of each thread: waiting is what a thread does last.
+#: Innermost calls searched in each thread; a waiting thread waits in one of these.
 _DEPTH = 8
-#: Futures and tasks that are looked at, of those that wait for each other.
+#: Most futures and tasks searched in a chain that wait for each other.
 _MOST = 50
 
 
 def look_for_waiting_calls(closing: ObservedClose, frame: FrameType | None) -> None:
-    """Note the calls that wait for the thread or task of this frame, if nothing else explains the close."""
+    """Record the calls that wait for this frame's thread or task, if nothing else explains the close."""
     if closing.unexplained:
-        with suppress(Exception):  # it is in the middle of an app's own close
+        with suppress(Exception):  # the app's own close must go on
             jobs = list(_jobs(frame))
             closing.waiting = _of_a_task(jobs) or _of_a_thread(jobs)
 
 
 def _jobs(frame: FrameType | None) -> Iterator[Any]:
-    """The thread, and the futures and tasks that this frame works for."""
+    """Yield the current thread, then the futures and tasks that this frame works for."""
     yield threading.current_thread()
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and (task := _current_task(asyncio)) is not None:
@@ -46,7 +46,7 @@ def _jobs(frame: FrameType | None) -> Iterator[Any]:
 
 
 def _current_task(asyncio: Any) -> Any:
-    return asyncio.current_task() if asyncio._get_running_loop() is not None else None  # noqa: SLF001 - the documented one raises where there is none
+    return asyncio.current_task() if asyncio._get_running_loop() is not None else None  # noqa: SLF001 - the documented function raises where no loop runs
 
 
 def _module(frame: FrameType) -> str:
@@ -58,7 +58,7 @@ def _is_future(value: Any) -> bool:
 
 
 def _of_a_task(jobs: list[Any]) -> Stack:
-    """The calls of a task that awaits one of these, or what awaits it."""
+    """Return the calls of a task that awaits one of these jobs, directly or through other tasks."""
     todo, seen = list(jobs), set[int]()
     while todo and len(seen) < _MOST:
         job = todo.pop(0)
@@ -74,7 +74,7 @@ def _of_a_task(jobs: list[Any]) -> Stack:
 
 
 def _awaiting(job: Any) -> Iterator[Any]:
-    """The tasks and futures that are called back when this one is done: by a method of theirs, or by a closure."""
+    """Yield the tasks and futures that this job calls back when done, by a method of theirs or by a closure."""
     callbacks = getattr(job, "_done_callbacks", None) or getattr(job, "_callbacks", None) or ()
     for callback in list(callbacks):
         function = callback[0] if isinstance(callback, tuple) else callback
@@ -84,7 +84,7 @@ def _awaiting(job: Any) -> Iterator[Any]:
 
 
 def _stack_of(task: Any) -> Stack:
-    """The calls of a suspended task, from its own coroutine to the innermost one that awaits."""
+    """Return the calls of a suspended task, innermost first, from its chain of awaited coroutines."""
     awaits = task.get_coro() if hasattr(task, "get_coro") else None
     stack: list[Any] = []
     while (frame := getattr(awaits, "cr_frame", None) or getattr(awaits, "gi_frame", None)) is not None:
@@ -94,7 +94,7 @@ def _stack_of(task: Any) -> Stack:
 
 
 def _of_a_thread(jobs: list[Any]) -> Stack:
-    """The calls of another thread that waits for one of these, or hands it over right now."""
+    """Return the calls of another thread that waits for one of these jobs, or is submitting it."""
     known = {id(job) for job in jobs}
     for thread, top in sys._current_frames().items():  # noqa: SLF001 - documented
         if thread != threading.get_ident():
@@ -111,7 +111,7 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _stack(frame: FrameType | None) -> Stack:
-    """The calls to the innermost one of the app's; none if a loop began them, whose start explains nothing."""
+    """Return the calls up to the app's innermost one; none if an event loop made them, whose start explains nothing."""
     stack: list[Any] = []
     while frame is not None and not is_loop(_module(frame)):
         stack.append((_module(frame), frame.f_code, frame.f_lasti))

@@ -1,4 +1,4 @@
-"""What both frameworks' request classes share: when the view began, the form's files, the request's close."""
+"""The part that both frameworks' request classes share: the start of the view, the form's files, the close."""
 
 import inspect
 import sys
@@ -15,12 +15,12 @@ from filehandoff.explain.waiting import look_for_waiting_calls
 
 _RECORD = "_handoff_record"
 _UPLOADS = "_handoff_uploads"
-#: The names of functions that close a request for its subclass, ours for a `close` that was taken included.
+#: Names of functions that close a request for a subclass; `__call__` is that of `TakenClose`.
 _CLOSES = frozenset({"close", "__call__"})
 
 
 def record_of(request: Any) -> RequestRecord:
-    """The record of a request, begun now if it has none."""
+    """Return the record of a request; start one if it has none."""
     record: RequestRecord | None = vars(request).get(_RECORD)
     if record is None:
         vars(request)[_RECORD] = record = RequestRecord()
@@ -28,7 +28,7 @@ def record_of(request: Any) -> RequestRecord:
 
 
 def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
-    """Let the files of a parsed form, each with its field's name, remember who closes them."""
+    """Make the files of a parsed form record their close; each comes with its field's name."""
     record, uploads = record_of(request), []
     for name, file in files:
         stream = getattr(file, "stream", None)
@@ -37,7 +37,7 @@ def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
             uploads.append(upload)
             new = explained(stream, upload)
             if new is not stream:
-                with suppress(AttributeError):  # what is no FileStorage need not let its stream be set
+                with suppress(AttributeError):  # a class other than FileStorage may forbid setting its stream
                     file.stream = new
             explain_storage(file)
     if uploads:
@@ -45,11 +45,11 @@ def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
 
 
 def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose | None:
-    """The request's own close begins: it is seen once for all its files, in whichever thread they are then closed."""
+    """Record the start of the request's own close, once for all its files, whichever thread closes them."""
     if _UPLOADS not in request.__dict__:
         return None
-    frame = sys._getframe(1).f_back  # noqa: SLF001 - who closes the request is the question
-    while frame is not None and frame.f_code.co_name in _CLOSES:  # maybe a close of a subclass of ours
+    frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that closes the request
+    while frame is not None and frame.f_code.co_name in _CLOSES:  # a further subclass may override `close`
         caller = caller_of_a_file(frame)
         if caller is None or not _closes(caller, request):
             break
@@ -64,7 +64,7 @@ def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose 
 
 
 def end_close(request: Any, closing: ObservedClose | None) -> None:
-    """The request's own close, as it began, is over."""
+    """Record the end of the request's own close."""
     if closing is not None:
         record_of(request).closings.remove(closing)
 
@@ -75,7 +75,7 @@ def _closes(frame: FrameType, request: Any) -> bool:
 
 
 def explained_class(base: Any, subclass: Callable[[Any], Any]) -> Any:
-    """A subclass of a request class; the class itself if it is one, or comes from one."""
+    """Return a subclass of a request class; the class itself if it, or a base of it, is such a subclass."""
     if any("_handoff_plain" in vars(cls) for cls in base.__mro__):
         return base
     try:
@@ -85,18 +85,18 @@ def explained_class(base: Any, subclass: Callable[[Any], Any]) -> Any:
 
 
 def finish(cls: Any, base: Any) -> Any:
-    """Let a request class call itself what its base does, and know when its view begins."""
+    """Give a request class its base's name, and make it record the start of its view."""
     if inspect.getattr_static(base, "view_args", None) is None:
         cls.view_args = property(_view_args, _set_view_args)
     return call_itself(cls, base)
 
 
 def _view_args(request: Any) -> Any:
-    """The view's arguments. `dispatch_request` of either framework reads them to call the view, at once."""
+    """Return the view's arguments; both frameworks' `dispatch_request` reads them just before it calls the view."""
     state = request.__dict__
     record = state.get(_RECORD)
     if (
-        record is not None and record.view_began is None and sys._getframe(1).f_code.co_name == "dispatch_request"  # noqa: SLF001 - the seam has no other name
+        record is not None and record.view_began is None and sys._getframe(1).f_code.co_name == "dispatch_request"  # noqa: SLF001 - no public hook runs here
     ):
         record.view_began = perf_counter()
     return state.get("view_args")
@@ -105,12 +105,12 @@ def _view_args(request: Any) -> Any:
 def _set_view_args(request: Any, value: Any) -> None:
     state = request.__dict__
     state["view_args"] = value
-    if _RECORD not in state:  # the request has been routed: it begins
+    if _RECORD not in state:  # the router sets the arguments first: the request begins
         state[_RECORD] = RequestRecord()
 
 
 class Parser:
-    """A form parser whose files explain themselves; all else is the inner parser's."""
+    """A form parser whose files explain their close; it passes everything else on to the inner parser."""
 
     def __init__(self, inner: Any, request: Any) -> None:
         self._inner = inner
