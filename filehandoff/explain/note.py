@@ -200,7 +200,7 @@ def _copied(closing: Closing) -> Closer:
 def _end_of_request(call: Call) -> Closer:
     place = f"({_name(call)})"
     end = (
-        f"the end of what stream_with_context wraps: the context that it holds was left {place}"
+        f"the end of a stream_with_context iterator: its context was popped {place}"
         if call.module in _STREAMING
         else f"the end of the request: its context was popped {place}"
     )
@@ -263,7 +263,7 @@ def _by(closing: ObservedClose, calls: list[Call]) -> str:
         return called
     if waiters := closing.waiters:
         return f"{called}, in a thread or task that {_called(waiters[_first_of_the_app(waiters) :])} waits for"
-    return f"{called}, in a thread or task of its own; it was not seen which code handed it over"
+    return f"{called}, in a thread or task of its own; the code that handed the close over is unknown"
 
 
 def _called(calls: list[Call]) -> str:

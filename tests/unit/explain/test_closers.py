@@ -103,7 +103,7 @@ def wait_for_close(file: FileStorage) -> None:
             threading.Event().wait(0.01)
 
 
-UNSEEN = ", in a thread or task of its own; it was not seen which code handed it over"
+UNSEEN = ", in a thread or task of its own; the code that handed the close over is unknown"
 WRAPPER = "a TextIOWrapper, or another wrapper around it, which closes it when it is collected, as happened in "
 
 
@@ -188,16 +188,14 @@ def test_what_stream_with_context_wraps_may_end_in_the_view() -> None:
         assert [line async for line in quart.stream_with_context(lines)()] == ["a"]
 
     said = closed_by(view, "quart")
-    assert said.startswith(
-        "the end of what stream_with_context wraps: the context that it holds was left (quart.helpers:"
-    )
+    assert said.startswith("the end of a stream_with_context iterator: its context was popped (quart.helpers:")
 
 
 def test_a_library_that_copies_a_context_is_named_with_the_apps_line(library: Any) -> None:
     """It is not the app's own code."""
     said = closed_by(lambda _file: library.in_a_copy(lambda: None))
     assert said.startswith(f"somebodys_library:in_a_copy, called by the app's own code at {__file__}:")
-    assert "through a context of the request that was left" in said
+    assert "by popping a request context" in said
 
 
 def test_a_library_that_the_framework_calls_is_named_with_its_line(library: Any) -> None:
@@ -209,7 +207,7 @@ def test_a_library_that_the_framework_calls_is_named_with_its_line(library: Any)
     with pytest.raises(ValueError, match="closed file") as caught:
         kept[0].read()
     assert f" was closed by somebodys_library:close_all ({library.__file__}:" in notes(caught.value)[0]
-    assert "it was not seen" not in notes(caught.value)[0]
+    assert "handed the close over" not in notes(caught.value)[0]
 
 
 def test_a_library_whose_wrapper_was_collected_is_told(library: Any) -> None:

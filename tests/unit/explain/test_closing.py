@@ -246,7 +246,7 @@ def test_a_file_that_streams_until_the_end_is_told_of_it() -> None:
     with pytest.raises(ValueError, match="closed file") as caught:
         kept[0].read()
     # Flask 2.2 leaves a context only then; the newest has left the request's before.
-    assert re.search("by the end of (the request: |what stream_with_context wraps: )", notes(caught.value)[0])
+    assert re.search("by the end of (the request: |a stream_with_context iterator: )", notes(caught.value)[0])
 
 
 def close(file: FileStorage) -> None:
@@ -313,7 +313,7 @@ def test_a_context_that_the_app_copied_itself_is_named_by_its_line() -> None:
         file.read()
 
     note = note_of("flask", view)
-    assert "through a context of the request that was left" in note
+    assert "by popping a request context" in note
     assert line_of(note) == "with request_ctx.copy():"
 
 
