@@ -1,24 +1,24 @@
-"""How many heaps the C library keeps: with glibc's own number, memory that a process has freed stays with it.
+"""Limit the heaps of glibc, with whose default a busy process keeps memory that it has freed.
 
-glibc gives threads heaps of their own, up to eight for each processor. A part that one thread has freed is of no use to
-the heap of another, so a process with many threads grows for hours. Two heaps keep it level, for no measurable time.
+glibc gives threads heaps of their own, up to eight per processor. A part that one thread has freed is of no use to the
+heap of another, so a process with many threads grows for hours. With two heaps it stays level, at no measurable cost.
 """
 
 import ctypes
 from collections.abc import Mapping
 from typing import Any
 
-#: As many as keep threads from waiting for each other: Python's own lock lets one thread at a time allocate.
+#: Heaps per process. Threads do not wait for them: the GIL lets one thread allocate at a time.
 ARENAS = 2
-#: The parameter's number in glibc's malloc.h.
+#: The number of the parameter in glibc's malloc.h.
 _M_ARENA_MAX = -8
 
 
 def limit_arenas(environ: Mapping[str, str], libc: Any = None) -> bool:
-    """Keep to `ARENAS` heaps from here on, in this process and those that it forks; whether that is so now.
+    """Limit this process and its forks to `ARENAS` heaps; return whether that worked.
 
-    Call it before the first thread starts. It does nothing where the environment has set a number already, or where
-    another C library than glibc is used.
+    Call it before the first thread starts. It does nothing if the environment sets a number, or if the C library is
+    not glibc.
     """
     if "MALLOC_ARENA_MAX" in environ or "arena_max" in environ.get("GLIBC_TUNABLES", ""):
         return False

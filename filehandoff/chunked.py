@@ -1,7 +1,7 @@
-"""Recognizes a request that sends one chunk of a file as if it were the file.
+"""Recognize a request that sends one chunk of a file instead of the whole file.
 
-Upload libraries cut a large file and send each chunk as a form of its own, for a server that joins them. Stored one by
-one, they would be a success and no file.
+Upload libraries cut a large file and send each chunk as a form of its own, for a server that joins them. A server that
+stored each chunk would report success and lose the file.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from filehandoff.errors import ChunkedForm
 
-#: The fields that number a chunk and that count the chunks, in lower case, and the number of the first chunk.
+#: For each library: the field with the chunk's number, the field with their count, and the first chunk's number.
 _COUNTED = (
     ("dzchunkindex", "dztotalchunkcount", 0),  # Dropzone
     ("resumablechunknumber", "resumabletotalchunks", 1),  # Resumable.js
@@ -20,7 +20,7 @@ _COUNTED = (
     ("chunk-index", "total-chunk", 0),  # Syncfusion
 )
 _NUMBERING = {index: (total, first) for index, total, first in _COUNTED}
-#: Fields whose names are so common that they say something only together.
+#: Fields with such common names that they count only together with their partner.
 _COMMON = frozenset({"chunk", "chunknumber"})
 _TOTALS = {total: index for index, total, _ in _COUNTED}
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+(\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE | re.ASCII)
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class Chunking:
-    """Takes the fields of one form, in any order, and raises ChunkedForm as soon as they say that it is a chunk."""
+    """Reads one form's fields in any order, and raises ChunkedForm once they describe a chunk."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -49,10 +49,10 @@ class Chunking:
 
 
 def check_whole(content_range: str | None, query: Iterable[tuple[str, str]]) -> None:
-    """Check that the head of a request does not call the body one chunk of several (`Content-Range`, or the query).
+    """Check that neither the `Content-Range` nor the query of a request describes one chunk of several.
 
     Raises:
-        ChunkedForm: it does.
+        ChunkedForm: one of them does.
     """
     if content_range:
         match = _CONTENT_RANGE.fullmatch(content_range.strip())
@@ -65,7 +65,7 @@ def check_whole(content_range: str | None, query: Iterable[tuple[str, str]]) -> 
 
 
 def chunked_form(says: str) -> ChunkedForm:
-    """The error for a chunk; `says` names the field or header that calls it one."""
+    """Return the error for a chunk; `says` names the field or header that describes it."""
     return ChunkedForm(
         f"{says} says that this is one chunk of a file, and chunks are not joined here. Nothing was stored. "
         "Send the file in one request, or a large file by 'presigned'."

@@ -1,6 +1,7 @@
-"""How many file descriptors a process has, and for how many connections of clients that is enough.
+"""The limit of file descriptors, and the number of client connections that it allows.
 
-Where they run out, everything fails at once: no connection is taken, none to S3 is made, no file is written to disk.
+Without a free descriptor everything fails at once: the process can accept no connection, connect to no S3 server and
+open no file.
 """
 
 from contextlib import suppress
@@ -8,38 +9,40 @@ from contextlib import suppress
 from filehandoff.admission import reads_at_once, threads
 from filehandoff.settings import Settings
 
-#: As many are asked for as this: some programs go through all that a process may have.
+#: Descriptors requested. Not more: some programs loop over all descriptors that a process may have.
 ENOUGH = 65_536
-#: What a process has open by itself: its libraries' files, pipes and sockets, and those of its probes of S3.
+#: Descriptors of the process itself: its libraries' files, pipes and sockets, and its probes of S3.
 OWN = 32
-#: The connections that are kept for their clients' next requests, or whose requests are still to come.
+#: Idle connections: kept alive for a next request, or waiting for their first.
 KEPT = 1000
-#: What an upload has beside its connections to S3: the file that its form was read into, and a copy.
+#: Descriptors of an upload beside its connections to S3: the form's temporary file, and a copy of it.
 FILES = 2
 
 
 def raise_limit() -> int:
-    """Let this process, and those that it starts, have as many descriptors as the system allows; says how many.
+    """Raise this process's limit of descriptors to `ENOUGH`, or to the system's own limit; return the new limit.
 
-    A shell gives 1,024, for the sake of programs of the last century (`select` knows no more).
+    A shell's default is 1,024, for old programs that call `select`, which handles no more. Child processes inherit the
+    new limit.
     """
     limit = ENOUGH
     with suppress(ImportError):  # Windows has no such limit
-        import resource  # noqa: PLC0415 - as it is not there everywhere
+        import resource  # noqa: PLC0415 - Windows lacks the module
 
         limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = ENOUGH if most == resource.RLIM_INFINITY else min(most, ENOUGH)
         if limit != resource.RLIM_INFINITY and limit < wanted:
-            with suppress(OSError, ValueError):  # macOS says that it is unlimited, and is not
+            with suppress(OSError, ValueError):  # macOS reports an unlimited maximum and rejects it
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
                 limit = wanted
     return ENOUGH if limit < 0 else limit
 
 
 def connections(limit: int, settings: Settings) -> int:
-    """How many connections of clients a process may have open that has so many descriptors, and threads.
+    """Return how many client connections a process may hold open with this limit of descriptors.
 
-    Half as many again may be read on after their answers. It is one for each thread and some, however few there are.
+    A third of the descriptors left stays free for connections that are still drained after their responses. The result
+    is at least one more than the process has threads.
     """
     uploads = settings.max_concurrent * (settings.parts_in_flight + FILES)
     room = limit - OWN - uploads - reads_at_once(settings.max_concurrent)

@@ -1,4 +1,4 @@
-"""Running SHA-256 and CRC-32 of a file, and the digests a client may promise for one (RFC 9530)."""
+"""Running SHA-256 and CRC-32 of a file, and the digests that a client may promise (RFC 9530)."""
 
 import base64
 import binascii
@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from filehandoff.errors import DigestMalformed, DigestMismatch
 
 try:
-    from zlib_ng.zlib_ng import crc32 as crc32_of  # the same CRC-32 at some ten times the speed, where it is installed
+    from zlib_ng.zlib_ng import crc32 as crc32_of  # optional: the same CRC-32, about ten times as fast
 except ImportError:
     from zlib import crc32 as crc32_of
 
-#: A SHA-256 in JSON and in forms.
+#: The form of a SHA-256 in JSON and in form fields.
 SHA256_PATTERN = r"[0-9a-f]{64}"
 _HEX = re.compile(SHA256_PATTERN)
 #: One member of a structured-field dictionary whose value is a byte sequence (RFC 8941, sections 3.2 and 3.3.5).
@@ -22,16 +22,16 @@ _SHA256_BYTES = 32
 
 
 class Digest:
-    """What is known of a file's bytes seen so far: their SHA-256 and their number."""
+    """The SHA-256 and the number of a file's bytes so far."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
         self.size = 0
 
     def update(self, chunks: Iterable[bytes | memoryview]) -> int:
-        """Take the file's next bytes and answer the CRC-32 (zlib's) of these alone, as S3 checks each part by its own.
+        """Take the file's next bytes; return the CRC-32 (zlib's) of these bytes alone, by which S3 checks a part.
 
-        Both sums in one pass, while a chunk is in the processor's cache; both release the GIL for all but the
+        One pass computes both sums while a chunk is in the processor's cache. Both release the GIL for all but the
         smallest chunks.
         """
         crc32 = 0
@@ -60,15 +60,15 @@ class Digest:
 
 
 def crc32_header(value: int) -> str:
-    """A CRC-32 as S3's `x-amz-checksum-crc32` wants it: four bytes, big endian, in base64."""
+    """Format a CRC-32 for S3's `x-amz-checksum-crc32`: four bytes, big endian, in base64."""
     return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")
 
 
 def from_hex(text: str) -> str:
-    """A promised SHA-256 from the form field `sha256`.
+    """Read a promised SHA-256 from the form field `sha256`.
 
     Raises:
-        DigestMalformed: it is anything but 64 lowercase hex digits.
+        DigestMalformed: the field is not 64 lowercase hex digits.
     """
     if not _HEX.fullmatch(text):
         raise DigestMalformed("The field 'sha256' must hold the file's SHA-256 as 64 lowercase hex digits.")
@@ -76,7 +76,7 @@ def from_hex(text: str) -> str:
 
 
 def from_content_digest(header: str) -> str | None:
-    """The SHA-256 of a `Content-Digest` header (RFC 9530) in lowercase hex; None if it only has other algorithms.
+    """Return the SHA-256 of a `Content-Digest` header (RFC 9530) in lowercase hex; None if it has only others.
 
     Raises:
         DigestMalformed: the header is no dictionary of byte sequences, or its `sha-256` is not 32 bytes long.
@@ -92,7 +92,7 @@ def from_content_digest(header: str) -> str | None:
 
 
 def to_content_digest(sha256: str) -> str:
-    """The `Content-Digest` header for a SHA-256 in lowercase hex."""
+    """Format a SHA-256 in lowercase hex as a `Content-Digest` header."""
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode('ascii')}:"
 
 
