@@ -1,4 +1,4 @@
-"""Every error a client can be told, each with a stable code and an HTTP status.
+"""Every error that a client can receive, each with a stable code and an HTTP status.
 
     UploadError
     ├── FormError
@@ -32,7 +32,7 @@
     ├── Overloaded                503 overloaded, with Retry-After
     └── StorageFull               507 storage-full, with Retry-After
 
-Each is rendered as problem details (RFC 9457) by `UploadError.problem`.
+`UploadError.problem` renders each as problem details (RFC 9457).
 """
 
 import errno
@@ -41,14 +41,14 @@ from contextlib import contextmanager
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 
-#: Seconds after which a client may try again when the store did not answer, or this process cannot.
+#: Seconds in `Retry-After`, for a client to retry when S3 or this process had no capacity.
 RETRY_AFTER_SECONDS = 5
 
 
 class UploadError(Exception):
-    """An error with an answer: `detail` is one sentence for the person who sent the request.
+    """An error with a response: `detail` is one sentence for the person who sent the request.
 
-    `headers` are the answer's extra headers, such as `Allow` or `Retry-After`.
+    `headers` are the response's extra headers, such as `Allow` or `Retry-After`.
     """
 
     status: int = 500
@@ -61,12 +61,12 @@ class UploadError(Exception):
         self.headers = dict(headers or {})
 
     def problem(self, request_id: str) -> dict[str, str | int]:
-        """The members of a problem details object (RFC 9457, section 3), with our `code` and `request_id`."""
+        """Return the members of a problem details object (RFC 9457, section 3), with `code` and `request_id`."""
         return problem(self.status, self.code, self.title, self.detail, request_id)
 
 
 def problem(status: int, code: str, title: str, detail: str, request_id: str) -> dict[str, str | int]:
-    """A problem details object (RFC 9457) from its values."""
+    """Return a problem details object (RFC 9457) with these members."""
     return {
         "type": f"urn:problem-type:handoff:{code}",
         "title": title,
@@ -78,56 +78,56 @@ def problem(status: int, code: str, title: str, detail: str, request_id: str) ->
 
 
 class FormError(UploadError):
-    """What was sent cannot be taken."""
+    """The request's body cannot be accepted."""
 
     status = 400
 
 
 class FormMalformed(FormError):
-    """The body is not the multipart/form-data it says it is (RFC 7578)."""
+    """The body is not valid multipart/form-data (RFC 7578)."""
 
     code = "form-malformed"
     title = "The form could not be read"
 
     def __init__(self, detail: str, *, cut_short: bool = False) -> None:
         super().__init__(detail)
-        #: The body ended too early, or its chunks are broken: most often, nobody is there to be told.
+        #: The body ended too early, or its chunks are broken: most often the client has disconnected.
         self.cut_short = cut_short
 
 
 class JsonMalformed(FormMalformed):
-    """The body is not the JSON object that a presigned upload is asked for by."""
+    """The body is not the JSON object that requests a presigned upload."""
 
     title = "The JSON could not be read"
 
 
 class FileMissing(FormError):
-    """The form holds no file under one of the names in `UPLOAD_FIELD_NAMES`."""
+    """The form has no file in a field of `UPLOAD_FIELD_NAMES`."""
 
     code = "file-missing"
     title = "There is no file in the form"
 
 
 class DigestMalformed(FormError):
-    """A promised digest is not one, or belongs to no file."""
+    """A promised digest is malformed, or belongs to no file."""
 
     code = "digest-malformed"
     title = "The promised digest cannot be read"
 
 
 class ChunkedForm(FormError):
-    """The form holds one chunk of a file that its client sends in several forms."""
+    """The form holds one chunk of a file that the client sends in several forms."""
 
     code = "chunked-form"
     title = "The form holds one chunk of a file"
 
 
 class RequestTimedOut(FormError):
-    """The body stopped arriving."""
+    """No byte of the body arrived for `UPLOAD_IDLE_TIMEOUT`."""
 
     status = 408
     code = "request-timeout"
-    title = "The upload stopped moving"
+    title = "The upload stalled"
 
 
 class BodyTooLarge(FormError):
@@ -163,35 +163,35 @@ class TooManyFields(FormError):
 
 
 class UnsupportedMediaType(FormError):
-    """The body is of another type than multipart/form-data, or than JSON where a presigned upload is asked for."""
+    """The body is neither multipart/form-data nor, in a request for a presigned upload, JSON."""
 
     status = 415
     code = "unsupported-media-type"
-    title = "A body of this type is not taken here"
+    title = "This type of body is not supported here"
 
 
 class DigestMismatch(FormError):
-    """The bytes that arrived are not the bytes that were promised; nothing was stored, or what was is removed."""
+    """The file's SHA-256 differs from the promised one; nothing of the upload stays stored."""
 
     status = 422
     code = "digest-mismatch"
-    title = "The file is not the one that was promised"
+    title = "The file is not the promised one"
 
 
 class SizeMismatch(FormError):
-    """What the client sent to S3 itself is not as long as it promised; it was removed."""
+    """The object that the client sent to S3 has another length than promised; it was removed."""
 
     status = 422
     code = "size-mismatch"
-    title = "The file is not as long as was promised"
+    title = "The file has another length than promised"
 
 
 class TypeMismatch(FormError):
-    """S3 names another media type for the client's upload than was promised; the object is left."""
+    """The object that the client sent to S3 has another media type than promised; it stays stored."""
 
     status = 422
     code = "type-mismatch"
-    title = "The file is of another type than was promised"
+    title = "The file has another type than promised"
 
 
 class NotFound(UploadError):
@@ -231,7 +231,7 @@ class ObjectMissing(NotFound):
 
 
 class MethodNotAllowed(UploadError):
-    """The address exists, the method does not; the answer's `Allow` names those that do."""
+    """This address does not support the method; `Allow` lists the supported ones."""
 
     status = 405
     code = "method-not-allowed"
@@ -239,7 +239,7 @@ class MethodNotAllowed(UploadError):
 
 
 class PreconditionFailed(UploadError):
-    """The object is not in the state that the request was for (RFC 9110, section 15.5.13)."""
+    """The object does not meet a precondition of the request (RFC 9110, section 15.5.13)."""
 
     status = 412
     code = "precondition-failed"
@@ -247,7 +247,7 @@ class PreconditionFailed(UploadError):
 
 
 class RangeNotSatisfiable(UploadError):
-    """The asked range lies outside the object (RFC 9110, section 15.5.17)."""
+    """The requested range lies outside the object (RFC 9110, section 15.5.17)."""
 
     status = 416
     code = "range-not-satisfiable"
@@ -255,18 +255,18 @@ class RangeNotSatisfiable(UploadError):
 
 
 class FileClosed(UploadError):
-    """The uploaded file was closed while S3 was still to read it (pallets/flask#5399)."""
+    """The uploaded file was closed before S3 had read it (pallets/flask#5399)."""
 
     code = "file-closed"
     title = "The file was closed before S3 had read it"
 
 
 class Internal(UploadError):
-    """Our own fault; the log has the traceback under the request's id."""
+    """A fault of the service; the log has the traceback under the request's id."""
 
 
 class StoreRejected(UploadError):
-    """S3 answered and said no."""
+    """S3 rejected the request."""
 
     status = 502
     code = "store-rejected"
@@ -274,14 +274,14 @@ class StoreRejected(UploadError):
 
 
 class UploadGone(StoreRejected):
-    """S3 knows of no such multipart upload, and of no object that was made of it."""
+    """S3 has neither this multipart upload nor an object made of it."""
 
     def __init__(self) -> None:
-        super().__init__("S3 has no such multipart upload, nor an object that was made of it.")
+        super().__init__("S3 has neither this multipart upload nor an object made of it.")
 
 
 class StoreUnavailable(UploadError):
-    """S3 did not answer in time, or said that it is too busy."""
+    """S3 did not respond in time, or is too busy."""
 
     status = 503
     code = "store-unavailable"
@@ -292,7 +292,7 @@ class StoreUnavailable(UploadError):
 
 
 class Overloaded(UploadError):
-    """This process takes no more requests of this kind now; another process may, or this one later."""
+    """This process has no capacity for the request now; another process may have, or this one later."""
 
     status = 503
     code = "overloaded"
@@ -303,7 +303,7 @@ class Overloaded(UploadError):
 
 
 class StorageFull(UploadError):
-    """The temporary folder takes no more bytes: it is full, over a quota, missing or not writable."""
+    """The temporary folder is full, over its quota, missing or not writable."""
 
     status = 507
     code = "storage-full"
@@ -314,7 +314,7 @@ class StorageFull(UploadError):
 
 
 class SettingsError(ValueError):
-    """A setting has a value that cannot work; the message is one line for the person who starts the app."""
+    """A setting has an invalid value; the message is one line for the operator."""
 
     def __init__(self, variable: str, value: object, wanted: str) -> None:
         shown = "not shown" if variable.endswith("_SECRET") else repr(str(value))
@@ -324,21 +324,20 @@ class SettingsError(ValueError):
 
 
 class BucketMissing(Exception):
-    """The configured bucket does not exist; the message is one line for the person who starts the app."""
+    """The configured bucket does not exist; the message is one line for the operator."""
 
     def __init__(self, bucket: str) -> None:
         super().__init__(f"there is no bucket '{bucket}'; create it or set UPLOAD_BUCKET")
 
 
-#: S3's codes for a multipart upload that it does not have, or not any more: Swift says of one that was completed that
-#: there is no such key.
+#: S3's codes for a multipart upload that does not exist, or no longer. Swift answers NoSuchKey for a completed one.
 GONE_CODES = frozenset({"NoSuchUpload", "NoSuchKey"})
-#: S3's codes for "not now", beside every 5xx status.
+#: S3's codes for a temporary failure, beside every 5xx status.
 _BUSY_CODES = frozenset({"SlowDown", "RequestTimeout", "ThrottlingException", "TooManyRequests"})
 
 
 def from_store_answer(status: int, code: str, message: str) -> UploadError:
-    """The error for an S3 error answer: busy and broken stores may be tried again, refusals not.
+    """Return the error for an error response of S3: a client may retry 5xx and busy codes, but no rejection.
 
     `status` is the HTTP status, `code` and `message` are from the answer's XML body
     (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
@@ -350,8 +349,8 @@ def from_store_answer(status: int, code: str, message: str) -> UploadError:
     return StoreRejected(f"S3 answered {status} {code}: {message}")
 
 
-#: Errors of a system that cannot write a temporary file: no space, no quota, a file size limit, a read-only or
-#: vanished folder. `tempfile` raises ENOENT if no folder is usable.
+#: The errno of a failed write of a temporary file: no space, a quota, a file size limit, a read-only or vanished
+#: folder. `tempfile` raises ENOENT if no folder is usable.
 _UNWRITABLE = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
@@ -363,12 +362,12 @@ _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 @contextmanager
 def temporary_files() -> Iterator[None]:
-    """Turn an operating system's refusal to write a temporary file into an error of ours.
+    """Convert the operating system's errors on temporary files into an `UploadError`.
 
-    Wrap a block whose other I/O has errors of its own, as the calls to S3 and the reading of a body have.
+    Use it around a block whose other I/O raises errors of other types, as the calls to S3 and a body's reader do.
 
     Raises:
-        StorageFull: the temporary folder takes no more.
+        StorageFull: the temporary folder accepts no more bytes.
         Overloaded: the process has no file descriptor left.
     """
     try:
@@ -385,7 +384,7 @@ def temporary_files() -> Iterator[None]:
 
 
 def from_http(status: int, name: str, detail: str, headers: Mapping[str, str]) -> UploadError:
-    """The error for one that a framework raised itself, such as 404 by its router, from its values."""
+    """Return the error for an HTTP error that a framework raised itself, such as its router's 404."""
     known: dict[int, type[UploadError]] = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
     if status in known:
         return known[status](detail, headers=headers)
@@ -395,20 +394,20 @@ def from_http(status: int, name: str, detail: str, headers: Mapping[str, str]) -
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether this process had too little memory, or too few threads or file descriptors, for a request."""
+    """Whether the process lacked memory, a thread or a file descriptor."""
     match error:
         case MemoryError():
             return True
         case RuntimeError():
-            return str(error) == "can't start new thread"  # CPython has no type for this
+            return str(error) == "can't start new thread"  # CPython has no exception type for this
         case OSError():
             return error.errno in _NO_DESCRIPTOR | {errno.ENOMEM}
     return False
 
 
 def fault(error: Exception) -> UploadError:
-    """The error for an unexpected one: Overloaded where this process has run out of a resource, else Internal."""
-    answer: UploadError = Internal("The log has more under this request's id.")
+    """Convert an unexpected error: Overloaded if the process has run out of a resource, else Internal."""
+    answer: UploadError = Internal("The log has the details under this request's id.")
     if is_exhausted(error):
         answer = Overloaded("This process lacks memory, threads or files. Nothing was stored; try again later.")
     answer.__cause__ = error
@@ -416,9 +415,9 @@ def fault(error: Exception) -> UploadError:
 
 
 def file_closed(handoff: str, hook: str, explanation: str | None = None) -> FileClosed:
-    """The error for an upload whose file was closed under it, in words that say who did it and what to do.
+    """Return the error for an upload whose file was closed too early; its detail names the closing code and a fix.
 
-    `explanation` is what was seen of the close (`filehandoff.explain`); without it, what is known of the hook is told.
+    `explanation` is the note on the observed close (`filehandoff.explain`). Without one, the detail describes the hook.
     """
     if explanation is not None:
         return FileClosed(explanation)
@@ -427,8 +426,8 @@ def file_closed(handoff: str, hook: str, explanation: str | None = None) -> File
         return FileClosed(
             f"The hand-off '{handoff}' {reading}, and the hook 'copied' closed it: a hook "
             "wrapped in copy_current_request_context pushes a copied request context, and when the hook returns, "
-            "popping that context closes every file of the request it shares (pallets/flask#5399). What was read "
-            "then was a closed file. Nothing was stored. Bind the hook to plain values (hook=bound), or hand over "
+            "popping that context closes every file of the request it shares (pallets/flask#5399). The next "
+            "read found a closed file. Nothing was stored. Bind the hook to plain values (hook=bound), or hand over "
             "bytes that the request does not own (read_early, temp_file)."
         )
     return FileClosed(
