@@ -1,8 +1,8 @@
-"""multipart/form-data bytes in, fields and file chunks out, with limits (RFC 7578): a sans-I/O object.
+"""Parse multipart/form-data: bytes in, fields and file chunks out, with limits (RFC 7578); sans I/O.
 
-`filehandoff.multipart` finds the parts, `filehandoff.part_head` reads their names. This module decides for an upload
-service which error each fault is, which limit bytes count against, and which file a promised digest belongs to. The
-decisions do not depend on how the bytes are split.
+`filehandoff.multipart` finds the parts, `filehandoff.part_head` reads their names. This module adds the decisions of an
+upload service: the error for each fault, the limit for each byte, the file for each promised digest. The decisions do
+not depend on how the bytes are split.
 """
 
 import re
@@ -29,15 +29,15 @@ from filehandoff.part_head import DEFAULT_CHARSET, PartHead, charset_of, known_c
 from filehandoff.settings import Limits
 from filehandoff.transfer import Decoder, decoder
 
-#: A media type with parameters, as S3 and every browser take it back (RFC 9110, section 8.3.1).
+#: A media type with parameters that S3 and every browser accept (RFC 9110, section 8.3.1).
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(?:[ \t]*;[\x20-\x7e]{0,200})?", re.ASCII)
-#: Media types of text fields; a part of another one, without a filename, is a file whose client forgot it.
+#: Media types of text fields. A part of another type without a filename is a file whose client forgot the name.
 _OF_FIELDS = re.compile(r"text/plain|application/(?:json|x-www-form-urlencoded)|", re.IGNORECASE)
 
 FORM_TYPE = "multipart/form-data"
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
-#: The text field that promises the digest of the next file, and the part header that does so for its own.
+#: The text field that promises the next file's digest, and the part header that promises that of its own part.
 DIGEST_FIELD = "sha256"
 DIGEST_HEADER = "Content-Digest"
 #: The text field that names the charset of the others (RFC 7578, section 4.6).
@@ -46,7 +46,7 @@ CHARSET_FIELD = "_charset_"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A text field, whole."""
+    """A complete text field."""
 
     name: str
     value: str
@@ -54,9 +54,9 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class FileStart:
-    """A file begins; `promised` is its SHA-256 in lowercase hex, if the client gave one.
+    """A file begins; `promised` is the SHA-256 that its client promised, in lowercase hex.
 
-    An empty filename with no bytes is what a browser sends for an empty file input: that is no file, and no event.
+    For an empty file input a browser sends an empty filename and no bytes. That is no file, and causes no event.
     """
 
     name: str
@@ -65,20 +65,20 @@ class FileStart:
     promised: str | None
 
     def __post_init__(self) -> None:
-        """Clean the name, for the key and for `request.files`."""
+        """Clean the filename, for the key and for `request.files`."""
         object.__setattr__(self, "filename", clean_name(self.filename))
 
 
 @dataclass(frozen=True, slots=True)
 class FileChunk:
-    """The next bytes of the file that began last; never empty."""
+    """The next bytes of the current file; never empty."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class FileEnd:
-    """The file that began last is complete; its size in bytes."""
+    """The current file is complete; `size` is in bytes."""
 
     size: int
 
@@ -87,15 +87,15 @@ type Event = Field | FileStart | FileChunk | FileEnd
 
 
 class FormParser:
-    """Bytes in by `receive` and `finish`, events out; raises the FormError to answer the client with.
+    """Takes a body's bytes by `receive` and `finish`, returns events, raises a FormError for the client.
 
-    After an error the parser is done for: the next call raises the same error.
+    After an error the parser is unusable: each later call raises the same error.
 
     Args:
         mimetype: the request's media type in lower case, without parameters.
-        boundary: its `boundary` parameter, None if there is none.
-        content_length: the declared length of the body in bytes, None if it is chunked.
-        limits: what a form may hold.
+        boundary: the media type's `boundary` parameter, None if it has none.
+        content_length: the declared length of the body in bytes, None for a chunked body.
+        limits: the sizes and counts that a form may have.
         coding: the request's `Content-Encoding`, empty if it has none.
     """
 
@@ -115,7 +115,9 @@ class FormParser:
         self._chunking = Chunking()
         self._field_bytes = 0
         self._promised: str | None = None
-        self._waiting: FileStart | None = None  # a file without a name, which is none until it has a byte
+        self._waiting: FileStart | None = (
+            None  # a file with an empty name, which counts as a file from its first byte on
+        )
         self._head = PartHead("", None, ())
         self._decoder: Decoder | None = None
         self._file_bytes = 0
@@ -124,9 +126,9 @@ class FormParser:
 
     @classmethod
     def of(cls, content_type: str, content_length: int | None, limits: Limits, coding: str = "") -> Self:
-        """A parser for a request, by its `Content-Type` as it came.
+        """Return a parser for a request with this unparsed `Content-Type`.
 
-        Frameworks read the header more strictly than clients write it, and cut `boundary=a/b` to `a`.
+        Frameworks parse the header more strictly than clients write it, and cut `boundary=a/b` to `a`.
         """
         mimetype = content_type.partition(";")[0].strip(" \t").lower()
         try:
@@ -138,13 +140,13 @@ class FormParser:
         return cls(mimetype, boundary, content_length, limits, coding)
 
     def receive(self, chunk: bytes) -> Iterator[Event]:
-        """Take the next bytes of the body, and give the events in them, which must be consumed."""
+        """Take the next bytes of the body, and yield their events; the caller must consume all."""
         if self._error is not None:
             raise self._error
         try:
             room = self.limits.body_bytes - self._received
             self._received += len(chunk)
-            # The bytes within the limit are read first: an error in them counts, however the bytes were split.
+            # The bytes within the limit come first: an error in them is raised no matter how the bytes are split.
             for token in self._multipart.receive(chunk[:room]):
                 yield from self._take(token)
             if len(chunk) > room:
@@ -157,7 +159,7 @@ class FormParser:
         """End the body.
 
         Raises:
-            FormMalformed: the last boundary is missing, or bytes that were declared to follow it.
+            FormMalformed: the last boundary is missing, or the body is shorter than declared.
         """
         if self._error is not None:
             raise self._error
@@ -183,7 +185,7 @@ class FormParser:
             if self._multipart.parts > self.limits.form_parts:
                 raise TooManyParts(f"The form has more than {self.limits.form_parts} parts.")
         elif self._promised is not None:
-            self._promise_left()
+            self._promise_without_file()
 
     def _part_starts(self, head: PartHead) -> Iterator[Event]:
         self._head = head
@@ -262,11 +264,11 @@ class FormParser:
             self._charset = known_charset(field.value)
         if name == DIGEST_FIELD:
             if self._promised is not None:
-                self._promise_left()
+                self._promise_without_file()
             self._promised = from_hex(field.value)
         return field
 
-    def _promise_left(self) -> NoReturn:
+    def _promise_without_file(self) -> NoReturn:
         raise DigestMalformed("A field 'sha256' must come before its file, and no file follows this one.")
 
     def _body_too_large(self) -> NoReturn:
@@ -274,10 +276,10 @@ class FormParser:
 
 
 def check_coding(coding: str) -> None:
-    """Take a body as it is, and no other: what a compressed one holds is known only when it was unpacked.
+    """Reject a compressed body, whose size is unknown until it is unpacked.
 
     Raises:
-        UnsupportedMediaType: it is compressed; `Accept-Encoding` says what is taken (RFC 9110, section 15.5.16).
+        UnsupportedMediaType: it is compressed; `Accept-Encoding` has the accepted coding (RFC 9110, section 15.5.16).
     """
     if coding.strip().lower() not in {"", "identity"}:
         raise UnsupportedMediaType(
@@ -287,12 +289,12 @@ def check_coding(coding: str) -> None:
 
 
 def is_media_type(text: str) -> bool:
-    """Whether this is a media type, with or without parameters, such as S3 and every browser take back."""
+    """Whether this is a media type, with or without parameters, that S3 and every browser accept."""
     return _MEDIA_TYPE.fullmatch(text) is not None
 
 
 def file_missing(limits: Limits) -> FileMissing:
-    """The error for a form without a file."""
+    """Return the error for a form without a file."""
     *others, last = (repr(name) for name in limits.file_fields)
     names = f"{', '.join(others)} or {last}" if others else last
     return FileMissing(f"Send the file in a form field named {names}, with a filename.")

@@ -1,26 +1,26 @@
-"""Bytes of an HTTP/1.1 connection in, checked requests out: sans-I/O objects, the same for every server (RFC 9112).
+"""Check the bytes of an HTTP/1.1 connection before the server parses them (RFC 9112); sans I/O, for every server.
 
-A proxy in front of a server may read a lax request differently: where the body ends, which target is meant. Bytes that
-the two attribute to different requests are request smuggling. So a head is taken only if it has one meaning, and is
-passed on in a canonical form that no server can read differently; chunks are decoded here. No upgrade is offered: a
-client that switched to HTTP/2 could pass a proxy's rules. Chunks of a few bytes are joined, in one pass per read.
+A proxy may read a lax request differently from the server behind it: another end of the body, another target. An
+attacker uses the difference to smuggle a request past the proxy. So this module accepts only a head with one meaning,
+and passes it on in a canonical form that every server reads alike; it decodes chunks itself. It offers no upgrade: a
+client that switched to HTTP/2 could bypass a proxy's rules. It joins small chunks, in one pass per read.
 """
 
 import re
 from dataclasses import dataclass
 
-#: Largest head in bytes, largest request line and header line, most header lines: the limits of gunicorn's defaults.
+#: Bytes of a head, of a request line, of a header line, and the number of header lines: gunicorn's defaults.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_REQUEST_LINE = 4094
 MAX_HEADER_LINE = 8190
 MAX_HEADERS = 100
-#: Largest line before a chunk, with its extensions, and largest trailer section, in bytes.
+#: Bytes of the line before a chunk, extensions included, and of the trailer section.
 MAX_CHUNK_LINE = 1024
 MAX_TRAILER_BYTES = 8192
-#: Bytes that one step takes, and one step of small chunks: the second costs a few milliseconds.
+#: Bytes read per step, and per step of small chunks, which takes a few milliseconds.
 STEP_BYTES = 64 * 1024
 SMALL_STEP_BYTES = 16 * 1024
-#: As many chunks in one step are small chunks.
+#: Chunks in one step from which on they count as small.
 MANY_CHUNKS = 64
 #: A read of a body below this size in bytes is followed by a pause, in seconds, so that the next one is larger.
 SMALL_READ_BYTES = 1024
@@ -36,18 +36,18 @@ _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
 _HEADER = re.compile(rb"(" + _TOKEN + rb"):[\t ]*((?:[\x21-\x7e\x80-\xff]+(?:[\t ]+[\x21-\x7e\x80-\xff]+)*)?)[\t ]*")
 _HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
-#: 15 hexadecimal digits: no signed 64-bit integer overflows. No blanks: RFC 9112 lets no client send them.
+#: At most 15 hexadecimal digits, so that no signed 64-bit integer overflows. No blanks: RFC 9112 forbids them.
 _SIZE = rb"([0-9A-Fa-f]{1,15})(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*\r\n"
 _FIRST_SIZE = re.compile(_SIZE)
 _NEXT_SIZE = re.compile(rb"\r\n" + _SIZE)
-#: A beginning of the line before a chunk.
+#: The beginning of a line before a chunk.
 _BEGUN_SIZE = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:;[^\r\n]*)?\r?)?")
 
-#: Header names of which a request may have one; proxies and servers choose between two differently.
+#: Headers allowed once per request: of two, a proxy and a server may choose different ones.
 _ONLY_ONCE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type", b"expect"})
-#: Header names that are not passed on: no upgrade is offered, and Connection is set anew.
+#: Headers that are dropped: no upgrade is offered, and Connection is written anew.
 _DROPPED = frozenset({b"upgrade", b"http2-settings", b"connection"})
-#: Trailer names that would change framing, routing or access (RFC 9110, section 6.5.1).
+#: Trailers that could change framing, routing or access (RFC 9110, section 6.5.1).
 _NO_TRAILERS = frozenset(
     b"host content-length transfer-encoding content-encoding content-type content-range trailer te expect connection"
     b" upgrade authorization cookie".split()
@@ -55,7 +55,7 @@ _NO_TRAILERS = frozenset(
 
 
 class FramingError(Exception):
-    """A request that has no meaning, or more than one; the connection must end with this status."""
+    """A malformed or ambiguous request; the server must respond with this status and close the connection."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason)
@@ -64,12 +64,12 @@ class FramingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request's head in its canonical form, with the blank line at its end.
+    """A request's head in canonical form, including its final blank line.
 
     Attributes:
         data: the canonical bytes.
-        length: bytes of the body; None if it is chunked.
-        closes: the connection serves no further request.
+        length: bytes of the body; None for a chunked body.
+        closes: the connection ends after this request.
     """
 
     data: bytes
@@ -105,20 +105,20 @@ def is_decided(data: bytes) -> bool:
 
 
 def take_head(data: bytes) -> tuple[RequestHead, bytes] | None:
-    """Return the head that these bytes begin with, and the bytes behind it; None if its end is still to come.
+    """Split these bytes into a head and the bytes after it; return None for an incomplete head.
 
     Raises:
-        FramingError: it is malformed, too long, or will never end.
+        FramingError: the head is malformed, too long, or cannot end.
     """
     size = head_size(data)
     return (parse_head(data[:size]), data[size:]) if size else None
 
 
 def parse_head(raw: bytes) -> RequestHead:
-    """Check a whole head, from the request line to the blank line.
+    """Check a complete head, from the request line to the blank line.
 
     Raises:
-        FramingError: the head has no meaning, or more than one.
+        FramingError: the head is malformed or ambiguous.
     """
     line, *lines = raw.removesuffix(_END).split(b"\r\n")
     if len(line) > MAX_REQUEST_LINE:
@@ -141,7 +141,7 @@ def parse_head(raw: bytes) -> RequestHead:
     kept = [
         b"%s: %s\r\n" % (name, value)
         for name, value in headers
-        # servers disagree about an underscore: CGI's variables have no other character for a hyphen
+        # servers disagree about an underscore: CGI's variables replace a hyphen by it
         if name.lower() not in _DROPPED and b"_" not in name
     ]
     if closes:
@@ -170,7 +170,7 @@ def _host(headers: dict[bytes, bytes], minor: bytes) -> bytes:
 
 
 def _origin_form(target: bytes, host: bytes) -> bytes:
-    """The path and query of a target; a URL must name the same host as the header (RFC 9112, section 3.2.2)."""
+    """Return the path and query of a target; a URL's host must be that of `Host` (RFC 9112, section 3.2.2)."""
     if match := _ABSOLUTE.fullmatch(target):
         authority, target = match.groups()
         if not authority or authority.lower() != host.lower():
@@ -197,23 +197,23 @@ def _body_length(headers: dict[bytes, bytes], minor: bytes) -> int | None:
 
 
 class ChunkedDecoder:
-    """Decodes the chunks of one body: `receive` bytes, until `ended`.
+    """Decodes the chunks of one body: call `receive` until `ended`.
 
     Attributes:
-        ended: the body is complete, with its trailers, which are checked and dropped.
-        rest: the bytes behind the body.
-        small: the last bytes held many chunks.
+        ended: the body is complete. Its trailers were checked and dropped.
+        rest: the bytes after the body.
+        small: the last call received many chunks.
     """
 
     def __init__(self) -> None:
         self.ended = self.small = False
         self.rest = b""
-        self._left = 0  # bytes of the current chunk that are still to come
+        self._left = 0  # bytes of the current chunk that have not arrived
         self._size = _FIRST_SIZE
         self._in_trailers = False
 
     def receive(self, data: bytes) -> bytes:
-        """Take the next bytes; return the content in them, joined.
+        """Take the next bytes; return their content, joined.
 
         Raises:
             FramingError: the chunks are malformed.
@@ -270,9 +270,9 @@ class ChunkedDecoder:
 
 
 class RequestReader:
-    """A connection's bytes in by `receive`, the same requests in canonical form out by `step`, one after the other.
+    """Takes a connection's bytes by `receive`, and returns its requests in canonical form by `step`.
 
-    After an error, and after a request that closes the connection, all further bytes are dropped.
+    It drops all bytes after an error, and after a request that closes the connection.
     """
 
     def __init__(self) -> None:
@@ -285,12 +285,12 @@ class RequestReader:
 
     @property
     def in_body(self) -> bool:
-        """Whether bytes of a request's body are still to come."""
+        """Whether the current request's body is incomplete."""
         return self._left > 0 or self._chunks is not None
 
     @property
     def pending(self) -> bool:
-        """Whether bytes are buffered, be it the beginning of a head."""
+        """Whether bytes are buffered, even if only the beginning of a head."""
         return bool(self._data)
 
     @property
@@ -305,10 +305,10 @@ class RequestReader:
         self._skip()
 
     def step(self) -> bytes:
-        """Return the next canonical bytes, at most of one request, or none if more must come first.
+        """Return the next canonical bytes, of one request at most; empty if more bytes must arrive first.
 
         Raises:
-            FramingError: these bytes are no request; the connection must end.
+            FramingError: these bytes are no request; the server must close the connection.
         """
         try:
             if self._chunks is not None:
@@ -326,7 +326,7 @@ class RequestReader:
         return piece
 
     def _skip(self) -> None:
-        """Drop one blank line before a request (RFC 9112, section 2.2), and all that follows the last one."""
+        """Drop one blank line before a request (RFC 9112, section 2.2), and all bytes after the last request."""
         if self.in_body:
             return
         if self._last:
