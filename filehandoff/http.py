@@ -1,4 +1,4 @@
-"""What both apps decide alike about a request's headers, and by which headers they answer with an object."""
+"""The HTTP rules that both apps share: request ids, preconditions, ranges, and an object's response headers."""
 
 import re
 import uuid
@@ -16,21 +16,21 @@ from filehandoff.verify import quoted_etag, require
 
 REQUEST_ID_HEADER = "X-Request-Id"
 
-#: The request ids that are kept.
+#: The form of a client's request id that both apps keep.
 REQUEST_ID_PATTERN = r"[A-Za-z0-9._-]{1,64}"
 _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
-#: Stored by the client's own cache alone, since whoever lets clients through to us may check who asks; and asked for
-#: anew each time, though the bytes under a key never change (RFC 8246 would call them immutable): an upload that was
-#: deleted, or that this client may not see any more, must not live on in a cache. What is still there costs a 304.
+#: Only the client's own cache may store an object, since a proxy may check each client's access. The cache must
+#: revalidate its copy each time, although the bytes under a key never change (RFC 8246 would call them immutable): an
+#: object that was deleted, or that this client may no longer see, must not live on in a cache. Each check costs a 304.
 CACHE_CONTROL = "private, no-cache"
-#: An uploaded page or SVG is code of a stranger's. Every answer is a download, but not all that read it care; where
-#: one is shown, it loads nothing, runs nothing, and is of no origin (https://www.w3.org/TR/CSP3/#directive-sandbox).
+#: An uploaded page or SVG is a stranger's code. Every response is a download, but some readers show it anyway: then it
+#: loads nothing, runs nothing and has no origin (https://www.w3.org/TR/CSP3/#directive-sandbox).
 CONTENT_SECURITY_POLICY = "default-src 'none'; sandbox"
 
-#: The preconditions that the whole answer depends on (RFC 9110, section 13.1); `if-range` is only about its range.
+#: The preconditions of a whole response (RFC 9110, section 13.1); `if-range` is a precondition of its range only.
 PRECONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 _CONDITIONAL = PRECONDITIONS | {"if-range", "range"}
-#: The methods that a client's own copy may answer (RFC 9110, section 13.1.2).
+#: The methods that a client's cached copy can satisfy (RFC 9110, section 13.1.2).
 _READING = frozenset({"GET", "HEAD"})
 _ENTITY_TAG = re.compile(r'(?:W/)?"[^"]*"')
 _DATE = re.compile(
@@ -42,12 +42,12 @@ _SINGLE_RANGE = re.compile(r"bytes=(?:\d{1,19}-\d{0,19}|-\d{1,19})", re.IGNORECA
 
 
 def request_id(header: str | None) -> str:
-    """The client's `X-Request-Id` if it has a safe shape, otherwise a new one."""
+    """Return the client's `X-Request-Id` if it has a safe form, otherwise a new id."""
     return header if header and _REQUEST_ID.fullmatch(header) else uuid.uuid4().hex
 
 
 def joined(headers: Iterable[tuple[str, str]], names: Container[str]) -> dict[str, str]:
-    """The fields of these lowercase names; several lines of a field are one list (RFC 9110, section 5.3)."""
+    """Return the fields with these lowercase names; join a field's several lines (RFC 9110, section 5.3)."""
     fields: dict[str, str] = {}
     for name, value in headers:
         if (field := name.lower()) in names:
@@ -56,23 +56,23 @@ def joined(headers: Iterable[tuple[str, str]], names: Container[str]) -> dict[st
 
 
 def single_range(header: str | None) -> str | None:
-    """The `Range` to ask S3 for: one range of bytes; None for no, several or unreadable ranges.
+    """Return the `Range` for the request to S3: one range of bytes; None for no, several or malformed ranges.
 
-    A server may ignore a Range and send the whole (RFC 9110, section 14.2), and for those we do.
+    The server ignores those and sends the whole object, as RFC 9110, section 14.2, allows.
     """
     if not header or not _SINGLE_RANGE.fullmatch(header):
         return None
     first, _, last = header[len("bytes=") :].partition("-")
     if first and last and int(first) > int(last):
-        return None  # RFC 9110, section 14.1.1: an invalid range is ignored
+        return None  # an invalid range is ignored (RFC 9110, section 14.1.1)
     return f"bytes={first}-{last}"
 
 
 def clamp(byte_range: str, length: int) -> str | None:
-    """A single range (of `single_range`) as it lies within so many bytes; None if none of it does.
+    """Cut a range of `single_range` to an object of `length` bytes; None if the range lies outside the object.
 
-    A suffix longer than the object is all of it, and a range may end after it, however far (RFC 9110, section 14.1.2).
-    Not every store can do with that.
+    A suffix longer than the object means the whole object, and a range may end after the object (RFC 9110, section
+    14.1.2). Some stores handle neither.
     """
     first, _, last = byte_range.removeprefix("bytes=").partition("-")
     start = int(first) if first else max(length - int(last), 0)
@@ -82,9 +82,9 @@ def clamp(byte_range: str, length: int) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as S3's head or get describes it: `length` bytes come, a part of the whole if `content_range`.
+    """An object's description by `head_object` or `get_object`; the metadata's names are in lower case.
 
-    The names of the metadata are in lowercase.
+    `length` is the number of bytes in the response, fewer than the object's if `content_range` is set.
     """
 
     length: int
@@ -97,10 +97,10 @@ class ObjectInfo:
 
     @classmethod
     def from_s3(cls, key: str, answer: Mapping[str, Any]) -> Self:
-        """What boto's `head_object` or `get_object` answered; some stores change the case of metadata names.
+        """Read the response to `head_object` or `get_object`; some stores change the case of metadata names.
 
         Raises:
-            StoreRejected: it lacks what every object has.
+            StoreRejected: the response lacks the length or the ETag.
         """
         metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
         return cls(
@@ -115,13 +115,13 @@ class ObjectInfo:
 
     @property
     def status(self) -> int:
-        """200, or 206 for a part of the object."""
+        """200 for the whole object, 206 for a range of it."""
         return 206 if self.content_range else 200
 
     def headers(self) -> dict[str, str]:
-        """The answer's headers; a browser never guesses the type and never shows the file as a page of ours.
+        """Return the response's headers; they keep browsers from guessing the type or showing the file as a page.
 
-        They are the same for every request, so there is nothing to `Vary` by.
+        They are the same for every request, so the response needs no `Vary`.
         """
         headers = {
             "Content-Length": str(self.length),
@@ -134,7 +134,7 @@ class ObjectInfo:
             "Cache-Control": CACHE_CONTROL,
         }
         if self.modified is not None:
-            # botocore's dates are in UTC by dateutil, which is not the UTC that format_datetime knows.
+            # botocore's dates have dateutil's UTC, and format_datetime accepts only the standard library's.
             headers["Last-Modified"] = format_datetime(self.modified.astimezone(UTC), usegmt=True)
         if self.content_range:
             headers["Content-Range"] = self.content_range
@@ -143,11 +143,11 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class ConditionalRequest:
-    """What of an object is asked for, and under which conditions (RFC 9110, sections 13 and 14).
+    """A request for an object with its conditions and its range (RFC 9110, sections 13 and 14).
 
-    `fields` are the request's conditional fields by their lowercase names. We judge them, on what S3's head says: S3
-    would know them itself, but not every store that speaks its API does. A head costs a moment more where the object
-    is sent after all, and less than a get that is broken off, which costs the connection, where it is not.
+    `fields` are the request's conditional fields by their lowercase names. The app checks them itself against S3's
+    response to a head, since some stores ignore them. If the object is sent after all, the head costs a short delay. If
+    not, the head is cheaper than a get that must be aborted, which costs the connection.
     """
 
     method: str
@@ -155,49 +155,49 @@ class ConditionalRequest:
 
     @classmethod
     def of(cls, method: str, headers: Iterable[tuple[str, str]]) -> Self:
-        """From a request."""
+        """Read the conditions from a request's headers."""
         return cls(method, joined(headers, _CONDITIONAL))
 
     @property
     def needs_head(self) -> bool:
-        """Whether the answer depends on what S3's head says."""
+        """Whether the response depends on the object's head."""
         conditional = not PRECONDITIONS.isdisjoint(self.fields)
         return conditional or self.method == "HEAD" or ("if-range" in self.fields and self._single_range is not None)
 
     def check(self, info: ObjectInfo) -> bool:
-        """Whether all preconditions hold, in the order of RFC 9110, section 13.2.2; if not, the client has it already.
+        """Return whether to send the object; False if the client's copy is current (RFC 9110, section 13.2.2).
 
         Raises:
-            PreconditionFailed: the request was for an object in another state.
+            PreconditionFailed: the object does not meet a precondition.
         """
         match, since = self.fields.get("if-match"), _date(self.fields.get("if-unmodified-since"))
         if match is not None:
             if not _names(match, info.etag, weakly=False):
-                raise PreconditionFailed(f"The object's ETag is {info.etag}, which If-Match does not name.")
+                raise PreconditionFailed(f"The object's ETag is {info.etag}, which If-Match does not list.")
         elif since and info.modified and info.modified > since:
             raise PreconditionFailed("The object was stored after the date of If-Unmodified-Since.")
         none_match, since = self.fields.get("if-none-match"), _date(self.fields.get("if-modified-since"))
         if none_match is not None:
             known = _names(none_match, info.etag, weakly=True)
             if known and self.method not in _READING:
-                raise PreconditionFailed(f"The object's ETag is {info.etag}, which If-None-Match names.")
+                raise PreconditionFailed(f"The object's ETag is {info.etag}, which If-None-Match lists.")
             return not known
         return not (self.method in _READING and since and info.modified and info.modified <= since)
 
     def without_body(self, info: ObjectInfo) -> tuple[int, dict[str, str]] | None:
-        """Status and headers of an answer that has no body: 304, or any to HEAD; None where the object is to be sent.
+        """Return status and headers of a response without a body: 304, or any to HEAD; None to send the object.
 
         Raises:
-            PreconditionFailed: the request was for an object in another state.
+            PreconditionFailed: the object does not meet a precondition.
         """
         if not self.check(info):
-            # the date would be of use only if there were no ETag (RFC 9110, section 15.4.5), and werkzeug removes it
+            # a 304 with an ETag needs no date (RFC 9110, section 15.4.5), and werkzeug removes it
             return 304, {"ETag": info.etag, "Cache-Control": CACHE_CONTROL}
-        # HEAD has no ranges (RFC 9110, section 14.2)
+        # a Range has no meaning for HEAD (RFC 9110, section 14.2)
         return (info.status, info.headers()) if self.method == "HEAD" else None
 
     def byte_range(self, info: ObjectInfo | None) -> str | None:
-        """The range to ask S3 for: none if `If-Range` is about another state of the object than that of its head."""
+        """Return the range for the request to S3; None if `If-Range` does not match the object's head."""
         condition = self.fields.get("if-range")
         if condition is not None and info is not None and not _is_current(condition, info):
             return None
@@ -209,7 +209,7 @@ class ConditionalRequest:
 
 
 def _names(header: str, etag: str, *, weakly: bool) -> bool:
-    """Whether a list of entity tags, or `*`, names this one; strongly, only if neither is weak (section 8.8.3.2)."""
+    """Whether a list of tags, or `*`, matches this ETag; a strong comparison never matches a weak tag."""
     if header.strip() == "*":
         return True
     tags = _ENTITY_TAG.findall(header)
@@ -219,9 +219,9 @@ def _names(header: str, etag: str, *, weakly: bool) -> bool:
 
 
 def _is_current(condition: str, info: ObjectInfo) -> bool:
-    """Whether `If-Range` is the object's ETag, or its very date (RFC 9110, section 13.1.5).
+    """Whether `If-Range` is the object's ETag or its exact date (RFC 9110, section 13.1.5).
 
-    A date is a strong validator here, though of a second only: nothing is stored under a key twice (section 8.8.2.2).
+    A date has a resolution of a second. It is a strong validator here, since no key is written twice (section 8.8.2.2).
     """
     if _ENTITY_TAG.fullmatch(condition.strip()):
         return _names(condition, info.etag, weakly=False)
@@ -229,10 +229,10 @@ def _is_current(condition: str, info: ObjectInfo) -> bool:
 
 
 def _date(header: str | None) -> datetime | None:
-    """An HTTP date in any of its three forms (RFC 9110, section 5.6.7); None if it is none, and so to be ignored."""
+    """Parse an HTTP date in any of its three forms (RFC 9110, section 5.6.7); None for anything else."""
     if not header or not _DATE.fullmatch(header.strip()):
-        return None  # email's parser takes much more, such as two dates for the first
+        return None  # the parser of `email` accepts much more, such as two dates
     try:
-        return parsedate_to_datetime(header).replace(tzinfo=UTC)  # asctime's form names no zone, and is in UTC as well
+        return parsedate_to_datetime(header).replace(tzinfo=UTC)  # asctime's form names no zone; it is UTC
     except ValueError:
         return None
