@@ -1,7 +1,7 @@
-"""The log as operators read it: JSON or text, the request's id on every line, and a secret on none; by structlog.
+"""Format the log as JSON or text, with the request's id on every line and without secrets; by structlog.
 
-Whoever logs uses the standard library's `logging`, as the SDK and the servers do, so that all lines look alike. Who
-starts a process calls `configure`; `create_app` does not, for the log belongs to the process and not to an app in it.
+All code logs by the standard library's `logging`, as the SDK and the servers do, so that all lines look alike. The
+start of a process calls `configure`. `create_app` does not, since the log belongs to the process, not to an app in it.
 """
 
 import logging
@@ -30,7 +30,7 @@ from filehandoff.settings import Settings
 
 type Line = MutableMapping[str, Any]
 
-#: What a line begins with.
+#: The first values of a line, in this order.
 _FIRST = {name: place for place, name in enumerate(("timestamp", "level", "event", "request_id"))}
 
 #: Whose lines are told from UPLOAD_LOG_LEVEL on. Of anybody else only warnings are, or at `debug` everything.
@@ -42,12 +42,12 @@ SERVERS = (
     *("uvicorn.error", "uvicorn.access", "uvicorn.asgi"),
 )
 
-#: What of the environment nobody is to read: where the SDK takes its credentials from, and ours.
+#: Environment variables with secrets: the SDK's credentials, and the app's own secret.
 SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "UPLOAD_PROMISE_SECRET")
 HIDDEN = "[hidden]"
 
-#: What follows one of these names is a secret: in signed headers, in presigned URLs of either version, in what STS
-#: answers, and in the lines that botocore writes at `debug` of how it signed a request.
+#: Names before a secret: in signed headers, in presigned URLs of either version, in the responses of STS, and in
+#: botocore's lines at `debug` about signing a request.
 _SECRET = re.compile(
     r"""
     ( (?: signature | credential | awsaccesskeyid | security[-_]?token | session[-_]?token | secret[-_]?access[-_]?key )
@@ -60,9 +60,9 @@ _SECRET = re.compile(
 
 
 def configure(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
-    """Write this process's log to stderr as the settings say, the server's own lines included; again, if called again.
+    """Write the process's log to stderr in the configured format, the server's lines included; repeatable.
 
-    A server's log that was sent to a file or to syslog goes there as well, as the server formats it.
+    A server's log to a file or to syslog continues, in the server's own format.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(settings.log, [environ.get(name, "") for name in SECRET_VARIABLES]))
@@ -73,13 +73,13 @@ def configure(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
     for name in OURS:
         logging.getLogger(name).setLevel(settings.log_level.upper())
     for name in SERVERS:
-        logging.getLogger(name).addFilter(_take_over)
-    logging.getLogger("asyncio").addFilter(_SPARING)
+        logging.getLogger(name).addFilter(_replace_handlers)
+    logging.getLogger("asyncio").addFilter(_ACCEPT_ERROR_LIMIT)
     logging.captureWarnings(capture=True)
 
 
 def point_out(app: str, misspelt: Mapping[str, str], settings: Settings) -> None:
-    """Tell whoever starts the app of settings that are none: in plain words, or as JSON like all the rest."""
+    """Warn about misspelt settings: in a plain line, or in JSON if the log is JSON."""
     for name, meant in misspelt.items():
         line = f"{app}: {name} is no setting; was {meant} meant?"
         if settings.log == "json":
@@ -89,34 +89,34 @@ def point_out(app: str, misspelt: Mapping[str, str], settings: Settings) -> None
 
 
 def bind(request_id: str) -> None:
-    """Put this request's id, and no other's, on every line from here on, in this thread or task and its tasks."""
+    """Add this request's id to every following line of this thread or task, and of the tasks that it starts."""
     unbind()
     bind_contextvars(request_id=request_id)
 
 
 def unbind() -> None:
-    """The request is over: put no id on what this thread has to say next."""
+    """Add no id to the following lines: the request has ended."""
     clear_contextvars()
 
 
 def bound(request_id: str) -> AbstractContextManager[None]:
-    """The same for a block, in a thread that was begun for the request, and so knows nothing of it."""
+    """Add the id to the lines of a block, in a thread that does not inherit the request's context."""
     return bound_contextvars(request_id=request_id)
 
 
 def bound_id() -> str:
-    """The id that stands on the lines of this thread or task; empty if there is none."""
+    """Return the id that `bind` or `bound` has set for this thread or task; empty if none."""
     return str(get_contextvars().get("request_id", ""))
 
 
 def formatter(style: str, secrets: list[str]) -> logging.Formatter:
-    """The lines of `json` or `console`, without these secrets and without what looks like one."""
+    """Return the formatter of `json` or `console` lines; it hides these secrets, and values after a secret's name."""
     if style == "json":
-        # In ASCII: no byte of a filename is one of the terminal's, or a line's end.
+        # In ASCII: no filename can contain a line end or a terminal's control code.
         render: list[Any] = [JSONRenderer()]
         time = TimeStamper("iso", utc=True)
     else:
-        render = [_for_the_eye, _console()]
+        render = [_for_terminal, _console()]
         time = TimeStamper("%Y-%m-%d %H:%M:%S +0000", utc=True)
     return ProcessorFormatter(
         foreign_pre_chain=[merge_contextvars, add_log_level, add_logger_name, ExtraAdder(), _add_place],
@@ -127,13 +127,13 @@ def formatter(style: str, secrets: list[str]) -> logging.Formatter:
 def _add_place(_logger: object, _method: str, line: Line) -> Line:
     record: logging.LogRecord = line["_record"]
     line.update(process=record.process, thread=record.threadName)
-    line.pop("color_message", None)  # uvicorn's message once more, for a terminal
+    line.pop("color_message", None)  # uvicorn's message again, with colours
     return line
 
 
 def _hide(secrets: list[str]) -> Callable[[Any, str, Line], Line]:
-    """Take secrets out of every value: these, and whatever stands where one stands."""
-    known = [secret for secret in secrets if len(secret) >= 8]  # noqa: PLR2004 - a shorter one is a word like any other
+    """Return a processor that hides secrets in every value: the given ones, and those after a secret's name."""
+    known = [secret for secret in secrets if len(secret) >= 8]  # noqa: PLR2004 - a shorter secret may be part of common words
 
     def hidden(value: Any) -> Any:
         if isinstance(value, str):
@@ -152,26 +152,26 @@ def _hide(secrets: list[str]) -> Callable[[Any, str, Line], Line]:
     return hide
 
 
-def _for_the_eye(_logger: object, _method: str, line: Line) -> Line:
-    """Put the request's id before the message; let nothing in either begin a line or steer the terminal."""
+def _for_terminal(_logger: object, _method: str, line: Line) -> Line:
+    """Put the request's id before the message, and escape line ends and control codes in both."""
     request_id = line.pop("request_id", None)
-    for name in ("thread", "code"):  # of use to a search only: an error's message begins with its code
+    for name in ("thread", "code"):  # useful only in searches: an error's message begins with its code
         line.pop(name, None)
     event = str(line["event"])
     line["event"] = printable(f"request {request_id}: {event}" if request_id else event)
     if "exception" in line:
-        # Indented, so that no line of it can be taken for one of the log's own.
+        # Indented, so that no line of the traceback looks like a line of the log.
         line["exception"] = "\n".join(f"    {printable(one)}" for one in line["exception"].splitlines())
     return line
 
 
 def printable(text: str) -> str:
-    r"""The text with escapes for what is not printed: line ends, control characters, directions; `\n`, `\u202e`."""
+    r"""Escape unprintable characters: line ends, control characters, text directions; `\n`, `\u202e`."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 def _console() -> ConsoleRenderer:
-    """Lines as the servers write them: `[time] [process] [LEVEL] message`, and then what else is known."""
+    """Return the renderer of lines like the servers': `[time] [process] [LEVEL] message`, then all other values."""
 
     def bracketed(show: Callable[[object], str]) -> KeyValueColumnFormatter:
         return KeyValueColumnFormatter(None, "", "", show, prefix="[", postfix="]")
@@ -188,15 +188,15 @@ def _console() -> ConsoleRenderer:
 
 
 def _brief(value: object) -> str:
-    """A word as it is, anything else with quotes and escapes."""
+    """Return a single word unchanged, any other text with quotes and escapes."""
     text = str(value)
     return text if text and text.isprintable() and " " not in text and "'" not in text else repr(value)
 
 
-def _take_over(record: logging.LogRecord) -> bool:
-    """Have a server's line written by our handler, not by one that the server has made for its terminal."""
+def _replace_handlers(record: logging.LogRecord) -> bool:
+    """Filter that removes a server's own terminal handlers, so that the root's handler writes its lines."""
     logger = logging.getLogger(record.name)
-    while logger.parent is not None:  # up to the root, which has our handler
+    while logger.parent is not None:  # up to the root, whose handler `configure` sets
         logger.handlers = [handler for handler in logger.handlers if type(handler) is not logging.StreamHandler]
         logger.propagate = True
         logger = logger.parent
@@ -204,9 +204,9 @@ def _take_over(record: logging.LogRecord) -> bool:
 
 
 class AnswerLog:
-    """Decides which answers are worth a line: all, but of those with status 503 one a second for each code.
+    """Limits the lines about error responses: of status 503 one per second for each code, of others all.
 
-    Under attack, or while S3 is away, a process gives thousands of them. The others are lines at `debug`.
+    Under attack, or during an outage of S3, a process sends thousands of these. It logs the others at `debug`.
     """
 
     SECONDS = 1.0
@@ -217,9 +217,9 @@ class AnswerLog:
         self._counts: dict[str, int] = {}
 
     def line(self, error: UploadError, now: float) -> tuple[int, dict[str, object]]:
-        """The level of an answer's line, and its values beside the message; `now` is in seconds, of any clock.
+        """Return the level and the values of an error response's line; `now` is in seconds, of any clock.
 
-        `count` is how many answers of this code the line stands for, where it stands for more than one.
+        The value `count` is the number of responses with this code that the line stands for, if more than one.
         """
         values: dict[str, object] = {"code": error.code, "status": error.status}
         if error.status != Overloaded.status:
@@ -233,11 +233,10 @@ class AnswerLog:
         return logging.ERROR, values | ({"count": count} if count > 1 else {})
 
 
-class _Sparing(logging.Filter):
-    """Has it told once a minute, in one line, that no connection can be accepted for want of file descriptors.
+class _AcceptErrorLimit(logging.Filter):
+    """Reduces asyncio's reports of missing file descriptors to one line per minute.
 
-    asyncio tells it a hundred times in a row, once for each connection that may wait, with a traceback, and then again
-    every second.
+    asyncio reports each connection that it cannot accept, a hundred in a row, with a traceback, and again every second.
     """
 
     SECONDS = 60.0
@@ -258,4 +257,4 @@ class _Sparing(logging.Filter):
         return True
 
 
-_SPARING = _Sparing()
+_ACCEPT_ERROR_LIMIT = _AcceptErrorLimit()

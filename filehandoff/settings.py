@@ -1,4 +1,4 @@
-"""What can be set, by `UPLOAD_*` environment variables; S3 credentials and region come by the AWS chain."""
+"""The settings, from `UPLOAD_*` environment variables; the AWS chain provides S3's credentials and region."""
 
 import difflib
 import re
@@ -13,15 +13,15 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-#: How log lines look, and how much is told; see `filehandoff.logs`.
+#: The log's formats and levels; see `filehandoff.logs`.
 LOG_FORMATS = ("console", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
-#: As long as a presigned URL may be good (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
+#: Longest life of a presigned URL (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 MAX_PRESIGN_SECONDS = 604_800
 MIN_SECRET_LENGTH = 16
 
-#: The form fields whose files are stored: ours, and those of upload libraries such as Uppy, Dropzone and FilePond.
+#: Form fields whose files are stored: the usual one, and those of libraries such as Uppy, Dropzone and FilePond.
 FIELD_NAMES = ("file", "files", "filepond")
 _FIELD_NAME = re.compile(r"[^\s,\[\]\"]{1,100}")
 _INDEX = re.compile(r"\[\d{0,9}\]\Z", re.ASCII)
@@ -34,17 +34,17 @@ _COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _PREFIX = re.compile(r"(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*")
 _ROOT_PATH = re.compile(r"(?:(?:/[A-Za-z0-9._~-]+)+)?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-#: What botocore takes for a host, which it says only when the client is made, and not in one line.
+#: A label of a host as botocore accepts it; botocore itself checks late, when a client is made, with a long traceback.
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _URL = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::\d{{1,5}})?(?:/[^\s?#]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a form may hold; every limit is counted while reading, whether or not a length was declared.
+    """A form's limits, each counted while reading, with or without a declared length.
 
-    All in bytes but `form_parts`, a count, and `file_fields`, the names of the fields that hold files. `field_bytes`
-    holds for all text fields of one form together, since they are kept in memory together.
+    All are in bytes but `form_parts`, a count, and `file_fields`, the names of the fields for files. `field_bytes`
+    limits all text fields of one form together, since they share memory.
     """
 
     file_bytes: int = 5 * GIB
@@ -54,27 +54,27 @@ class Limits:
     file_fields: tuple[str, ...] = FIELD_NAMES
 
     def is_file_field(self, name: str) -> bool:
-        """Whether a form's files of this name are stored; `file[]` and `file[0]` are the name `file` too."""
+        """Whether files in a field of this name are stored; `file[]` and `file[0]` count as `file`."""
         return _INDEX.sub("", name) in self.file_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One process's settings: sizes in bytes, times in seconds; checked when made.
+    """One process's settings: sizes in bytes, times in seconds, all checked on creation.
 
     Raises:
-        SettingsError: a value cannot work; the message names the variable, the value and what would do.
+        SettingsError: a value is invalid; the message names the variable, the value and the valid values.
     """
 
     s3_endpoint_url: str | None = None
-    s3_public_endpoint_url: str | None = None  #: where clients reach S3 by presigned URLs, if not where we do
+    s3_public_endpoint_url: str | None = None  #: S3's URL for clients, if it differs from the app's
     bucket: str = "uploads"
     key_prefix: str = ""
-    public_url: str | None = None  #: where clients reach the app, if not at the host that they name
-    root_path: str = ""  #: the path below which a proxy offers the app, such as /files
+    public_url: str | None = None  #: the app's URL for clients, if it differs from their `Host`
+    root_path: str = ""  #: the path under which a proxy serves the app, such as /files
     root_path_stripped: bool = True  #: whether the proxy removes `root_path` before it forwards a request
     max_file_bytes: int = 5 * GIB
-    max_body_bytes: int = 0  #: 0 stands for the largest file and 1 MiB
+    max_body_bytes: int = 0  #: 0 means `max_file_bytes` plus 1 MiB
     max_form_parts: int = 100
     max_field_bytes: int = 64 * KIB
     field_names: tuple[str, ...] = FIELD_NAMES
@@ -118,7 +118,7 @@ class Settings:
         if not self.field_names or not all(_FIELD_NAME.fullmatch(name) for name in self.field_names):
             _refuse("field_names", ", ".join(self.field_names), "names of form fields, such as 'file, photo'")
         segments = self.key_prefix.split("/")
-        if not _PREFIX.fullmatch(self.key_prefix) or {".", ".."} & set(segments) or len(self.key_prefix) > 256:  # noqa: PLR2004 - leaves S3's 1,024 bytes room for the rest of the key
+        if not _PREFIX.fullmatch(self.key_prefix) or {".", ".."} & set(segments) or len(self.key_prefix) > 256:  # noqa: PLR2004 - a key has 1,024 bytes in S3
             _refuse(
                 "key_prefix",
                 self.key_prefix,
@@ -140,46 +140,48 @@ class Settings:
                 _refuse(name, getattr(self, name), "more than 0 seconds")
         if not 1 <= self.presign_seconds <= MAX_PRESIGN_SECONDS:
             _refuse("presign_seconds", self.presign_seconds, f"1 to {MAX_PRESIGN_SECONDS} seconds, a week")
-        if not 1 <= self.s3_attempts <= 10:  # noqa: PLR2004 - more would outlast every client
+        if not 1 <= self.s3_attempts <= 10:  # noqa: PLR2004 - no client waits for more
             _refuse("s3_attempts", self.s3_attempts, "1 to 10")
         if not MIN_PART_BYTES <= self.part_bytes <= MAX_PART_BYTES:
-            _refuse("part_bytes", self.part_bytes, "5 MiB to 5 GiB, as S3 asks of a part")
+            _refuse("part_bytes", self.part_bytes, "5 MiB to 5 GiB, the limits of S3")
         reach = PartSizes.reach(self.part_bytes)
         if self.max_file_bytes > reach:
-            _refuse("max_file_bytes", self.max_file_bytes, f"at most {reach}, the largest object S3 takes")
+            _refuse("max_file_bytes", self.max_file_bytes, f"at most {reach}, the largest object of S3")
         if self.max_body_bytes < self.max_file_bytes:
-            _refuse("max_body_bytes", self.max_body_bytes, f"at least the largest file's {self.max_file_bytes}")
+            _refuse(
+                "max_body_bytes", self.max_body_bytes, f"at least UPLOAD_MAX_FILE_BYTES, which is {self.max_file_bytes}"
+            )
 
     @property
     def limits(self) -> Limits:
-        """The form parser's share of the settings."""
+        """The settings of the form parser."""
         return Limits(
             self.max_file_bytes, self.max_body_bytes, self.max_form_parts, self.max_field_bytes, self.field_names
         )
 
     def base_url(self, host_url: str) -> str:
-        """Where clients reach the app: `public_url`, or `root_path` below the scheme and host of their request."""
+        """Return the app's URL for clients: `public_url`, or the request's scheme and host with `root_path`."""
         return self.public_url.rstrip("/") if self.public_url else host_url.rstrip("/") + self.root_path
 
     @property
     def routes_path(self) -> str:
-        """The path below which the app itself sees its routes.
+        """The path under which the app itself registers its routes.
 
-        One place only: with two, a client could choose the one that a path rule of the proxy does not name.
+        There is only one: of two, a client could choose the path that no rule of the proxy covers.
         """
         return "" if self.root_path_stripped else self.root_path
 
     @property
     def part_sizes(self) -> PartSizes:
-        """How large each part of a multipart upload is."""
+        """The sizes of the parts of a multipart upload."""
         return PartSizes(self.part_bytes, self.max_file_bytes)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """The settings of an environment; sizes take a unit (`8 MiB`), seconds an `s`, an empty value is the default.
+        """Read the settings from an environment: sizes may have a unit (`8 MiB`), seconds an `s`; empty means default.
 
         Raises:
-            SettingsError: a value cannot be read or cannot work; one line.
+            SettingsError: a value is malformed or invalid; the message is one line.
         """
         values: dict[str, object] = {}
         for one in fields(cls):
@@ -187,19 +189,19 @@ class Settings:
             if text:
                 values[one.name] = _read(one.name, text)
         try:
-            return cls(**values)  # type: ignore[arg-type] # _read gives each field its own type
+            return cls(**values)  # type: ignore[arg-type] # _read returns each field's own type
         except SettingsError as error:
-            # Only a value that was given can be wrong: the defaults fit whatever else is set.
+            # Only a value from the environment can be invalid: the defaults fit all other values.
             raise SettingsError(error.variable, environ[error.variable].strip(), error.wanted) from None
 
 
 def variable(name: str) -> str:
-    """The environment variable of a field: `part_bytes` is `UPLOAD_PART_BYTES`."""
+    """Return the environment variable of a field: `UPLOAD_PART_BYTES` for `part_bytes`."""
     return f"UPLOAD_{name.upper()}"
 
 
 def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that look like a setting and are none, each with the setting it looks like."""
+    """Find variables that are almost a setting's name; return each with that setting."""
     known = {variable(one.name) for one in fields(Settings)}
     near = {
         name: difflib.get_close_matches(name, known, n=1, cutoff=0.85)

@@ -150,7 +150,7 @@ def test_a_wrong_setting_is_one_line(framework: str) -> None:
     """The app cannot be made then, which the command line says without a traceback."""
     ended = run(framework, environ={"UPLOAD_PART_BYTES": "1"})
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == "Error: UPLOAD_PART_BYTES is '1'; it must be 5 MiB to 5 GiB, as S3 asks of a part\n"
+    assert ended.stderr == "Error: UPLOAD_PART_BYTES is '1'; it must be 5 MiB to 5 GiB, the limits of S3\n"
 
 
 def test_a_younger_upload_is_left_alone(rclone: stores.Store, invoke: Invoke) -> None:

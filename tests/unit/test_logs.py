@@ -258,7 +258,7 @@ def test_want_of_descriptors_is_told_once_a_minute(
 ) -> None:
     """It comes from asyncio a hundred times a second, with a traceback; what else it says is written as ever."""
     configure(log="json")
-    monkeypatch.setattr(logs._SPARING, "silent_until", 0.0)  # noqa: SLF001 - another test may have been told
+    monkeypatch.setattr(logs._ACCEPT_ERROR_LIMIT, "silent_until", 0.0)  # noqa: SLF001 - another test may have been told
     logger = logging.getLogger("asyncio")
     for now in (1000.0, 1001.0, 1059.0, 1061.0):
         monkeypatch.setattr(time, "monotonic", lambda now=now: now)

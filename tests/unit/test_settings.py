@@ -249,17 +249,17 @@ def test_settings_are_checked_together(environ: dict[str, str], named: str) -> N
     [
         pytest.param(
             {"UPLOAD_PART_BYTES": " 1 MiB "},
-            "UPLOAD_PART_BYTES is '1 MiB'; it must be 5 MiB to 5 GiB, as S3 asks of a part",
+            "UPLOAD_PART_BYTES is '1 MiB'; it must be 5 MiB to 5 GiB, the limits of S3",
             id="as it was written",
         ),
         pytest.param(
             {"UPLOAD_MAX_BODY_BYTES": "1 KiB", "UPLOAD_MAX_FILE_BYTES": "2 KiB"},
-            "UPLOAD_MAX_BODY_BYTES is '1 KiB'; it must be at least the largest file's 2048",
+            "UPLOAD_MAX_BODY_BYTES is '1 KiB'; it must be at least UPLOAD_MAX_FILE_BYTES, which is 2048",
             id="the one of two that is told",
         ),
         pytest.param(
             {"UPLOAD_MAX_FILE_BYTES": "1 KiB", "UPLOAD_MAX_BODY_BYTES": "512"},
-            "UPLOAD_MAX_BODY_BYTES is '512'; it must be at least the largest file's 1024",
+            "UPLOAD_MAX_BODY_BYTES is '512'; it must be at least UPLOAD_MAX_FILE_BYTES, which is 1024",
             id="bytes",
         ),
     ],
