@@ -1,7 +1,7 @@
-"""The bytes of a multipart body in, its parts out (RFC 2046, section 5.1): a sans-I/O object that knows no forms.
+"""Split a multipart body into its parts (RFC 2046, section 5.1); sans I/O, independent of forms.
 
-The rule for delimiters: no reading may lose a part or join two. A line that begins with the delimiter ends a part, also
-behind a bare LF, and also where the part has no body. Bytes that can only be a broken delimiter are an error.
+The parser must neither lose a part nor join two. So a line that begins with the delimiter ends a part, even after a
+bare LF, and even if the part has no body. Bytes that can only be a broken delimiter are an error.
 """
 
 import re
@@ -10,16 +10,16 @@ from enum import Enum
 
 from filehandoff.errors import FormMalformed
 
-#: Bytes of one line of a part's head, without its CRLF.
+#: Bytes of a line in a part's head, without its CRLF.
 MAX_LINE_BYTES = 4096
-#: Lines of a part's head, folded ones included.
+#: Lines of a part's head, including folded ones.
 MAX_LINES = 16
 #: Characters of a boundary. RFC 2046 permits 70; clients send more.
 MAX_BOUNDARY = 250
-#: Bytes of white space behind a delimiter, which RFC 2046 has receivers accept.
+#: Bytes of white space after a delimiter, which receivers must accept (RFC 2046).
 MAX_PADDING = 1024
 
-#: Any visible ASCII character, since clients send many that RFC 2046 does not permit; a space cannot be the last one.
+#: Any visible ASCII character, since clients send many that RFC 2046 forbids; the last one cannot be a space.
 _BOUNDARY = re.compile(rf"[\x20-\x7e]{{0,{MAX_BOUNDARY - 1}}}[\x21-\x7e]")
 _PADDING = rb"[ \t]{0,%d}+" % MAX_PADDING
 _PART_LINE = re.compile(_PADDING + rb"\r\n")
@@ -32,25 +32,25 @@ _FIRST_BYTE = re.compile(rb"[\r\n-]")
 
 
 class Mark(Enum):
-    """Moments in a body that carry no bytes."""
+    """Events in a body without bytes of their own."""
 
     PART = "a part begins"
     PART_END = "the part has ended"
     END = "the last delimiter has come"
 
 
-#: A mark, the lines of a part's head, or the next bytes of the part that began last, which are never empty.
+#: A mark, the lines of a part's head, or the next bytes of the current part, never empty.
 type Token = Mark | list[bytes] | bytes
 type _Step = tuple[tuple[Token, ...], int | None]
 
 
 class Multipart:
-    """Bytes in by `receive`, tokens out; how the bytes are split changes nothing but the cuts in a part's data.
+    """Takes bytes by `receive`, yields tokens; the split of the bytes affects only the split of a part's data.
 
-    A chunk that lies whole inside a part comes out as the same object, without a copy.
+    A chunk entirely inside a part is yielded as the same object, without a copy.
 
     Raises:
-        FormMalformed: the boundary cannot be one, or the body is broken; the parser is then of no more use.
+        FormMalformed: the boundary is invalid, or the body is broken; the parser is then unusable.
     """
 
     def __init__(self, boundary: str | None) -> None:
@@ -61,7 +61,7 @@ class Multipart:
         self._delimiter = b"--" + boundary.encode("ascii")
         quoted = re.escape(self._delimiter)
         self._line = re.compile(
-            # behind a CRLF; behind a bare LF, if it ends as a delimiter does; amiss: behind no line end, before a part
+            # after a CRLF; after a bare LF, if its line ends like a delimiter's; amiss: elsewhere, before a part
             rb"\r\n%b|\n%b(?=--|%b\r?\n)|(?P<amiss>%b(?=%b%b))" % (quoted, quoted, _PADDING, quoted, _PADDING, _HEADER)
         )
         self._cut_line = re.compile(quoted + rb"-?" + _PADDING + _CUT_HEADER + rb"\Z")
@@ -70,13 +70,13 @@ class Multipart:
             rb"[\r\n][ \t]{0,9}(?:--|-?%b)|(?i:content-disposition)" % re.escape(self._delimiter[2:])
         )
         self._state: Callable[[bytes, int], _Step] = self._preamble
-        self._held = b""  # bytes whose meaning depends on the next ones
+        self._held = b""  # bytes whose meaning depends on the following ones
         self._at_line_start = True
         self._seen = b"\n"  # the end of the preamble
         self._lines: list[bytes] = []
-        #: How many parts have begun.
+        #: Number of parts that have begun.
         self.parts = 0
-        #: Whether the last delimiter has come.
+        #: Whether the last delimiter has arrived.
         self.complete = False
 
     def receive(self, chunk: bytes) -> Iterator[Token]:
@@ -93,11 +93,11 @@ class Multipart:
         return tokens, None
 
     def _preamble(self, data: bytes, at: int) -> _Step:
-        """Skip the bytes before the first delimiter, unless they look like a part behind a broken one."""
+        """Skip the bytes before the first delimiter; reject bytes that look like a part after a broken delimiter."""
         end, after, amiss = self._find_delimiter(data, at)
         seen = self._seen + data[at:end]
         if amiss or self._suspect.search(seen):
-            raise FormMalformed("The bytes before the first boundary look like a part behind a broken boundary.")
+            raise FormMalformed("The bytes before the first boundary look like a part after a broken boundary.")
         self._seen = seen[-(len(self._delimiter) + 32) :]
         if after is None:
             return self._hold(data, end)
@@ -105,7 +105,7 @@ class Multipart:
         return (), after
 
     def _data(self, data: bytes, at: int) -> _Step:
-        """Pass on a part's bytes up to the next delimiter."""
+        """Return a part's bytes up to the next delimiter."""
         end, after, amiss = self._find_delimiter(data, at)
         tokens: tuple[Token, ...] = (data[at:end],) if end > at else ()
         if after is None:
@@ -117,10 +117,10 @@ class Multipart:
         return (*tokens, Mark.PART_END), after
 
     def _amiss(self, _data: bytes, _at: int) -> _Step:
-        raise FormMalformed(f"The boundary behind part {self.parts} does not begin a line.")
+        raise FormMalformed(f"The boundary after part {self.parts} does not begin a line.")
 
     def _find_delimiter(self, data: bytes, at: int) -> tuple[int, int | None, bool]:
-        """Where the bytes before the next delimiter end, where itself does if it is there, and whether it is amiss."""
+        """Return the end of the bytes before the next delimiter, its own end if complete, whether amiss."""
         if self._at_line_start:
             if data.startswith(self._delimiter, at):
                 return at, at + len(self._delimiter), False
@@ -133,7 +133,7 @@ class Multipart:
         return self._undecided(data, at), None, False
 
     def _undecided(self, data: bytes, at: int) -> int:
-        """Where the bytes at the end begin that may prove to be a delimiter, or part of one."""
+        """Return the start of the trailing bytes that may become a delimiter."""
         last = data.rfind(self._delimiter, max(at, len(data) - len(self._delimiter) - MAX_PADDING - 16))
         if last >= 0 and self._cut_line.match(data, last):
             while last > at and data[last - 1] in b"\r\n":
@@ -146,7 +146,7 @@ class Multipart:
         return len(data)
 
     def _delimiter_line(self, data: bytes, at: int) -> _Step:
-        """Read the rest of a delimiter's line: nothing, or the two hyphens of the last one."""
+        """Read the rest of a delimiter's line: nothing, or two hyphens after the last delimiter."""
         if data.startswith(b"--", at):
             self.complete = True
             self._state = self._last_line
@@ -175,7 +175,7 @@ class Multipart:
     def _head(self, data: bytes, at: int) -> _Step:
         """Read the next line of a part's head."""
         end = data.find(b"\r\n", at)
-        length = (end if end >= 0 else len(data) - 1) - at  # the last byte may be a CR whose LF has not come
+        length = (end if end >= 0 else len(data) - 1) - at  # the last byte may be a CR whose LF has not arrived
         if length > MAX_LINE_BYTES:
             raise FormMalformed(f"Part {self.parts} has a header line of more than {MAX_LINE_BYTES} bytes.")
         if end < 0:

@@ -1,8 +1,8 @@
-"""The head of a form's part: its headers, and the names in its Content-Disposition, as all clients write them.
+"""Read the head of a form's part: its headers, and the names in its Content-Disposition.
 
-RFC 7578, section 4.2, has names in UTF-8 between quotes. Clients also send them without quotes, with quotes inside,
-escaped as the HTML standard or as RFC 2616 has it, in `filename*` (RFC 8187), as encoded words (RFC 2047) and in a
-Windows code page. A name is read whole or refused, and never cut.
+RFC 7578, section 4.2, requires names in UTF-8 between quotes. Clients also send them without quotes, with quotes
+inside, escaped by the HTML standard or by RFC 2616, in `filename*` (RFC 8187), as encoded words (RFC 2047) and in a
+Windows code page. This module reads a name completely or rejects it; it never cuts one.
 """
 
 import codecs
@@ -16,21 +16,21 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 from filehandoff.errors import FormMalformed
 
-#: Charsets that a client may name; Python's other codecs are no charsets, or cost more than they are worth.
+#: Charsets that a client may name. Python's other codecs are no charsets, or cost more than they are worth.
 _CHARSET = re.compile(
     r"utf-?8|utf-?16(?:[lb]e)?|(?:us-)?ascii|iso[-_]8859[-_]1?\d|latin-?\d|(?:windows-|cp)12\d\d|koi8-[ru]"
     r"|shift[-_]jis|euc-(?:jp|kr)|iso-2022-jp|gb(?:2312|k|18030)|big5"
 )
 DEFAULT_CHARSET = "utf-8"
 
-#: Headers of which only one can be meant: a proxy that looks at the form before us may take another of two.
+#: Headers allowed once per part: of two, a proxy in front may read the other one.
 ONLY_ONCE = ("content-disposition", "content-type", "content-transfer-encoding")
 
 _NAME = re.compile(r"[ \t;]*([^\s;=\"]+)[ \t]*=[ \t]*")
 _FOLLOWED = r'(?=[ \t]*(?:;[ \t;]*(?:[^\s;="]+[ \t]*=|$)|$))'
-#: A quoted value: its end is the first quote that is not escaped, and that a parameter, or nothing, follows.
+#: A quoted value: it ends at the first unescaped quote before another parameter or the end of the header.
 _QUOTED = re.compile(r'"((?:\\["\\]|[^\\]|\\(?!["\\]))*?)"' + _FOLLOWED)
-#: A quoted value that ends in a backslash, which browsers do not escape.
+#: A quoted value with a backslash at its end, which browsers do not escape.
 _QUOTED_BARELY = re.compile(r'"(.*?)"' + _FOLLOWED)
 _ESCAPED = re.compile(r'\\(["\\])|%(22|0[AaDd])')
 _EXTENDED = re.compile(r"([\w.:+-]*)'[\w-]*'(.*)", re.ASCII)
@@ -41,7 +41,7 @@ _ENCODED_WORDS = re.compile(r"(?:=\?[\w.*+-]+\?[BbQq]\?[^?\s]*\?=\s*)+", re.ASCI
 class PartHead:
     """The headers of a part and its names; `filename` is None for a part that is no file.
 
-    `headers` are name and value as they came, the names in lower case.
+    `headers` are pairs of a name in lower case and a decoded value.
     """
 
     name: str
@@ -50,17 +50,17 @@ class PartHead:
 
     @classmethod
     def of(cls, lines: Iterable[bytes], part: int, charset: str | None) -> Self:
-        """Read the lines of the head of part number `part`; `charset` is the form's own, for names that are not UTF-8.
+        """Read the head of part number `part`; `charset` is the form's own, for names that are not UTF-8.
 
         Raises:
-            FormMalformed: there is no name, or no single way to read it.
+            FormMalformed: the part has no name, or an ambiguous one.
         """
         try:
             headers = tuple(_headers([_text(line, charset) for line in lines]))
             once = {name: _only(headers, name) for name in ONLY_ONCE}
             kind, parameters = read_parameters(once["content-disposition"])
             if kind.lower() not in {"form-data", ""}:
-                raise ValueError("is no 'form-data'")  # noqa: TRY301 - all that is wrong with a head is named below
+                raise ValueError("is no 'form-data'")  # noqa: TRY301 - the handler below names the part
             name, filename = _named(parameters, "name"), _named(parameters, "filename")
         except ValueError as error:
             raise FormMalformed(f"The head of part {part} {error}.") from None
@@ -69,11 +69,11 @@ class PartHead:
         return cls(name, filename, headers)
 
     def values(self, name: str) -> list[str]:
-        """All values of the header of this name, in lower case."""
+        """Return all values of a header; `name` is in lower case."""
         return [value for header, value in self.headers if header == name]
 
     def value(self, name: str) -> str:
-        """The header's value, the first of several, empty without one."""
+        """Return the header's first value; empty if the part has no such header."""
         return next(iter(self.values(name)), "")
 
 
@@ -101,10 +101,10 @@ def _headers(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def read_parameters(header: str) -> tuple[str, dict[str, str]]:
-    """A header's value up to its first semicolon, and its parameters by their names in lower case.
+    """Split a header into its value before the first semicolon and its parameters, by lowercase names.
 
     Raises:
-        ValueError: a parameter cannot be read, or stands twice with different values.
+        ValueError: a parameter is malformed, or occurs twice with different values.
     """
     value, _, rest = header.partition(";")
     parameters: dict[str, str] = {}
@@ -112,7 +112,7 @@ def read_parameters(header: str) -> tuple[str, dict[str, str]]:
     while rest[at:].strip(" \t;"):
         name = _NAME.match(rest, at)
         if name is None:
-            raise ValueError(f"has {rest[at:].strip(' ;')[:40]!r} where a parameter must stand; put names in quotes")
+            raise ValueError(f"has {rest[at:].strip(' ;')[:40]!r} in place of a parameter; put names in quotes")
         parameter, at = _value(rest, name.end())
         if parameters.setdefault(name[1].lower(), parameter) != parameter:
             raise ValueError(f"has two parameters {name[1][:40]!r}")
@@ -120,10 +120,10 @@ def read_parameters(header: str) -> tuple[str, dict[str, str]]:
 
 
 def read_filename(disposition: str) -> str:
-    """The filename in a request's own Content-Disposition, empty if it names none.
+    """Read the filename from a request's own Content-Disposition; empty if it has none.
 
     Raises:
-        FormMalformed: there is no single way to read it.
+        FormMalformed: the header is malformed or ambiguous.
     """
     try:
         return _named(read_parameters(disposition)[1], "filename") or ""
@@ -132,7 +132,7 @@ def read_filename(disposition: str) -> str:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """The parameter's value that begins here, and where it ends."""
+    """Read the parameter's value that begins at `at`; return it and its end."""
     if quoted := _QUOTED.match(text, at) or _QUOTED_BARELY.match(text, at):
         return quoted[1], quoted.end()
     end = text.find(";", at)
@@ -144,7 +144,7 @@ def _value(text: str, at: int) -> tuple[str, int]:
 
 
 def _named(parameters: Mapping[str, str], name: str) -> str | None:
-    """A name, by its extended form if that can be read, as in a response (RFC 6266, section 4.3)."""
+    """Return a name, preferably by its extended form, as in a response (RFC 6266, section 4.3)."""
     plain, extended = parameters.get(name), parameters.get(f"{name}*") or _continued(parameters, name)
     if extended is None:
         return None if plain is None else _unescaped(plain)
@@ -157,7 +157,7 @@ def _named(parameters: Mapping[str, str], name: str) -> str | None:
 
 
 def _continued(parameters: Mapping[str, str], name: str) -> str | None:
-    """The extended form of a name that is sent in pieces, as mail has it (RFC 2231, section 3)."""
+    """Join the extended form of a name in several parameters, as mail clients send it (RFC 2231, section 3)."""
     pieces: list[str] = []
     while True:
         number = len(pieces)
@@ -173,7 +173,7 @@ def _continued(parameters: Mapping[str, str], name: str) -> str | None:
 
 
 def _unescaped(value: str) -> str:
-    """A name without its escapes: those of quoted strings, of the HTML standard, or an encoded word of .NET's."""
+    """Decode the escapes of quoted strings and of the HTML standard, or .NET's encoded words."""
     value = _ESCAPED.sub(lambda found: found[1] or unquote(found[0]), value)
     if not _ENCODED_WORDS.fullmatch(value):
         return value
@@ -191,7 +191,7 @@ def _text(line: bytes, charset: str | None) -> str:
 
 
 def known_charset(name: str) -> str | None:
-    """The charset of this name, None for one that is not decoded here."""
+    """Return the codec of this charset; None for an unsupported one."""
     name = name.strip().lower()
     try:
         return codecs.lookup(name).name if _CHARSET.fullmatch(name) else None
@@ -200,7 +200,7 @@ def known_charset(name: str) -> str | None:
 
 
 def charset_of(content_type: str) -> str | None:
-    """The known charset that a part's media type names."""
+    """Return the codec of the charset in a part's media type; None for no or an unsupported one."""
     try:
         return known_charset(read_parameters(content_type)[1].get("charset", ""))
     except ValueError:

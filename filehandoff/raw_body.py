@@ -1,6 +1,6 @@
-"""A request body that is one file, with no form around it: the bytes in, the same bytes out, counted and checked.
+"""Check a request body that is one file without a form: count its bytes, and read its name and digest.
 
-This is how `curl -T`, `curl --data-binary` and Uppy without `formData` send a file.
+`curl -T`, `curl --data-binary` and Uppy without `formData` send a file this way.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,33 +15,33 @@ from filehandoff.http import joined
 from filehandoff.part_head import read_filename
 from filehandoff.settings import Limits
 
-#: Request headers that promise the digest of the body. Without a Content-Encoding, both mean the same bytes (RFC 9530).
+#: Request headers that promise the body's digest. Without a Content-Encoding both mean the same bytes (RFC 9530).
 _DIGESTS = ("content-digest", "repr-digest")
 _FIELDS = frozenset(
     {"content-disposition", "content-encoding", "content-range", "content-type", "transfer-encoding", *_DIGESTS}
 )
-#: Types of a request and not of a file: curl sends the first one where none was chosen.
+#: Types of a form, not of a file; curl sends the first one by default.
 _FORM_TYPES = ("application/x-www-form-urlencoded", FORM_TYPE)
 
 
 class RawBody:
-    """A file that is the whole body: `receive` each chunk, then `finish`.
+    """A file that is the whole body: call `receive` with each chunk, then `finish`.
 
     Args:
-        name: the file's name by the path; if empty, `Content-Disposition` may give one.
+        name: the file's name in the path; if empty, `Content-Disposition` may have one.
         headers: the request's headers, as pairs of a name in any case and a value.
-        content_length: the declared length of the body in bytes, None if it is chunked.
-        limits: `file_bytes` is the largest body.
+        content_length: the declared length of the body in bytes, None for a chunked body.
+        limits: `file_bytes` limits the body.
 
     Attributes:
-        start: the name, the media type and the promised digest of the file.
+        start: the file's name, media type and promised digest.
 
     Raises:
-        FileMissing: the request has neither a body nor a type.
-        FileTooLarge: the declared length is over the limit.
-        DigestMalformed: a digest header is broken, or two of them differ.
+        FileMissing: the request has neither a body nor a media type.
+        FileTooLarge: the declared length exceeds the limit.
+        DigestMalformed: a digest header is malformed, or two of them differ.
         UnsupportedMediaType: the body is compressed.
-        ChunkedForm: the body is one chunk of a file, by its `Content-Range`.
+        ChunkedForm: the `Content-Range` describes one chunk of a file.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class RawBody:
         self._received = 0
 
     def receive(self, chunk: bytes) -> bytes:
-        """Count the next bytes of the body, and return them.
+        """Count the next bytes of the body and return them.
 
         Raises:
-            FileTooLarge: the body has more bytes than a file may have.
+            FileTooLarge: the body exceeds the limit.
         """
         self._received += len(chunk)
         if self._received > self._limits.file_bytes:
@@ -73,7 +73,7 @@ class RawBody:
         return chunk
 
     def finish(self) -> None:
-        """Check that the whole body arrived.
+        """Check that the whole body has arrived.
 
         Raises:
             FormMalformed: the body is shorter than declared.

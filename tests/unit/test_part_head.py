@@ -89,12 +89,12 @@ def test_a_name_in_a_code_page_is_taken() -> None:
         pytest.param(b"Content-Disposition: attachment; name=a", "is no 'form-data'", id="another disposition"),
         pytest.param(b"Content-Disposition: form-data; name=a; name=b", "has two parameters 'name'", id="two names"),
         pytest.param(
-            b"Content-Disposition: form-data; name=a; filename=a;b.txt", "has 'b.txt' where", id="a name with no quotes"
+            b"Content-Disposition: form-data; name=a; filename=a;b.txt", "'b.txt' in place", id="a name with no quotes"
         ),
         pytest.param(
             b'Content-Disposition: form-data; name=a; filename="a"; x=b.txt"', "quote out of place", id="a lone quote"
         ),
-        pytest.param(b"Content-Disposition: form-data; name=a;=b", "has '=b' where", id="a parameter without a name"),
+        pytest.param(b"Content-Disposition: form-data; name=a;=b", "'=b' in place", id="a parameter without a name"),
         pytest.param(b" folded", "begins with white space", id="a fold of no line"),
         pytest.param(b"no colon", "has a line that is no header", id="no colon"),
         pytest.param(b" : a", "begins with white space", id="a fold first"),
