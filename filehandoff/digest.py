@@ -54,7 +54,7 @@ class Digest:
         """
         if promised is not None and promised != self.sha256:
             raise DigestMismatch(
-                f"The SHA-256 of the {self.size} bytes that arrived is {self.sha256}, promised was {promised}. "
+                f"The {self.size} bytes received have the SHA-256 {self.sha256}, not the promised {promised}. "
                 "Nothing was stored."
             )
 

@@ -1,18 +1,17 @@
-"""File chunks in, S3 parts out: where a part ends, how large it is, and how it is read without a copy.
+"""Cut a file's chunks into S3 parts: their sizes, their ends, and a reader without a copy.
 
-S3's limits (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html): 10,000 parts, each 5 MiB to 5 GiB
-but the last, which may be smaller. The largest object is therefore 10,000 parts of 5 GiB (48.8 TiB, announced as
+S3's limits (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html): 10,000 parts, each 5 MiB to 5 GiB,
+except the last, which may be smaller. The largest object is therefore 10,000 parts of 5 GiB (48.8 TiB, announced as
 50 TB in December 2025; 5 TB before).
 
-A file of at most one part is stored by a single put, a larger one by a multipart upload.
+A single put stores a file of at most one part, a multipart upload stores a larger one.
 
-Memory: an upload holds the parts that are being sent and the one that is being filled, so a process's peak above idle
-is at most
+Memory: an upload holds the parts in flight and the part that it fills, so a process's peak above idle is at most
 
     uploads at once x (parts in flight + 1) x largest part x 1.25 + 32 MiB
 
-by `peak_memory`. The quarter is for what lies around the bytes (the chunks' objects, what the allocator cannot give
-back at once), the constant for buffers between sockets and parts and for what the first upload makes the SDK load.
+by `peak_memory`. The quarter covers the chunks' objects and memory that the allocator returns late. The constant
+covers buffers between sockets and parts, and the modules that the SDK loads for the first upload.
 """
 
 import io
@@ -25,25 +24,25 @@ MAX_PARTS = 10_000
 MIN_PART_BYTES = 5 * 1024**2
 MAX_PART_BYTES = 5 * 1024**3
 
-#: How much is read from a file at once.
+#: Bytes per read of a file.
 CHUNK_BYTES = 1024**2
-#: Smaller chunks of a file are joined up to this size, in bytes.
+#: Bytes up to which smaller chunks of a file are joined.
 SMALL_CHUNK_BYTES = 16 * 1024
 
-#: After how many parts the size doubles, tried in this order: late doubling keeps parts, and memory, small.
+#: Candidates for the number of parts between doublings, tried in order: late doubling keeps parts and memory small.
 _DOUBLINGS = (MAX_PARTS, 2000, 1000, 500, 250, 125, 60, 30, 10, 1)
 
 
-#: How many parts' URLs one answer to a client has: each takes half a millisecond to sign.
+#: Parts' URLs in one response; signing one takes half a millisecond.
 PAGE_PARTS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class PartSizes:
-    """How large part 1, 2, 3, … of a file is, in bytes.
+    """The sizes of a file's parts 1, 2, 3, …, in bytes.
 
-    Parts start at `first` and double every so often, as late as the largest file (`largest_file`) permits within
-    10,000 parts; with the default 8 MiB no part grows for files up to 78 GiB.
+    The first parts have `first` bytes. The size doubles at intervals, as late as possible for a file of `largest_file`
+    bytes to fit into 10,000 parts. With the default 8 MiB, parts of files up to 78 GiB never grow.
     """
 
     first: int
@@ -51,12 +50,12 @@ class PartSizes:
 
     @property
     def double_every(self) -> int:
-        """The number of parts after which the size doubles."""
+        """The number of parts between doublings of the size."""
         return next(every for every in _DOUBLINGS if _reach(self.first, every) >= self.largest_file)
 
     @property
     def largest(self) -> int:
-        """The size of the largest part that a file of `largest_file` bytes has."""
+        """The size of the largest part of a file of `largest_file` bytes."""
         left, every, number = self.largest_file, self.double_every, 0
         while True:
             number += every
@@ -71,12 +70,12 @@ class PartSizes:
 
     @staticmethod
     def reach(first: int) -> int:
-        """The largest file that 10,000 parts can hold when the first has `first` bytes."""
+        """Return the size of the largest file in 10,000 parts if the first has `first` bytes."""
         return max(_reach(first, every) for every in _DOUBLINGS)
 
 
 def peak_memory(uploads: int, in_flight: int, sizes: PartSizes) -> int:
-    """The most bytes that a process holds above its idle self while so many uploads are streamed at once."""
+    """Return a process's peak memory above idle, in bytes, with `uploads` concurrent uploads by `stream`."""
     return uploads * (in_flight + 1) * sizes.largest * 5 // 4 + 32 * 1024**2
 
 
@@ -88,7 +87,7 @@ def _reach(first: int, every: int) -> int:
     total, number = 0, 1
     while number <= MAX_PARTS:
         size = _size(first, every, number)
-        # Where `every` does not divide MAX_PARTS, the largest size comes long before the last run.
+        # If `every` does not divide MAX_PARTS, the size reaches its maximum long before the last run.
         run = MAX_PARTS - number + 1 if size == MAX_PART_BYTES else every
         total += run * size
         number += run
@@ -97,7 +96,7 @@ def _reach(first: int, every: int) -> int:
 
 @dataclass(slots=True)
 class Part:
-    """One part: its number, counted from 1, its bytes as the chunks they came in, and whether it is the last."""
+    """One part: its number, counted from 1, its bytes in chunks, and whether it is the last."""
 
     number: int
     chunks: tuple[bytes | memoryview, ...]
@@ -105,24 +104,24 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The part's size in bytes."""
         return sum(len(chunk) for chunk in self.chunks)
 
     def release(self) -> None:
-        """Let go of the bytes, now: what fails is held for a while by the frames of its own traceback."""
+        """Free the bytes now; after an error, the frames of its traceback keep this object alive."""
         self.chunks = ()
 
     def open(self, before_read: Callable[[], None] | None = None) -> IO[bytes]:
-        """A new `PartReader` at the part's first byte; `before_read` may raise to break off the sending."""
+        """Return a new `PartReader` at the part's first byte; `before_read` may raise to abort the transfer."""
         return cast("IO[bytes]", PartReader(self.chunks, before_read))
 
 
 class PartCutter:
-    """Cuts a file's chunks into parts: a sans-I/O object, `receive` chunks, then `finish`.
+    """Cuts a file's chunks into parts, sans I/O: call `receive` with each chunk, then `finish`.
 
-    A part is given out only when a byte beyond it has arrived, so the last one always comes from `finish`; if that
-    is part number 1, the file fits in a single put. Chunks are sliced, neither joined nor copied, but for those below
-    `SMALL_CHUNK_BYTES`: a byte that is kept as an object of its own takes 42.
+    `receive` yields a part only after a byte beyond it has arrived, so `finish` always returns the last part. If that
+    is part number 1, the file fits in a single put. Chunks are sliced, neither joined nor copied, except those below
+    `SMALL_CHUNK_BYTES`: a byte in an object of its own takes 42 bytes.
     """
 
     def __init__(self, sizes: PartSizes) -> None:
@@ -133,7 +132,7 @@ class PartCutter:
         self._small = bytearray()
 
     def receive(self, chunk: bytes | memoryview) -> Iterator[Part]:
-        """Take the next bytes of the file; gives every part that they complete and exceed."""
+        """Take the next bytes of the file; yield each part that they complete and exceed."""
         rest = memoryview(chunk)
         while len(rest) > self._room:
             if self._room:
@@ -145,7 +144,7 @@ class PartCutter:
             self._room -= len(rest)
 
     def finish(self) -> Part:
-        """The last part; empty only if the whole file is."""
+        """Return the last part; it is empty only if the file is empty."""
         self._join()
         return Part(self._number, tuple(self._chunks), last=True)
 
@@ -173,7 +172,7 @@ class PartCutter:
 
 
 def cut(chunks: Iterable[bytes], sizes: PartSizes) -> Iterator[Part]:
-    """The parts of a file from its chunks."""
+    """Cut a file's chunks into parts."""
     cutter = PartCutter(sizes)
     for chunk in chunks:
         yield from cutter.receive(chunk)
@@ -181,15 +180,15 @@ def cut(chunks: Iterable[bytes], sizes: PartSizes) -> Iterator[Part]:
 
 
 def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """The rest of an open file in chunks of at most `CHUNK_BYTES`."""
+    """Read the rest of an open file in chunks of at most `CHUNK_BYTES`."""
     return iter(lambda: file.read(CHUNK_BYTES), b"")
 
 
 class PartReader(io.RawIOBase):
-    """A seekable reader over a part's chunks, which neither joins nor copies them as a whole.
+    """A seekable reader over a part's chunks, which never joins or copies all of them.
 
-    Both SDKs send it as it is: boto3 and, through aiobotocore, aiohttp, which would copy `bytes` and `BytesIO` and
-    refuses a `memoryview`. Sending is a retry away from sending again, so it seeks.
+    Both SDKs send it without a copy: boto3 and, under aiobotocore, aiohttp, which would copy `bytes` and `BytesIO` and
+    rejects a `memoryview`. It seeks, since a retry sends the part again.
     """
 
     def __init__(self, chunks: Iterable[bytes | memoryview], before_read: Callable[[], None] | None = None) -> None:
@@ -227,13 +226,13 @@ class PartReader(io.RawIOBase):
 
     @override
     def close(self) -> None:
-        """Let go of the bytes, as `Part.release` does."""
+        """Free the bytes, like `Part.release`."""
         self._chunks.clear()
         self._ahead.clear()
         super().close()
 
     def pieces(self) -> Iterator[memoryview]:
-        """What is left to read, as it lies."""
+        """Yield the unread rest in slices of the chunks, without a copy."""
         while self._ahead:
             piece = self._ahead.popleft()
             self._position += len(piece)
@@ -257,10 +256,9 @@ class PartReader(io.RawIOBase):
 
 
 class FileReader(io.RawIOBase):
-    """An open file, read and sought as it is, but without a `fileno` and never closed by whoever it is given to.
+    """A reader over an open file that hides its `fileno` and leaves it open when closed.
 
-    aiohttp asks a body for its `fileno`, and that makes a `SpooledTemporaryFile` roll over to disk, on the event
-    loop at that.
+    aiohttp calls a body's `fileno`, which makes a `SpooledTemporaryFile` roll over to disk, on the event loop.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

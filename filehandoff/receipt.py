@@ -1,4 +1,4 @@
-"""What is known of a file before it is stored, and what a client is told about it afterwards."""
+"""A file before and after its upload: its name and key, its size and digest, the client's receipt."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from filehandoff.keys import clean_name, encode_name
 from filehandoff.strategies import HANDOFFS
 
-#: The object metadata that the hook stamps: which request stored this object.
+#: The object metadata in which the hook stamps the request's id.
 REQUEST_ID_METADATA = "request-id"
 FILENAME_METADATA = "filename"
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A file on its way: where it goes, what it calls itself, and its promised SHA-256 (lowercase hex), if any."""
+    """A file before its upload: its key, its names, and its promised SHA-256 in lowercase hex, if any."""
 
     key: str
     filename: str
@@ -21,17 +21,17 @@ class Incoming:
     promised: str | None = None
 
     def __post_init__(self) -> None:
-        """Clean the name, for the receipt and the metadata."""
+        """Clean the filename, for the receipt and the metadata."""
         object.__setattr__(self, "filename", clean_name(self.filename))
 
     def metadata(self) -> dict[str, str]:
-        """The object's user metadata, without the request's id: that is the hook's to stamp."""
+        """Return the object's user metadata without the request's id, which the hook stamps."""
         return {FILENAME_METADATA: encode_name(self.filename)}
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file that is in S3: its size in bytes, its SHA-256 in lowercase hex, S3's ETag without quotes."""
+    """A file in S3: its size in bytes, its SHA-256 in lowercase hex, S3's ETag without quotes."""
 
     incoming: Incoming
     size: int
@@ -42,10 +42,10 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One stored file as the client is told of it.
+    """The receipt of one stored file, for the client.
 
-    `url` is where to get it. `size` is in bytes, `sha256` lowercase hex, `etag` S3's without quotes, `parts` 1 for a
-    single put, `elapsed_ms` milliseconds from the request's arrival in the app to the file being in S3.
+    `url` is the object's address. `size` is in bytes, `sha256` is lowercase hex, `etag` is S3's without quotes, `parts`
+    is 1 for a single put, `elapsed_ms` counts from the request's arrival in the app until the file is in S3.
     """
 
     key: str
@@ -63,13 +63,13 @@ class Receipt:
     elapsed_ms: float
 
     def as_json(self) -> dict[str, str | int | float]:
-        """The receipt's members for JSON."""
+        """Return the receipt's members for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class UploadContext:
-    """The way an upload goes: one cell of the grid, and the request it belongs to."""
+    """One upload's cell of the grid, and its request's id."""
 
     framework: str
     handoff: str
@@ -79,7 +79,7 @@ class UploadContext:
     def summary(self, stored: Sequence[Stored], elapsed_seconds: float) -> dict[str, object]:
         """The upload for the log, where the request's id stands already; no filename, which is what a client likes.
 
-        Where one request gave the URL and another completes the upload, `begun_by` is the first one's id.
+        If one request returned the URL and another completes the upload, `begun_by` is the first request's id.
         """
         begun = {} if HANDOFFS[self.handoff].of_a_form else {"begun_by": self.request_id}
         return {
@@ -92,7 +92,7 @@ class UploadContext:
         }
 
     def receipt(self, stored: Stored, elapsed_seconds: float, base_url: str) -> Receipt:
-        """The receipt for a file that went this way, through the app at `base_url`."""
+        """Return the receipt of a file in this upload, from the app at `base_url`."""
         return Receipt(
             key=stored.incoming.key,
             url=f"{base_url}/objects/{stored.incoming.key}",

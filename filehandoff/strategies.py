@@ -1,7 +1,7 @@
-"""The grid: every hand-off with every hook, and what becomes of a file in each, as data.
+"""The grid as data: each pair of hand-off and hook, with the outcome for a file of each size.
 
-This is the one table. Both apps serve it at `/strategies`, the contract suite holds both to it, the demo checks it,
-and the README's grid is made from it. A cell that starts to work, or stops, must fail the suite.
+This is the only such table. Both apps serve it at `/strategies`, the contract suite and the demo compare the apps with
+it, and the README's grid is generated from it. A cell that starts or stops to work must fail the suite.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,18 +17,18 @@ LOST: Verdict = "lost"
 
 FRAMEWORKS = ("flask", "quart")
 
-#: By how much a process's memory grows at most above its idle self while files are streamed (see `filehandoff.parts`).
+#: A process's peak memory above idle during uploads by `stream` (see `filehandoff.parts`).
 PEAK_MEMORY = "uploads x (parts_in_flight + 1) x largest_part_bytes x 1.25 + 32 MiB"
 
-#: The code of the error that a lost file is answered with.
+#: The error code of the response for a lost file.
 LOST_CODE = "file-closed"
 
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """One way of handing the bytes over: what it costs, in memory and on disk, and one sentence on it.
+    """One way of handing the bytes over: its cost in memory and on disk, and one sentence about it.
 
-    `of_a_form` is whether the bytes come to us, in a form; otherwise the client sends them to S3 itself.
+    `of_a_form` is whether the app receives the bytes, in a form; otherwise the client sends them to S3 itself.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Handoff:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One way for a boto event hook to get at the request's values."""
+    """One way for a boto event hook to read the request's values."""
 
     name: str
     sentence: str
@@ -53,43 +53,43 @@ HANDOFFS = {
             "file",
             memory="up to 500,000 bytes, then parts in flight",
             disk="the whole file above 500,000 bytes",
-            sentence="S3 reads the request's own file: the shortest way, lost as soon as anything closes it.",
+            sentence="boto reads the request's own file: the least code, but any close of it loses the file.",
         ),
         Handoff(
             "read_early",
             memory="the whole file",
             disk="the whole file above 500,000 bytes",
-            sentence="Every byte is read before S3 is called: safe from any closing, for files that fit in memory.",
+            sentence="The view reads all bytes before it calls S3: safe from any close, for files that fit in memory.",
         ),
         Handoff(
             "temp_file",
             memory="up to 500,000 bytes, then parts in flight",
             disk="the whole file, and again above 500,000 bytes",
-            sentence="S3 reads a temporary file of our own: safe for any size, for the price of a second copy on disk.",
+            sentence="boto reads a temporary copy of the file: safe for every size, for a second copy on disk.",
         ),
         Handoff(
             "byte_queue",
             memory="up to 500,000 bytes, 512 KiB in the queue, then parts in flight",
             disk="the whole file above 500,000 bytes",
-            sentence="The view feeds a bounded queue of bytes, the uploader empties it and never has the file.",
+            sentence="The view writes the bytes into a bounded queue; the uploader reads the queue, never the file.",
         ),
         Handoff(
             "stream",
             memory="parts in flight and one more",
             disk="nothing",
-            sentence="The request's body goes into S3 while it arrives: there is no file, so nothing can close it.",
+            sentence="The app sends the request's body to S3 while it arrives: there is no file that code could close.",
         ),
         Handoff(
             "presigned",
             memory="one chunk, while it is read back",
             disk="nothing",
-            sentence="The client sends the file to S3 itself, by a URL for this file alone; we read back what came.",
+            sentence="The client sends the file to S3 itself, by a URL for this file alone; the app reads it back.",
             of_a_form=False,
         ),
     )
 }
 
-#: Those that are sent a form.
+#: Names of the hand-offs that read a form.
 FORM_HANDOFFS = [handoff.name for handoff in HANDOFFS.values() if handoff.of_a_form]
 
 HOOKS = {
@@ -97,14 +97,17 @@ HOOKS = {
     for hook in (
         Hook(
             "copied",
-            "copy_current_request_context: has the whole request, closes all its files as it returns.",
+            "copy_current_request_context: the hook has the whole request, and its return closes all files of it.",
         ),
-        Hook("bound", "functools.partial over plain values: cannot close anything, cannot be wrong."),
-        Hook("snapshot", "a copy of the context variables for each call: has the request, pops nothing."),
+        Hook("bound", "functools.partial over plain values: the hook has no request, so it closes nothing."),
+        Hook(
+            "snapshot",
+            "a copy of the context variables for each call: the hook has the request, and its return pops no context.",
+        ),
     )
 }
 
-#: What `POST /uploads` uses: the safest pair there is.
+#: The pair of `POST /uploads`: the safest one.
 DEFAULT_HANDOFF = "stream"
 DEFAULT_HOOK = "bound"
 
@@ -117,15 +120,15 @@ class SizeClass:
     sentence: str
 
     def size(self, part_bytes: int) -> int:
-        """The file size in bytes that stands for this class where parts have `part_bytes`."""
+        """Return the file size in bytes that represents this class if parts have `part_bytes`."""
         return {"memory": 100, "rolled": 500_001, "parts": 2 * part_bytes + 1}[self.name]
 
 
 SIZE_CLASSES = {
     size.name: size
     for size in (
-        SizeClass("memory", "100 bytes: a form parser that makes files keeps it in memory, one put"),
-        SizeClass("rolled", "500,001 bytes: a form parser that makes files has rolled it over to disk, one put"),
+        SizeClass("memory", "100 bytes: a form parser that creates files keeps it in memory; one put"),
+        SizeClass("rolled", "500,001 bytes: a form parser that creates files has rolled it over to disk; one put"),
         SizeClass("parts", "two parts and a byte: a multipart upload of three parts"),
     )
 }
@@ -133,23 +136,23 @@ SIZE_CLASSES = {
 _AT_ONCE = "pallets/flask#5399: leaving the hook's copied context closes the file"
 _WHILE_READING = "pallets/flask#5399: the hook closes the file while the view still reads it"
 
-#: The cells in which the file is lost, by framework, hand-off, hook and size class, each with the reason.
+#: The cells that lose the file, by framework, hand-off, hook and size class, each with the reason.
 KNOWN_FAILURES = {
     **{(framework, "file", "copied", size): _AT_ONCE for framework in FRAMEWORKS for size in SIZE_CLASSES},
-    # Up to one part all is read before S3 is first called; two parts on, far more is left than the queue holds.
+    # A file of one part is read completely before the first call to S3. From two parts on, the rest exceeds the queue.
     **{(framework, "byte_queue", "copied", "parts"): _WHILE_READING for framework in FRAMEWORKS},
 }
 
 
 def verdict(framework: str, handoff: str, hook: str, size_class: str) -> Verdict:
-    """What becomes of a file of this size class in this cell."""
+    """Return the outcome for a file of this size class in this cell."""
     return LOST if (framework, handoff, hook, size_class) in KNOWN_FAILURES else STORED
 
 
 def outcomes(framework: str, handoff: str, hook: str, size: int, part_bytes: int) -> set[Verdict]:
-    """What may become of a file of `size` bytes where parts have `part_bytes`.
+    """Return the possible outcomes for a file of `size` bytes if parts have `part_bytes`.
 
-    Between one part and the size of the class `parts` it may be either, by how far a queue has run.
+    Between one part and the size of the class `parts` both may be possible, depending on the progress of the queue.
     """
     if size >= SIZE_CLASSES["parts"].size(part_bytes):
         return {verdict(framework, handoff, hook, "parts")}
@@ -159,7 +162,7 @@ def outcomes(framework: str, handoff: str, hook: str, size: int, part_bytes: int
 
 
 def reason(framework: str, handoff: str, hook: str, size_class: str) -> str | None:
-    """Why a file is lost in this cell, None where it is stored."""
+    """Return why this cell loses a file; None if it stores the file."""
     return KNOWN_FAILURES.get((framework, handoff, hook, size_class))
 
 
@@ -170,7 +173,7 @@ def _limits(settings: Settings) -> dict[str, int]:
 
 
 def describe(framework: str, settings: Settings) -> dict[str, object]:
-    """The answer of `/strategies`: every pair with its verdict by size class, its costs and a sentence; the limits."""
+    """Return the response of `/strategies`: each pair's verdicts, costs and sentence, and the app's limits."""
     part_bytes = settings.part_bytes
     return {
         "framework": framework,

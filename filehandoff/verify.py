@@ -1,7 +1,7 @@
-"""What S3 answers, compared with what it was sent: an object that is not the file is no upload.
+"""Compare S3's responses with the bytes sent, so that no upload succeeds with another object.
 
-S3 itself compares the CRC-32 that every put and part goes with. These are the checks of its answers, for stores that
-say more than they check, and for what gets lost between the parts and the object.
+S3 itself compares the CRC-32 of every put and part. These checks of its responses cover stores that report a CRC-32
+without comparing it, and parts that get lost on their way into the object.
 """
 
 import re
@@ -15,19 +15,19 @@ from zlib import crc32
 from filehandoff.digest import crc32_header
 from filehandoff.errors import StoreRejected
 
-#: An ETag that is the MD5 of what was sent (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html): not so
-#: with encryption by KMS or by the client's own key, whose ETags have the same form.
+#: The form of an ETag that is the MD5 of the bytes (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html).
+#: Under encryption by KMS or by the client's own key, ETags have the same form but are no MD5.
 _MD5 = re.compile(r"[0-9a-f]{32}")
-#: What S3 answers for an object of several parts: something made of all of them, and their number.
+#: The form of an ETag or CRC-32 of several parts: a sum over all of them, and their number.
 _OF_PARTS = re.compile(r"(.*)-(\d+)", re.ASCII | re.DOTALL)
 _OTHER_ENCRYPTION = frozenset({"aws:kms", "aws:kms:dsse", "customer"})
 
 
 def require(answer: Mapping[str, Any], name: str) -> Any:
-    """What an answer of S3's says under this name of boto's.
+    """Return a member of S3's response, by boto's name.
 
     Raises:
-        StoreRejected: nothing, though it is a success; it may come from something else than S3, such as a proxy.
+        StoreRejected: the response lacks the member; it may come from a proxy instead of S3.
     """
     if name not in answer:
         raise StoreRejected(f"S3 answered without {name}.")
@@ -35,13 +35,13 @@ def require(answer: Mapping[str, Any], name: str) -> Any:
 
 
 def quoted_etag(answer: Mapping[str, Any]) -> str:
-    """The ETag of an answer of S3's as an entity tag (RFC 9110, section 8.8.3), however a store or a proxy wrote it.
+    """Return the ETag of S3's response as a strong entity tag (RFC 9110, section 8.8.3).
 
-    Some stores leave the quotes out. A proxy that compresses calls an ETag weak; S3's are strong, and the bytes under a
-    key of ours never change.
+    Some stores omit the quotes. A proxy that compresses marks an ETag as weak; S3's are strong, and the bytes under a
+    key never change.
 
     Raises:
-        StoreRejected: the answer has none.
+        StoreRejected: the response has no ETag.
     """
     etag = str(require(answer, "ETag")).strip()
     opaque = etag[2:] if etag[:2].upper() == "W/" else etag
@@ -51,30 +51,30 @@ def quoted_etag(answer: Mapping[str, Any]) -> str:
 
 
 def bare_etag(answer: Mapping[str, Any]) -> str:
-    """The same without quotes, as in receipts.
+    """Return the ETag of S3's response without quotes, as in receipts.
 
     Raises:
-        StoreRejected: the answer has none.
+        StoreRejected: the response has no ETag.
     """
     return quoted_etag(answer).strip('"')
 
 
 def check_crc32(sent: str, answered: str | None) -> None:
-    """Compare the checksum of what was sent with that of what was stored, in base64, where S3 answers one.
+    """Compare the CRC-32 of the bytes sent with that of S3's response, both in base64, if it has one.
 
     Raises:
-        StoreRejected: they differ.
+        StoreRejected: the checksums differ.
     """
     if answered is not None and answered != sent:
-        raise StoreRejected(f"S3 stored other bytes than it was sent: their CRC-32 is {answered}, not {sent}.")
+        raise StoreRejected(f"S3 stored other bytes than it received: their CRC-32 is {answered}, not {sent}.")
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What S3 says that it has made of an upload's parts.
+    """The object that S3 has made of an upload's parts, by its response.
 
-    `etag` is without quotes, `encryption` how S3 encrypts the object, `crc32` the checksum of the parts' checksums; the
-    latter two are None where it says nothing.
+    `etag` has no quotes, `encryption` is S3's encryption of the object, `crc32` the checksum of the parts' checksums.
+    The latter two are None if the response lacks them.
     """
 
     etag: str
@@ -83,74 +83,73 @@ class Completed:
 
     @classmethod
     def from_s3(cls, answer: Mapping[str, Any]) -> Self:
-        """From what boto's `complete_multipart_upload` answered, or `head_object` afterwards."""
+        """Read the response to boto's `complete_multipart_upload`, or to a later `head_object`."""
         return cls(bare_etag(answer), answer.get("ServerSideEncryption"), answer.get("ChecksumCRC32"))
 
     def check(self, parts: Sequence[Mapping[str, Any]]) -> None:
-        """Compare it with the parts, in order, as they were named to `complete_multipart_upload`.
+        """Compare the object with the parts, in the order of the request to `complete_multipart_upload`.
 
         Raises:
-            StoreRejected: parts are missing in the object, or others are in it.
+            StoreRejected: the object lacks a part, or has another one.
         """
         check_multipart_etag(self.etag, [part["ETag"].strip('"') for part in parts], self.encryption)
         check_multipart_crc32(self.crc32, [part["ChecksumCRC32"] for part in parts])
 
 
 def check_multipart_etag(answered: str, parts: Sequence[str], encryption: str | None) -> None:
-    """Compare a completed upload's ETag with its parts' ETags, in order, all without quotes, where they are MD5s.
+    """Compare a completed upload's ETag with its parts' ETags, if those are MD5s.
 
-    It is then the MD5 of the parts' MD5s, `-`, and their number. Stores whose parts have other ETags, or whose objects
-    have ETags that do not end in a number, are not compared.
+    The ETag is then the MD5 of the parts' MD5s, `-`, and the number of parts. ETags of another form are not compared.
 
     Args:
-        answered: the completed upload's.
-        parts: those that S3 answered for each part.
-        encryption: how S3 encrypts the object: what it answers as `ServerSideEncryption`, None if nothing.
+        answered: the completed upload's ETag, without quotes.
+        parts: the parts' ETags, in order, without quotes.
+        encryption: the response's `ServerSideEncryption`, None if it has none.
 
     Raises:
-        StoreRejected: parts are missing in the object, or others are in it.
+        StoreRejected: the object lacks a part, or has another one.
     """
     if not _OF_PARTS.fullmatch(answered) or encryption in _OTHER_ENCRYPTION or not all(map(_MD5.fullmatch, parts)):
         return
     expected = f"{md5(b''.join(map(bytes.fromhex, parts)), usedforsecurity=False).hexdigest()}-{len(parts)}"
     if answered != expected:
-        raise StoreRejected(f"S3 made another object of the parts: its ETag is {answered}, not {expected}.")
+        raise StoreRejected(f"S3 made a wrong object of the parts: its ETag is {answered}, not {expected}.")
 
 
 def check_multipart_crc32(answered: str | None, parts: Sequence[str]) -> None:
-    """Compare a completed upload's CRC-32 with its parts', in order, all in base64, where S3 answers that of the parts.
+    """Compare a completed upload's CRC-32 with its parts' CRC-32s, in order, all in base64, if it has one.
 
-    It is then the CRC-32 of the parts' CRC-32s, `-`, and their number
-    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html). One without a number
-    is that of the whole object, for which it was not asked.
+    It is the CRC-32 of the parts' CRC-32s, `-`, and the number of parts
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html). A CRC-32 without a
+    number is that of the whole object, which the app never requests.
 
     Raises:
-        StoreRejected: parts are missing in the object, or others are in it.
+        StoreRejected: the object lacks a part, or has another one.
     """
     if answered is None or not _OF_PARTS.fullmatch(answered):
         return
     expected = f"{crc32_header(crc32(b''.join(map(b64decode, parts))))}-{len(parts)}"
     if answered != expected:
-        raise StoreRejected(f"S3 made another object of the parts: its CRC-32 is {answered}, not {expected}.")
+        raise StoreRejected(f"S3 made a wrong object of the parts: its CRC-32 is {answered}, not {expected}.")
 
 
 def check_etag(sent: str, stored: str, parts: int) -> None:
-    """Compare the ETag that was answered when a file had been sent with the object's, both without quotes.
+    """Compare the ETag from the end of an upload with the object's ETag, both without quotes.
 
-    One of several parts is compared if the object's is of parts too; rclone's is the MD5 of the whole.
+    After an upload in parts, an object's ETag without a number of parts is ignored: rclone's is the MD5 of the object.
 
     Raises:
-        StoreRejected: they differ.
+        StoreRejected: the ETags differ.
     """
     if sent != stored and (parts == 1 or _OF_PARTS.fullmatch(stored)):
-        raise StoreRejected(f"S3 has another object than it said it had stored: its ETag is {stored}, not {sent}.")
+        raise StoreRejected(f"S3 has another object than it reported: its ETag is {stored}, not {sent}.")
 
 
 def check_size(sent: int, stored: int) -> None:
-    """Compare the number of bytes that were sent with that of the object.
+    """Compare the number of bytes sent with the object's size.
 
     Raises:
-        StoreRejected: they differ.
+        StoreRejected: the sizes differ.
     """
     if sent != stored:
-        raise StoreRejected(f"S3 stored {stored} bytes of the {sent} that it was sent.")
+        raise StoreRejected(f"S3 stored {stored} bytes instead of {sent}.")

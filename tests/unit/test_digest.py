@@ -54,7 +54,7 @@ def test_a_broken_promise_names_both_digests() -> None:
         digest.check(EMPTY)
     assert digest.sha256 in caught.value.detail
     assert EMPTY in caught.value.detail
-    assert "3 bytes" in caught.value.detail
+    assert "3 bytes received" in caught.value.detail
     assert "Nothing was stored" in caught.value.detail
 
 

@@ -104,7 +104,7 @@ def test_quoted_printable_is_what_the_rfc_says(encoded: bytes, data: bytes) -> N
 )
 def test_a_broken_encoding_is_refused_by_name(name: str, encoded: bytes) -> None:
     """The error names the part and the encoding."""
-    expected = f"Part 3 is not the {name} that its Content-Transfer-Encoding names."
+    expected = f"Part 3 is not valid {name}, despite its Content-Transfer-Encoding."
     assert decode(name, encoded, []) == decode(name, encoded, bytewise(encoded)) == expected
 
 

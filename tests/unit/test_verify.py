@@ -136,7 +136,7 @@ def test_an_object_has_the_size_of_what_was_sent(sent: int, stored: int) -> None
     if sent == stored:
         check_size(sent, stored)
     else:
-        with pytest.raises(StoreRejected, match=f"{stored} bytes of the {sent}"):
+        with pytest.raises(StoreRejected, match=f"{stored} bytes instead of {sent}"):
             check_size(sent, stored)
 
 
