@@ -1,1 +1,1 @@
-"""What both apps serve beside uploads, written once: their OpenAPI description."""
+"""The parts of both apps beside uploads: the OpenAPI description, the pages, the metrics."""

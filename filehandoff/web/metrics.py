@@ -1,7 +1,7 @@
-"""What operators see at `/metrics`: one app's uploads in numbers, by prometheus_client.
+"""The metrics at `/metrics`: one app's uploads in numbers, by prometheus_client.
 
-No label can be steered from outside: a hand-off's name is one of the grid or `unknown`, an outcome one of `OUTCOMES`, a
-reason one of the error codes, an operation one of S3's. Keys, filenames and request ids are in the log.
+Clients cannot choose a label's value: a hand-off is one of the grid or `unknown`, an outcome one of `OUTCOMES`, a
+reason one of the error codes, an operation one of S3's. Keys, filenames and request ids are only in the log.
 """
 
 import os
@@ -35,21 +35,21 @@ from filehandoff.settings import GIB, KIB, MIB
 from filehandoff.strategies import HANDOFFS
 from filehandoff.web.schemas import ERRORS
 
-#: Where several processes of one server keep their numbers, so that each of them can answer for all: see the README.
+#: The folder in which a server's processes share their numbers, so that each can report all: see the README.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
-#: How an upload may end, and what that means.
+#: The outcomes of an upload, with their meanings.
 OUTCOMES = {
     "stored": "every file of the form is in S3",
-    "refused": "the client sent what is not taken, or more than is taken now",
-    "lost": "a known failure of the grid: the file was closed before S3 had read it",
+    "refused": "the client sent an invalid request, or the app had no capacity for it",
+    "lost": "a known failure of the grid: code closed the file before S3 had read it",
     "failed": "S3 or the app itself failed",
-    "abandoned": "the client broke it off, by leaving or by a body that ends too early",
+    "abandoned": "the client disconnected, or its body ended too early",
 }
 UNKNOWN = "unknown"
 OTHER = "other"
 
-#: The upper bounds of the histograms: of seconds, and of bytes.
+#: The upper bounds of the histograms, in seconds and in bytes.
 SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 BYTES = (
     *(count * KIB for count in (1, 16, 64, 512)),
@@ -57,7 +57,7 @@ BYTES = (
     *(count * GIB for count in (1, 5, 64)),
 )
 
-#: What an upload is refused for; anything else that has no status of the server's own is counted as `other`.
+#: Error codes counted as reasons of a refused upload; `other` counts the rest below status 500.
 REFUSALS = tuple(
     error.code
     for error in ERRORS.values()
@@ -66,68 +66,68 @@ REFUSALS = tuple(
 
 
 def share_numbers(processes: int, environ: MutableMapping[str, str] = os.environ) -> str | None:
-    """Make a folder for the numbers of several processes, unless the environment names one; answers its path, if made.
+    """Create a folder for the processes' numbers, unless the environment names one; return its path if created.
 
-    Call it before the processes start, and remove the folder when they have ended.
+    Call it before the processes start, and remove the folder after they have ended.
 
     Raises:
-        SettingsError: the temporary folder takes none.
+        SettingsError: the temporary folder is not writable.
     """
-    if processes < 2 or FOLDER_VARIABLE in environ:  # noqa: PLR2004 - one process need not share
+    if processes < 2 or FOLDER_VARIABLE in environ:  # noqa: PLR2004 - one process shares nothing
         return None
     try:
         environ[FOLDER_VARIABLE] = folder = mkdtemp(prefix="handoff-metrics-")
     except OSError as error:
-        raise SettingsError("TMPDIR", environ.get("TMPDIR", ""), f"a folder that can be written ({error})") from None
-    # The library reads the environment at its import only, and workers that are forked from here have imported it.
+        raise SettingsError("TMPDIR", environ.get("TMPDIR", ""), f"a writable folder ({error})") from None
+    # The library reads the environment only at its import, which precedes the workers' fork.
     values.ValueClass = values.get_value_class()
     return folder
 
 
 class Metrics:
-    """The numbers of one app, in a registry of its own; safe to use from many threads and tasks.
+    """The numbers of one app, in a registry of its own; safe for concurrent threads and tasks.
 
     Raises:
-        SettingsError: several processes are to share a folder that is not there.
+        SettingsError: the folder that several processes share is missing or not writable.
     """
 
     def __init__(self) -> None:
-        # Twice as many series, for when each began; the library can be told only for a whole process.
+        # The library's `created` series double the number of series; it can disable them only for the whole process.
         disable_created_metrics()
         self.registry = CollectorRegistry()
         try:
             self._make()
         except OSError:
-            wanted = "a folder that exists and can be written, empty when the server is started"
+            wanted = "a folder that exists and is writable, and is empty when the server starts"
             raise SettingsError(FOLDER_VARIABLE, os.environ.get(FOLDER_VARIABLE), wanted) from None
 
     def _make(self) -> None:
-        self._uploads = self._counter("uploads", "Uploads that ended, by how they did", "handoff", "outcome")
+        self._uploads = self._counter("uploads", "Ended uploads, by their outcome", "handoff", "outcome")
         self._refusals = self._counter(
-            "refusals", "Refused uploads, and other requests that found no place, by the code of the answer", "reason"
+            "refusals", "Refused uploads, and other requests refused for overload, by error code", "reason"
         )
-        self._failures = self._counter("failures", "Failed and lost uploads, by the code of the answer", "reason")
-        self._bytes = self._counter("stored_bytes", "Bytes of the files that were stored", "handoff")
-        self._sizes = self._histogram("file_bytes", "Sizes of the files that were stored", BYTES, "handoff")
+        self._failures = self._counter("failures", "Failed and lost uploads, by error code", "reason")
+        self._bytes = self._counter("stored_bytes", "Bytes of the stored files", "handoff")
+        self._sizes = self._histogram("file_bytes", "Sizes of the stored files", BYTES, "handoff")
         self._seconds = self._histogram(
-            "upload_seconds", "How long uploads took, with what was undone", SECONDS, "handoff", "outcome"
+            "upload_seconds", "Duration of uploads, including their cleanup", SECONDS, "handoff", "outcome"
         )
-        self._presigned = self._counter("presigned", "Uploads that were given URLs, to be sent to S3 by the client")
-        self._uploads_in_flight = self._gauge("uploads_in_flight", "Uploads that have begun and not ended")
-        self._parts_in_flight = self._gauge("parts_in_flight", "Parts that are being sent to S3")
-        self.aborts = self._counter("aborts", "Multipart uploads that were aborted in S3")
+        self._presigned = self._counter("presigned", "Presigned uploads that began: responses with URLs for the client")
+        self._uploads_in_flight = self._gauge("uploads_in_flight", "Uploads in progress")
+        self._parts_in_flight = self._gauge("parts_in_flight", "Parts in flight to S3")
+        self.aborts = self._counter("aborts", "Multipart uploads aborted in S3")
         self.undo_failures = self._counter(
-            "undo_failures", "Files that could not be undone: what S3 has of them is to be swept"
+            "undo_failures", "Files whose cleanup failed at first; retries or a sweep remove them from S3"
         )
-        self._retries = self._counter("s3_retries", "Calls to S3 that botocore sent once more", "operation")
+        self._retries = self._counter("s3_retries", "Calls to S3 that botocore retried", "operation")
         self._begin_at_zero()
         if FOLDER_VARIABLE not in os.environ:
-            # What a process has of its own cannot be added up.
+            # These describe one process; a sum over processes would be wrong.
             for collector in (ProcessCollector, PlatformCollector, GCCollector):
                 collector(registry=self.registry)
 
     def _begin_at_zero(self) -> None:
-        """A series that is missing until something happens shows neither that first time nor that nothing happens."""
+        """Create each series with the value 0, so that its first increment and its silence are visible."""
         for handoff in HANDOFFS:
             self._bytes.labels(handoff)
             for outcome in OUTCOMES:
@@ -142,16 +142,16 @@ class Metrics:
         return Histogram(name, f"{what}.", labels, namespace="handoff", registry=self.registry, buckets=tuple(bounds))
 
     def _gauge(self, name: str, what: str) -> Gauge:
-        # Of several processes, those that live are added up.
+        # With several processes, the sum over those that are alive.
         return Gauge(name, f"{what}.", namespace="handoff", registry=self.registry, multiprocess_mode="livesum")
 
     @contextmanager
     def upload(self, handoff: str, *, begins: bool = False) -> Iterator[None]:
-        """Count one upload, whatever its client calls the hand-off, by how this block ends.
+        """Count one upload by the outcome of this block.
 
         Args:
-            handoff: by its name, or by one that there is none of.
-            begins: the client is given URLs, if all goes well, and the upload is not over then.
+            handoff: the name in the client's request, which may be unknown.
+            begins: on success the client has URLs and the upload continues, so it is not counted as ended.
         """
         name = handoff if handoff in HANDOFFS else UNKNOWN
         outcome = "stored"
@@ -172,7 +172,7 @@ class Metrics:
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Count a request that is no upload, if this block refuses it for want of a place."""
+        """Count a request other than an upload, if this block refuses it for overload."""
         try:
             yield
         except Overloaded as error:
@@ -180,7 +180,7 @@ class Metrics:
             raise
 
     def count_files(self, handoff: str, sizes: Iterable[int]) -> None:
-        """Count the files that an upload has stored, by their sizes in bytes."""
+        """Count the stored files of an upload by their sizes in bytes."""
         for size in sizes:
             self._bytes.labels(handoff).inc(size)
             self._sizes.labels(handoff).observe(size)
@@ -197,14 +197,14 @@ class Metrics:
         return self._parts_in_flight.track_inprogress()
 
     def count_retry(self, request: Any, operation_name: str, **_event: object) -> None:
-        """A handler of botocore's event `request-created`, which comes for each try with the number of the try."""
+        """Count a retry: a handler of botocore's event `request-created`, which every attempt emits with its number."""
         if request.context["retries"]["attempt"] > 1:
             self._retries.labels(operation_name).inc()
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """All numbers as text in the form that an `Accept` header asks for, and its content type.
+        """Return all numbers as text in the format of an `Accept` header, and its content type.
 
-        Of several processes that share a folder, those of all; that reads files.
+        If several processes share a folder, read the numbers of all of them from its files.
         """
         encode, content_type = choose_encoder(accept)
         registry = self.registry
@@ -215,9 +215,9 @@ class Metrics:
 
 
 def judge(error: BaseException) -> tuple[str, str]:
-    """The outcome of an upload that ended with this error, and the reason: the code that the client is told."""
+    """Return the outcome of an upload that ended with this error, and the reason: the response's error code."""
     if (isinstance(error, FormMalformed) and error.cut_short) or not isinstance(error, Exception):
-        return "abandoned", ""  # no Exception: cancelled, which is how an event loop says that the client has left
+        return "abandoned", ""  # no Exception: cancelled, since the client has disconnected
     if isinstance(error, FileClosed):
         return "lost", error.code
     if not isinstance(error, UploadError):

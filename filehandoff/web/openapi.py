@@ -107,7 +107,7 @@ OBJECT_HEADERS = (
 )
 #: One series of `/metrics`, as it looks before the first upload.
 METRICS = """\
-# HELP handoff_uploads_in_flight Uploads that have begun and not ended.
+# HELP handoff_uploads_in_flight Uploads in progress.
 # TYPE handoff_uploads_in_flight gauge
 handoff_uploads_in_flight 0.0
 """

@@ -1,7 +1,7 @@
-"""The pages for a browser that sends a plain HTML form: the receipts of an upload, and a problem.
+"""The pages for a browser that sends a plain HTML form: an upload's receipts, and a problem.
 
-A form post is a navigation: its answer is shown as it is. So a stored upload is answered by 303 (RFC 9110, section
-15.4.4) to `receipts_path`, which can be reloaded: its receipts come from the objects' heads in S3.
+A form post is a navigation: the browser shows its response. So a stored upload responds with 303 (RFC 9110, section
+15.4.4) to `receipts_path`. That page can be reloaded, since its receipts come from the objects' heads in S3.
 """
 
 import base64
@@ -17,9 +17,9 @@ from filehandoff.http import CACHE_CONTROL, ObjectInfo
 from filehandoff.keys import decode_name
 from filehandoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA
 
-#: Bytes of the address of a page of receipts; gunicorn reads request lines of at most 4,094.
+#: Bytes of the address of a page of receipts; gunicorn accepts request lines of at most 4,094.
 MAX_PATH_BYTES = 3500
-#: Receipts on a page: each takes a request to S3.
+#: Receipts on a page; each takes a request to S3.
 MAX_RECEIPTS = 20
 
 _STYLE = """
@@ -29,7 +29,7 @@ dt { font-weight: bold; }
 dd { margin: 0 0 .5rem; overflow-wrap: anywhere; }
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")
-#: The headers of each page. It loads nothing and runs nothing; its one style is named by its hash (CSP3, section 8.4).
+#: The headers of each page: it loads and runs nothing; its only style is allowed by its hash (CSP3, section 8.4).
 PAGE_HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
@@ -42,10 +42,10 @@ PAGE_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class StoredReceipt:
-    """The receipt of an object, as far as S3 knows it.
+    """The receipt of an object, read from its head in S3.
 
-    `url` is where to get it, `size` is in bytes, `etag` S3's without quotes, `stored_at` a time of RFC 3339, and
-    `request_id` the id of the request that stored it.
+    `url` is the object's address, `size` is in bytes, `etag` is S3's without quotes, `stored_at` is a time of RFC 3339,
+    and `request_id` is the id of the request that stored the object.
     """
 
     key: str
@@ -59,19 +59,19 @@ class StoredReceipt:
 
     @classmethod
     def of(cls, key: str, info: ObjectInfo, url: str) -> Self:
-        """From the object's head in S3."""
+        """Read the receipt from the object's head in S3."""
         modified = info.modified.astimezone(UTC).isoformat(timespec="seconds") if info.modified else None
         filename = decode_name(info.metadata.get(FILENAME_METADATA, "")) or ""
         request_id = info.metadata.get(REQUEST_ID_METADATA, "")
         return cls(key, url, filename, info.content_type, info.length, info.etag.strip('"'), modified, request_id)
 
     def as_json(self) -> dict[str, str | int | None]:
-        """The receipt's members for JSON."""
+        """Return the receipt's members for JSON."""
         return asdict(self)
 
 
 def receipts_path(root_path: str, keys: Sequence[str]) -> str:
-    """The address that shows the receipts of these objects; of the first ones only, where it would be too long."""
+    """Return the address of the page with these objects' receipts; only the first ones if it would be too long."""
     path = f"{root_path}/receipts?key={quote(keys[0])}"
     for number, key in enumerate(keys[1:], 1):
         longer = f"{path}&key={quote(key)}"
@@ -82,14 +82,14 @@ def receipts_path(root_path: str, keys: Sequence[str]) -> str:
 
 
 def receipts_page(receipts: Sequence[StoredReceipt], more: int) -> str:
-    """The page of these receipts; `more` files were stored with them and are not shown."""
+    """Return the page of these receipts; `more` is the number of files stored with them and not shown."""
     shown = "".join(_receipt(receipt) for receipt in receipts)
     rest = f"<p>{more} more files were stored with these.</p>" if more else ""
     return _page("Stored", shown + rest)
 
 
 def problem_page(problem: Mapping[str, str | int]) -> str:
-    """The page of a problem, from the members of its problem details."""
+    """Return the page of a problem, from the members of its problem details."""
     facts = {"Status": problem["status"], "Code": problem["code"], "Request id": problem["request_id"]}
     return _page(str(problem["title"]), f"<p>{escape(str(problem['detail']))}</p>{_facts(facts)}")
 

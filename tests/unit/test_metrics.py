@@ -262,5 +262,5 @@ def test_a_folder_that_the_environment_names_is_kept(no_folder: Path, monkeypatc
 def test_a_folder_that_cannot_be_made_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names TMPDIR and its value."""
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
-    with pytest.raises(SettingsError, match=r"TMPDIR is '.*'; it must be a folder that can be written"):
+    with pytest.raises(SettingsError, match=r"TMPDIR is '.*'; it must be a writable folder"):
         share_numbers(2)
