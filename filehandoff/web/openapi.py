@@ -1,7 +1,7 @@
-"""What both apps promise, as one OpenAPI 3.1 document: every route, code, schema, header, and an example of each.
+"""The OpenAPI 3.1 document of both apps: every route, code, schema and header, with an example of each.
 
-Hand-offs, hooks, errors and receipts are read off the modules that define them; only the routes are written here, and
-held to the running apps: their routing tables by a unit test, their answers by schemathesis in the contract suite.
+Hand-offs, hooks, errors and receipts come from the modules that define them; only the routes stand here. A unit test
+compares them with the apps' routing tables, schemathesis in the contract suite with the apps' responses.
 """
 
 from typing import Any
@@ -68,17 +68,17 @@ from filehandoff.web.schemas import (
 VERSION = "1.0.0"
 
 DESCRIPTION = f"""\
-Takes `multipart/form-data` and puts its files into S3, by every way of handing the bytes over.
+Stores the files of `multipart/form-data` in S3, by every way of handing the bytes over.
 
-- Every answer has `{REQUEST_ID_HEADER}`: the request's own if it matches `{REQUEST_ID_PATTERN}`, otherwise a new one.
-- An error is `{PROBLEM_CONTENT_TYPE}` (RFC 9457); its `code` is for programs and does not change.
-- Any other address is answered like `#/components/responses/NotFound`, any other method of these like
-  `#/components/responses/MethodNotAllowed`; `OPTIONS` on each has its methods in `Allow`.
-- A browser that prefers `text/html` to JSON gets pages: an error is one, and a stored upload is answered by 303.
-- What is no HTTP at all, such as a broken request line, is answered by the server before the app, in its own words.
+- Every response has `{REQUEST_ID_HEADER}`: the request's own if it matches `{REQUEST_ID_PATTERN}`, otherwise a new one.
+- An error is `{PROBLEM_CONTENT_TYPE}` (RFC 9457); its `code` is stable, for programs.
+- Any other address responds like `#/components/responses/NotFound`, any other method of these addresses like
+  `#/components/responses/MethodNotAllowed`; `OPTIONS` on each lists its methods in `Allow`.
+- A browser that prefers `text/html` to JSON gets pages: an error is a page, and a stored upload responds with 303.
+- The server itself rejects malformed HTTP, such as a broken request line, in its own format.
 """
 
-#: What a form may be refused for.
+#: The errors by which the apps reject a form.
 FORM_ERRORS = tuple(
     error
     for error in ERRORS.values()
@@ -86,7 +86,7 @@ FORM_ERRORS = tuple(
 )
 STORE_ERRORS = (Internal, StoreRejected, StoreUnavailable)
 
-#: The headers that come with an error beside the request's id.
+#: The headers of an error beside the request's id.
 ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
     MethodNotAllowed: ("Allow",),
     UnsupportedMediaType: ("Accept-Encoding",),
@@ -105,24 +105,24 @@ OBJECT_HEADERS = (
     "Content-Security-Policy",
     "Cache-Control",
 )
-#: One series of `/metrics`, as it looks before the first upload.
+#: An example of `/metrics`: one series before the first upload.
 METRICS = """\
 # HELP handoff_uploads_in_flight Uploads in progress.
 # TYPE handoff_uploads_in_flight gauge
 handoff_uploads_in_flight 0.0
 """
-#: The request headers that promise the digest of a body that is one file.
+#: The request headers that promise the digest of a body without a form.
 BODY_DIGESTS = ("Content-Digest", "Repr-Digest")
 PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 
 
 def document(root_path: str = "") -> dict[str, object]:
-    """The document of an app below `root_path`, as plain data for JSON; the same from both apps."""
+    """Return the document of an app under `root_path` as data for JSON; it is the same for both apps."""
     return {
         "openapi": "3.1.1",
         "info": {
             "title": "filehandoff",
-            "summary": "Uploads to S3, and who closed the file.",
+            "summary": "Uploads to S3, and the code that closed the file.",
             "description": DESCRIPTION,
             "version": VERSION,
             "license": {"name": "MIT", "identifier": "MIT"},
@@ -130,9 +130,9 @@ def document(root_path: str = "") -> dict[str, object]:
         "servers": [{"url": root_path or "/"}],
         "security": [],
         "tags": [
-            {"name": "uploads", "description": "Files in."},
-            {"name": "objects", "description": "What was stored."},
-            {"name": "about", "description": "What this service is and how it is."},
+            {"name": "uploads", "description": "Store files."},
+            {"name": "objects", "description": "Read and delete stored files."},
+            {"name": "about", "description": "The service itself: its grid, its health, its numbers."},
         ],
         "paths": _paths(),
         "components": {
@@ -173,14 +173,14 @@ def _paths() -> Node:
         "/receipts": _get_receipts(),
         "/strategies": _about(
             "getStrategies",
-            "Every pair of hand-off and hook, and what becomes of a file in it",
+            "Every pair of hand-off and hook, with its outcome for a file",
             refer("Strategies"),
             strategies_example(),
         ),
-        "/healthz": _about("getHealth", "Whether the process answers", *_status("ok")),
+        "/healthz": _about("getHealth", "Whether the process responds", *_status("ok")),
         "/readyz": _about(
             "getReadiness",
-            "Whether S3 answers for the bucket, within a second, and the process is not about to end",
+            "Whether S3 finds the bucket within a second, and the process is not shutting down",
             *_status("ready"),
             StoreUnavailable,
             Overloaded,
@@ -201,7 +201,7 @@ def _upload() -> Node:
         "tags": ["uploads"],
         "summary": "Store the files of a form, or any other body as one file",
         "description": f"The hand-off is `{DEFAULT_HANDOFF}`. All files of a form are stored, or none. "
-        "A body that is no form is named by its `Content-Disposition`.",
+        "The name of a body without a form comes from its `Content-Disposition`.",
         "parameters": _use("Hook"),
         "requestBody": {"$ref": "#/components/requestBodies/FormOrFile"},
         "responses": _stored(UnknownHook, FileClosed),
@@ -214,7 +214,7 @@ def _upload_by() -> Node:
         "operationId": "uploadBy",
         "tags": ["uploads"],
         "summary": "Store the files of a form by the hand-off of this name",
-        "description": f"Without more, the hook is `{DEFAULT_HOOK}`. All files of a form are stored, or none.",
+        "description": f"The default hook is `{DEFAULT_HOOK}`. All files of a form are stored, or none.",
         "parameters": [handoff, *_use("Hook")],
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": _stored(UnknownHandoff, NotFound, UnknownHook, FileClosed, StorageFull),
@@ -226,7 +226,7 @@ def _put(name: str, *parameters: Node) -> Node:
         "operationId": name,
         "tags": ["uploads"],
         "summary": "Store the body as one file",
-        "description": f"The hand-off is `{DEFAULT_HANDOFF}`. Without a name in the path, the file is named by the "
+        "description": f"The hand-off is `{DEFAULT_HANDOFF}`. Without a name in the path, the name comes from "
         "`Content-Disposition`.",
         "parameters": [*parameters, *_use("Hook", *BODY_DIGESTS)],
         "requestBody": {"$ref": "#/components/requestBodies/File"},
@@ -237,7 +237,10 @@ def _put(name: str, *parameters: Node) -> Node:
 def _stored(*errors: type[UploadError]) -> Node:
     return {
         "201": _receipts("Every file is in S3."),
-        "303": _answer("Every file is in S3, to a browser that prefers HTML to JSON: see `/receipts`.", "Location"),
+        "303": _answer(
+            "For a browser that prefers HTML: every file is in S3, and `Location` shows the receipts.",
+            "Location",
+        ),
         **_problems(*FORM_ERRORS, *errors, *STORE_ERRORS, Overloaded),
     }
 
@@ -254,9 +257,9 @@ def _presign() -> Node:
     return {
         "operationId": "presign",
         "tags": ["uploads"],
-        "summary": "Ask for the URLs by which a file may be sent to S3 itself",
-        "description": "A file of one part gets one URL, and the headers that it must be sent with, exactly. A larger "
-        "one gets a URL for each part, in pages. When all is sent, `complete` is to be called.",
+        "summary": "Get the URLs to send a file to S3 itself",
+        "description": "For a file of one part the response has one URL and the exact headers of its request. For a "
+        "larger file it has a URL for each part, in pages. After sending all bytes, call `complete`.",
         "parameters": _use("Hook"),
         "requestBody": {
             "required": True,
@@ -284,10 +287,10 @@ def _presign_parts() -> Node:
     get: Node = {
         "operationId": "getPresignedParts",
         "tags": ["uploads"],
-        "summary": "The next parts, or the same ones anew: their URLs, and which of them S3 has",
+        "summary": "Get new URLs for the next or the same parts, with the ETags of the parts in S3",
         "parameters": _use("UploadId", "Size", "PartBytes", "Signature", "After"),
         "responses": {
-            "200": _json("One page of them.", refer("PresignedParts"), parts),
+            "200": _json("One page of the parts.", refer("PresignedParts"), parts),
             **_problems(ObjectMissing, NotFound, *STORE_ERRORS, Overloaded),
         },
     }
@@ -303,11 +306,11 @@ def _abort_presigned() -> Node:
     return {
         "operationId": "abortPresigned",
         "tags": ["uploads"],
-        "summary": "End an upload in parts that is not complete",
-        "description": "S3 frees its parts, and their URLs store nothing any more. The query is that of `abort`.",
+        "summary": "Abort an incomplete upload in parts",
+        "description": "S3 deletes the parts, and their URLs no longer store anything. Use the address in `abort`.",
         "parameters": _use("UploadId", "Size", "PartBytes", "Signature"),
         "responses": {
-            "204": _answer("S3 has no part of it any more."),
+            "204": _answer("S3 has no part of the upload."),
             **_problems(ObjectMissing, NotFound, *STORE_ERRORS, Overloaded),
         },
     }
@@ -318,19 +321,22 @@ def _complete() -> Node:
     return {
         "operationId": "completePresigned",
         "tags": ["uploads"],
-        "summary": "Read back what was sent to S3",
-        "description": "It is removed if two readings agree that its bytes or its length are not the promised ones. "
-        "The receipt names the request that gave the URL. An upload in parts has the query of its `complete`.",
+        "summary": "Read back the object that the client sent to S3",
+        "description": "The app removes the object if two reads agree that its bytes or its length differ from the "
+        "promise. The receipt has the id of the request for the URL. For an upload in parts, use the address in "
+        "`complete`.",
         "parameters": upload,
         "responses": {
-            "201": _receipts("What was promised is in S3."),
+            "201": _receipts("The promised file is in S3."),
             **_problems(ObjectMissing, NotFound, SizeMismatch, DigestMismatch, TypeMismatch, *STORE_ERRORS, Overloaded),
         },
     }
 
 
 def _show_cause() -> Node:
-    errors = [error for error in FORM_ERRORS if error is not DigestMismatch]  # a promise is read, not kept
+    errors = [
+        error for error in FORM_ERRORS if error is not DigestMismatch
+    ]  # the view reads a promised digest and does not check it
     return {
         "operationId": "showCause",
         "tags": ["about"],
@@ -338,7 +344,7 @@ def _show_cause() -> Node:
         "description": f"Takes the form's first file, of at most {MAX_BYTES} bytes; what the view stores is removed.",
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": {
-            "200": _json("What became of the file.", refer("Report"), report_examples()),
+            "200": _json("The outcome for the file.", refer("Report"), report_examples()),
             **_problems(*errors, UnknownCause, NotFound, *STORE_ERRORS, Overloaded, StorageFull),
         },
     }
@@ -353,7 +359,7 @@ def _get_receipts() -> Node:
         "operationId": "getReceipts",
         "tags": ["objects"],
         "summary": "The receipts of stored objects, from their heads in S3",
-        "description": f"Of the first {MAX_RECEIPTS} keys.",
+        "description": f"At most {MAX_RECEIPTS} receipts, those of the first keys.",
         "parameters": [keys],
         "responses": {
             "200": json | {"content": json["content"] | page},
@@ -374,10 +380,11 @@ def _get_object() -> Node:
         "operationId": "getObject",
         "tags": ["objects"],
         "summary": "The object's bytes, or one range of them",
-        "description": "Preconditions are judged in the order of RFC 9110, section 13.2.2, and before the range.",
+        "description": "Preconditions apply in the order of RFC 9110, section 13.2.2, and before the range.",
         "parameters": _use(*PRECONDITIONS, "Range", "If-Range"),
         "responses": {
-            "200": _answer("The whole object, of the type it was sent with.", *OBJECT_HEADERS) | {"content": content},
+            "200": _answer("The whole object, with the media type of its upload.", *OBJECT_HEADERS)
+            | {"content": content},
             "206": _answer("The range.", *OBJECT_HEADERS, "Content-Range") | {"content": content},
             "304": _not_modified(),
             **_problems(ObjectMissing, NotFound, PreconditionFailed, RangeNotSatisfiable, *STORE_ERRORS, Overloaded),
@@ -389,8 +396,8 @@ def _head_object() -> Node:
     return {
         "operationId": "headObject",
         "tags": ["objects"],
-        "summary": "What is known of the object",
-        "description": "As for GET; only a range is passed over (RFC 9110, section 14.2).",
+        "summary": "The object's headers",
+        "description": "Like GET, but without a range (RFC 9110, section 14.2).",
         "parameters": _use(*PRECONDITIONS),
         "responses": {
             "200": _answer("The headers of the whole object.", *OBJECT_HEADERS),
@@ -401,14 +408,14 @@ def _head_object() -> Node:
 
 
 def _not_modified() -> Node:
-    return _answer("The client has the object already, as it says itself.", "ETag", "Cache-Control")
+    return _answer("The client's copy is current.", "ETag", "Cache-Control")
 
 
 def _delete_object() -> Node:
     return {
         "operationId": "deleteObject",
         "tags": ["objects"],
-        "summary": "Remove the object",
+        "summary": "Delete the object",
         "parameters": _use(*(name for name in PRECONDITIONS if name != "If-Modified-Since")),
         "responses": {
             "204": _answer("The object is gone."),
@@ -422,7 +429,7 @@ def _about(name: str, summary: str, schema: Node, example: Node, *errors: type[U
         "operationId": name,
         "tags": ["about"],
         "summary": summary,
-        "responses": {"200": _json("As asked.", schema, {"answer": example}), **_problems(Internal, *errors)},
+        "responses": {"200": _json("The answer.", schema, {"answer": example}), **_problems(Internal, *errors)},
     }
     head = get | {
         "operationId": name.replace("get", "head"),
@@ -433,9 +440,9 @@ def _about(name: str, summary: str, schema: Node, example: Node, *errors: type[U
 
 
 def _get_metrics() -> Node:
-    path = _about("getMetrics", "What this app has done so far, in numbers, for Prometheus", {}, {})
+    path = _about("getMetrics", "The app's numbers, for Prometheus", {}, {})
     body = {"schema": {"type": "string"}, "examples": {"text": {"value": METRICS}}}
-    description = "Every series and its value, in the text format that `Accept` asks for."
+    description = "Every series with its value, in the text format of `Accept`."
     content = {"text/plain": body, "application/openmetrics-text": body}
     path["get"]["responses"]["200"] = _answer(description) | {"content": content}
     path["head"]["responses"]["200"] = _answer(description)
@@ -443,7 +450,7 @@ def _get_metrics() -> Node:
 
 
 def _status(word: str) -> tuple[Node, Node]:
-    return closed("A word.", {"status": {"type": "string", "const": word}}), {"status": word}
+    return closed("The status.", {"status": {"type": "string", "const": word}}), {"status": word}
 
 
 def _use(*parameters: str) -> list[Node]:
@@ -464,7 +471,7 @@ def _json(description: str, schema: Node, examples: dict[str, Node], *headers: s
 
 
 def _problems(*errors: type[UploadError]) -> Node:
-    """An answer for each status, with the codes it may have."""
+    """Return a response for each status, with its possible codes."""
     by_status: dict[int, list[type[UploadError]]] = {}
     for error in errors:
         by_status.setdefault(error.status, []).append(error)
@@ -484,7 +491,7 @@ def _problem(*errors: type[UploadError]) -> Node:
 
 
 def _without_content(responses: Node) -> Node:
-    """The same answers to HEAD."""
+    """Return the same responses without content, for HEAD."""
     return {
         status: {member: value for member, value in response.items() if member != "content"}
         for status, response in responses.items()
@@ -497,18 +504,18 @@ def _form() -> Node:
         "required": ["file"],
         "properties": {
             DIGEST_FIELD: text(
-                "A promise: the SHA-256 of the next file in lowercase hex. It must come before its file; if the file "
-                "is another, nothing of the form is stored.",
+                "A promise: the SHA-256 of the next file in lowercase hex. It must come before its file. If the "
+                "file has another, nothing of the form is stored.",
                 pattern=f"^{SHA256_PATTERN}$",
             ),
             "file": items(
                 {"type": "string", "contentMediaType": "application/octet-stream"},
                 minItems=1,
-                description="The files: one part with a filename for each; `/strategies` has their other names.",
+                description="The files: one part with a filename for each; `/strategies` lists the field's other names.",
             ),
         },
         "propertyNames": {"minLength": 1, "description": "A part has a name (RFC 7578, section 4.2)."},
-        "additionalProperties": {"type": "string", "description": "Other fields and files are passed over."},
+        "additionalProperties": {"type": "string", "description": "Other fields and files are ignored."},
     }
 
 
@@ -545,7 +552,7 @@ def _form_body() -> Node:
 def _file_body() -> Node:
     return {
         "required": True,
-        "description": "The bytes of the file, of any type.",
+        "description": "The file's bytes, of any media type.",
         "content": {"*/*": {"examples": {"text": {"summary": "A text", "value": FILE.decode()}}}},
     }
 
@@ -554,7 +561,7 @@ def _form_or_file_body() -> Node:
     form, file = _form_body(), _file_body()
     return {
         "required": True,
-        "description": f"{form['description']} Or the bytes of one file, of any other type.",
+        "description": f"{form['description']} Or the bytes of one file, of any other media type.",
         "content": form["content"] | file["content"],
     }
 
@@ -562,7 +569,7 @@ def _form_or_file_body() -> Node:
 def _parameters() -> Node:
     digest = to_content_digest(receipts_example()["receipts"][0]["sha256"])
     promise = text(
-        "A promise: the SHA-256 of the body (RFC 9530). Nothing is stored if the body is another.",
+        "A promise: the SHA-256 of the body (RFC 9530). If the body has another, nothing is stored.",
         pattern=r"^sha-256=:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=:$",
     )
     return {
@@ -570,7 +577,7 @@ def _parameters() -> Node:
         "RequestId": _parameter(
             "header",
             REQUEST_ID_HEADER,
-            text("Kept if it has the form of a request id, replaced otherwise."),
+            text("Kept if it has the form of a request id, otherwise replaced."),
             REQUEST_ID,
         ),
         "UploadId": _upload_id(),
@@ -581,11 +588,11 @@ def _parameters() -> Node:
         "Cause": _parameter("path", "cause", refer("Cause"), *CAUSES),
         "Hook": _parameter("query", "hook", refer("Hook") | {"default": DEFAULT_HOOK}, DEFAULT_HOOK),
         "Key": _parameter("path", "key", refer("Key"), KEY)
-        | {"description": "The object's key. Its slashes may be sent as they are or as `%2F`."},
+        | {"description": "The object's key. Its slashes may be plain or encoded as `%2F`."},
         "Range": _parameter(
             "header",
             "Range",
-            text("One range of bytes; several, backward and unreadable ranges are ignored (RFC 9110, section 14.2)."),
+            text("One range of bytes; several, backward and malformed ranges are ignored (RFC 9110, section 14.2)."),
             "bytes=0-4",
             "bytes=-4",
             f"bytes={len(FILE)}-",
@@ -593,40 +600,40 @@ def _parameters() -> Node:
         "If-Range": _parameter(
             "header",
             "If-Range",
-            text("A strong ETag or a date: the range, if the object is still that one; otherwise all of it."),
+            text("A strong ETag or a date: the range applies only if the object still matches."),
             f'"{ETAG}"',
             STORED,
         ),
         "If-Match": _parameter(
             "header",
             "If-Match",
-            text(f"ETags or `*`: only if the object has one of them; otherwise `{PreconditionFailed.code}`."),
+            text(f"ETags or `*`: fails with `{PreconditionFailed.code}` unless the object has one of them."),
             "*",
         ),
         "If-None-Match": _parameter(
             "header",
             "If-None-Match",
-            text("ETags or `*`: only if the object has none of them, compared weakly; otherwise 304 to GET and HEAD."),
+            text("ETags or `*`: 304 to GET and HEAD if the object has one of them, by weak comparison."),
             f'"{ETAG}"',
             '"another"',
         ),
         "If-Modified-Since": _parameter(
             "header",
             "If-Modified-Since",
-            text("A date: only if the object was stored after it. Passed over beside `If-None-Match`, or unreadable."),
+            text("A date: 304 if the object was not stored after it. Ignored beside `If-None-Match`, or if malformed."),
             STORED,
         ),
         "If-Unmodified-Since": _parameter(
             "header",
             "If-Unmodified-Since",
-            text("A date: only if the object was not stored after it. Passed over beside `If-Match`, or unreadable."),
+            text("A date: fails if the object was stored after it. Ignored beside `If-Match`, or if malformed."),
             STORED,
         ),
     }
 
 
 def _upload_id() -> Node:
-    schema = text("S3's name of the upload in parts.", minLength=1)
+    schema = text("S3's id of the upload in parts.", minLength=1)
     return _parameter("query", "upload_id", schema, "an-upload") | {"required": True}
 
 
@@ -635,12 +642,12 @@ def _size() -> Node:
 
 
 def _part_bytes() -> Node:
-    schema = count("The size of its first part in bytes, by the app that began it.")
+    schema = count("The size of the first part in bytes, from the response that began the upload.")
     return _parameter("query", "part_bytes", schema, 8_388_608) | {"required": True}
 
 
 def _signature() -> Node:
-    schema = text("Our mark of key, upload_id, size and part_bytes; empty where the processes share no secret.")
+    schema = text("The app's signature of key, upload_id, size and part_bytes; empty if the processes share no secret.")
     return _parameter("query", "signature", schema, "a-signature") | {"required": True}
 
 
@@ -659,36 +666,37 @@ def _headers() -> Node:
     return {
         REQUEST_ID_HEADER: _header(refer("RequestId"), REQUEST_ID),
         "Location": _header(
-            text("The first object; a presigned one is still to be sent.", format="uri-reference"), f"/objects/{KEY}"
+            text("The first object; with a presigned upload, the client must still send it.", format="uri-reference"),
+            f"/objects/{KEY}",
         ),
-        "Retry-After": _header(count("Seconds after which to try again."), RETRY_AFTER_SECONDS),
-        "Allow": _header(text("The methods that this address has."), "POST, OPTIONS"),
+        "Retry-After": _header(count("Seconds before a retry."), RETRY_AFTER_SECONDS),
+        "Allow": _header(text("The methods of this address."), "POST, OPTIONS"),
         "Accept-Encoding": _header(
-            {"type": "string", "const": "identity", "description": "Where the body was compressed."},
+            {"type": "string", "const": "identity", "description": "Only in the response to a compressed body."},
             "identity",
             required=False,
         ),
         "Content-Length": _header(count("Bytes of the body."), len(FILE)),
         "Content-Range": _header(
             text(
-                "Which bytes of how many these are; of an error, how many there are.",
+                "The range and the object's size; in an error only the size.",
                 pattern=r"^bytes (?:\d+-\d+|\*)/\d+$",
             ),
             f"bytes 0-4/{len(FILE)}",
         ),
-        "ETag": _header(text("S3's.", pattern=r'^"[^"]+"$'), f'"{ETAG}"'),
+        "ETag": _header(text("The object's ETag in S3.", pattern=r'^"[^"]+"$'), f'"{ETAG}"'),
         "Accept-Ranges": _header({"type": "string", "const": "bytes"}, "bytes"),
         "Content-Disposition": _header(
-            text("A download under the original name (RFC 6266), never a page.", pattern="^attachment; "),
+            text("A download with the original name (RFC 6266), never a page.", pattern="^attachment; "),
             content_disposition("hello.txt", KEY),
         ),
-        "Last-Modified": _header(text("When it was stored (RFC 9110, section 5.6.7)."), STORED, required=False),
+        "Last-Modified": _header(text("The time of the upload (RFC 9110, section 5.6.7)."), STORED, required=False),
         "X-Content-Type-Options": _header({"type": "string", "const": "nosniff"}, "nosniff"),
         "Content-Security-Policy": _header(
             {
                 "type": "string",
                 "const": CONTENT_SECURITY_POLICY,
-                "description": "Where the file is shown after all, it is a page that runs and loads nothing.",
+                "description": "A browser that shows the file anyway runs and loads nothing in it.",
             },
             CONTENT_SECURITY_POLICY,
         ),
@@ -696,13 +704,15 @@ def _headers() -> Node:
             {
                 "type": "string",
                 "const": CACHE_CONTROL,
-                "description": "The bytes of a key never change, but may be deleted: a client's own copy is to be "
-                "asked about each time (RFC 9111, section 5.2.2.4).",
+                "description": "The bytes of a key never change, but the object may be deleted: a client must "
+                "revalidate its copy each time (RFC 9111, section 5.2.2.4).",
             },
             CACHE_CONTROL,
         ),
         DIGEST_HEADER: _header(
-            text("A promise for this file (RFC 9530), as by the field, in base64."), digest, required=False
+            text("The promised digest of this file (RFC 9530), in base64; an alternative to the field."),
+            digest,
+            required=False,
         ),
     }
 

@@ -1,4 +1,4 @@
-"""The JSON that both apps send, as JSON Schema (2020-12), and one example of each, made by the code that sends it."""
+"""The JSON of both apps as JSON Schema (2020-12), with examples made by the code that sends them."""
 
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from filehandoff.web.pages import StoredReceipt
 #: A JSON object of the document.
 type Node = dict[str, Any]
 
-#: The types of the dataclasses that are sent as JSON, as JSON Schema has them.
+#: The JSON Schema types of the dataclasses' fields.
 TYPES: dict[object, object] = {
     str: "string",
     int: "integer",
@@ -31,13 +31,13 @@ TYPES: dict[object, object] = {
     str | None: ["string", "null"],
 }
 
-#: Every class of error that is raised. The two left out are branches.
+#: Every error class that the apps raise; the two excluded are base classes.
 _CLASSES: list[type[UploadError]] = [
     error
     for error in vars(errors).values()
     if isinstance(error, type) and issubclass(error, UploadError) and error not in {UploadError, FormError}
 ]
-#: The error of each code: the first class of it, of which others may be special cases.
+#: The error class of each code: the first one, of which others are special cases.
 ERRORS = {error.code: next(one for one in _CLASSES if one.code == error.code) for error in _CLASSES}
 
 FILE = b"hello, S3\n"
@@ -48,17 +48,17 @@ STORED = "Sat, 31 Jan 2026 12:00:00 GMT"
 
 
 def text(description: str, **more: object) -> Node:
-    """A string."""
+    """Return the schema of a string."""
     return {"type": "string", "description": description, **more}
 
 
 def count(description: str) -> Node:
-    """A whole number, not negative."""
+    """Return the schema of a whole number from 0 on."""
     return {"type": "integer", "minimum": 0, "description": description}
 
 
 def closed(description: str, properties: Node) -> Node:
-    """An object with all of these members and no others."""
+    """Return the schema of an object with exactly these members."""
     return {
         "type": "object",
         "description": description,
@@ -69,34 +69,34 @@ def closed(description: str, properties: Node) -> Node:
 
 
 def items(schema: Node, **more: object) -> Node:
-    """A list."""
+    """Return the schema of a list."""
     return {"type": "array", "items": schema, **more}
 
 
 def named(description: str, names: dict[str, str]) -> Node:
-    """One of these names, each with its sentence."""
+    """Return the schema of one of these names, each described by its sentence."""
     lines = "\n".join(f"- `{name}`: {sentence}" for name, sentence in names.items())
     return {"type": "string", "enum": list(names), "description": f"{description}\n\n{lines}"}
 
 
 def refer(name: str) -> Node:
-    """A schema of the document by its name."""
+    """Return a reference to a schema of the document."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def sentence(documented: type) -> str:
-    """A class's docstring as one paragraph."""
+    """Return a class's docstring as one paragraph."""
     return " ".join((documented.__doc__ or "").split())
 
 
 def problem_example(error: type[UploadError]) -> Node:
-    """One answer with this error; its detail stands for one that knows the request."""
+    """Return an example response with this error, whose detail is the class's docstring."""
     detail = errors.file_closed("file", "copied").detail if error is FileClosed else sentence(error)
     return errors.problem(error.status, error.code, error.title, detail, REQUEST_ID)
 
 
 def receipts_example() -> Node:
-    """The answer to the upload of `FILE`."""
+    """Return the response to the upload of `FILE`."""
     digest = Digest()
     digest.update([FILE])
     stored = Stored(Incoming(KEY, "hello.txt", "text/plain"), digest.size, digest.sha256, ETAG, parts=1)
@@ -105,7 +105,7 @@ def receipts_example() -> Node:
 
 
 def stored_receipts_example() -> Node:
-    """The answer of `/receipts` to the key of `FILE`."""
+    """Return the response of `/receipts` for the key of `FILE`."""
     metadata = Incoming(KEY, "hello.txt", "text/plain").metadata() | {REQUEST_ID_METADATA: REQUEST_ID}
     modified = parsedate_to_datetime(STORED)
     info = ObjectInfo(len(FILE), "text/plain", f'"{ETAG}"', "", modified=modified, metadata=metadata)
@@ -113,7 +113,7 @@ def stored_receipts_example() -> Node:
 
 
 def presigned_examples() -> tuple[Node, dict[str, Node]]:
-    """A request for URLs, and what is answered to a file of one part and to one of three."""
+    """Return a request for URLs, and the responses for a file of one part and for a file of three."""
     sha256 = receipts_example()["receipts"][0]["sha256"]
     wanted = {"filename": "hello.txt", "content_type": "text/plain", "size": len(FILE), "sha256": sha256}
     incoming = Incoming(KEY, "hello.txt", "text/plain", sha256)
@@ -148,28 +148,28 @@ def report_examples() -> dict[str, Node]:
 
 
 def strategies_example() -> Node:
-    """The answer of `/strategies` with default settings."""
+    """Return the response of `/strategies` with default settings."""
     return strategies.describe(FRAMEWORKS[0], Settings())
 
 
 def schemas() -> Node:
-    """Every schema of the document, by its name."""
+    """Return all schemas of the document by their names."""
     return {
-        "Framework": text("What the app is made with.", examples=list(FRAMEWORKS)),
+        "Framework": text("The app's web framework.", examples=list(FRAMEWORKS)),
         "Handoff": named("A way of handing the bytes over.", {one.name: one.sentence for one in HANDOFFS.values()}),
         "Hook": named(
-            "A way for a boto event hook to get at the request's values.",
+            "A way for a boto event hook to read the request's values.",
             {one.name: one.sentence for one in HOOKS.values()},
         ),
         "Cause": named(
             "A cause of a file closed too early.", {name: cause.explanation for name, cause in CAUSES.items()}
         ),
         "Key": text(
-            "An object's key, as a receipt names it: the configured prefix, the day, a UUID of version 7, a safe name. "
-            "No key of another form is ever found.",
+            "An object's key, as a receipt names it: the configured prefix, the day, a version 7 UUID, a safe name. "
+            "The routes find no key of another form.",
             pattern=rf"^[A-Za-z0-9._/-]*{KEY_PATTERN}$",
         ),
-        "RequestId": text("The request's id, by which the log knows it.", pattern=f"^{REQUEST_ID_PATTERN}$"),
+        "RequestId": text("The request's id, which is on all its lines in the log.", pattern=f"^{REQUEST_ID_PATTERN}$"),
         "Sha256": text("A SHA-256 in lowercase hex.", pattern=f"^{SHA256_PATTERN}$"),
         "Problem": _problem(),
         "Receipt": _receipt(),
@@ -187,12 +187,12 @@ def schemas() -> Node:
             },
         ),
         "StoredReceipts": closed(
-            "What S3 knows of each object.", {"receipts": items(refer("StoredReceipt"), minItems=1)}
+            "One receipt for each object, read from S3.", {"receipts": items(refer("StoredReceipt"), minItems=1)}
         ),
         "Strategies": _strategies(),
         "Wanted": _wanted(),
         "Presigned": {
-            "description": "How a file is to be sent to S3: whole, or in parts.",
+            "description": "The requests by which the client sends the file to S3: one, or one for each part.",
             "oneOf": [refer("PresignedPut"), refer("PresignedParts")],
         },
         **_presigned(),
@@ -206,8 +206,10 @@ def _problem() -> Node:
             "type": text("A URN that ends in the code.", format="uri"),
             "title": {"type": "string", "enum": list(dict.fromkeys(error.title for error in _CLASSES))},
             "status": {"type": "integer", "enum": sorted({error.status for error in ERRORS.values()})},
-            "detail": text("One sentence or more on this very request, for the person who sent it."),
-            "code": named("What went wrong, for programs.", {error.code: sentence(error) for error in ERRORS.values()}),
+            "detail": text("One or more sentences about this request, for the person who sent it."),
+            "code": named(
+                "The kind of error, for programs.", {error.code: sentence(error) for error in ERRORS.values()}
+            ),
             "request_id": refer("RequestId"),
         },
     )
@@ -241,16 +243,15 @@ def _report() -> Node:
 def _wanted() -> Node:
     return {
         "type": "object",
-        "description": "The file that is to be sent; other members are passed over.",
+        "description": "The file to send; other members are ignored.",
         "required": ["filename", "size"],
         "properties": {
-            "filename": text("What the file is called."),
+            "filename": text("The file's name."),
             "content_type": text(
-                "Its media type; application/octet-stream if there is none.", pattern=r"^(?:[a-z]+/[a-z0-9.+-]+)?$"
+                "The file's media type; the default is application/octet-stream.", pattern=r"^(?:[a-z]+/[a-z0-9.+-]+)?$"
             ),
-            "size": count("Bytes. More than a part, and it is sent in parts."),
-            "sha256": refer("Sha256")
-            | {"description": "May be left out where the client cannot make one; then the size alone is promised."},
+            "size": count("The file's size in bytes. A file larger than a part is sent in parts."),
+            "sha256": refer("Sha256") | {"description": "Optional: without it the client promises only the size."},
         },
     }
 
@@ -258,34 +259,49 @@ def _wanted() -> Node:
 def _presigned() -> Node:
     common = {
         "key": refer("Key"),
-        "size": count("Bytes of the file."),
+        "size": count("The file's size in bytes."),
         "method": {"type": "string", "const": "PUT"},
-        "complete": text("What to POST to when all is sent.", format="uri-reference"),
-        "expires_at": text("Until when the URLs are good, and no longer than our own credentials.", format="date-time"),
-        "expires_in": count("Seconds until then."),
+        "complete": text("The address to POST to after sending all bytes.", format="uri-reference"),
+        "expires_at": text(
+            "The end of the URLs' life, at the latest that of the app's credentials.", format="date-time"
+        ),
+        "expires_in": count("Seconds until `expires_at`."),
     }
-    url = text("Where to send it; a secret, for whoever has it may send.", format="uri")
-    headers = {"type": "object", "additionalProperties": {"type": "string"}, "description": "To be sent exactly so."}
-    etag = {"type": ["string", "null"], "description": "S3's, once it has a part of this size; null before."}
+    url = text("The address to PUT to. It is a secret: it lets its holder write.", format="uri")
+    headers = {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "The headers of the PUT, exactly.",
+    }
+    etag = {"type": ["string", "null"], "description": "S3's ETag, if it has a part of this size; otherwise null."}
     part = closed(
-        "A part: the bytes that follow those of the parts before it.",
-        {"number": {"type": "integer", "minimum": 1}, "size": count("Its bytes."), "url": url, "etag": etag},
+        "A part: the bytes after those of the previous part.",
+        {
+            "number": {"type": "integer", "minimum": 1},
+            "size": count("The part's size in bytes."),
+            "url": url,
+            "etag": etag,
+        },
     )
     parts = {
-        "upload_id": text("S3's name of the upload."),
+        "upload_id": text("S3's id of the upload."),
         "parts": items(part),
-        "parts_total": count("How many parts there are in all."),
-        "next": {"type": ["string", "null"], "format": "uri-reference", "description": "Where the next page is."},
-        "abort": text("To be DELETEd where the file will not be sent.", format="uri-reference"),
+        "parts_total": count("The number of parts of the file."),
+        "next": {
+            "type": ["string", "null"],
+            "format": "uri-reference",
+            "description": "The address of the next page; null on the last.",
+        },
+        "abort": text("The address to DELETE if the client gives the upload up.", format="uri-reference"),
     }
     return {
-        "PresignedPut": closed("A file that one PUT sends.", common | {"url": url, "headers": headers}),
-        "PresignedParts": closed("One page of the parts of a file that is sent in parts.", common | parts),
+        "PresignedPut": closed("The request for a file of one part.", common | {"url": url, "headers": headers}),
+        "PresignedParts": closed("One page of the requests for a file of several parts.", common | parts),
     }
 
 
 def _of_dataclass(sent: type[Receipt | Report | StoredReceipt], more: Node) -> Node:
-    """What a dataclass is as JSON: its fields with their types, and what else is known of some."""
+    """Return a dataclass's schema: its fields with their types, and further keywords for some."""
     members = {field.name: {"type": TYPES[field.type], **more.get(field.name, {})} for field in fields(sent)}
     return closed(sentence(sent), members)
 
@@ -296,50 +312,52 @@ def _strategies() -> Node:
     limits = {name: {"type": "integer", "minimum": 1} for name in example["limits"]}
     pair = {"handoff": refer("Handoff"), "hook": refer("Hook")}
     return closed(
-        "What this app does with a file, by hand-off, hook and size.",
+        "The outcome for a file in this app, by hand-off, hook and size.",
         {
             "framework": refer("Framework"),
-            "limits": closed("What one form may hold, in bytes and counts, and how it is sent on.", limits),
-            "file_fields": items(text("A form field whose files are stored, also with `[]` or an index behind it.")),
+            "limits": closed("The limits of one form, in bytes and counts, and the parts sent to S3.", limits),
+            "file_fields": items(text("A form field whose files are stored, also with `[]` or an index after it.")),
             "peak_memory": closed(
-                "By how many bytes a process's memory grows at most above its idle self, all uploads streamed.",
+                "A process's peak memory above idle if all uploads use `stream`.",
                 {
-                    "formula": text("How `bytes` comes about."),
-                    "uploads": count("How many uploads there are at once."),
-                    "largest_part_bytes": count("The largest part that the largest file has."),
-                    "bytes": count("The most that so many uploads take."),
+                    "formula": text("The formula of `bytes`."),
+                    "uploads": count("The number of concurrent uploads."),
+                    "largest_part_bytes": count("The size of the largest part of the largest file."),
+                    "bytes": count("The peak memory of these uploads."),
                 },
             ),
             "presigned": closed(
-                "How a client that sends to S3 itself must cut a file; the first part is the largest put as well.",
+                "The parts of a file that the client sends to S3 itself; a file of at most the first part is one put.",
                 {
-                    "part_bytes": count("The size of a part; of a file over 10,000 of them, that of the first ones."),
-                    "page_parts": count("How many parts' URLs one answer has at most."),
-                    "expires_in": count("For how many seconds a URL is good."),
+                    "part_bytes": count(
+                        "The size of a part; in a file of over 10,000 such parts, that of the first ones."
+                    ),
+                    "page_parts": count("The largest number of parts in one response."),
+                    "expires_in": count("The life of a URL in seconds."),
                 },
             ),
-            "default": closed("What an upload gets that names neither.", pair),
+            "default": closed("The pair for an upload that chooses none.", pair),
             "size_classes": items(
                 closed(
                     "A size at which hand-offs behave differently.",
                     {
                         "name": {"type": "string", "enum": list(SIZE_CLASSES)},
-                        "bytes": count("The size that stands for it."),
-                        "sentence": text("What happens to such a file."),
+                        "bytes": count("The size that represents the class."),
+                        "sentence": text("The handling of such a file."),
                     },
                 )
             ),
             "strategies": items(
                 closed(
-                    "One pair.",
+                    "One pair of hand-off and hook.",
                     {
                         **pair,
                         "verdicts": closed(
-                            "What becomes of a file, by size class.", dict.fromkeys(SIZE_CLASSES, verdict)
+                            "The outcome for a file, by size class.", dict.fromkeys(SIZE_CLASSES, verdict)
                         ),
-                        "memory": text("The memory that one upload takes."),
-                        "disk": text("The disk that one upload takes."),
-                        "sentence": text("What to know of it."),
+                        "memory": text("The memory for one upload."),
+                        "disk": text("The disk space for one upload."),
+                        "sentence": text("A sentence about the pair."),
                     },
                 )
             ),
