@@ -135,15 +135,15 @@ class Metrics:
         for reason in REFUSALS:
             self._refusals.labels(reason)
 
-    def _counter(self, name: str, what: str, *labels: str) -> Counter:
-        return Counter(name, f"{what}.", labels, namespace="handoff", registry=self.registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, f"{text}.", labels, namespace="handoff", registry=self.registry)
 
-    def _histogram(self, name: str, what: str, bounds: Collection[float], *labels: str) -> Histogram:
-        return Histogram(name, f"{what}.", labels, namespace="handoff", registry=self.registry, buckets=tuple(bounds))
+    def _histogram(self, name: str, text: str, bounds: Collection[float], *labels: str) -> Histogram:
+        return Histogram(name, f"{text}.", labels, namespace="handoff", registry=self.registry, buckets=tuple(bounds))
 
-    def _gauge(self, name: str, what: str) -> Gauge:
+    def _gauge(self, name: str, text: str) -> Gauge:
         # With several processes, the sum over those that are alive.
-        return Gauge(name, f"{what}.", namespace="handoff", registry=self.registry, multiprocess_mode="livesum")
+        return Gauge(name, f"{text}.", namespace="handoff", registry=self.registry, multiprocess_mode="livesum")
 
     @contextmanager
     def upload(self, handoff: str, *, begins: bool = False) -> Iterator[None]:

@@ -511,7 +511,7 @@ def _form() -> Node:
             "file": items(
                 {"type": "string", "contentMediaType": "application/octet-stream"},
                 minItems=1,
-                description="The files: one part with a filename for each; `/strategies` lists the field's other names.",
+                description="The files: one part with a filename each; `/strategies` lists the field's other names.",
             ),
         },
         "propertyNames": {"minLength": 1, "description": "A part has a name (RFC 7578, section 4.2)."},
