@@ -1,4 +1,4 @@
-"""The number of heaps that glibc keeps, by its own report in a new process."""
+"""The number of glibc's heaps, by glibc's own report in a new process."""
 
 import platform
 import subprocess
@@ -42,7 +42,7 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc
 
 
 def heaps(code: str, **environ: str) -> int:
-    """How many heaps glibc has after this code, with threads that allocate."""
+    """Return the number of glibc's heaps after this code, in threads that allocate."""
     ended = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", code + COUNT],
         cwd=ROOT,
@@ -65,13 +65,13 @@ def heaps(code: str, **environ: str) -> int:
     ],
 )
 def test_the_shipped_start_keeps_few_heaps(load: str) -> None:
-    """However many threads allocate, a process that was started as shipped has two heaps."""
+    """A process started as shipped has two heaps, however many threads allocate."""
     assert heaps(load) <= ARENAS
 
 
 @glibc
 def test_the_environment_has_the_last_word() -> None:
-    """An operator who sets MALLOC_ARENA_MAX gets that number."""
+    """MALLOC_ARENA_MAX in the environment sets the number of heaps."""
     code = "import os; from filehandoff.arenas import limit_arenas; assert not limit_arenas(os.environ)"
     assert heaps(code, MALLOC_ARENA_MAX="5") > ARENAS
 
@@ -87,5 +87,5 @@ def test_the_environment_has_the_last_word() -> None:
     ],
 )
 def test_only_glibc_s_own_number_is_replaced(environ: dict[str, str], libc: object, limited: bool) -> None:  # noqa: FBT001 - parametrised
-    """Another C library, and a number that the environment sets, stay as they are."""
+    """Another C library, and a number set by the environment, stay unchanged."""
     assert limit_arenas(environ, libc) is limited

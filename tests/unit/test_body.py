@@ -1,4 +1,4 @@
-"""A body that Flask's app cannot read: whose fault that is."""
+"""Flask's errors while reading a body: the client's fault or the process's."""
 
 import io
 from typing import override
@@ -22,12 +22,12 @@ class Broken(io.RawIOBase):
 
 
 def test_a_body_that_breaks_off_is_the_client_s_fault() -> None:
-    """Each server has an error of its own for that."""
+    """Each server's error for a broken body becomes FormMalformed."""
     with pytest.raises(FormMalformed):
         list(read_body(Broken(ValueError()), None, 1))  # type: ignore[arg-type] # a raw file is enough
 
 
 def test_a_body_for_which_the_memory_does_not_suffice_is_not() -> None:
-    """A client whose body is right is not answered that its form is malformed."""
+    """A lack of memory while reading a body is not reported as a malformed form."""
     with pytest.raises(MemoryError):
         list(read_body(Broken(MemoryError()), None, 1))  # type: ignore[arg-type] # a raw file is enough

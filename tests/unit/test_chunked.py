@@ -1,4 +1,4 @@
-"""Chunks of a file that pretend to be files: known by the fields of the libraries that send them."""
+"""Forms with one chunk of a file are recognized by the fields of the libraries that send them."""
 
 from contextlib import nullcontext
 
@@ -33,7 +33,7 @@ WHOLE = [
 
 @pytest.mark.parametrize("fields", ONE_OF_SEVERAL)
 def test_a_chunk_is_refused(fields: dict[str, str]) -> None:
-    """The error names the field, and the way that takes large files."""
+    """The error names the field and the hand-off for large files."""
     with pytest.raises(ChunkedForm, match=r"Its field '[a-z-]+' says .* 'presigned'") as caught:
         check_whole(None, fields.items())
     assert (caught.value.status, caught.value.code) == (400, "chunked-form")
@@ -41,7 +41,7 @@ def test_a_chunk_is_refused(fields: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("fields", WHOLE)
 def test_a_whole_file_is_no_chunk(fields: dict[str, str]) -> None:
-    """The libraries send the same fields with a file that fits into one chunk."""
+    """The same fields with a file of one chunk are accepted."""
     check_whole(None, fields.items())
 
 
@@ -59,7 +59,7 @@ def test_a_whole_file_is_no_chunk(fields: dict[str, str]) -> None:
         pytest.param("lines 0-4/5", False, id="another unit"),
     ],
 )
-def test_a_content_range_must_be_the_whole_file(content_range: str | None, whole: bool) -> None:  # noqa: FBT001 - what is expected
-    """A range of a file (RFC 9110, section 14.4) is a chunk, unless it is all of it."""
+def test_a_content_range_must_be_the_whole_file(content_range: str | None, whole: bool) -> None:  # noqa: FBT001 - parametrised
+    """A Content-Range (RFC 9110, section 14.4) is a chunk unless it covers the whole file."""
     with nullcontext() if whole else pytest.raises(ChunkedForm, match="Its Content-Range says"):
         check_whole(content_range, [])

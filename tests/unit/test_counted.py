@@ -1,4 +1,4 @@
-"""How the end of an upload is counted where it depends on the client: Quart alone knows when one has gone."""
+"""The counting of uploads that end with their client or their process; only Quart sees the client disconnect."""
 
 import asyncio
 import logging
@@ -21,11 +21,11 @@ from quart_app.views import counted, request
 )
 async def test_an_upload_that_the_end_of_the_process_stops(
     caplog: pytest.LogCaptureFixture,
-    left: bool,  # noqa: FBT001 - a parameter of the test
+    left: bool,  # noqa: FBT001 - parametrised
     error: type[BaseException],
     outcome: str,
 ) -> None:
-    """It is refused; one that was to end anyhow, because its client had gone, is abandoned, and not answered."""
+    """The upload is counted as refused, or as abandoned if its client has disconnected."""
     async with create_app(Settings()).test_request_context("/uploads", method="POST"):
         request.body.left = left  # type: ignore[attr-defined] # ours has it
         with caplog.at_level(logging.INFO), pytest.raises(error), counted("stream"):

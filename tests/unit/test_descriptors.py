@@ -1,4 +1,4 @@
-"""How many file descriptors a process asks for, and how many connections it then takes."""
+"""The limit of file descriptors that a process requests, and the connections that it allows."""
 
 import resource
 import sys
@@ -26,7 +26,7 @@ UNLIMITED = resource.RLIM_INFINITY
 def test_a_process_asks_for_what_it_may_have(
     monkeypatch: pytest.MonkeyPatch, before: tuple[int, int], asked: tuple[int, int] | None, told: int
 ) -> None:
-    """The limit is raised, never lowered, and what it is then is told."""
+    """The limit is raised, never lowered, and the new limit is returned."""
     calls: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _kind: before)
     monkeypatch.setattr(resource, "setrlimit", lambda _kind, limits: calls.append(limits))
@@ -35,7 +35,7 @@ def test_a_process_asks_for_what_it_may_have(
 
 
 def test_a_system_that_refuses_leaves_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Mac says that there is no limit, and takes no such number."""
+    """macOS reports no limit and rejects such a number."""
 
     def refuse(_kind: int, _limits: tuple[int, int]) -> None:
         raise ValueError
@@ -46,20 +46,20 @@ def test_a_system_that_refuses_leaves_the_limit(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_system_without_such_limits_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Windows there is no such module."""
+    """Windows lacks the module for limits."""
     monkeypatch.setitem(sys.modules, "resource", None)
     assert raise_limit() == ENOUGH
 
 
 def test_there_are_connections_for_all_threads_and_a_thousand_more() -> None:
-    """Where descriptors are plenty; by the defaults 3,000 are."""
+    """With many descriptors; 3,000 are many by the defaults."""
     settings = Settings()
     assert connections(3000, settings) == threads(settings.max_concurrent) + KEPT
 
 
 @pytest.mark.parametrize("limit", [1024, 2048, 3000])
 def test_connections_leave_descriptors_for_everything_else(limit: int) -> None:
-    """What uploads and downloads need, and connections that are read on after their answers, always fits."""
+    """The descriptors of uploads, downloads and drained connections always fit beside the client connections."""
     settings = Settings()
     accepted = connections(limit, settings)
     needed = settings.max_concurrent * (settings.parts_in_flight + 2) + 2 * settings.max_concurrent
@@ -67,6 +67,6 @@ def test_connections_leave_descriptors_for_everything_else(limit: int) -> None:
 
 
 def test_there_is_always_a_connection_for_each_thread() -> None:
-    """However few descriptors there are: it may do with less than it was told."""
+    """Each thread has a connection, even if that exceeds the limit of descriptors."""
     settings = Settings()
     assert connections(64, settings) == threads(settings.max_concurrent) + 1

@@ -1,4 +1,4 @@
-"""Digests: the running sums, and what a client may promise."""
+"""Digests: the running sums, and the digests that a client promises."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ IN_BASE64 = base64.b64encode(bytes.fromhex(EMPTY)).decode()
 
 @given(st.lists(st.binary(max_size=20)))
 def test_the_sums_of_the_chunks_are_those_of_the_whole(chunks: list[bytes]) -> None:
-    """SHA-256 and size are the file's however its bytes came, and the CRC-32 is that of what came at once."""
+    """SHA-256 and size cover the whole file, and each CRC-32 the bytes of one call, in any split."""
     whole = b"".join(chunks)
     by_bytes, by_views, at_once = Digest(), Digest(), Digest()
     crc32s = [by_bytes.update([chunk]) for chunk in chunks]
@@ -32,7 +32,7 @@ def test_the_sums_of_the_chunks_are_those_of_the_whole(chunks: list[bytes]) -> N
 
 
 def test_without_zlib_ng_the_sums_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The standard library's CRC-32 is used where the fast one is not installed."""
+    """Without the fast CRC-32, the standard library's is used."""
     monkeypatch.setitem(sys.modules, "zlib_ng", None)
     monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
     plain = runpy.run_path(filehandoff.digest.__file__)
@@ -42,12 +42,12 @@ def test_without_zlib_ng_the_sums_are_the_same(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("promised", [pytest.param(None, id="none"), pytest.param(EMPTY, id="the right one")])
 def test_a_kept_promise_passes(promised: str | None) -> None:
-    """No promise and a kept one raise nothing."""
+    """Without a promise, or with a kept one, nothing is raised."""
     Digest().check(promised)
 
 
 def test_a_broken_promise_names_both_digests() -> None:
-    """The error for other bytes than promised says which came, which were promised, and that nothing was stored."""
+    """The error for a broken promise has both digests and says that nothing was stored."""
     digest = Digest()
     digest.update([b"abc"])
     with pytest.raises(DigestMismatch) as caught:
@@ -67,13 +67,13 @@ def test_a_broken_promise_names_both_digests() -> None:
     ],
 )
 def test_a_crc_header_is_four_bytes_big_endian(value: int, expected: str) -> None:
-    """S3 wants a CRC-32 as four bytes, big endian, in base64."""
+    """A CRC-32 for S3 is four bytes, big endian, in base64."""
     assert crc32_header(value) == expected
 
 
 @given(st.binary(min_size=32, max_size=32))
 def test_a_content_digest_is_read_as_it_is_written(raw: bytes) -> None:
-    """Hex to header to hex is the identity."""
+    """A SHA-256 survives the conversion to a header and back."""
     assert from_content_digest(to_content_digest(raw.hex())) == raw.hex()
 
 
@@ -91,7 +91,7 @@ def test_a_content_digest_is_read_as_it_is_written(raw: bytes) -> None:
     ],
 )
 def test_the_sha256_of_a_content_digest_is_found(header: str, expected: str | None) -> None:
-    """A Content-Digest is a dictionary of byte sequences, of which the member `sha-256` counts (RFC 9530)."""
+    """A Content-Digest is a dictionary of byte sequences, and its member `sha-256` is returned (RFC 9530)."""
     assert from_content_digest(header) == expected
 
 
@@ -113,14 +113,14 @@ def test_the_sha256_of_a_content_digest_is_found(header: str, expected: str | No
     ],
 )
 def test_a_broken_content_digest_is_refused(header: str) -> None:
-    """A Content-Digest that cannot be read is an error, never no promise."""
+    """A malformed Content-Digest is an error, never a missing promise."""
     with pytest.raises(DigestMalformed, match="RFC 9530"):
         from_content_digest(header)
 
 
 @given(st.text() | st.text("sha-256=:,;/+ ABab01") | st.from_regex(r"sha-256=:[A-Za-z0-9+/]{40,44}={0,2}:"))
 def test_any_header_is_a_digest_or_an_error(header: str) -> None:
-    """Whatever a header says, the answer is 64 hex digits, nothing, or that it is malformed."""
+    """Every header gives 64 hex digits, None or DigestMalformed."""
     try:
         found = from_content_digest(header)
     except DigestMalformed:
@@ -141,6 +141,6 @@ def test_any_header_is_a_digest_or_an_error(header: str) -> None:
     ],
 )
 def test_a_field_must_hold_64_hex_digits(text: str) -> None:
-    """A form field `sha256` of any other shape is refused, in words that say the shape."""
+    """A form field `sha256` of another form is rejected, and the error describes the right form."""
     with pytest.raises(DigestMalformed, match="64 lowercase hex digits"):
         from_hex(text)

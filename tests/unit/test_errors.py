@@ -1,4 +1,4 @@
-"""Errors: the tree, what each one answers, and which one stands for what S3 or a framework said."""
+"""Errors: their tree, their responses, and the mapping of errors of S3 and the frameworks."""
 
 import errno
 import inspect
@@ -52,7 +52,7 @@ LINE = re.compile(r"    (?P<branches>[├└│─ ]*)(?P<name>\w+)(?: +(?P<stat
 
 
 def tree_in_words() -> list[tuple[str, str | None, int | None, str | None]]:
-    """Name, parent, status and code of each line of the tree in the module's docstring."""
+    """Parse name, parent, status and code from the tree in the module's docstring."""
     found: list[tuple[str, str | None, int | None, str | None]] = []
     parents: dict[int, str] = {}
     assert errors.__doc__ is not None
@@ -68,21 +68,21 @@ def tree_in_words() -> list[tuple[str, str | None, int | None, str | None]]:
 
 
 def tree_of(error: type[UploadError]) -> Iterator[type[UploadError]]:
-    """An error and all that derive from it."""
+    """Return an error and all its subclasses."""
     yield error
     for child in error.__subclasses__():
         yield from tree_of(child)
 
 
 def test_the_tree_in_words_is_the_tree() -> None:
-    """The docstring names each error once, under its parent, with its status and code, and no other."""
+    """The docstring lists each error once, under its parent, with its status and code, and no other."""
     in_words = tree_in_words()
     in_code = {error.__name__: error for error in tree_of(UploadError)}
     assert sorted(name for name, *_ in in_words) == sorted(in_code)
     for name, parent, status, code in in_words:
         error = in_code[name]
         if error in {UploadError, FormError}:
-            assert (status, code) == (None, None)  # a branch, never raised itself
+            assert (status, code) == (None, None)  # a base class, never raised
         else:
             assert (status, code) == (error.status, error.code)
         if parent is not None:
@@ -90,13 +90,13 @@ def test_the_tree_in_words_is_the_tree() -> None:
 
 
 def test_every_error_of_the_module_is_in_the_tree() -> None:
-    """Only what stops the start, and is told to no client, stands outside of the tree."""
+    """Only errors that stop the start, which no client receives, are outside the tree."""
     classes = {value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, Exception)}
     assert classes - set(tree_of(UploadError)) == {SettingsError, BucketMissing}
 
 
 def test_codes_and_titles_tell_errors_apart() -> None:
-    """No two errors that a client can be told have the same code or title; one is told as any refusal of S3's."""
+    """No two errors share a code or a title; a special case of S3's rejection has the rejection's."""
     assert UploadGone().problem("")["code"] == StoreRejected.code
     told = [error for error in tree_of(UploadError) if error not in {UploadError, FormError, UploadGone, JsonMalformed}]
     assert len({error.code for error in told}) == len(told)
@@ -136,12 +136,12 @@ def test_codes_and_titles_tell_errors_apart() -> None:
     ],
 )
 def test_status_and_code_are_a_promise(error: type[UploadError], status: int, code: str) -> None:
-    """Clients rely on these pairs: they may grow in number, but none may change."""
+    """Clients rely on these pairs of status and code: more may come, none may change."""
     assert (error.status, error.code) == (status, code)
 
 
 def test_an_error_is_problem_details() -> None:
-    """An error's members are those of RFC 9457, its code and the request's id, as plain JSON."""
+    """An error's members are those of RFC 9457 plus code and request id, as plain JSON."""
     members = FileMissing("Send a file.").problem("the-request")
     assert json.loads(json.dumps(members)) == {
         "type": "urn:problem-type:handoff:file-missing",
@@ -155,12 +155,12 @@ def test_an_error_is_problem_details() -> None:
 
 
 def test_an_error_says_its_detail_where_it_is_logged() -> None:
-    """The text of an error in a traceback is its detail."""
+    """An error's text in a traceback is its detail."""
     assert str(FileMissing("Send a file.")) == "Send a file."
 
 
 def test_an_error_keeps_its_own_headers() -> None:
-    """Extra headers are copied: none without being given, and none changed from outside."""
+    """Extra headers are copied, so that later changes to the argument have no effect."""
     given = {"Allow": "GET"}
     error = MethodNotAllowed("Use GET.", headers=given)
     given["Allow"] = "POST"
@@ -181,7 +181,7 @@ def test_what_may_pass_says_when_to_try_again(
     ["ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOENT", "ENOTDIR", "ESTALE"],
 )
 def test_a_temporary_folder_that_takes_no_bytes_is_full(number: str) -> None:
-    """The error names the system's reason, and the hand-off that needs no folder."""
+    """The error has the system's reason, and names the hand-off that writes no temporary file."""
     reason = os.strerror(getattr(errno, number))
     with pytest.raises(StorageFull, match="'stream'") as caught, temporary_files():
         raise OSError(getattr(errno, number), reason)
@@ -190,28 +190,28 @@ def test_a_temporary_folder_that_takes_no_bytes_is_full(number: str) -> None:
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_a_process_without_descriptors_is_overloaded(number: int) -> None:
-    """A temporary file that cannot be opened for want of a descriptor may be opened later."""
+    """A temporary file without a free descriptor is a temporary error: a client may retry."""
     with pytest.raises(Overloaded), temporary_files():
         raise OSError(number, os.strerror(number))
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "a broken disk"), ValueError("closed"), FileMissing("No file.")])
 def test_other_errors_pass_a_block_of_temporary_files(error: Exception) -> None:
-    """An error that is no refusal to write stays as it is."""
+    """Errors other than a failed write pass unchanged."""
     with pytest.raises(type(error)) as caught, temporary_files():
         raise error
     assert caught.value is error
 
 
 def test_a_wrong_setting_is_a_wrong_value() -> None:
-    """A SettingsError is a ValueError of one line, and no error that a client is told."""
+    """A SettingsError is a ValueError with a message of one line, and is sent to no client."""
     assert str(SettingsError("UPLOAD_A", "b\n", "a c")) == r"UPLOAD_A is 'b\n'; it must be a c"
     assert issubclass(SettingsError, ValueError)
     assert not issubclass(SettingsError, UploadError)
 
 
 def test_a_missing_bucket_is_named() -> None:
-    """A BucketMissing says which bucket, and what to do, in one line."""
+    """A BucketMissing names the bucket and the fix, in one line."""
     assert str(BucketMissing("photos")) == "there is no bucket 'photos'; create it or set UPLOAD_BUCKET"
 
 
@@ -234,7 +234,7 @@ def test_a_missing_bucket_is_named() -> None:
     ],
 )
 def test_what_s3_says_has_its_error(status: int, code: str, expected: type[UploadError]) -> None:
-    """A store that is busy or broken may be asked again, a missing object is missing, anything else is a refusal."""
+    """A busy or broken store may be retried, a missing object is missing, anything else is a rejection."""
     assert type(from_store_answer(status, code, "why")) is expected
 
 
@@ -247,7 +247,7 @@ def test_what_s3_says_has_its_error(status: int, code: str, expected: type[Uploa
     ],
 )
 def test_what_s3_says_is_passed_on(status: int, code: str, detail: str) -> None:
-    """The detail has S3's status and code, and its reason where it refused."""
+    """The detail has S3's status and code, and its message for a rejection."""
     assert from_store_answer(status, code, "why").detail == detail
 
 
@@ -260,14 +260,14 @@ def test_what_s3_says_is_passed_on(status: int, code: str, detail: str) -> None:
     ],
 )
 def test_a_frameworks_error_becomes_ours(status: int, expected: type[UploadError]) -> None:
-    """An error that the framework raised is the one of ours with this status, with its detail and headers."""
+    """An error of the framework becomes the error class of its status, with its detail and headers."""
     error = from_http(status, "Whatever", "why", {"Allow": "GET"})
     assert type(error) is expected
     assert (error.detail, error.headers) == ("why", {"Allow": "GET"})
 
 
 def test_any_other_error_of_a_framework_keeps_its_name() -> None:
-    """A status without an error of ours makes one of its own, and leaves the others as they are."""
+    """A status without an error class gets an error of its own, and no class changes."""
     error = from_http(418, "I'm A Teapot", "why", {"A": "b"})
     assert error.problem("the-request") == {
         "type": "urn:problem-type:handoff:i'm-a-teapot",
@@ -293,7 +293,7 @@ def test_any_other_error_of_a_framework_keeps_its_name() -> None:
     ],
 )
 def test_a_closed_file_is_explained(hook: str, words: list[str]) -> None:
-    """The error for a file closed under its upload names the pair, says that nothing was stored, and what to do."""
+    """The error for a closed file names the pair, says that nothing was stored, and gives the fix."""
     error = file_closed("file", hook)
     assert type(error) is FileClosed
     assert [word for word in [*words, "Nothing was stored"] if word not in error.detail] == []
@@ -301,7 +301,7 @@ def test_a_closed_file_is_explained(hook: str, words: list[str]) -> None:
 
 
 def test_a_closed_file_that_was_explained_says_what_was_seen() -> None:
-    """The explanation is the detail, as it is."""
+    """An explanation becomes the detail unchanged."""
     assert file_closed("file", "copied", "The upload was closed by a cat.").detail == "The upload was closed by a cat."
 
 
@@ -319,7 +319,7 @@ def test_a_closed_file_that_was_explained_says_what_was_seen() -> None:
     ],
 )
 def test_an_unexpected_error_is_ours_or_a_lack_of_resources(error: Exception, expected: type[UploadError]) -> None:
-    """A process that lacks memory, threads or files answers 503, anything else is 500; the log has the cause."""
+    """A lack of memory, threads or files is a 503, any other error is a 500; the log has the cause."""
     answer = fault(error)
     assert type(answer) is expected
     assert answer.__cause__ is error

@@ -1,4 +1,4 @@
-"""A body that its client sends only when it is asked for it, by 100 Continue: when each shell asks."""
+"""`Expect: 100-continue`: the moment at which each shell sends 100 Continue."""
 
 import asyncio
 import io
@@ -19,7 +19,7 @@ from quart_app.request import Body
 
 @pytest.fixture
 def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A server's side and a client's."""
+    """A connected pair of sockets, the server's and the client's."""
     server, client = socket.socketpair()
     with closing(server), closing(client):
         server.settimeout(PATIENCE)
@@ -28,7 +28,7 @@ def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def is_silent(client: socket.socket) -> bool:
-    """Whether nothing has come: a socket pair delivers at once."""
+    """Whether no byte has arrived; a socket pair delivers at once."""
     client.settimeout(0)
     with pytest.raises(BlockingIOError):
         client.recv(1)
@@ -37,7 +37,7 @@ def is_silent(client: socket.socket) -> bool:
 
 
 def test_flask_asks_once_at_the_first_read(connection: tuple[socket.socket, socket.socket]) -> None:
-    """The second read sends nothing."""
+    """Only the first read sends 100 Continue."""
     server, client = connection
     reader = ExpectedReader(io.BytesIO(b"body"), server)
     assert is_silent(client)
@@ -46,7 +46,7 @@ def test_flask_asks_once_at_the_first_read(connection: tuple[socket.socket, sock
 
 
 def test_flask_does_not_ask_by_a_read_that_cannot_wait(connection: tuple[socket.socket, socket.socket]) -> None:
-    """`leave` reads so after the answer: 100 Continue would follow the final status."""
+    """A read that must not wait sends nothing: `leave` reads after the response, where a 100 would come too late."""
     server, client = connection
     server.settimeout(0)
     with pytest.raises(BlockingIOError):
@@ -66,7 +66,7 @@ def test_flask_does_not_ask_by_a_read_that_cannot_wait(connection: tuple[socket.
 def test_flask_asks_for_a_body_alone(
     connection: tuple[socket.socket, socket.socket], framing: str, *, expected: bool
 ) -> None:
-    """A body that does not exist is read as well after the answer, and 100 Continue would follow that."""
+    """A read of a request without a body sends nothing, since such a read may follow the response."""
     server, client = connection
     client.sendall(f"POST / HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\n{framing}\r\n\r\n".encode())
     request: Any = Request(Config(), SocketUnreader(server), ("127.0.0.1", 1))
@@ -75,13 +75,13 @@ def test_flask_asks_for_a_body_alone(
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have Quart wait longer for an unwanted body than a test does."""
+    """Set Quart's wait for an unwanted body longer than a test lasts."""
     for name in ("DISCARD_SECONDS", "DISCARD_IDLE_SECONDS"):
         monkeypatch.setattr(quart_app.request, name, 2 * PATIENCE)
 
 
 def expected_body() -> Body:
-    """A body that its client was not asked for."""
+    """A body whose client waits for 100 Continue."""
     body = Body(None, None)
     body.expect()
     return body
@@ -89,13 +89,13 @@ def expected_body() -> Body:
 
 @pytest.mark.usefixtures("patient")
 async def test_quart_waits_for_no_body_that_was_not_asked_for() -> None:
-    """The client will not send it, so the connection ends with the answer."""
+    """Without a 100 the client sends no body, so the connection ends with the response."""
     await asyncio.wait_for(expected_body().discard_to_the_end(), PATIENCE)
 
 
 @pytest.mark.usefixtures("patient")
 async def test_quart_reads_a_body_to_its_end_that_comes_without_being_asked_for() -> None:
-    """The client reads the answer only when it has sent all."""
+    """A client that sends its body without a 100 reads the response only after sending all of it."""
     body = expected_body()
     await body.put(b"x")
     discarding = asyncio.create_task(body.discard_to_the_end())
@@ -107,7 +107,7 @@ async def test_quart_reads_a_body_to_its_end_that_comes_without_being_asked_for(
 
 
 async def test_quart_asks_at_the_first_read() -> None:
-    """A body that its client must be asked for may arrive when it is read, and no sooner."""
+    """The first read of an expected body sends 100 Continue, and no earlier event does."""
     body = expected_body()
     assert not body.may_arrive.is_set()
     reading = asyncio.create_task(anext(body))
