@@ -35,7 +35,7 @@ def test_a_process_asks_for_what_it_may_have(
 
 
 def test_a_system_that_refuses_leaves_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """macOS reports no limit and rejects such a number."""
+    """A Mac reports no limit, and rejects such a number."""
 
     def refuse(_kind: int, _limits: tuple[int, int]) -> None:
         raise ValueError

@@ -1,4 +1,4 @@
-"""The form parser: what it reads, what it refuses, and that the way the bytes are split changes neither."""
+"""The form parser: the forms that it reads, those that it rejects, and its independence of the split of the bytes."""
 
 import hashlib
 import re
@@ -31,14 +31,14 @@ HEX = "0123456789abcdef" * 4
 OTHER_HEX = "f" * 64
 LIMITS = Limits()
 
-#: More examples for the property that everything else rests on.
+#: More examples for the property that all others depend on.
 MANY = 3 * settings().max_examples
 FEW = settings().max_examples // 2
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A complete file as it came out of the parser."""
+    """A complete file from the parser's events."""
 
     start: FileStart
     data: bytes
@@ -46,14 +46,14 @@ class Upload:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a body: all that was complete before its end or its first error, and the error's code."""
+    """The outcome of a body: all fields and files before its end or its first error, and the error's code."""
 
     items: list[Field | Upload]
     code: str | None
 
 
 def collect(parser: FormParser, chunks: Iterable[bytes]) -> Outcome:
-    """Run a parser over a body's chunks; holds it to the order of events that it promises."""
+    """Run a parser over a body's chunks, and check the promised order of its events."""
     items: list[Field | Upload] = []
     start, data = None, b""
     try:
@@ -88,23 +88,23 @@ def parse(chunks: Iterable[bytes], limits: Limits = LIMITS, boundary: str = BOUN
 
 
 def cut(body: bytes, places: Iterable[int]) -> list[bytes]:
-    """A body cut at these places; some chunks may be empty."""
+    """Cut a body at these places; some chunks may be empty."""
     return [body[begin:end] for begin, end in pairwise([0, *sorted(places), len(body)])]
 
 
 def bytewise(body: bytes) -> Iterator[bytes]:
-    """A body byte by byte."""
+    """Split a body into single bytes."""
     return (body[index : index + 1] for index in range(len(body)))
 
 
 def splits(body: bytes) -> st.SearchStrategy[list[bytes]]:
-    """Ways to split a body: anywhere, or evenly into tiny chunks."""
+    """Draw a split of a body: anywhere, or evenly into tiny chunks."""
     anywhere = st.lists(st.integers(0, len(body)), max_size=12)
     evenly = st.integers(1, 9).map(lambda size: range(0, len(body), size))
     return st.one_of(anywhere, evenly).map(lambda places: cut(body, places))
 
 
-# What a well-formed form is made of, and what a parser must make of it.
+# The inputs of a well-formed form, and the parser's expected results.
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,11 @@ class Input:
 
     @property
     def sha256(self) -> str:
-        """The digest that a client would promise for it."""
+        """The digest that a client promises for the file."""
         return hashlib.sha256(self.data).hexdigest()
 
     def rendered(self) -> Iterator[bytes]:
-        """The parts of the form that it takes: headers, an empty line and the data."""
+        """The input's parts in the form: headers, an empty line and the data."""
         if self.digest_field:
             yield DIGEST + self.sha256.encode()
         head = f'Content-Disposition: form-data; name="{escaped(self.name)}"'
@@ -137,7 +137,7 @@ class Input:
         yield head.encode() + b"\r\n\r\n" + self.data
 
     def expected(self) -> Iterator[Field | Upload]:
-        """What the parser is to say of it."""
+        """The parser's expected result for the input."""
         if self.digest_field:
             yield Field("sha256", self.sha256)
         if self.filename is None:
@@ -149,19 +149,19 @@ class Input:
 
 
 def escaped(value: str) -> str:
-    """A name as browsers write it (the HTML standard's multipart/form-data encoding algorithm)."""
+    """Escape a name like browsers (the HTML standard's multipart/form-data encoding algorithm)."""
     return value.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
 
 
 def render(inputs: Iterable[Input], preamble: bytes = b"", epilogue: bytes = b"") -> bytes:
-    """The body of a form."""
+    """Render the body of a form."""
     parts = [part for one in inputs for part in one.rendered()]
     if not parts:
         return preamble + b"--XbX--" + epilogue
     return preamble + OPEN + NEXT.join(parts) + CLOSE + epilogue
 
 
-#: What may be mistaken for a boundary, whole or at the end of a chunk.
+#: Bytes that resemble a boundary, whole or at the end of a chunk.
 NEAR_BOUNDARIES = [
     *(DELIMITER[:length] for length in range(1, len(DELIMITER))),
     b"\n--XbX--",
@@ -174,9 +174,9 @@ NEAR_BOUNDARIES = [
     b"XbX--\r\n",
     b"--XbX--",
 ]
-#: What ends a part, or is refused since it cannot be told from what does.
+#: Bytes that end a part, or are rejected because they resemble such an end.
 DELIMITERS = re.compile(rb"\r\n--XbX|\n--XbX(?:--|[ \t]*\r?\n)|--XbX[ \t]*\r?\n[Cc]ontent-")
-#: What looks like a broken first boundary.
+#: Bytes that resemble a broken first boundary.
 BROKEN = re.compile(rb"[\r\n][ \t]*(?:--|-?XbX)|--XbX")
 
 
@@ -192,7 +192,7 @@ text_data = (
     .map(str.encode)
     .filter(is_data)
 )
-#: Without '%' and '\', which old and new browsers escape each in its own way.
+#: Without '%' and '\', which old and new browsers escape differently.
 names = st.text(st.characters(codec="utf-8", exclude_characters="%\\"), min_size=1, max_size=12).filter(
     lambda name: name != "sha256"
 )
@@ -218,7 +218,7 @@ epilogues = st.just(b"") | st.lists(st.sampled_from([*NEAR_BOUNDARIES, DELIMITER
 )
 
 
-# What it reads.
+# Forms that the parser reads.
 
 
 @settings(max_examples=MANY)
@@ -226,7 +226,7 @@ epilogues = st.just(b"") | st.lists(st.sampled_from([*NEAR_BOUNDARIES, DELIMITER
 def test_a_form_is_read_as_it_was_written_in_any_split(
     data: st.DataObject, inputs: list[Input], preamble: bytes, epilogue: bytes
 ) -> None:
-    """Fields, files, bytes and promises come out as they went in, however the body is split."""
+    """Fields, files, bytes and promises come out unchanged in any split of the body."""
     body = render(inputs, preamble, epilogue)
     expected = Outcome([item for one in inputs for item in one.expected()], None)
     assert parse([body]) == expected
@@ -234,7 +234,7 @@ def test_a_form_is_read_as_it_was_written_in_any_split(
     assert parse(data.draw(splits(body))) == expected
 
 
-# Werkzeug knows no %-escapes, and takes any line end before a boundary.
+# Werkzeug knows no %-escapes, and accepts any line end before a boundary.
 plain_names = st.text(st.sampled_from("abc é'.-_ 漢"), min_size=1, max_size=9).filter(lambda name: name == name.strip())
 plain_data = file_data.filter(lambda data: b"--XbX" not in data)
 plain_forms = st.lists(
@@ -247,7 +247,7 @@ plain_preambles = preambles.filter(lambda preamble: b"--XbX" not in preamble)
 
 
 def werkzeug_reads(body: bytes) -> list[tuple[str, str | None, bytes]]:
-    """The name, filename and bytes of each part by Werkzeug's decoder."""
+    """Return the name, filename and bytes of each part by Werkzeug's decoder."""
     decoder = MultipartDecoder(BOUNDARY.encode())
     decoder.receive_data(body)
     decoder.receive_data(None)
@@ -266,7 +266,7 @@ def werkzeug_reads(body: bytes) -> list[tuple[str, str | None, bytes]]:
 
 @given(plain_forms, plain_preambles, epilogues)
 def test_an_independent_parser_reads_the_same(inputs: list[Input], preamble: bytes, epilogue: bytes) -> None:
-    """Werkzeug's decoder finds the same names, filenames and bytes in a well-formed form."""
+    """In a well-formed form, Werkzeug's decoder finds the same names, filenames and bytes."""
     body = render(inputs, preamble, epilogue)
     ours: list[tuple[str, str | None, bytes]] = [
         (item.name, None, item.value.encode())
@@ -274,7 +274,7 @@ def test_an_independent_parser_reads_the_same(inputs: list[Input], preamble: byt
         else (item.start.name, item.start.filename, item.data)
         for item in parse([body]).items
     ]
-    theirs = [part for part in werkzeug_reads(body) if part[1:] != ("", b"")]  # to us, an empty file input is no file
+    theirs = [part for part in werkzeug_reads(body) if part[1:] != ("", b"")]  # ours has no such file
     assert theirs == ours
 
 
@@ -293,7 +293,7 @@ def test_an_independent_parser_reads_the_same(inputs: list[Input], preamble: byt
     ],
 )
 def test_every_boundary_that_clients_send_works(boundary: str) -> None:
-    """A boundary of visible ASCII characters separates the parts, in any split."""
+    """A boundary of visible ASCII characters separates the parts in any split."""
     line = b"--" + boundary.encode()
     body = line + b"\r\n" + FILE + b"one" + b"\r\n" + line + b"\r\n" + TEXT + b"two\r\n" + line + b"--"
     start = FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None)
@@ -315,7 +315,7 @@ def test_every_boundary_that_clients_send_works(boundary: str) -> None:
     ],
 )
 def test_a_boundary_that_cannot_be_is_refused(boundary: str | None) -> None:
-    """A form without a boundary of visible ASCII characters is malformed, rather than empty."""
+    """A form without a boundary of visible ASCII characters is malformed, not empty."""
     with pytest.raises(FormMalformed, match="boundary"):
         FormParser("multipart/form-data", boundary, None, LIMITS)
 
@@ -329,7 +329,7 @@ def test_a_boundary_that_cannot_be_is_refused(boundary: str | None) -> None:
     ],
 )
 def test_another_media_type_is_refused(mimetype: str, named: str) -> None:
-    """A body of another type is answered with what it is and what to send."""
+    """The error for another media type names it and the right one."""
     with pytest.raises(FormError, match=named) as caught:
         FormParser(mimetype, BOUNDARY, None, LIMITS)
     assert caught.value.code == "unsupported-media-type"
@@ -337,7 +337,7 @@ def test_another_media_type_is_refused(mimetype: str, named: str) -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity", "x" * 1000])
 def test_a_compressed_body_is_refused(coding: str) -> None:
-    """What is not sent as it is gets 415, with the one coding that is taken in Accept-Encoding."""
+    """A compressed body is a 415, with the only accepted coding in Accept-Encoding."""
     with pytest.raises(FormError, match="Content-Encoding") as caught:
         FormParser("multipart/form-data", BOUNDARY, None, LIMITS, coding)
     assert (caught.value.code, caught.value.headers) == ("unsupported-media-type", {"Accept-Encoding": "identity"})
@@ -346,7 +346,7 @@ def test_a_compressed_body_is_refused(coding: str) -> None:
 
 @pytest.mark.parametrize("coding", ["", "identity", " Identity "])
 def test_a_body_that_is_as_it_is_may_say_so(coding: str) -> None:
-    """`identity` is no coding (RFC 9110, section 8.4.1)."""
+    """`identity` means no coding (RFC 9110, section 8.4.1)."""
     parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS, coding)
     assert collect(parser, [OPEN + TEXT + b"a" + CLOSE]).items == [Field("t", "a")]
 
@@ -367,7 +367,7 @@ def test_a_body_that_is_as_it_is_may_say_so(coding: str) -> None:
     ],
 )
 def test_a_content_type_is_kept_only_if_it_is_one(header: str, expected: str) -> None:
-    """A file's media type is passed on only where S3 and a browser will take it back."""
+    """A file's media type is kept only if S3 and a browser accept it."""
     part = FILE.replace(b"\r\n\r\n", f"\r\nContent-Type: {header}\r\n\r\n".encode())
     (upload,) = parse([OPEN + part + CLOSE]).items
     assert isinstance(upload, Upload)
@@ -393,7 +393,7 @@ def test_a_content_type_is_kept_only_if_it_is_one(header: str, expected: str) ->
     ],
 )
 def test_a_text_field_is_decoded_by_its_charset(charset: str | None, data: bytes, expected: str) -> None:
-    """A text field's charset counts where it is a usual one."""
+    """A text field's charset is used if it is a common one."""
     kind = b"" if charset is None else f"Content-Type: text/plain; charset={charset}\r\n".encode()
     assert parse([OPEN + kind + TEXT + data + CLOSE]) == Outcome([Field("t", expected)], None)
 
@@ -408,12 +408,12 @@ def test_a_text_field_is_decoded_by_its_charset(charset: str | None, data: bytes
     ],
 )
 def test_an_empty_form_has_no_events(body: bytes) -> None:
-    """A form without parts, or with nothing but an empty file input, is read and holds nothing."""
+    """A form without parts, or with only an empty file input, has no events."""
     assert parse([body]) == Outcome([], None)
     assert parse(bytewise(body)) == Outcome([], None)
 
 
-# What it refuses.
+# Forms that the parser rejects.
 
 
 @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ def test_an_empty_form_has_no_events(body: bytes) -> None:
     ],
 )
 def test_what_is_no_form_has_its_code(body: bytes, code: str) -> None:
-    """A broken form is answered with the same code whether it comes at once or byte by byte."""
+    """A broken form has the same error code whole and byte by byte."""
     assert parse([body]).code == code
     assert parse(bytewise(body)).code == code
 
@@ -519,7 +519,7 @@ def test_what_is_no_form_has_its_code(body: bytes, code: str) -> None:
     ],
 )
 def test_after_an_error_the_same_error_is_raised(body: bytes) -> None:
-    """A parser that has failed stays failed, for more bytes as for the end."""
+    """A parser that has failed raises the same error for more bytes and for the end."""
     parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS)
     with pytest.raises(FormMalformed) as first:
         list(parser.receive(body))
@@ -538,7 +538,7 @@ def test_after_an_error_the_same_error_is_raised(body: bytes) -> None:
     ],
 )
 def test_after_a_failed_end_the_same_error_is_raised(body: bytes, error: type[FormError]) -> None:
-    """A form that ended badly cannot be ended well by trying again."""
+    """A second `finish` raises the error of the first."""
     parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS)
     list(parser.receive(body))
     with pytest.raises(error) as first:
@@ -557,7 +557,7 @@ def test_after_a_failed_end_the_same_error_is_raised(body: bytes, error: type[Fo
     ],
 )
 def test_a_client_that_sent_less_than_it_said_is_told_apart(declared: int | None, cut_short: bool) -> None:  # noqa: FBT001 - what is expected
-    """The error is the same to the client; that the body was cut off says that the client has left, most often."""
+    """The client gets the same error; `cut_short` marks a body whose client has most likely disconnected."""
     parser = FormParser("multipart/form-data", BOUNDARY, declared, LIMITS)
     list(parser.receive(OPEN + TEXT))
     with pytest.raises(FormMalformed) as error:
@@ -565,11 +565,11 @@ def test_a_client_that_sent_less_than_it_said_is_told_apart(declared: int | None
     assert error.value.cut_short is cut_short
 
 
-# Promises.
+# Promised digests.
 
 
 def header(sha256: str) -> bytes:
-    """A part header that promises this digest."""
+    """Return a part header that promises this digest."""
     return f"Content-Digest: {to_content_digest(sha256)}\r\n".encode()
 
 
@@ -592,7 +592,7 @@ def header(sha256: str) -> bytes:
     ],
 )
 def test_a_promise_goes_to_its_file(parts: list[bytes], promises: list[str | None]) -> None:
-    """A field `sha256` promises for the next file, a part header for its own, and no promise is lost."""
+    """A field `sha256` applies to the next file, a part header to its own, and no promise is lost."""
     body = OPEN + NEXT.join(parts) + CLOSE
     for chunks in ([body], bytewise(body)):
         outcome = parse(chunks)
@@ -618,7 +618,7 @@ def test_a_promise_goes_to_its_file(parts: list[bytes], promises: list[str | Non
     ],
 )
 def test_a_header_line_may_have_4096_bytes(header_line: bytes, code: str | None) -> None:
-    """The limit on a header line counts the bytes as they came, wherever they are split."""
+    """The limit on a header line counts its bytes in any split."""
     body = OPEN + header_line + b"\r\n" + FILE + CLOSE
     end = len(OPEN) + len(header_line)
     for chunks in ([body], bytewise(body), *(cut(body, [end + ahead]) for ahead in range(-3, 4))):
@@ -628,7 +628,7 @@ def test_a_header_line_may_have_4096_bytes(header_line: bytes, code: str | None)
 @settings(max_examples=FEW)
 @given(st.data(), forms.filter(bool), epilogues)
 def test_each_limit_holds_to_the_byte(data: st.DataObject, inputs: list[Input], epilogue: bytes) -> None:
-    """A form exactly at every limit is taken, and one unit over any of them has that limit's code, in any split."""
+    """A form exactly at every limit is accepted; one unit more gives that limit's code, in any split."""
     body = render(inputs, epilogue=epilogue)
     whole = parse([body])
     texts = sum(len(one.data) for one in inputs if one.filename is None)
@@ -658,13 +658,13 @@ def test_each_limit_holds_to_the_byte(data: st.DataObject, inputs: list[Input], 
     ],
 )
 def test_a_declared_length_over_the_limit_is_refused_at_once(*, declared: int | None, refused: bool) -> None:
-    """A Content-Length over the limit is answered before a byte is read."""
+    """A Content-Length over the limit is rejected before the first read."""
     with pytest.raises(BodyTooLarge) if refused else nullcontext():
         FormParser("multipart/form-data", BOUNDARY, declared, Limits(body_bytes=100))
 
 
 def test_a_body_that_ends_before_its_declared_length_is_cut_short() -> None:
-    """Though the form is whole: what was to follow it did not come."""
+    """A complete form is rejected if the body is shorter than declared."""
     body = OPEN + TEXT + b"a" + CLOSE
     parser = FormParser("multipart/form-data", BOUNDARY, len(body) + 1, LIMITS)
     assert collect(parser, [body]).code == "form-malformed"
@@ -672,7 +672,7 @@ def test_a_body_that_ends_before_its_declared_length_is_cut_short() -> None:
 
 
 def uploads(*files: tuple[str, bytes]) -> Outcome:
-    """The outcome of a form of these files, all of the field `file`."""
+    """Return the outcome of a form with these files, all in the field `file`."""
     starts = [(FileStart("file", name, DEFAULT_CONTENT_TYPE, None), data) for name, data in files]
     return Outcome([Upload(start, data) for start, data in starts], None)
 
@@ -713,7 +713,7 @@ def uploads(*files: tuple[str, bytes]) -> Outcome:
     ],
 )
 def test_delimiters_are_read_as_they_were_meant(body: bytes, expected: Outcome) -> None:
-    """Delimiters that RFC 2046, section 5.1.1, permits, and those of clients in use, part what they should."""
+    """The delimiters of RFC 2046, section 5.1.1, and of clients in use separate the parts correctly."""
     assert parse([body]) == expected
     assert parse(bytewise(body)) == expected
 
@@ -731,7 +731,7 @@ def test_delimiters_are_read_as_they_were_meant(body: bytes, expected: Outcome) 
     ],
 )
 def test_a_transfer_encoding_is_undone(encoding: str, encoded: bytes, code: str | None) -> None:
-    """A file is its decoded bytes, for its limit and its digest too; a field is as well (RFC 7578, section 4.7)."""
+    """Limits and digests count the decoded bytes of a file, and of a field (RFC 7578, section 4.7)."""
     head = f"Content-Transfer-Encoding: {encoding}\r\n".encode()
     field = Field("t", "some bytes")
     start = FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None)
@@ -745,7 +745,7 @@ def test_a_transfer_encoding_is_undone(encoding: str, encoded: bytes, code: str 
 
 
 def test_the_form_may_name_its_charset() -> None:
-    """The field `_charset_` is for the text and the names that follow it (RFC 7578, section 4.6)."""
+    """The field `_charset_` applies to the following text and names (RFC 7578, section 4.6)."""
     charset = TEXT.replace(b'"t"', b'"_charset_"') + b"iso-8859-1"
     name = 'Content-Disposition: form-data; name="file"; filename="ü"\r\n\r\n'.encode("latin-1")
     outcome = parse([OPEN + NEXT.join([charset, TEXT + b"caf\xe9", name]) + CLOSE])
@@ -766,7 +766,7 @@ def test_the_form_may_name_its_charset() -> None:
     ],
 )
 def test_a_large_file_without_a_filename_is_called_one(name: str, content_type: str | None, code: str) -> None:
-    """The error says that a filename is missing, where the limit on fields says nothing to the client."""
+    """For a large file without a filename, the error reports the missing filename instead of a field's limit."""
     kind = "" if content_type is None else f"Content-Type: {content_type}\r\n"
     body = OPEN + kind.encode() + TEXT.replace(b'"t"', f'"{name}"'.encode()) + b"\xff" * 99 + CLOSE
     assert parse([body], Limits(field_bytes=98)).code == code
@@ -774,7 +774,7 @@ def test_a_large_file_without_a_filename_is_called_one(name: str, content_type: 
 
 
 def test_a_promise_without_a_file_is_refused_at_the_last_delimiter() -> None:
-    """A digest behind its file is known to be one as soon as no other file can follow, before the body ends."""
+    """A digest after its file is rejected at the last delimiter, before the end of the body."""
     body = OPEN + FILE + b"data" + NEXT + DIGEST + HEX.encode() + CLOSE
     parser = FormParser("multipart/form-data", BOUNDARY, len(body) + 1000, LIMITS)
     with pytest.raises(DigestMalformed, match="must come before its file"):
@@ -782,7 +782,7 @@ def test_a_promise_without_a_file_is_refused_at_the_last_delimiter() -> None:
 
 
 def test_a_chunk_of_a_file_is_refused_wherever_its_fields_stand() -> None:
-    """Dropzone sends `dzchunkindex` before the file, others behind it."""
+    """Dropzone sends `dzchunkindex` before the file, other libraries after it."""
     index = TEXT.replace(b'"t"', b'"dzchunkindex"') + b"1"
     for parts in ([index, FILE + b"data"], [FILE + b"data", index]):
         assert parse([OPEN + NEXT.join(parts) + CLOSE]).code == "chunked-form"
@@ -800,7 +800,7 @@ def test_a_chunk_of_a_file_is_refused_wherever_its_fields_stand() -> None:
     ],
 )
 def test_a_parser_is_made_by_the_content_type(content_type: str, code: str | None) -> None:
-    """The boundary is read by us: frameworks cut one that is not quoted at a `/`."""
+    """The parser reads the boundary itself, since frameworks cut an unquoted one at a `/`."""
     if code is None:
         parser = FormParser.of(content_type, None, LIMITS)
         assert collect(parser, [OPEN + TEXT + b"a" + CLOSE]) == Outcome([Field("t", "a")], None)
@@ -815,12 +815,12 @@ def test_a_parser_is_made_by_the_content_type(content_type: str, code: str | Non
     [(("file",), "'file',"), (("a", "b"), "'a' or 'b',"), (("a", "b", "c"), "'a', 'b' or 'c',")],
 )
 def test_the_error_for_a_missing_file_names_the_fields(fields: tuple[str, ...], named: str) -> None:
-    """The error names every field that a file may be sent in."""
+    """The error lists every form field for files."""
     assert f"a form field named {named}" in file_missing(Limits(file_fields=fields)).detail
 
 
 def test_a_boundary_without_quotes_is_read_whole() -> None:
-    """Characters that a token may not have stand in boundaries (spring-framework#26698, js-compute-runtime#1492)."""
+    """Boundaries may contain characters that a token forbids (spring-framework#26698, js-compute-runtime#1492)."""
     for boundary in ("===1732618800123===", "----Form/Ab+9/Zz", "----=_Part_0_123.456", "{6F96-FF}", "a@b[c]"):
         parser = FormParser.of(f"multipart/form-data; boundary={boundary}", None, LIMITS)
         body = (OPEN + FILE + b"1" + CLOSE).replace(b"XbX", boundary.encode())
@@ -829,22 +829,22 @@ def test_a_boundary_without_quotes_is_read_whole() -> None:
 
 @pytest.mark.parametrize("length", ["0", "3", "99999999999999", "-1", "", "four"])
 def test_the_length_in_a_part_is_ignored(length: str) -> None:
-    """Other header fields MUST be ignored (RFC 7578, section 4.8; square/okhttp#2138)."""
+    """Other header fields of a part are ignored (RFC 7578, section 4.8; square/okhttp#2138)."""
     body = OPEN + b"Content-Length: " + length.encode() + b"\r\n" + FILE + b"abcd" + CLOSE
     expected = Outcome([Upload(FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None), b"abcd")], None)
     assert parse([body]) == parse(bytewise(body)) == expected
 
 
 def test_the_part_over_the_limit_is_not_read() -> None:
-    """One part too many is answered as such, though its headers be broken."""
+    """One part too many is rejected as such, even if its headers are broken."""
     body = OPEN + TEXT + NEXT + b"A: a\nb\r\n" + TEXT + CLOSE
     assert parse([body], Limits(form_parts=1)).code == "too-many-parts"
     assert parse(bytewise(body), Limits(form_parts=1)).code == "too-many-parts"
 
 
-# Any bytes at all.
+# Arbitrary bytes.
 
-#: What forms are made of, and what breaks them.
+#: Pieces of forms, and bytes that break them.
 FRAGMENTS = [
     *NEAR_BOUNDARIES,
     OPEN,
@@ -895,7 +895,7 @@ hostile = st.builds(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A form that was well-formed before a few of its bytes were lost, doubled, replaced or put in."""
+    """Draw a well-formed form, then remove, double, replace or insert a few bytes."""
     body = render(draw(forms), draw(preambles), draw(epilogues))
     for _ in range(draw(st.integers(1, 3))):
         begin = draw(st.integers(0, len(body)))
@@ -908,7 +908,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 @settings(max_examples=MANY)
 @given(st.data(), hostile | mutated() | st.binary(max_size=200), any_limits)
 def test_any_bytes_have_one_outcome_in_any_split(data: st.DataObject, body: bytes, limits: Limits) -> None:
-    """Any body gives the same fields, files and error code in every split, and never another exception."""
+    """Any body has the same fields, files and error code in every split, and causes no other exception."""
     whole = parse([body], limits)
     assert parse(bytewise(body), limits) == whole
     assert parse(data.draw(splits(body)), limits) == whole
@@ -916,7 +916,7 @@ def test_any_bytes_have_one_outcome_in_any_split(data: st.DataObject, body: byte
 
 @st.composite
 def long_headers(draw: st.DrawFn) -> bytes:
-    """A form with one header line near the size limit, written in ways that the limit may count differently."""
+    """Draw a form with one header line near the size limit, in forms that the limit may count differently."""
     length = draw(st.integers(4094, 4101))
     begin = draw(st.sampled_from([b"A:", b"A: ", b" A:", b"A :", b"A: a\r\n ", b"A: a\r\n\t", b"", b"\n"]))
     filler = draw(st.sampled_from([b"x", b" ", "é".encode(), b"\t", b'"', b";"]))
@@ -930,7 +930,7 @@ def long_headers(draw: st.DrawFn) -> bytes:
 @settings(max_examples=FEW)
 @given(st.data(), long_headers())
 def test_a_long_header_has_one_outcome_in_any_split(data: st.DataObject, body: bytes) -> None:
-    """A header line near the size limit is taken or refused alike in every split."""
+    """A header line near the size limit has the same outcome in every split."""
     limits = Limits(
         body_bytes=data.draw(st.sampled_from([4090, 4100, 4110, 10_000])),
         form_parts=data.draw(st.sampled_from([1, 9])),
@@ -943,7 +943,7 @@ def test_a_long_header_has_one_outcome_in_any_split(data: st.DataObject, body: b
 
 @given(st.data(), forms)
 def test_a_chunk_may_be_empty(data: st.DataObject, inputs: list[Input]) -> None:
-    """An empty chunk means nothing, least of all the end."""
+    """An empty chunk has no meaning, and is not the end."""
     body = render(inputs)
     chunks = data.draw(splits(body))
     assert parse([chunk for one in chunks for chunk in (b"", one, b"")]) == parse([body])

@@ -1,4 +1,4 @@
-"""The same form by other parsers: Werkzeug's, of Flask and Quart, Django's, and python-multipart, of Starlette."""
+"""Compare the form parser with those of Werkzeug (Flask, Quart), Django, and python-multipart (Starlette)."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ from filehandoff.form import Field, FileChunk, FileStart, FormParser
 from filehandoff.settings import Limits
 
 BOUNDARY = "XbX"
-#: python-multipart logs every form that it refuses.
+#: python-multipart logs every form that it rejects.
 logging.getLogger("python_multipart.multipart").disabled = True
 
 type Part = tuple[str | None, str | None, bytes]
@@ -26,7 +26,7 @@ type Reading = list[Part] | None
 
 
 def ours(body: bytes) -> Reading:
-    """The name, filename and bytes of each part, None for a form that is refused."""
+    """Return the name, filename and bytes of each part; None for a rejected form."""
     parser = FormParser("multipart/form-data", BOUNDARY, None, Limits())
     parts: list[Part] = []
     try:
@@ -45,7 +45,7 @@ def ours(body: bytes) -> Reading:
 
 
 def werkzeugs(body: bytes) -> Reading:
-    """The same by Werkzeug's decoder."""
+    """Return the same by Werkzeug's decoder."""
     decoder = MultipartDecoder(BOUNDARY.encode())
     decoder.receive_data(body)
     decoder.receive_data(None)
@@ -65,7 +65,7 @@ def werkzeugs(body: bytes) -> Reading:
 
 
 def djangos(body: bytes) -> Reading:
-    """The same by Django's parser, below its handlers."""
+    """Return the same by Django's parser, below its handlers."""
     if not django.conf.settings.configured:
         django.conf.settings.configure()
     try:
@@ -86,7 +86,7 @@ def _of_django(parser: Parser) -> Iterator[Part]:
 
 
 def starlettes(body: bytes) -> Reading:
-    """The same by python-multipart."""
+    """Return the same by python-multipart."""
     parts: list[Part] = []
     names: dict[bytes, bytes] = {}
     field = bytearray()
@@ -148,7 +148,7 @@ ENDS = st.sampled_from([b"\r\n--XbX--", b"\r\n--XbX--\r\n", b"\n--XbX--\r\n", b"
 
 @st.composite
 def forms(draw: st.DrawFn) -> bytes:
-    """A form as clients write them, with line ends of any kind, whose data is full of near delimiters."""
+    """Draw a form like clients' forms, with line ends of any kind, whose data is full of near delimiters."""
     body = b"--XbX\r\n"
     for number in range(draw(st.integers(1, 3))):
         if number:
@@ -159,7 +159,7 @@ def forms(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A form with some of its bytes lost, doubled or replaced."""
+    """Draw a form and remove, double or replace some of its bytes."""
     body = draw(forms())
     for _ in range(draw(st.integers(1, 2))):
         begin = draw(st.integers(0, len(body)))
@@ -172,20 +172,20 @@ PEERS = (werkzeugs, djangos, starlettes)
 
 
 def files(reading: Reading) -> list[Part]:
-    """The parts of a reading that are files, in order; an empty file input is none."""
+    """Return the parts that are files, in order; an empty file input is no file."""
     return [part for part in reading or [] if part[1] is not None and part[1:] != ("", b"")]
 
 
 @given(forms() | mutated())
 def test_no_file_is_read_as_no_peer_reads_it(body: bytes) -> None:
-    """The files of a form that is taken are those that one of the peers finds in it."""
+    """The files of an accepted form are those that at least one of the peers finds in it."""
     if (reading := ours(body)) is not None:
         assert files(reading) in [files(peer(body)) for peer in PEERS]
 
 
 @given(forms())
 def test_a_form_that_all_peers_read_alike_is_taken(body: bytes) -> None:
-    """Peers that agree on the files of a form are right."""
+    """If all peers agree on the files of a form, this parser finds the same files."""
     first, *others = [peer(body) for peer in PEERS]
     if files(first) and all(files(other) == files(first) for other in others):
         assert files(ours(body)) == files(first)

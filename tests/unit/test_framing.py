@@ -1,4 +1,4 @@
-"""Bytes of a connection in, checked requests out: one meaning, however the bytes are split."""
+"""Framing: a connection's bytes have one meaning, independent of their split."""
 
 from contextlib import suppress
 from itertools import pairwise
@@ -27,12 +27,12 @@ HOST = b"Host: here\r\n"
 
 
 def post(*lines: bytes, target: bytes = b"/", minor: int = 1) -> bytes:
-    """A head with a Host and these header lines."""
+    """Return a head with a Host and these header lines."""
     return b"\r\n".join((b"POST %s HTTP/1.%d" % (target, minor), b"Host: here", *lines, b"", b""))
 
 
 def read(*pieces: bytes) -> bytes:
-    """All that comes out of a connection of these pieces."""
+    """Return all output of a connection with these pieces."""
     reader, out = RequestReader(), b""
     for piece in pieces:
         reader.receive(piece)
@@ -42,7 +42,7 @@ def read(*pieces: bytes) -> bytes:
 
 
 def decode(*pieces: bytes) -> tuple[bytes, bool, bytes]:
-    """The content of these chunks, whether they ended, and the bytes behind them."""
+    """Return the content of these chunks, whether they ended, and the bytes after them."""
     decoder = ChunkedDecoder()
     content = b"".join([decoder.receive(piece) for piece in pieces])
     return content, decoder.ended, decoder.rest if decoder.ended else b""
@@ -77,8 +77,8 @@ def decode(*pieces: bytes) -> tuple[bytes, bool, bytes]:
         pytest.param(post(target=b"http://here?a"), post(target=b"/?a"), 0, False, id="a URL with a query alone"),
     ],
 )
-def test_a_head_with_one_meaning_is_taken(raw: bytes, canonical: bytes, length: int | None, closes: bool) -> None:  # noqa: FBT001 - a parameter of the table
-    """Its canonical form leaves servers nothing to interpret."""
+def test_a_head_with_one_meaning_is_taken(raw: bytes, canonical: bytes, length: int | None, closes: bool) -> None:  # noqa: FBT001 - parametrised
+    """The canonical form of a head leaves a server no choice of its meaning."""
     head = parse_head(raw)
     assert (head.data, head.length, head.closes) == (canonical, length, closes)
 
@@ -134,7 +134,7 @@ def test_a_head_with_one_meaning_is_taken(raw: bytes, canonical: bytes, length: 
     ],
 )
 def test_a_head_without_one_meaning_is_refused(raw: bytes, status: int) -> None:
-    """The connection ends, so nothing behind the head is taken for a request either."""
+    """A rejected head ends the connection, so that no server takes its rest for a request."""
     reader = RequestReader()
     reader.receive(raw + b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
     with pytest.raises(FramingError) as refused:
@@ -155,7 +155,7 @@ def test_a_head_without_one_meaning_is_refused(raw: bytes, status: int) -> None:
     ],
 )
 def test_a_head_that_cannot_become_one_is_refused_before_its_end(begun: bytes, status: int) -> None:
-    """A head that never ends takes no more memory than the longest."""
+    """A head that cannot end is rejected before it exceeds the longest head."""
     with pytest.raises(FramingError) as refused:
         read(begun)
     assert refused.value.status == status
@@ -185,7 +185,7 @@ def test_a_request_is_decided_with_the_last_byte_of_its_head(blank: bytes) -> No
     ],
 )
 def test_chunks_are_decoded_however_they_are_split(wire: bytes, content: bytes) -> None:
-    """At every byte, and byte by byte; the bytes behind the body are kept."""
+    """Chunks split at any byte have the same content, and the bytes after the body are kept."""
     for at in range(len(wire)):
         assert decode(wire[:at], wire[at:] + b"more") == (content, True, b"more")
     assert decode(*(wire[at : at + 1] for at in range(len(wire)))) == (content, True, b"")
@@ -223,7 +223,7 @@ def test_chunks_are_decoded_however_they_are_split(wire: bytes, content: bytes) 
     ],
 )
 def test_malformed_chunks_are_refused(wire: bytes) -> None:
-    """Whole or byte by byte, and as soon as they cannot become well-formed."""
+    """Malformed chunks are rejected whole and byte by byte, and as soon as they cannot become well-formed."""
     for pieces in ([wire], [wire[at : at + 1] for at in range(len(wire))]):
         with pytest.raises(FramingError):
             decode(*pieces)
@@ -231,7 +231,7 @@ def test_malformed_chunks_are_refused(wire: bytes) -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=200), st.sets(st.integers(1, 2000)))
 def test_any_chunks_split_anyhow_give_their_content(chunks: list[bytes], cuts: set[int]) -> None:
-    """The content is the chunks', joined; the end is found, and the next request kept."""
+    """The content is that of all chunks, the end is found, and the next request is kept."""
     wire = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     edges = [0, *sorted(cut for cut in cuts if cut < len(wire))]
     pieces = [wire[start:end] for start, end in pairwise(edges)]
@@ -240,7 +240,7 @@ def test_any_chunks_split_anyhow_give_their_content(chunks: list[bytes], cuts: s
 
 @given(st.binary(max_size=60))
 def test_no_bytes_make_the_decoder_fail_in_another_way(wire: bytes) -> None:
-    """Either content or a FramingError."""
+    """The decoder returns content or raises FramingError."""
     with suppress(FramingError):
         decode(wire)
 
@@ -266,7 +266,7 @@ LAST = post(b"Content-Length: 2", b"Connection: close") + b"de"
 
 @pytest.mark.parametrize("size", [*range(1, 30), len(CONVERSATION)])
 def test_a_conversation_is_read_however_it_is_split(size: int) -> None:
-    """Requests follow one another; one blank line is skipped; nothing is taken after the last one."""
+    """Requests follow one another, one blank line is skipped, and bytes after the last request are dropped."""
     out = read(*(CONVERSATION[at : at + size] for at in range(0, len(CONVERSATION), size)))
     assert out.startswith(WITHOUT_CHUNKS)
     chunks = out.removeprefix(WITHOUT_CHUNKS)
@@ -275,13 +275,13 @@ def test_a_conversation_is_read_however_it_is_split(size: int) -> None:
 
 
 def test_a_second_blank_line_is_refused() -> None:
-    """One is a mistake of old clients, more are not."""
+    """Old clients send one blank line by mistake, but never more."""
     with pytest.raises(FramingError):
         read(post(b"Content-Length: 1") + b"a\r\n\r\n" + post())
 
 
 def test_a_malformed_chunk_ends_the_connection() -> None:
-    """Nothing behind it is taken for a request."""
+    """No byte after a malformed chunk is taken for a request."""
     reader = RequestReader()
     reader.receive(CHUNKED + b"zz\r\n" + post())
     assert reader.step() == CHUNKED
@@ -304,7 +304,7 @@ def test_a_small_read_in_a_body_wants_a_pause() -> None:
 
 
 def test_many_small_chunks_are_joined_in_small_steps() -> None:
-    """A step takes a bounded number of them; all that it took comes out as one chunk."""
+    """A step reads a bounded number of small chunks, and returns them as one chunk."""
     reader = RequestReader()
     reader.receive(CHUNKED + 50_000 * b"1\r\na\r\n")
     reader.step()

@@ -1,4 +1,4 @@
-"""What both apps decide alike about a request's and an object's headers."""
+"""The rules that both apps share about the headers of a request and an object."""
 
 import re
 from dataclasses import replace
@@ -35,7 +35,7 @@ BEFORE, AT, AFTER = (format_datetime(STORED + timedelta(seconds=step), usegmt=Tr
     ],
 )
 def test_a_safe_request_id_is_kept(header: str) -> None:
-    """A client's own id is kept if it has a safe shape."""
+    """A client's own id is kept if it has a safe form."""
     assert request_id(header) == header
 
 
@@ -52,7 +52,7 @@ def test_a_safe_request_id_is_kept(header: str) -> None:
     ],
 )
 def test_any_other_request_id_is_replaced(header: str | None) -> None:
-    """An id of any other shape is replaced by a new one, another each time."""
+    """An id of another form is replaced by a new id, each time another one."""
     first, second = request_id(header), request_id(header)
     assert re.fullmatch(r"[0-9a-f]{32}", first)
     assert first != second
@@ -73,7 +73,7 @@ def test_any_other_request_id_is_replaced(header: str | None) -> None:
     ],
 )
 def test_a_range_is_cut_to_the_object(asked: str, length: int, expected: str | None) -> None:
-    """What lies behind the end is left out; of a range that does so altogether, nothing is left."""
+    """The range is cut to the object, and None if it lies outside the object."""
     assert clamp(asked, length) == expected
 
 
@@ -101,24 +101,24 @@ def test_a_range_is_cut_to_the_object(asked: str, length: int, expected: str | N
     ],
 )
 def test_only_a_single_range_is_asked_for(header: str | None, expected: str | None) -> None:
-    """One readable range of bytes is passed on to S3, anything else is ignored (RFC 9110, section 14.2)."""
+    """One well-formed range is passed on to S3, anything else is ignored (RFC 9110, section 14.2)."""
     assert single_range(header) == expected
 
 
 @given(st.text() | st.from_regex(r"bytes=\d*-\d*", fullmatch=True))
 def test_a_range_for_s3_is_plain_ascii(header: str) -> None:
-    """Whatever a client sends, S3 is asked for a range that it can read, or for none."""
+    """Any header gives a range that S3 can read, or None."""
     asked = single_range(header)
     assert asked is None or re.fullmatch(r"bytes=(?:[0-9]+-[0-9]*|-[0-9]+)", asked)
 
 
 def test_the_request_id_travels_in_its_usual_header() -> None:
-    """Proxies and clients know the id by this name."""
+    """The header's name is the one that proxies and clients use."""
     assert REQUEST_ID_HEADER == "X-Request-Id"
 
 
 def test_an_object_has_the_headers_of_a_safe_download() -> None:
-    """A whole object is answered with 200, and a browser neither guesses, shows nor keeps it unasked."""
+    """A whole object is a 200, and its headers keep a browser from guessing its type, showing and caching it."""
     assert INFO.status == 200
     assert INFO.headers() == {
         "Content-Length": "3",
@@ -133,7 +133,7 @@ def test_an_object_has_the_headers_of_a_safe_download() -> None:
 
 
 def test_a_part_of_an_object_says_which() -> None:
-    """A range is answered with 206 and where it lies."""
+    """A range is a 206 with its place in the object."""
     info = ObjectInfo(1, "text/plain", '"abc"', "attachment", content_range="bytes 0-0/3")
     assert info.status == 206
     assert info.headers()["Content-Range"] == "bytes 0-0/3"
@@ -147,14 +147,14 @@ def test_a_part_of_an_object_says_which() -> None:
     ],
 )
 def test_a_date_is_an_http_date(modified: datetime) -> None:
-    """Last-Modified is in HTTP's own form, in GMT (RFC 9110, section 5.6.7)."""
+    """Last-Modified is an HTTP date in GMT (RFC 9110, section 5.6.7)."""
     info = ObjectInfo(1, "text/plain", '"abc"', "attachment", modified=modified)
     assert info.headers()["Last-Modified"] == "Sat, 31 Jan 2026 12:00:00 GMT"
 
 
 @pytest.mark.parametrize("name", ["filename", "Filename"])
 def test_an_object_is_what_s3_says_of_it(name: str) -> None:
-    """Length, type, ETag, date and range are S3's; the download's name is the one in the metadata, in any case."""
+    """Length, type, ETag, date and range come from S3; the name comes from the metadata, in any case."""
     modified = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     answer = {
         "ContentLength": 2,
@@ -171,13 +171,13 @@ def test_an_object_is_what_s3_says_of_it(name: str) -> None:
 
 
 def test_an_object_without_a_name_is_downloaded_under_its_key() -> None:
-    """What S3 leaves out is left out: no name, no date, no range."""
+    """Without a name, date or range in S3's response, the object has none."""
     answer = {"ContentLength": 0, "ContentType": "a/b", "ETag": '"e"', "Metadata": {}}
     assert ObjectInfo.from_s3("a/b/key.bin", answer) == ObjectInfo(0, "a/b", '"e"', 'attachment; filename="key.bin"')
 
 
 def outcome(method: str, headers: dict[str, str], info: ObjectInfo = DATED) -> int:
-    """The status that a request's conditions lead to, 200 where they leave all to the range."""
+    """Return the status of a request with these conditions; 200 if only the range depends on them."""
     try:
         return 200 if ConditionalRequest.of(method, headers.items()).check(info) else 304
     except PreconditionFailed as error:
@@ -208,7 +208,7 @@ def outcome(method: str, headers: dict[str, str], info: ObjectInfo = DATED) -> i
     ],
 )
 def test_a_list_of_etags_names_an_object(header: str, etag: str, *, weakly: bool, strongly: bool) -> None:
-    """If-None-Match compares weakly, If-Match strongly (RFC 9110, section 8.8.3.2); `*` is any object."""
+    """If-None-Match compares weakly, If-Match strongly (RFC 9110, section 8.8.3.2); `*` matches any object."""
     info = replace(INFO, etag=etag)
     assert outcome("GET", {"If-None-Match": header}, info) == (304 if weakly else 200)
     assert outcome("GET", {"If-Match": header}, info) == (200 if strongly else 412)
@@ -232,13 +232,13 @@ def test_a_list_of_etags_names_an_object(header: str, etag: str, *, weakly: bool
     ],
 )
 def test_a_date_is_compared_in_whole_seconds(date: str, modified_since: int, unmodified_since: int) -> None:
-    """Dates are taken in each of HTTP's forms, and passed over if they are none (RFC 9110, section 13.1.3)."""
+    """A date is read in each of HTTP's forms, and anything else is ignored (RFC 9110, section 13.1.3)."""
     assert outcome("GET", {"If-Modified-Since": date}) == modified_since
     assert outcome("GET", {"If-Unmodified-Since": date}) == unmodified_since
 
 
 def test_an_object_without_a_date_is_under_no_condition_of_a_date() -> None:
-    """Where S3 tells no date, none is compared (RFC 9110, sections 13.1.3 and 13.1.4)."""
+    """If S3 returns no date, no date is compared (RFC 9110, sections 13.1.3 and 13.1.4)."""
     assert outcome("GET", {"If-Modified-Since": AFTER}, INFO) == 200
     assert outcome("GET", {"If-Unmodified-Since": BEFORE}, INFO) == 200
 
@@ -265,7 +265,7 @@ YES, NO = '"abc"', '"other"'
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_conditions_are_judged_in_order(method: str, headers: dict[str, str], expected: int) -> None:
-    """The order is that of RFC 9110, section 13.2.2, and the same for HEAD."""
+    """Conditions apply in the order of RFC 9110, section 13.2.2, also for HEAD."""
     assert outcome(method, headers) == expected
 
 
@@ -279,12 +279,12 @@ def test_conditions_are_judged_in_order(method: str, headers: dict[str, str], ex
     ],
 )
 def test_a_client_that_changes_something_has_nothing_already(headers: dict[str, str], expected: int) -> None:
-    """DELETE fails where GET would get 304, and a date of reading is not for it (RFC 9110, section 13.1)."""
+    """DELETE fails where GET gets 304, and ignores If-Modified-Since (RFC 9110, section 13.1)."""
     assert outcome("DELETE", headers) == expected
 
 
 def test_a_field_of_several_lines_is_one_list() -> None:
-    """ETags may come in several lines, in any case of the name (RFC 9110, section 5.3)."""
+    """ETags may come in several lines, with the name in any case (RFC 9110, section 5.3)."""
     asked = ConditionalRequest.of("GET", [("If-None-Match", NO), ("Accept", "*/*"), ("if-none-match", YES)])
     assert asked == ConditionalRequest("GET", {"if-none-match": f"{NO}, {YES}"})
     assert not asked.check(INFO)
@@ -309,7 +309,7 @@ def test_a_field_of_several_lines_is_one_list() -> None:
     ],
 )
 def test_a_range_is_of_the_object_that_the_client_means(condition: str, info: ObjectInfo, *, applies: bool) -> None:
-    """If-Range is a strong ETag or the very date of the object; for another one, all of it is sent (section 13.1.5)."""
+    """If-Range must be the object's strong ETag or exact date; otherwise the whole object is sent (section 13.1.5)."""
     asked = ConditionalRequest.of("GET", {"Range": "bytes=1-2", "If-Range": condition}.items())
     assert asked.needs_head
     assert asked.byte_range(info) == ("bytes=1-2" if applies else None)
@@ -328,32 +328,32 @@ def test_a_range_is_of_the_object_that_the_client_means(condition: str, info: Ob
     ],
 )
 def test_s3_is_asked_twice_only_for_a_condition(method: str, headers: dict[str, str], *, needs_head: bool) -> None:
-    """A plain download or range is one call to S3; what depends on the object's state begins with its head."""
+    """A plain download or range is one call to S3; only a condition needs a head before."""
     asked = ConditionalRequest.of(method, headers.items())
     assert asked.needs_head is needs_head
 
 
 def test_a_plain_range_needs_no_head() -> None:
-    """A range without a condition is asked for as it came."""
+    """A range without a condition is requested unchanged."""
     assert ConditionalRequest.of("GET", [("Range", "bytes=1-2")]).byte_range(None) == "bytes=1-2"
     assert ConditionalRequest.of("GET", []).byte_range(None) is None
 
 
 def test_what_the_client_has_is_not_sent_again() -> None:
-    """304 has the ETag and how long it holds, and nothing more (RFC 9110, section 15.4.5), to HEAD as well."""
+    """A 304, also to HEAD, has the ETag and Cache-Control, and nothing more (RFC 9110, section 15.4.5)."""
     for method in ("GET", "HEAD"):
         answer = ConditionalRequest.of(method, [("If-None-Match", "*")]).without_body(DATED)
         assert answer == (304, {"ETag": '"abc"', "Cache-Control": "private, no-cache"})
 
 
 def test_head_has_the_headers_of_the_whole() -> None:
-    """HEAD is answered with all headers, whatever range it names (RFC 9110, section 14.2)."""
+    """HEAD returns the headers of the whole object and ignores a range (RFC 9110, section 14.2)."""
     asked = ConditionalRequest.of("HEAD", [("Range", "bytes=0-0"), ("If-Match", YES)])
     assert asked.without_body(DATED) == (200, DATED.headers())
 
 
 def test_a_get_that_may_have_the_object_has_a_body() -> None:
-    """GET under a condition that holds is no answer without a body."""
+    """A GET whose conditions hold has a body."""
     assert ConditionalRequest.of("GET", [("If-Match", YES)]).without_body(DATED) is None
 
 
@@ -366,7 +366,7 @@ conditions = st.dictionaries(
 
 @given(st.sampled_from(["GET", "HEAD", "DELETE"]), conditions)
 def test_no_condition_is_too_strange(method: str, headers: dict[str, str]) -> None:
-    """Whatever a client sends, there is one of three outcomes, and a range only where one was asked for."""
+    """Any request has one of three outcomes, and a range only if it had a Range."""
     assert outcome(method, headers) in ({200, 304, 412} if method != "DELETE" else {200, 412})
     asked = ConditionalRequest.of(method, headers.items())
     assert asked.byte_range(DATED) in {None, single_range(headers.get("range"))}
@@ -374,7 +374,7 @@ def test_no_condition_is_too_strange(method: str, headers: dict[str, str]) -> No
 
 @given(dates, dates)
 def test_a_date_tells_before_from_after(stored: datetime, date: datetime) -> None:
-    """Of any two dates, exactly one of the two conditions holds, but in the same second, where the object is known."""
+    """Of the two conditions on one date, exactly one lets the object be sent."""
     info, header = replace(INFO, modified=stored), format_datetime(date, usegmt=True)
     assert (outcome("GET", {"If-Modified-Since": header}, info) == 200) is (stored > date)
     assert (outcome("GET", {"If-Unmodified-Since": header}, info) == 200) is (stored <= date)
@@ -382,6 +382,6 @@ def test_a_date_tells_before_from_after(stored: datetime, date: datetime) -> Non
 
 @given(st.lists(st.from_regex(r'(?:W/)?"[!#-~\x80-\xff]*"', fullmatch=True), min_size=1), st.data())
 def test_every_member_of_a_list_is_named(tags: list[str], data: st.DataObject) -> None:
-    """An object whose ETag is in the list is known by it, wherever in the list that stands."""
+    """An object whose ETag is anywhere in the list matches it."""
     etag = data.draw(st.sampled_from(tags))
     assert outcome("GET", {"If-None-Match": ", ".join(tags)}, replace(INFO, etag=etag)) == 304
