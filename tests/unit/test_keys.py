@@ -1,4 +1,4 @@
-"""Object keys and filenames: nothing that a client calls its file can steer where it goes."""
+"""Object keys and filenames: a client's filename cannot choose the place of its object."""
 
 import re
 import time
@@ -28,21 +28,21 @@ KEY = f"2026/01/31/{UUID7}/a.txt"
 
 #: Unicode's Bidi_Control, and the deprecated format controls.
 DIRECTION = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x2070))}
-#: What a filename may hold that means something to a file system, a URL or a terminal.
+#: Characters with a meaning for a file system, a URL or a terminal.
 STEERING = ["/", "\\", "..", ".", "//", "\x00", "\r\n", "%2e%2e%2f", "?", "#", "~", " ", "é", "a", "_", "-", "\u202e"]
 filenames = st.text(max_size=40) | st.lists(st.sampled_from(STEERING), max_size=300).map("".join)
 prefixes = st.sampled_from(["", "uploads/", "a/b/", "a-"])
 
 
 def test_a_uuid7_is_that_of_the_rfc() -> None:
-    """Time and entropy of RFC 9562's example (appendix A.6) make its UUID."""
+    """Time and entropy of RFC 9562's example (appendix A.6) give its UUID."""
     made = uuid7(0x017F22E279B0, bytes.fromhex("0cc318c4dc0c0c07398f"))
     assert made == UUID("017f22e2-79b0-7cc3-98c4-dc0c0c07398f")
 
 
 @given(st.integers(0, (1 << 50) - 1), st.binary(min_size=10, max_size=12))
 def test_a_uuid7_keeps_its_time_version_and_variant(milliseconds: int, entropy: bytes) -> None:
-    """Any entropy leaves the 48 bits of time, the version and the variant as they must be, and is kept otherwise."""
+    """A UUID has the 48 bits of time, the version and the variant; its other bits are the entropy's."""
     made = uuid7(milliseconds, entropy)
     assert (made.version, made.variant) == (7, RFC_4122)
     assert made.int >> 80 == milliseconds % (1 << 48)
@@ -70,13 +70,13 @@ def test_a_uuid7_keeps_its_time_version_and_variant(milliseconds: int, entropy: 
     ],
 )
 def test_a_safe_name_keeps_what_it_can(filename: str, expected: str) -> None:
-    """The last segment of a filename is kept as far as it is safe, its end before its beginning."""
+    """The safe characters of a filename's last segment are kept, the end before the beginning."""
     assert safe_name(filename) == expected
 
 
 @given(filenames)
 def test_a_safe_name_is_safe(filename: str) -> None:
-    """A safe name has 1 to 100 safe characters, says something, and is its own safe name."""
+    """A safe name has 1 to 100 safe characters, more than dots, and is its own safe name."""
     name = safe_name(filename)
     assert SAFE.fullmatch(name)
     assert name.strip("._")
@@ -85,7 +85,7 @@ def test_a_safe_name_is_safe(filename: str) -> None:
 
 @given(prefixes, filenames)
 def test_no_filename_leaves_the_prefix(prefix: str, filename: str) -> None:
-    """A new key is prefix, day, UUID and safe name, whatever the filename; and it is taken for a key."""
+    """A new key is prefix, day, UUID and safe name for any filename, and `is_key` accepts it."""
     before = time.time_ns() // 1_000_000
     key = new_key(prefix, filename)
     after = time.time_ns() // 1_000_000
@@ -125,14 +125,14 @@ def test_a_key_is_new_each_time() -> None:
     ],
 )
 def test_what_is_no_key_is_refused(key: str) -> None:
-    """Nothing but what `new_key` makes is taken for a key."""
+    """`is_key` accepts only the form of `new_key`."""
     assert is_key("", KEY)
     assert not is_key("", key)
 
 
 @given(st.text("Ab9._-", min_size=1, max_size=4) | st.text("Ab9._-", min_size=99, max_size=102))
 def test_a_key_ends_in_a_safe_name(name: str) -> None:
-    """A key is taken exactly if its name is one that `safe_name` gives."""
+    """A key is accepted exactly if its name is a result of `safe_name`."""
     assert is_key("", f"2026/01/31/{UUID7}/{name}") == (safe_name(name) == name)
 
 
@@ -146,20 +146,20 @@ def test_a_key_ends_in_a_safe_name(name: str) -> None:
     ],
 )
 def test_another_prefix_is_refused(prefix: str, key: str) -> None:
-    """What lies elsewhere in the bucket cannot be reached."""
+    """A key elsewhere in the bucket is rejected."""
     assert is_key(prefix, prefix + KEY)
     assert not is_key(prefix, key)
 
 
 @given(st.text(min_size=1, max_size=126))
 def test_a_short_name_survives_the_metadata(filename: str) -> None:
-    """A name of 126 characters, 12 bytes each once encoded, always fits and comes back whole."""
+    """A name of 126 characters, of 12 bytes each when encoded, fits and is decoded unchanged."""
     assert decode_name(encode_name(filename)) == clean_name(filename)
 
 
 @given(st.text(st.characters(codec=None), max_size=50))
 def test_a_clean_name_has_no_character_that_deceives(filename: str) -> None:
-    """No control, surrogate, line or paragraph separator, or mark of direction is left; all else is, in its order."""
+    """Controls, surrogates, line separators and marks of direction are removed; all other characters stay in order."""
     kept = [c for c in filename if category(c) not in {"Cc", "Cs", "Zl", "Zp"} and c not in DIRECTION]
     assert clean_name(filename) == "".join(kept)
 
@@ -178,13 +178,13 @@ def test_a_clean_name_has_no_character_that_deceives(filename: str) -> None:
     ],
 )
 def test_a_name_is_cleaned(filename: str, clean: str) -> None:
-    """A name keeps every character that is shown, and those that its script needs."""
+    """A name keeps all visible characters, and those that its script needs."""
     assert clean_name(filename) == clean
 
 
 @given(st.text(max_size=2000) | st.text(st.characters(min_codepoint=0x10000), min_size=120, max_size=300))
 def test_an_encoded_name_fits_the_metadata(filename: str) -> None:
-    """An encoded name is ASCII, takes at most 1,536 bytes, and is cut only where the next character would not fit."""
+    """An encoded name is ASCII of at most 1,536 bytes, cut only where the next character would not fit."""
     encoded = encode_name(filename)
     assert re.fullmatch(r"UTF-8''(?:[A-Za-z0-9!#$&+.^_`|~-]|%[0-9A-F]{2})*", encoded)
     assert len(encoded) <= 1536
@@ -205,12 +205,12 @@ def test_an_encoded_name_fits_the_metadata(filename: str) -> None:
     ],
 )
 def test_a_long_name_is_cut_at_a_whole_character(filename: str, kept: str) -> None:
-    """An encoded name may take 1,536 bytes, and a character that reaches beyond is left out whole."""
+    """A character that would exceed 1,536 bytes is omitted completely."""
     assert decode_name(encode_name(filename)) == kept
 
 
 def test_a_lone_surrogate_is_replaced() -> None:
-    """A character that UTF-8 cannot hold is stored as a question mark rather than not at all."""
+    """A character that UTF-8 cannot encode is stored as a question mark."""
     assert encode_name("a\ud800b") == "UTF-8''a%3Fb"
 
 
@@ -228,7 +228,7 @@ def test_a_lone_surrogate_is_replaced() -> None:
     ],
 )
 def test_only_our_own_names_are_decoded(value: str, expected: str | None) -> None:
-    """Metadata that is no extended value in UTF-8 without a language holds no filename of ours."""
+    """Metadata that is no extended value in UTF-8 without a language holds no filename."""
     assert decode_name(value) == expected
 
 
@@ -245,7 +245,7 @@ def test_only_our_own_names_are_decoded(value: str, expected: str | None) -> Non
     ],
 )
 def test_a_download_is_an_attachment(filename: str | None, expected: str) -> None:
-    """A download has the key's plain name and, where there is one, the original name without a path (RFC 6266)."""
+    """A download has the key's plain name and, if known, the original name without a path (RFC 6266)."""
     assert content_disposition(filename, KEY) == expected
 
 

@@ -1,4 +1,4 @@
-"""Log lines: each one line, with the request's id, and nothing in it that is secret or steers a terminal."""
+"""Log lines: each is one line, has the request's id, and contains no secret and no terminal code."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ STYLES = ("json", "console")
 
 
 def written(style: str, message: object, *values: object, **more: Any) -> str:
-    """What a handler writes for one message."""
+    """Return the handler's output for one message."""
     record = logging.getLogger("flask_app.views").makeRecord(
         "flask_app.views", logging.INFO, "views.py", 1, message, values, more.pop("exc_info", None), extra=more or None
     )
@@ -31,21 +31,21 @@ def written(style: str, message: object, *values: object, **more: Any) -> str:
 
 
 def parsed(message: object, *values: object, **more: Any) -> dict[str, Any]:
-    """The same as the object that a line of JSON is."""
+    """Return the object of the handler's JSON line for one message."""
     line: dict[str, Any] = json.loads(written("json", message, *values, **more))
     return line
 
 
 @pytest.fixture(autouse=True)
 def _no_request() -> Iterator[None]:
-    """No id is left over from another test, and none for the next."""
+    """Remove the id before and after each test."""
     logs.unbind()
     yield
     logs.unbind()
 
 
 def test_a_line_of_json_says_when_who_and_what() -> None:
-    """Time in UTC, level, the logger's name, process and thread, the message, and what was given with it."""
+    """A JSON line has the UTC time, level, logger, process, thread, message and values."""
     line = parsed("stored %d", 2, bytes=11, keys=["a", "b"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("timestamp"))
     assert isinstance(line.pop("process"), int)
@@ -60,7 +60,7 @@ def test_a_line_of_json_says_when_who_and_what() -> None:
 
 
 def test_a_line_for_the_eye_looks_like_the_servers() -> None:
-    """Time, process, level, message, and the rest by name."""
+    """A console line has time, process, level and message, and then the other values by name."""
     line = written("console", "stored", bytes=11, told="a b", code="left out", ok=None)
     assert re.fullmatch(
         r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000\] \[\d+\] \[INFO\] stored "
@@ -70,7 +70,7 @@ def test_a_line_for_the_eye_looks_like_the_servers() -> None:
 
 
 def test_a_line_has_its_requests_id() -> None:
-    """What is bound is on each line until another is, or none; a block's is there in the block only."""
+    """A bound id is on each line until the next `bind` or `unbind`; that of `bound` only within its block."""
     assert "request_id" not in parsed("…")
     assert logs.bound_id() == ""
     logs.bind("one")
@@ -88,19 +88,19 @@ HOSTILE = 'a"\r\n[2026-01-01 00:00:00 +0000] [1] [INFO] forged\x1b[2J\x00\x85\u2
 
 @pytest.mark.parametrize("style", STYLES)
 def test_no_name_of_a_clients_makes_a_line_or_steers_a_terminal(style: str) -> None:
-    """A line break, an escape sequence, a change of direction: each is written as an escape, wherever it stands."""
+    """Line breaks, escape sequences and marks of direction are escaped in every place."""
     line = written(style, "no file %s", HOSTILE, told=HOSTILE, keys=[HOSTILE])
     assert line.isprintable()
     assert line.count("forged") == 3
 
 
 def fail(message: str) -> None:
-    """An error with a message that a client had a hand in."""
+    """Raise an error whose message a client has chosen."""
     raise ValueError(message)
 
 
 def failure(message: str) -> Any:
-    """The same, as a log handler gets it."""
+    """Return the error as a log handler gets it."""
     try:
         fail(message)
     except ValueError:
@@ -108,7 +108,7 @@ def failure(message: str) -> Any:
 
 
 def test_a_traceback_is_one_line_of_json() -> None:
-    """It is in a member of its own."""
+    """In JSON, a traceback is a member of its own."""
     line = parsed("internal", exc_info=failure(HOSTILE))
     assert line["event"] == "internal"
     assert line["exception"].startswith("Traceback (most recent call last):\n")
@@ -116,7 +116,7 @@ def test_a_traceback_is_one_line_of_json() -> None:
 
 
 def test_no_line_of_a_traceback_looks_like_one_of_the_log() -> None:
-    """For the eye it stands below its message, indented, whatever it says."""
+    """In console lines, a traceback is indented below its message, whatever it contains."""
     first, *more = written("console", "internal", exc_info=failure(HOSTILE)).split("\n")
     assert "[INFO] internal" in first
     assert more[0] == "    Traceback (most recent call last):"
@@ -148,7 +148,7 @@ SECRETS = [
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize(("text", "secret"), SECRETS)
 def test_no_secret_is_written(style: str, text: str, secret: str) -> None:
-    """Neither in a message, nor in what comes with it, nor in a traceback; what stands around it stays."""
+    """Messages, values and tracebacks contain no secret, and keep the text around it."""
     more = {"in": [text], "of": OSError(text)}
     line = written(style, "before %s", text, value=text, more=more, exc_info=failure(text))
     assert secret not in line
@@ -158,7 +158,7 @@ def test_no_secret_is_written(style: str, text: str, secret: str) -> None:
 
 
 def test_what_is_no_secret_stays() -> None:
-    """Short values and ordinary words are not taken for one."""
+    """Short values and ordinary words are not hidden."""
     text = "a short signature was refused: credentials are missing, the token of UPLOAD_BUCKET 'uploads'"
     assert parsed(text)["event"] == text
 
@@ -168,7 +168,7 @@ def test_what_is_no_secret_stays() -> None:
     [pytest.param("stream", {}, id="of a form"), pytest.param("presigned", {"begun_by": "an-id"}, id="presigned")],
 )
 def test_a_stored_upload_is_told_without_its_filename(handoff: str, more: dict[str, str]) -> None:
-    """The summary has the way, the keys and the sizes; a filename may be anything, and is in the object's metadata."""
+    """The summary has hand-off, keys and sizes but no filename, which clients choose and the metadata has."""
     way = UploadContext("flask", handoff, "bound", "an-id")
     stored = [
         Stored(Incoming(key, "private.txt", "text/plain"), size, "…", "…", 1) for key, size in (("a", 11), ("b", 4))
@@ -184,7 +184,7 @@ def test_a_stored_upload_is_told_without_its_filename(handoff: str, more: dict[s
 
 @pytest.fixture
 def configure() -> Iterator[Callable[..., None]]:
-    """Configures this process's log by settings; afterwards all is as it was."""
+    """Configure the process's log by settings, and restore it afterwards."""
     loggers = [logging.getLogger(name) for name in (None, *logs.OURS, *logs.SERVERS)]
     before = [(one, one.level, one.handlers, one.filters.copy(), one.propagate) for one in loggers]
     yield lambda **settings: logs.configure(Settings(**settings), {"AWS_SECRET_ACCESS_KEY": SECRET})
@@ -195,14 +195,14 @@ def configure() -> Iterator[Callable[..., None]]:
 
 
 def events(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The messages written to stderr, each by a line of JSON; nothing else is to be written anywhere."""
+    """Return the messages of the JSON lines on stderr, and check that nothing else was written."""
     output = capsys.readouterr()
     assert output.out == ""
     return [json.loads(line)["event"] for line in output.err.splitlines()]
 
 
 def test_a_library_is_heard_when_it_warns(configure: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    """What ours tell is written from the level on that is set; what a library has to tell is not, unless at debug."""
+    """The apps' loggers write from the configured level on, libraries only warnings, or everything at debug."""
     for level in ("debug", "info", "warning"):
         configure(log="json", log_level=level)
         for name in ("flask_app.views", "botocore.credentials"):
@@ -218,7 +218,7 @@ def test_a_library_is_heard_when_it_warns(configure: Callable[..., None], capsys
 def test_the_credentials_of_the_environment_are_known(
     configure: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever tells them, and however."""
+    """The values of the SDK's secret variables are hidden in every line."""
     configure(log="json")
     logging.getLogger("somebody").error("it is %s", SECRET)
     assert events(capsys) == [f"it is {logs.HIDDEN}"]
@@ -228,7 +228,7 @@ def test_the_credentials_of_the_environment_are_known(
 def test_a_servers_lines_are_written_once_and_like_ours(
     configure: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path, server: str
 ) -> None:
-    """Also where the server makes its handler later; what it was told to write to a file goes there as well."""
+    """A server's terminal handler, even one that it adds later, is removed; its handlers for files stay."""
     logger = logging.getLogger(server)
     configure(log="json")
     logger.setLevel(logging.INFO)
@@ -244,7 +244,7 @@ def test_a_servers_lines_are_written_once_and_like_ours(
 def test_a_misspelt_setting_is_pointed_out_in_the_logs_own_form(
     configure: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A line of JSON among lines of JSON, plain words among others."""
+    """The warning is JSON if the log is JSON, and otherwise a plain line."""
     for style in STYLES:
         configure(log=style)
         logs.point_out("flask_app", {"UPLOAD_LOGS": "UPLOAD_LOG"}, Settings(log=style))
@@ -256,9 +256,9 @@ def test_a_misspelt_setting_is_pointed_out_in_the_logs_own_form(
 def test_want_of_descriptors_is_told_once_a_minute(
     configure: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes from asyncio a hundred times a second, with a traceback; what else it says is written as ever."""
+    """The hundred reports of asyncio per second become one line a minute, without a traceback; others are kept."""
     configure(log="json")
-    monkeypatch.setattr(logs._ACCEPT_ERROR_LIMIT, "silent_until", 0.0)  # noqa: SLF001 - another test may have been told
+    monkeypatch.setattr(logs._ACCEPT_ERROR_LIMIT, "silent_until", 0.0)  # noqa: SLF001 - another test may have logged the line
     logger = logging.getLogger("asyncio")
     for now in (1000.0, 1001.0, 1059.0, 1061.0):
         monkeypatch.setattr(time, "monotonic", lambda now=now: now)
@@ -273,13 +273,13 @@ def test_want_of_descriptors_is_told_once_a_minute(
 
 
 def answered(log: AnswerLog, error: UploadError, *times: float) -> list[tuple[int, object]]:
-    """The level and the count of the line about an answer at each of these times."""
+    """Return the level and the count of a response's line at each of these times."""
     lines = [log.line(error, now) for now in times]
     return [(level, values.get("count")) for level, values in lines]
 
 
 def test_one_503_a_second_is_an_error_line() -> None:
-    """The first is, then the next one after a second, with the count of those since; others are debug lines."""
+    """The first response in a second is an error line with the count since the last one; others are debug lines."""
     log = AnswerLog()
     assert answered(log, Overloaded("…"), 10.0, 10.1, 10.9, 11.0, 11.5, 13.0, 20.0) == [
         (logging.ERROR, None),
@@ -293,7 +293,7 @@ def test_one_503_a_second_is_an_error_line() -> None:
 
 
 def test_each_code_has_its_own_second() -> None:
-    """A crowd of refused uploads does not hide that S3 is away."""
+    """Many refused uploads do not hide an outage of S3, since each code has a second of its own."""
     log = AnswerLog()
     assert answered(log, Overloaded("…"), 10.0, 10.1) == [(logging.ERROR, None), (logging.DEBUG, None)]
     assert answered(log, StoreUnavailable("…"), 10.2) == [(logging.ERROR, None)]
@@ -301,7 +301,7 @@ def test_each_code_has_its_own_second() -> None:
 
 @pytest.mark.parametrize(("error", "level"), [(Internal("…"), logging.ERROR), (FileMissing("…"), logging.INFO)])
 def test_any_other_answer_has_a_line(error: UploadError, level: int) -> None:
-    """A fault of ours is an error each time, a refusal of a request is information each time."""
+    """An error of the service is always an error line, an error of the request always an information line."""
     log = AnswerLog()
     assert answered(log, error, 10.0, 10.0, 10.0) == [(level, None)] * 3
     assert log.line(error, 10.0)[1] == {"code": error.code, "status": error.status}

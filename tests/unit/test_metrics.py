@@ -1,4 +1,4 @@
-"""The numbers of one app: what is counted, under which labels, and how they are told."""
+"""The numbers of one app: the counted events, their labels, and the text format."""
 
 import os
 import tempfile
@@ -33,12 +33,12 @@ from filehandoff.web.openapi import METRICS
 
 @pytest.fixture
 def metrics() -> Metrics:
-    """The numbers of an app that has just begun."""
+    """The numbers of a new app."""
     return Metrics()
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """One series' value, None if there is no such series."""
+    """Return one series' value; None if the series does not exist."""
     return metrics.registry.get_sample_value(f"handoff_{name}", labels)
 
 
@@ -62,7 +62,7 @@ CASES = [
 
 
 def test_what_is_no_upload_is_counted_where_it_finds_no_place(metrics: Metrics) -> None:
-    """A refusal for want of a place is one, whatever was asked for; an object that is not there is none."""
+    """A refusal for overload is counted for requests other than uploads; a missing object is not."""
     with pytest.raises(Overloaded), metrics.refusals():
         raise Overloaded("…")
     with pytest.raises(ObjectMissing), metrics.refusals():
@@ -76,7 +76,7 @@ def test_what_is_no_upload_is_counted_where_it_finds_no_place(metrics: Metrics) 
 
 @pytest.mark.parametrize(("error", "outcome", "reason"), CASES)
 def test_an_upload_is_counted_by_how_it_ends(metrics: Metrics, error: BaseException, outcome: str, reason: str) -> None:
-    """One upload more with this outcome, one refusal or failure more for this reason, and the error goes on."""
+    """One upload adds 1 to its outcome and to its reason, and its error is raised on."""
     with pytest.raises(type(error)), metrics.upload("stream"):
         raise error
     counted = {name: value(metrics, "uploads_total", handoff="stream", outcome=name) for name in OUTCOMES}
@@ -88,7 +88,7 @@ def test_an_upload_is_counted_by_how_it_ends(metrics: Metrics, error: BaseExcept
 
 
 def test_a_code_that_nobody_knows_makes_no_label() -> None:
-    """An error whose code is made up, as those of a framework's errors are, is counted as another."""
+    """An error with a code outside the table, such as a framework's, has the reason `other`."""
     unknown = UploadError("…")
     unknown.code = "made-up"
     assert judge(unknown) == ("failed", "other")
@@ -97,7 +97,7 @@ def test_a_code_that_nobody_knows_makes_no_label() -> None:
 
 
 def test_a_stored_upload_is_counted_with_its_files(metrics: Metrics) -> None:
-    """Sizes go into a counter and a histogram, byte by byte."""
+    """The sizes of stored files go into a counter and a histogram."""
     with metrics.upload("file"):
         metrics.count_files("file", [0, 11, 5 * 1024**4])
     assert value(metrics, "uploads_total", handoff="file", outcome="stored") == 1
@@ -108,7 +108,7 @@ def test_a_stored_upload_is_counted_with_its_files(metrics: Metrics) -> None:
 
 
 def test_an_upload_that_only_begins_has_not_ended(metrics: Metrics) -> None:
-    """URLs that were given are counted as such, those that were refused as an upload that was."""
+    """A presigned upload is counted when it begins; a refused one is counted as an ended upload."""
     with metrics.upload("presigned", begins=True):
         pass
     with pytest.raises(BodyTooLarge), metrics.upload("presigned", begins=True):
@@ -120,7 +120,7 @@ def test_an_upload_that_only_begins_has_not_ended(metrics: Metrics) -> None:
 
 
 def test_what_is_in_flight_is_seen_and_ends(metrics: Metrics) -> None:
-    """Uploads and parts are in flight within their blocks only."""
+    """Uploads and parts count as in flight only within their blocks."""
     with metrics.upload("stream"), metrics.part(), metrics.part():
         assert value(metrics, "uploads_in_flight") == 1
         assert value(metrics, "parts_in_flight") == 2
@@ -129,7 +129,7 @@ def test_what_is_in_flight_is_seen_and_ends(metrics: Metrics) -> None:
 
 
 def test_a_name_that_a_client_made_up_makes_no_series(metrics: Metrics) -> None:
-    """Whatever clients call a hand-off, there is one series for all that are none."""
+    """All unknown names of hand-offs share one series."""
     for name in ("nonsense", "Stream", "../stream", 'a"} 1\nx{b="'):
         with pytest.raises(UnknownHandoff), metrics.upload(name):
             raise UnknownHandoff("…")
@@ -139,7 +139,7 @@ def test_a_name_that_a_client_made_up_makes_no_series(metrics: Metrics) -> None:
 
 
 def test_what_may_happen_is_there_before_it_does(metrics: Metrics) -> None:
-    """Every hand-off's outcomes and every reason to refuse begin at 0."""
+    """The outcomes of every hand-off, and every reason of a refusal, start at 0."""
     assert [value(metrics, "uploads_total", handoff=one, outcome=two) for one in HANDOFFS for two in OUTCOMES] == [
         0
     ] * len(HANDOFFS) * len(OUTCOMES)
@@ -147,7 +147,7 @@ def test_what_may_happen_is_there_before_it_does(metrics: Metrics) -> None:
 
 
 def test_every_try_but_the_first_is_a_retry(metrics: Metrics) -> None:
-    """The try's number is botocore's own; calls of one operation are counted together."""
+    """A retry is counted by botocore's number of the attempt, for each operation."""
     for attempt in (1, 2, 3, 1):
         request = SimpleNamespace(context={"retries": {"attempt": attempt}})
         metrics.count_retry(request, "UploadPart", event_name="request-created.s3.UploadPart")
@@ -155,7 +155,7 @@ def test_every_try_but_the_first_is_a_retry(metrics: Metrics) -> None:
 
 
 def test_two_apps_in_one_process_count_for_themselves(metrics: Metrics) -> None:
-    """Each has a registry of its own."""
+    """Two apps in one process have separate registries."""
     with Metrics().upload("stream"):
         pass
     assert value(metrics, "uploads_total", handoff="stream", outcome="stored") == 0
@@ -170,7 +170,7 @@ def test_two_apps_in_one_process_count_for_themselves(metrics: Metrics) -> None:
     ],
 )
 def test_numbers_are_told_as_asked(metrics: Metrics, accept: str, content_type: str, end: str) -> None:
-    """The text format of Prometheus, or OpenMetrics to whoever asks for it; the process's own numbers are in both."""
+    """`Accept` chooses the text format of Prometheus or OpenMetrics; both have the process's own numbers."""
     text, told = metrics.render(accept)
     assert told.startswith(content_type)
     assert text.decode().endswith(end)
@@ -179,14 +179,14 @@ def test_numbers_are_told_as_asked(metrics: Metrics, accept: str, content_type: 
 
 
 def test_the_described_example_is_one(metrics: Metrics) -> None:
-    """What OpenAPI shows of the numbers is what an app tells before its first upload."""
+    """The example in the OpenAPI document is part of a new app's response."""
     assert METRICS in metrics.render("")[0].decode()
     assert [family.name for family in text_string_to_metric_families(METRICS)] == ["handoff_uploads_in_flight"]
 
 
 @pytest.fixture
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The number of the process that counts, to be changed; all share a folder, as prometheus_client is told to."""
+    """The number of the counting process, which a test can change; the processes share a folder."""
     number = [1]
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: number[0]))
@@ -195,7 +195,7 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[in
 
 
 def test_processes_that_share_a_folder_are_added_up(process: list[int]) -> None:
-    """Each answers for all, but for what only one of them can have."""
+    """Each process reports the numbers of all, except those that only describe one process."""
     told = []
     for process[0], size in ((1, 11), (2, 4)):
         metrics = Metrics()
@@ -209,7 +209,7 @@ def test_processes_that_share_a_folder_are_added_up(process: list[int]) -> None:
 
 
 def of_stream(text: str) -> list[Sample]:
-    """The samples of the hand-off `stream`, and of its outcome `stored`."""
+    """Return the samples of the hand-off `stream`, of its outcome `stored`."""
     wanted = ({"handoff": "stream"}, {"handoff": "stream", "outcome": "stored"})
     families = text_string_to_metric_families(text)
     return [sample for family in families for sample in family.samples if sample.labels in wanted]
@@ -217,7 +217,7 @@ def of_stream(text: str) -> list[Sample]:
 
 @pytest.mark.usefixtures("process")
 def test_a_shared_folder_that_is_missing_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the variable, the value and what would do."""
+    """The message has the variable, its value and the valid values."""
     monkeypatch.setenv(FOLDER_VARIABLE, "/nowhere/at/all")
     with pytest.raises(SettingsError, match="PROMETHEUS_MULTIPROC_DIR is '/nowhere/at/all'; it must be a folder that"):
         Metrics()
@@ -225,7 +225,7 @@ def test_a_shared_folder_that_is_missing_is_a_wrong_setting(monkeypatch: pytest.
 
 @pytest.fixture
 def no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The environment names no folder for numbers; the temporary folder."""
+    """An environment without a folder for numbers, and the temporary folder."""
     monkeypatch.setenv(FOLDER_VARIABLE, "restored after the test")
     monkeypatch.delenv(FOLDER_VARIABLE)
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
@@ -234,7 +234,7 @@ def no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_several_processes_get_a_folder(no_folder: Path) -> None:
-    """The folder is new, the environment names it, and numbers that are made from then on are kept there."""
+    """A new folder is created and named in the environment, and later numbers are written to it."""
     folder = share_numbers(2)
     assert folder is not None
     assert Path(folder).parent == no_folder
@@ -245,14 +245,14 @@ def test_several_processes_get_a_folder(no_folder: Path) -> None:
 
 
 def test_one_process_gets_none(no_folder: Path) -> None:
-    """A process that is alone keeps its numbers in memory, and those that only one process can have."""
+    """A single process keeps its numbers in memory, with those that describe one process."""
     assert share_numbers(1) is None
     assert list(no_folder.iterdir()) == []
     assert FOLDER_VARIABLE not in os.environ
 
 
 def test_a_folder_that_the_environment_names_is_kept(no_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator's own folder is used, and none is made."""
+    """A folder of the operator's is used, and no other is created."""
     monkeypatch.setenv(FOLDER_VARIABLE, "/of/the/operator")
     assert share_numbers(2) is None
     assert list(no_folder.iterdir()) == []
@@ -260,7 +260,7 @@ def test_a_folder_that_the_environment_names_is_kept(no_folder: Path, monkeypatc
 
 @pytest.mark.usefixtures("no_folder")
 def test_a_folder_that_cannot_be_made_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names TMPDIR and its value."""
+    """The message has TMPDIR and its value."""
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
     with pytest.raises(SettingsError, match=r"TMPDIR is '.*'; it must be a writable folder"):
         share_numbers(2)

@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and of one mind with the routing tables of both apps."""
+"""The OpenAPI document is valid and complete, and has the routes of both apps."""
 
 import json
 import re
@@ -34,7 +34,7 @@ OPERATIONS = [
 
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:
-    """The node itself, or the one it refers to."""
+    """Return the node, or the node that it refers to."""
     if "$ref" not in node:
         return node
     found: Any = DOCUMENT
@@ -44,14 +44,14 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def operation(path: str, method: str) -> dict[str, Any]:
-    """One operation, with the parameters of its path."""
+    """Return one operation, with the parameters of its path."""
     item: dict[str, Any] = DOCUMENT["paths"][path]
     described: dict[str, Any] = item[method]
     return described | {"parameters": item.get("parameters", []) + described.get("parameters", [])}
 
 
 def nodes(node: object, where: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object in the document, with where it stands."""
+    """Yield every object in the document with its place."""
     if isinstance(node, dict):
         yield where, node
         for name, child in node.items():
@@ -62,7 +62,7 @@ def nodes(node: object, where: str = "#") -> Iterator[tuple[str, dict[str, Any]]
 
 
 def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Every example, with where it stands and the schema that it is one of."""
+    """Yield every example with its place and its schema."""
     for where, node in nodes(DOCUMENT):
         if "schema" in node and "example" in node:
             yield f"{where}/example", node["schema"], node["example"]
@@ -72,7 +72,7 @@ def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
 
 
 def shown(url_map: Map) -> dict[str, set[str]]:
-    """What a routing table answers, in the document's words; OPTIONS is on every path, and said so once for all."""
+    """Return a routing table as the document has it, without OPTIONS, which every path has."""
     found: dict[str, set[str]] = {}
     for rule in url_map.iter_rules():
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
@@ -81,7 +81,7 @@ def shown(url_map: Map) -> dict[str, set[str]]:
 
 
 def test_the_document_is_valid() -> None:
-    """It is OpenAPI 3.1, its schemas are schemas, and its references lead somewhere."""
+    """The document is OpenAPI 3.1, its schemas are valid, and its references resolve."""
     assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
     for schema in DOCUMENT["components"]["schemas"].values():
         OAS31Validator.check_schema(schema)
@@ -90,7 +90,7 @@ def test_the_document_is_valid() -> None:
 
 
 def test_nothing_stands_in_it_unused() -> None:
-    """Each component is referred to, but for the two answers of addresses that the document does not have."""
+    """Each component is used, except the two responses of addresses outside the document."""
     used = {node["$ref"] for _, node in nodes(DOCUMENT) if "$ref" in node}
     defined = {f"#/components/{kind}/{name}" for kind, some in DOCUMENT["components"].items() for name in some}
     assert defined - used == {"#/components/responses/NotFound", "#/components/responses/MethodNotAllowed"}
@@ -98,7 +98,7 @@ def test_nothing_stands_in_it_unused() -> None:
 
 @pytest.mark.parametrize(("schema", "example"), [pytest.param(*rest, id=where) for where, *rest in examples()])
 def test_an_example_is_one(schema: dict[str, Any], example: object) -> None:
-    """Each example is what its schema asks for."""
+    """Each example is valid by its schema."""
     whole = schema | {"components": DOCUMENT["components"]}
     OAS31Validator(whole, format_checker=oas31_format_checker).validate(example)
 
@@ -111,7 +111,7 @@ both_apps = pytest.mark.parametrize(
 
 @both_apps
 def test_the_routes_are_those_of_the_app(create_app: Callable[[Settings], Flask | Quart]) -> None:
-    """Each path of an app is in the document with exactly its methods, and the document has no other."""
+    """The document has each path of an app with exactly its methods, and no other path."""
     documented = {path: set(METHODS) & set(item) for path, item in DOCUMENT["paths"].items()}
     assert documented == shown(create_app(Settings()).url_map)
 
@@ -123,14 +123,14 @@ def test_the_routes_are_in_one_place_alone(
     stripped: bool,  # noqa: FBT001 - parametrised
     below: str,
 ) -> None:
-    """Routes are at the root where the proxy strips UPLOAD_ROOT_PATH, else below that path, and never at both."""
+    """Routes are at the root if the proxy strips UPLOAD_ROOT_PATH, otherwise below that path, and never at both."""
     settings = Settings(root_path="/some/where", root_path_stripped=stripped)
     assert shown(create_app(settings).url_map).keys() == {below + path for path in DOCUMENT["paths"]}
 
 
 @pytest.mark.parametrize(("root_path", "url"), [("", "/"), ("/some/where", "/some/where")])
 def test_the_server_of_the_document_is_the_root_path(root_path: str, url: str) -> None:
-    """A client that reads the document sends its requests below UPLOAD_ROOT_PATH."""
+    """The document's server is UPLOAD_ROOT_PATH, so that clients send their requests below it."""
     document: dict[str, Any] = openapi.document(root_path)
     assert document["servers"] == [{"url": url}]
     assert {**document, "servers": DOCUMENT["servers"]} == openapi.document()
@@ -138,7 +138,7 @@ def test_the_server_of_the_document_is_the_root_path(root_path: str, url: str) -
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_an_operation_is_complete(path: str, method: str) -> None:
-    """It has a name, a summary, its path's parameters; each answer has words, the request's id, and an example."""
+    """An operation has an id, a summary, its path's parameters; each response has a text, the request's id, an example."""
     described = operation(path, method)
     assert described["operationId"]
     assert described["summary"]
@@ -155,13 +155,13 @@ def test_an_operation_is_complete(path: str, method: str) -> None:
 
 
 def test_operations_have_names_of_their_own() -> None:
-    """No operationId is there twice."""
+    """No two operations share an operationId."""
     names = [operation(*parameter.values)["operationId"] for parameter in OPERATIONS]  # type: ignore[arg-type] # values are any objects to pytest
     assert len(set(names)) == len(names)
 
 
 def test_every_error_is_in_it() -> None:
-    """Each error that a client can be told is a code of the schema, an example, and an answer of its own status."""
+    """Each error has its code in the schema, an example, and a response with its status."""
     told = {
         error.code: error.status
         for error in vars(errors).values()
@@ -179,25 +179,25 @@ def test_every_error_is_in_it() -> None:
 
 
 def errors_with_code() -> set[str]:
-    """The names that the tree in the module's docstring gives a code."""
+    """Return the class names of the errors with a code, from the tree in the module's docstring."""
     return set(re.findall(r"(\w+) +\d{3} [a-z-]+", errors.__doc__ or ""))
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_headers_that_an_error_needs_are_described(path: str, method: str) -> None:
-    """A 416 says how long the object is, a 503 when to try again, a 201 where the object is, a 304 which one it is."""
+    """A 416 has Content-Range, a 503 Retry-After, a 201 Location, and a 304 ETag."""
     needed = {"201": "Location", "206": "Content-Range", "304": "ETag", "416": "Content-Range", "503": "Retry-After"}
     for status, response in operation(path, method)["responses"].items():
         assert needed.get(status, "X-Request-Id") in response["headers"]
 
 
 def test_a_method_that_is_not_allowed_is_answered_with_those_that_are() -> None:
-    """405 has Allow."""
+    """A 405 has Allow."""
     assert "Allow" in DOCUMENT["components"]["responses"]["MethodNotAllowed"]["headers"]
 
 
 def test_names_are_those_of_the_grid() -> None:
-    """Hand-offs and hooks have the grid's names, in its order, and its sentences."""
+    """The schema lists the grid's hand-offs and hooks in its order, with its sentences."""
     schemas = DOCUMENT["components"]["schemas"]
     assert schemas["Handoff"]["enum"] == list(HANDOFFS)
     assert schemas["Hook"]["enum"] == list(HOOKS)
@@ -206,7 +206,7 @@ def test_names_are_those_of_the_grid() -> None:
 
 
 def test_a_receipt_is_described_member_by_member() -> None:
-    """The schema has the members of the dataclass, in its order, all of them required and typed."""
+    """The schema has the dataclass's members in their order, all required and typed."""
     receipt = DOCUMENT["components"]["schemas"]["Receipt"]
     names = [field.name for field in fields(Receipt)]
     assert list(receipt["properties"]) == receipt["required"] == names
@@ -215,7 +215,7 @@ def test_a_receipt_is_described_member_by_member() -> None:
 
 
 def test_links_name_operations() -> None:
-    """A link leads to an operation of the document."""
+    """A link refers to an operation of the document."""
     names = {operation(*parameter.values)["operationId"] for parameter in OPERATIONS}  # type: ignore[arg-type] # likewise
     linked = {node["operationId"] for where, node in nodes(DOCUMENT) if re.search(r"/links/\w+$", where)}
     assert linked
@@ -223,7 +223,7 @@ def test_links_name_operations() -> None:
 
 
 def test_a_lost_file_is_a_documented_answer() -> None:
-    """`file-closed` is among the answers of an upload, with the words that explain it."""
+    """The responses of an upload include `file-closed`, with its explanation."""
     answer = DOCUMENT["paths"]["/uploads/{name}"]["post"]["responses"]["500"]["content"]["application/problem+json"]
     assert "copy_current_request_context" in resolved(answer["examples"]["file-closed"])["value"]["detail"]
 
@@ -231,7 +231,7 @@ def test_a_lost_file_is_a_documented_answer() -> None:
 @pytest.mark.parametrize("prefix", ["", "some/prefix/", "prefix-"])
 @pytest.mark.parametrize("filename", ["a.txt", "", "..", "Übung 1.bin", "x" * 300])
 def test_a_key_is_described_as_it_is_made(prefix: str, filename: str) -> None:
-    """The pattern takes what `new_key` makes, under any prefix, and no name that is no key."""
+    """The pattern accepts the keys of `new_key` under any prefix, and no other names."""
     pattern = DOCUMENT["components"]["schemas"]["Key"]["pattern"]
     key = new_key(prefix, filename)
     assert re.search(pattern, key)

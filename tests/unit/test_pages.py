@@ -20,7 +20,7 @@ EVIL = "<script>alert(1)</script>.txt"
 
 
 def info(filename: str = "UTF-8''cat.png", modified: datetime | None = None) -> ObjectInfo:
-    """An object's head in S3."""
+    """Return an object's head in S3."""
     return ObjectInfo(
         length=1234567,
         content_type="image/png",
@@ -32,7 +32,7 @@ def info(filename: str = "UTF-8''cat.png", modified: datetime | None = None) -> 
 
 
 def test_a_receipt_is_made_of_what_s3_knows() -> None:
-    """Each member of the receipt comes from the object, its ETag without quotes and its time in UTC."""
+    """The receipt's members come from the object; the ETag has no quotes, the time is UTC."""
     receipt = StoredReceipt.of("a/key.png", info(modified=datetime(2026, 1, 31, 12, tzinfo=UTC)), "https://x/key")
     assert receipt.as_json() == {
         "key": "a/key.png",
@@ -47,7 +47,7 @@ def test_a_receipt_is_made_of_what_s3_knows() -> None:
 
 
 def test_the_page_names_the_object_and_links_to_it() -> None:
-    """A person sees name, size and a link; the end of the key stands for a name that is unknown."""
+    """The page shows name, size and a link; an unknown name is replaced by the end of the key."""
     known = receipts_page([StoredReceipt.of("a/key.png", info(), "https://x/key")], more=0)
     assert '<a href="https://x/key">cat.png</a>' in known
     assert "1,234,567 bytes" in known
@@ -56,12 +56,12 @@ def test_the_page_names_the_object_and_links_to_it() -> None:
 
 
 def test_files_that_are_not_shown_are_counted() -> None:
-    """A page that shows the first files only says how many more there are."""
+    """A page with only the first files shows the number of the others."""
     assert "7 more files" in receipts_page([StoredReceipt.of("a/key.png", info(), "")], more=7)
 
 
 def test_a_page_runs_nothing_that_a_client_named() -> None:
-    """Markup in a filename or in a problem is shown as text."""
+    """Markup in a filename or in a problem appears as text."""
     receipt = StoredReceipt.of("a/key", info(f"UTF-8''{EVIL}"), f"https://x/{EVIL}")
     problem: dict[str, str | int] = {"title": EVIL, "detail": EVIL, "status": 404, "code": EVIL, "request_id": EVIL}
     for page in (receipts_page([receipt], more=0), problem_page(problem)):
@@ -71,7 +71,7 @@ def test_a_page_runs_nothing_that_a_client_named() -> None:
 
 
 def test_the_address_names_every_key() -> None:
-    """The page of a few objects is asked for by all of their keys, below the root path."""
+    """The address of a page with few objects has all their keys, below the root path."""
     path = receipts_path("/files", ["a/1.txt", "a/2&3.txt"])
     assert path.startswith("/files/receipts?")
     assert parse_qs(urlsplit(path).query) == {"key": ["a/1.txt", "a/2&3.txt"]}
@@ -82,7 +82,7 @@ def test_the_address_names_every_key() -> None:
     [pytest.param(10, MAX_RECEIPTS, id="many"), pytest.param(1000, 3, id="long")],
 )
 def test_the_address_stays_short(length: int, shown: int) -> None:
-    """Keys that an address has no room for are counted instead; the first one always stands in it."""
+    """Keys that do not fit into the address are counted; the first key always fits."""
     query = parse_qs(urlsplit(path := receipts_path("", ["x" * length] * 100)).query)
     assert len(query["key"]) == shown
     assert query["more"] == [str(100 - shown)]

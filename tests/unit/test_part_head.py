@@ -1,4 +1,4 @@
-"""The head of a part: names as clients write them, each with its source, are read whole or refused."""
+"""The head of a part: clients' forms of names, each with its source, are read completely or rejected."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from filehandoff.part_head import PartHead, charset_of, known_charset, read_para
 
 
 def head(parameters: str | bytes, *lines: bytes, charset: str | None = None) -> PartHead:
-    """The head of a part by the parameters of its Content-Disposition."""
+    """Return the head of a part with these parameters in its Content-Disposition."""
     encoded = parameters.encode() if isinstance(parameters, str) else parameters
     return PartHead.of([b"Content-Disposition: form-data" + encoded, *lines], 1, charset)
 
@@ -61,14 +61,14 @@ def head(parameters: str | bytes, *lines: bytes, charset: str | None = None) -> 
     ],
 )
 def test_a_filename_is_read_whole(parameters: str, filename: str) -> None:
-    """Each way in which clients write a filename gives the name that the client means."""
+    """Each client's form of a filename gives the client's filename."""
     for text in (f'; name="file"; {parameters}', f";name=file;{parameters}", f"; {parameters}; name=file"):
         part = head(text)
         assert (part.name, part.filename) == ("file", filename)
 
 
 def test_names_may_be_extended_too() -> None:
-    """The library requests sends `name*` for names that are not ASCII (psf/requests#2505)."""
+    """`name*` is read, since the library requests sends it for names that are not ASCII (psf/requests#2505)."""
     assert head("; name*=utf-8''f%C3%BC; filename*=utf-8''a.txt").name == "fü"
 
 
@@ -102,21 +102,21 @@ def test_a_name_in_a_code_page_is_taken() -> None:
     ],
 )
 def test_a_head_that_cannot_be_read_is_refused(line: bytes, message: str) -> None:
-    """The error names the part and the fault."""
+    """The error has the part's number and the fault."""
     with pytest.raises(FormMalformed, match=f"part 7.*{message}|Part 7 {message}"):
         PartHead.of([line], 7, None)
 
 
 @pytest.mark.parametrize("name", ["Content-Disposition", "content-type", "Content-Transfer-ENCODING"])
 def test_a_header_that_means_one_thing_may_stand_once(name: str) -> None:
-    """A proxy that looks at the form may take another of two headers."""
+    """A second header is an error, since a proxy may read the other one."""
     line = name.encode() + b": form-data; name=a"
     with pytest.raises(FormMalformed, match=f"has several {name.title()} headers"):
         PartHead.of([line, line, b"Content-Disposition: form-data; name=a"], 1, None)
 
 
 def test_headers_may_be_folded_and_spaced() -> None:
-    """White space around a header's name and a line that continues the one before are taken (RFC 5322, 4.2)."""
+    """White space around a header's name, and folded lines, are accepted (RFC 5322, 4.2)."""
     part = PartHead.of([b"Content-Disposition :form-data;", b'\tname="a"', b"X:  b \t"], 1, None)
     assert part.name == "a"
     assert part.values("x") == ["b"]
@@ -124,7 +124,7 @@ def test_headers_may_be_folded_and_spaced() -> None:
 
 
 def test_a_long_name_of_quotes_and_backslashes_costs_little() -> None:
-    """A head line at its limit is read in one pass, whatever it holds: no expression may try again and again."""
+    """A head line at its limit is read in one pass, without backtracking."""
     for filler in ('\\"', "\\\\", '" ', '";a', "; ", " ", "=?", "a=", "%22", '";a=', "\\"):
         for end in ("", '"', '"x', '";'):
             line = f'; name=a; filename="{filler * (4000 // len(filler))}{end}'
@@ -146,18 +146,18 @@ def test_a_long_name_of_quotes_and_backslashes_costs_little() -> None:
     ],
 )
 def test_charsets_are_those_that_clients_use(name: str, charset: str | None) -> None:
-    """A codec of Python's is a charset only if clients send it."""
+    """A Python codec is a charset only if clients use it."""
     assert known_charset(name) == charset
 
 
 def test_a_charset_is_read_from_a_media_type() -> None:
-    """A media type that cannot be read names no charset."""
+    """The charset comes from the media type; a malformed one has no charset."""
     assert charset_of('text/plain; charset="UTF-8"') == "utf-8"
     assert charset_of("text/plain; x") is None
     assert charset_of("") is None
 
 
 def test_parameters_come_with_the_value_before_them() -> None:
-    """The value is the text up to the first semicolon."""
+    """The value is the text before the first semicolon."""
     assert read_parameters(" text/plain ; a=b") == ("text/plain", {"a": "b"})
     assert read_parameters("") == ("", {})
