@@ -138,7 +138,7 @@ def test_the_server_of_the_document_is_the_root_path(root_path: str, url: str) -
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_an_operation_is_complete(path: str, method: str) -> None:
-    """An operation has an id, a summary, its path's parameters; each response has a text, the request's id, an example."""
+    """An operation has an id, a summary, its path's parameters; each response a text, the request's id, an example."""
     described = operation(path, method)
     assert described["operationId"]
     assert described["summary"]

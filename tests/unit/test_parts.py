@@ -1,4 +1,4 @@
-"""Parts: where one ends, how large it is, and that the readers are files like any other."""
+"""Parts: their ends, their sizes, and readers that behave like other files."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -30,15 +30,15 @@ from filehandoff.parts import (
 MIB = 1024**2
 GIB = 1024**3
 TIB = 1024**4
-#: After how many parts the size may double, late ones first.
+#: Candidates for the number of parts between doublings, late ones first.
 DOUBLINGS = (10_000, 2000, 1000, 500, 250, 125, 60, 30, 10, 1)
 
 
-# How large a part is.
+# The size of a part.
 
 
 def sizes_by_hand(first: int, every: int) -> list[int]:
-    """The sizes of all 10,000 parts, one after the other."""
+    """Return the sizes of all 10,000 parts, computed one by one."""
     sizes: list[int] = []
     size = first
     for number in range(MAX_PARTS):
@@ -49,7 +49,7 @@ def sizes_by_hand(first: int, every: int) -> list[int]:
 
 
 def double_every_by_hand(first: int, largest_file: int) -> int:
-    """The latest doubling by which 10,000 parts hold the file."""
+    """Return the latest doubling by which 10,000 parts hold the file."""
     return next(every for every in DOUBLINGS if sum(sizes_by_hand(first, every)) >= largest_file)
 
 
@@ -59,7 +59,7 @@ firsts = st.sampled_from([1, MIN_PART_BYTES, 8 * MIB, 64 * MIB, GIB, MAX_PART_BY
 @settings(max_examples=settings().max_examples // 4)
 @given(st.data(), firsts)
 def test_part_sizes_agree_with_a_sum_by_hand(data: st.DataObject, first: int) -> None:
-    """Sizes, doubling, largest part and reach are those found by writing all 10,000 parts down."""
+    """Sizes, doubling, largest part and reach equal those of a list of all 10,000 parts."""
     reaches = [sum(sizes_by_hand(first, every)) for every in DOUBLINGS]
     reach = PartSizes.reach(first)
     assert reach == max(reaches)
@@ -76,7 +76,7 @@ def test_part_sizes_agree_with_a_sum_by_hand(data: st.DataObject, first: int) ->
 
 @pytest.mark.parametrize(("every", "sooner"), [*pairwise(DOUBLINGS), (DOUBLINGS[-1], None)])
 def test_sizes_double_as_late_as_the_file_permits(every: int, sooner: int | None) -> None:
-    """Each doubling is used up to the last byte that it reaches, and the next sooner one from there."""
+    """Each doubling is used up to the last byte of its reach, and the next sooner one from there on."""
     reach = sum(sizes_by_hand(8 * MIB, every))
     assert PartSizes(8 * MIB, reach).double_every == every
     if sooner is None:
@@ -100,7 +100,7 @@ def test_sizes_double_as_late_as_the_file_permits(every: int, sooner: int | None
     ],
 )
 def test_parts_grow_only_for_files_that_need_it(largest_file: int, largest: int) -> None:
-    """The default first part of 8 MiB never grows for files up to 78 GiB, and no further than a larger one asks."""
+    """Parts of 8 MiB never grow for files up to 78 GiB, and grow as little as possible for larger ones."""
     assert PartSizes(8 * MIB, largest_file).largest == largest
 
 
@@ -114,30 +114,30 @@ def test_parts_grow_only_for_files_that_need_it(largest_file: int, largest: int)
     ],
 )
 def test_the_reach_of_each_first_part_is_beyond_5_tib(first: int, reach: int) -> None:
-    """Whatever size the first part has, the largest object of S3's old limit fits, and nearly that of the new one."""
+    """With any size of the first part, the old limit of S3 fits, and nearly the new one."""
     assert PartSizes.reach(first) == reach
     assert 5 * TIB <= reach <= 10_000 * 5 * GIB
 
 
-# Where a part ends.
+# The end of a part.
 
 
 @st.composite
 def chunked(draw: st.DrawFn) -> tuple[list[bytes], PartSizes]:
-    """The chunks of a small file and part sizes that it fits."""
+    """Draw the chunks of a small file, and part sizes that hold it."""
     chunks = draw(st.lists(st.binary(max_size=12), max_size=12))
     total = sum(len(chunk) for chunk in chunks)
     return chunks, PartSizes(draw(st.integers(1, 9)), max(1, total + draw(st.integers(0, 100))))
 
 
 def joined(part: Part) -> bytes:
-    """A part's bytes."""
+    """Return a part's bytes."""
     return b"".join(part.chunks)
 
 
 @given(file=chunked(), as_views=st.booleans())
 def test_parts_hold_the_file_in_any_chunking(file: tuple[list[bytes], PartSizes], *, as_views: bool) -> None:
-    """The parts of a file do not depend on its chunks: all have their exact size but the last, which has 1 to it."""
+    """Parts do not depend on the chunks: all have their exact size, except the last, which has 1 byte or more."""
     chunks, sizes = file
     whole = b"".join(chunks)
     cutter = PartCutter(sizes)
@@ -157,7 +157,7 @@ def test_parts_hold_the_file_in_any_chunking(file: tuple[list[bytes], PartSizes]
 
 
 def test_parts_grow_while_they_are_cut() -> None:
-    """A file beyond 10,000 parts of the first size is cut into parts that double, to its last byte."""
+    """A file beyond 10,000 parts of the first size is cut completely, into parts that double."""
     sizes = PartSizes(1, 20_001)
     data = bytes(20_001)
     cutter = PartCutter(sizes)
@@ -180,14 +180,14 @@ def test_parts_grow_while_they_are_cut() -> None:
     ],
 )
 def test_the_last_part_is_never_empty_but_in_an_empty_file(size: int, parts: list[int]) -> None:
-    """A file of whole parts ends with a whole part, and one of at most one part comes from `finish` alone."""
+    """A file of whole parts ends with a whole part; a file of one part comes from `finish` alone."""
     cutter = PartCutter(PartSizes(10, 1000))
     before = [part.size for part in cutter.receive(bytes(size))]
     assert [*before, cutter.finish().size] == parts
 
 
 def test_a_chunk_that_fits_is_not_copied() -> None:
-    """A part holds the very chunks it was given, and slices of those that it shares."""
+    """A part holds the given chunks themselves, and slices of those shared with the next part."""
     one = SMALL_CHUNK_BYTES
     chunks = [one * b"a", one * b"b" + one * b"c"]
     cutter = PartCutter(PartSizes(2 * one, 100 * one))
@@ -199,7 +199,7 @@ def test_a_chunk_that_fits_is_not_copied() -> None:
 
 
 def test_small_chunks_are_joined() -> None:
-    """A file that comes byte by byte is kept in chunks of the size up to which they are joined, in their order."""
+    """A file in single bytes is kept in joined chunks, in order."""
     data = bytes(at % 251 for at in range(3 * SMALL_CHUNK_BYTES))
     large = SMALL_CHUNK_BYTES * b"x"
     cutter = PartCutter(PartSizes(10 * SMALL_CHUNK_BYTES, 100 * SMALL_CHUNK_BYTES))
@@ -212,12 +212,12 @@ def test_small_chunks_are_joined() -> None:
 
 @given(st.lists(st.binary(max_size=9)))
 def test_a_part_knows_its_size(chunks: list[bytes]) -> None:
-    """A part's size is that of its chunks, joined."""
+    """A part's size is that of its chunks together."""
     assert Part(1, tuple(chunks)).size == len(b"".join(chunks))
 
 
 def test_the_sending_of_a_part_can_be_broken_off() -> None:
-    """What is called before each read may raise, and then nothing is read."""
+    """An error of `before_read` is raised, and nothing is read."""
     reads: list[None] = []
 
     def before_read() -> None:
@@ -232,26 +232,26 @@ def test_the_sending_of_a_part_can_be_broken_off() -> None:
 
 
 def test_what_was_sent_is_let_go() -> None:
-    """A part that was released and a reader that was closed hold no byte, whoever still holds them."""
+    """A released part and a closed reader hold no bytes, even while references to them exist."""
     chunk = bytearray(b"abc")
     part = Part(1, (memoryview(chunk),))
     reader = part.open()
     reader.read(1)
     part.release()
     reader.close()
-    chunk.clear()  # a BufferError, if a view of it were left
+    chunk.clear()  # raises BufferError if a view is left
     assert (part.size, reader.closed) == (0, True)
 
 
 def test_a_part_opens_anew_each_time() -> None:
-    """Each opening of a part starts at its first byte, so that it can be sent again."""
+    """Each reader of a part starts at the first byte, so that a retry sends all of it."""
     part = Part(1, (b"ab", memoryview(b"c")))
     assert [part.open().read(), part.open().read()] == [b"abc", b"abc"]
 
 
 @given(chunked())
 def test_parts_come_while_the_file_does(file: tuple[list[bytes], PartSizes]) -> None:
-    """Of a file that comes in chunks, no more is held back than one part and one chunk."""
+    """The cutter holds at most one part and one chunk of a file."""
     chunks, sizes = file
     came = 0
 
@@ -294,7 +294,7 @@ def test_the_memory_formula(uploads: int, in_flight: int, largest_file: int, exp
     ],
 )
 def test_a_file_is_read_in_chunks(size: int, chunks: list[int]) -> None:
-    """A file is read from where it stands, at most 1 MiB at once, to its end."""
+    """A file is read from its position to its end, at most 1 MiB at once."""
     file = io.BytesIO(b"before" + bytes(size))
     file.seek(6)
     assert [len(chunk) for chunk in read_chunks(file)] == chunks
@@ -304,7 +304,7 @@ def test_a_file_is_read_in_chunks(size: int, chunks: list[int]) -> None:
 
 
 class Twins(RuleBasedStateMachine):
-    """A reader of ours and an ordinary file of the same bytes: what one does, the other does."""
+    """Check a reader against an ordinary file of the same bytes, operation by operation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -313,12 +313,12 @@ class Twins(RuleBasedStateMachine):
 
     @rule(size=st.integers(-1, 12))
     def read(self, size: int) -> None:
-        """Both read the same bytes."""
+        """Both return the same bytes."""
         assert self.ours.read(size) == self.theirs.read(size)
 
     @rule(size=st.integers(0, 12))
     def read_into(self, size: int) -> None:
-        """Both fill a buffer alike and leave the rest of it alone."""
+        """Both fill a buffer alike, and leave its rest unchanged."""
         mine, yours = bytearray(b"." * size), bytearray(b"." * size)
         read = cast("io.RawIOBase", self.ours).readinto(mine)
         assert read == cast("io.BytesIO", self.theirs).readinto(yours)
@@ -326,12 +326,12 @@ class Twins(RuleBasedStateMachine):
 
     @rule()
     def read_a_line(self) -> None:
-        """Both read the same line."""
+        """Both return the same line."""
         assert self.ours.readline() == self.theirs.readline()
 
     @rule(offset=st.integers(-12, 60), whence=st.sampled_from([io.SEEK_SET, io.SEEK_CUR, io.SEEK_END, 9]))
     def seek(self, offset: int, whence: int) -> None:
-        """Both go to the same place, or neither does."""
+        """Both seek to the same position, or both fail."""
         try:
             place = self.theirs.seek(offset, whence)
         except (ValueError, OSError) as error:
@@ -342,11 +342,11 @@ class Twins(RuleBasedStateMachine):
 
     @rule()
     def tell(self) -> None:
-        """Both are at the same place."""
+        """Both have the same position."""
         assert self.ours.tell() == self.theirs.tell()
 
     def teardown(self) -> None:
-        """What is left to read is the same."""
+        """Both have the same unread rest."""
         assert self.ours.read() == self.theirs.read()
 
 
@@ -361,7 +361,7 @@ class PartTwins(Twins):
 
     @rule()
     def take_a_piece(self) -> None:
-        """The next piece is what the other reads next, and ours is then where the other is."""
+        """A piece equals the other file's next bytes, and both positions agree afterwards."""
         piece = bytes(next(filter(len, cast("PartReader", self.ours).pieces()), b""))
         assert piece == self.theirs.read(len(piece))
         assert piece or not self.theirs.read(1)
@@ -383,7 +383,7 @@ class FileTwins(Twins):
         self.ours = cast("IO[bytes]", FileReader(self.file))
 
     def teardown(self) -> None:
-        """What is left to read is the same."""
+        """Both have the same unread rest."""
         try:
             super().teardown()
         finally:
@@ -393,25 +393,25 @@ class FileTwins(Twins):
 
 @pytest.mark.parametrize("twins", [pytest.param(PartTwins, id="a part"), pytest.param(FileTwins, id="an open file")])
 def test_a_reader_behaves_like_any_file(twins: type[Twins]) -> None:
-    """No sequence of reads and seeks tells a reader of ours from an ordinary file."""
+    """No sequence of reads and seeks distinguishes a reader from an ordinary file."""
     run_state_machine_as_test(twins)
 
 
 def readers() -> list[IO[bytes]]:
-    """One reader of each kind, over the same bytes."""
+    """Return one reader of each class over the same bytes."""
     return [Part(1, (b"ab", b"c")).open(), cast("IO[bytes]", FileReader(io.BytesIO(b"abc")))]
 
 
 @pytest.mark.parametrize("reader", [pytest.param(reader, id=type(reader).__name__) for reader in readers()])
 def test_a_reader_says_what_it_can(reader: IO[bytes]) -> None:
-    """A reader reads and seeks, does not write, and has no descriptor that would make a spooled file roll over."""
+    """A reader reads and seeks, does not write, and has no descriptor."""
     assert (reader.readable(), reader.seekable(), reader.writable()) == (True, True, False)
     with pytest.raises(io.UnsupportedOperation):
         reader.fileno()
 
 
 def test_a_part_is_read_without_a_copy_of_the_whole() -> None:
-    """A part's reader needs its chunks and nothing else: they can be larger than any buffer and of any kind."""
+    """A part's reader reads its chunks in place: they may have any size and type."""
     reader = PartReader(chain([b"abc"], [memoryview(b"defg")]))
     buffer = bytearray(5)
     assert reader.readinto(memoryview(buffer)) == 5
@@ -419,7 +419,7 @@ def test_a_part_is_read_without_a_copy_of_the_whole() -> None:
 
 
 def test_a_spooled_file_stays_in_memory() -> None:
-    """Whoever asks a FileReader for a descriptor does not make the file below it roll over to disk."""
+    """A call of FileReader's `fileno` does not make the inner file roll over to disk."""
     with SpooledTemporaryFile(100) as file:
         file.write(b"abc")
         reader = FileReader(cast("IO[bytes]", file))
@@ -430,7 +430,7 @@ def test_a_spooled_file_stays_in_memory() -> None:
 
 @pytest.mark.parametrize("in_memory", [pytest.param(100, id="in memory"), pytest.param(1, id="on disk")])
 def test_a_closed_file_cannot_be_read(in_memory: int) -> None:
-    """When the file below is closed, every use of its reader says so: never 0 bytes, which S3 would store."""
+    """After the inner file is closed, each use of its reader raises; it never reads 0 bytes, which S3 would store."""
     with SpooledTemporaryFile(in_memory) as file:
         file.write(b"abc")
         reader = FileReader(cast("IO[bytes]", file))
@@ -440,7 +440,7 @@ def test_a_closed_file_cannot_be_read(in_memory: int) -> None:
 
 
 def test_closing_the_reader_leaves_the_file_open() -> None:
-    """An SDK may close what it was given; the file below stays open, at its place."""
+    """Closing a reader, which an SDK may do, leaves the inner file open at its position."""
     file = io.BytesIO(b"abc")
     with FileReader(file) as reader:
         reader.read(1)

@@ -1,4 +1,4 @@
-"""How bodies go to S3 from Quart: each on a connection that the next one can use."""
+"""Quart's request bodies for S3: each is sent on a connection that the next request can reuse."""
 
 import asyncio
 import io
@@ -22,13 +22,13 @@ PUTS = 20
 
 
 class HastyStore:
-    """An S3 server that answers a put with the last byte of its body, and counts the connections it is given."""
+    """An S3 server that responds to a put with the last byte of its body, and counts connections."""
 
     def __init__(self) -> None:
         self.connections = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer every put on one connection."""
+        """Respond to every put on one connection."""
         self.connections += 1
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
@@ -41,7 +41,7 @@ class HastyStore:
 
 
 def spooled(data: bytes) -> IO[bytes]:
-    """A file that has rolled over to disk."""
+    """Return a file that has rolled over to disk."""
     file = SpooledTemporaryFile(1)  # noqa: SIM115 - the test closes it
     file.write(data)
     file.seek(0)
@@ -49,7 +49,7 @@ def spooled(data: bytes) -> IO[bytes]:
 
 
 async def ignore(**_event: Any) -> None:
-    """A hook that does nothing."""
+    """Do nothing, as a hook."""
 
 
 @pytest.mark.parametrize("size", [1, READ_BYTES, READ_BYTES + 1])
@@ -64,7 +64,7 @@ async def ignore(**_event: Any) -> None:
 async def test_a_connection_is_used_again(
     monkeypatch: pytest.MonkeyPatch, as_body: Callable[[bytes], Any], size: int
 ) -> None:
-    """Puts one after the other need one connection, however soon S3 answers each."""
+    """Consecutive puts reuse one connection, however soon S3 responds."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "none")
     hasty = HastyStore()
@@ -85,7 +85,7 @@ async def test_a_connection_is_used_again(
 
 
 async def test_a_file_is_sent_from_where_it_stands() -> None:
-    """All of the rest comes, in pieces, none empty; of nothing there is none."""
+    """The unread rest of a file is sent in pieces, none of them empty; an empty rest has no piece."""
     data = os.urandom(2 * READ_BYTES + 1)
     file = io.BytesIO(data)
     file.seek(3)

@@ -1,4 +1,4 @@
-"""The core's public face, and that it is a core: bytes and values, no I/O."""
+"""The core's public names, and its independence: bytes and values, no I/O."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ import filehandoff
 CORE = Path(filehandoff.__file__).parent
 MODULES = sorted(CORE.rglob("*.py"))
 
-#: What would be I/O, or a choice between threads and tasks: that is for the shells to make.
+#: Modules for I/O or concurrency, which only the shells may import.
 NO_CORE = {
     "_thread",
     "asyncio",
@@ -31,7 +31,7 @@ NO_CORE = {
     "tempfile",
     "threading",
 }
-#: Modules of the core that may import more, each with what and its reason.
+#: Modules of the core with further imports, each with these and the reason.
 EXCEPTIONS = {
     "digest.py": ({"zlib_ng"}, "zlib's own CRC-32, ten times as fast, where it is installed"),
     "explain/_flask.py": ({"werkzeug"}, "imported only when such an app is given"),
@@ -45,7 +45,7 @@ EXCEPTIONS = {
     "web/metrics.py": ({"tempfile"}, "makes the folder in which prometheus_client keeps numbers of several processes"),
     "explain/raising.py": ({"threading"}, "asks for the id of the thread; guards a dictionary"),
 }
-#: Third parties that the core may import, each with its reason.
+#: Third-party packages that the core may import, each with the reason.
 THIRD_PARTIES = {
     "prometheus_client": "numbers as text; imported by web/metrics.py alone, which the shells ask for",
     "structlog": "lines as text; imported by logs.py alone, which the shells ask for",
@@ -53,7 +53,7 @@ THIRD_PARTIES = {
 
 
 def imports(module: Path) -> set[str]:
-    """The top-level names of all that a module imports, anywhere in it."""
+    """Return the top-level names of all imports in a module."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -87,9 +87,9 @@ def test_no_other_name_is_public() -> None:
 
 @pytest.mark.parametrize("name", filehandoff.__all__)
 def test_every_public_name_is_described(name: str) -> None:
-    """Whatever the face exports comes from the core, and what can have a docstring has one."""
+    """Every exported name comes from the core and has a docstring, if its type allows one."""
     value = getattr(filehandoff, name)
-    if name == "Event":  # a type alias, which has none
+    if name == "Event":  # a type alias cannot have one
         return
     assert value.__module__.partition(".")[0] == "filehandoff"
     assert value.__doc__
@@ -97,7 +97,7 @@ def test_every_public_name_is_described(name: str) -> None:
 
 @pytest.mark.parametrize("module", [pytest.param(path, id=str(path.relative_to(CORE))) for path in MODULES])
 def test_the_core_does_no_io(module: Path) -> None:
-    """No module of the core imports a framework, boto, a shell, or anything that waits."""
+    """No module of the core imports a framework, boto, a shell, or a module that waits."""
     found = imports(module) - EXCEPTIONS.get(str(module.relative_to(CORE)), (set(), ""))[0]
     assert found & NO_CORE == set()
     assert found - sys.stdlib_module_names - set(THIRD_PARTIES) - {"filehandoff"} == set()
@@ -105,7 +105,7 @@ def test_the_core_does_no_io(module: Path) -> None:
 
 @pytest.mark.parametrize("name", EXCEPTIONS)
 def test_an_exception_is_needed(name: str) -> None:
-    """A module that may import more does."""
+    """A module with a permission for further imports uses it."""
     assert EXCEPTIONS[name][0] <= imports(CORE / name)
 
 
@@ -126,5 +126,5 @@ def test_an_import_loads_only_its_own_modules(module: str, loaded: str) -> None:
 
 
 def test_the_core_is_not_empty() -> None:
-    """The modules that are looked at are those of the core."""
+    """The checked modules are those of the core."""
     assert {"__init__.py", "form.py", "parts.py"} <= {path.name for path in MODULES}

@@ -23,13 +23,13 @@ OTHER = "cd" * 32
 
 
 def raw(*headers: tuple[str, str], name: str = "", length: int | None = 3) -> RawBody:
-    """A body of three bytes."""
+    """Return a body of three bytes."""
     return RawBody(name, headers, length, LIMITS)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=5), max_size=2))
 def test_every_byte_comes_out_as_it_went_in(chunks: list[bytes]) -> None:
-    """Each chunk is returned unchanged, however the body was split."""
+    """Each chunk is returned unchanged, in any split of the body."""
     body = raw(("Content-Type", "image/png"), length=None)
     assert [body.receive(chunk) for chunk in chunks] == chunks
     body.finish()
@@ -47,7 +47,7 @@ def test_every_byte_comes_out_as_it_went_in(chunks: list[bytes]) -> None:
     ],
 )
 def test_the_type_is_the_one_that_was_chosen(sent: str, kept: str) -> None:
-    """The Content-Type is kept, unless it is none or the one that curl sends by default."""
+    """The Content-Type is kept, except a missing one and curl's default."""
     assert raw(("Content-Type", sent)).start.content_type == kept
 
 
@@ -65,18 +65,18 @@ def test_the_type_is_the_one_that_was_chosen(sent: str, kept: str) -> None:
     ],
 )
 def test_the_name_is_by_the_path_or_by_the_header(path: str, disposition: str, name: str) -> None:
-    """The name in the path comes first, then that of Content-Disposition."""
+    """The name in the path has precedence over that in Content-Disposition."""
     assert raw(("content-disposition", disposition), name=path).start.filename == name
 
 
 @pytest.mark.parametrize("header", ["Content-Digest", "repr-digest"])
 def test_either_digest_header_is_a_promise(header: str) -> None:
-    """A SHA-256 in Content-Digest or Repr-Digest is the promised one (RFC 9530, sections 2 and 3)."""
+    """A SHA-256 in Content-Digest or Repr-Digest is the promised digest (RFC 9530, sections 2 and 3)."""
     assert raw((header, to_content_digest(SHA256))).start.promised == SHA256
 
 
 def test_without_a_digest_nothing_is_promised() -> None:
-    """A body without a digest, or with one of another algorithm, promises nothing."""
+    """A body without a digest, or with one of another algorithm, has no promised digest."""
     assert raw().start.promised is None
     assert raw(("Content-Digest", "md5=:AAAA:")).start.promised is None
 
@@ -101,7 +101,7 @@ def test_without_a_digest_nothing_is_promised() -> None:
 def test_the_head_alone_may_refuse_it(
     headers: list[tuple[str, str]], length: int | None, error: type[FormError]
 ) -> None:
-    """A request whose head is wrong is refused before a byte of its body is read."""
+    """A wrong head is rejected before the body's first byte is read."""
     with pytest.raises(error):
         raw(*headers, length=length)
 
@@ -114,12 +114,12 @@ def test_the_head_alone_may_refuse_it(
     ],
 )
 def test_an_empty_file_is_a_file(headers: list[tuple[str, str]], length: int | None) -> None:
-    """An empty body is a file where the request says that it has a body, or its type."""
+    """An empty body is a file if the request declares a body or a media type."""
     raw(*headers, length=length).finish()
 
 
 def test_a_body_that_grows_too_large_is_refused() -> None:
-    """The bytes are counted, whether or not a length was declared."""
+    """The bytes are counted with and without a declared length."""
     body = raw(("Transfer-Encoding", "chunked"), length=None)
     body.receive(b"0123456789")
     with pytest.raises(FileTooLarge):
@@ -127,7 +127,7 @@ def test_a_body_that_grows_too_large_is_refused() -> None:
 
 
 def test_a_body_that_was_cut_short_is_refused() -> None:
-    """A body with fewer bytes than declared is an error, and most often its client has gone."""
+    """A body with fewer bytes than declared is an error, whose client has most often disconnected."""
     body = raw()
     body.receive(b"ab")
     with pytest.raises(FormMalformed) as caught:
@@ -136,7 +136,7 @@ def test_a_body_that_was_cut_short_is_refused() -> None:
 
 
 def test_a_chunk_of_a_file_is_refused() -> None:
-    """A `Content-Range` that is not the whole file says that the body is one chunk of several."""
+    """A `Content-Range` of less than the whole file marks the body as one chunk of several."""
     RawBody("a", [("Content-Range", "bytes 0-3/4")], 4, Limits())
     with pytest.raises(ChunkedForm):
         RawBody("a", [("Content-Range", "bytes 0-3/8")], 4, Limits())

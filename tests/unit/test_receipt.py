@@ -1,4 +1,4 @@
-"""What is known of a file before it is stored, and what a client is told afterwards."""
+"""A file before and after its upload: its metadata, and the client's receipt."""
 
 import json
 from dataclasses import fields
@@ -13,7 +13,7 @@ WAY = UploadContext("flask", "temp_file", "bound", "the-request")
 
 
 def test_the_metadata_holds_the_original_name() -> None:
-    """The object keeps the file's own name, encoded; the request's id is left to the hook."""
+    """The metadata has the original filename, encoded, and no request id, which the hook stamps."""
     assert INCOMING.metadata() == {"filename": "UTF-8''%C3%A9.txt"}
 
 
@@ -24,7 +24,7 @@ def test_a_name_that_deceives_is_cleaned_before_it_is_stored() -> None:
 
 
 def test_the_names_of_the_metadata_are_a_promise() -> None:
-    """Objects that are stored already are read by these names."""
+    """The metadata's names never change: stored objects are read by them."""
     assert (FILENAME_METADATA, REQUEST_ID_METADATA) == ("filename", "request-id")
 
 
@@ -34,7 +34,7 @@ def test_nothing_is_promised_unless_it_is() -> None:
 
 
 def test_a_receipt_says_what_was_stored_and_how() -> None:
-    """A receipt holds the file's values and those of its way, and is plain JSON."""
+    """A receipt has the file's values and those of its upload, as plain JSON."""
     members = WAY.receipt(STORED, 0.25, "https://here.example/files").as_json()
     assert json.loads(json.dumps(members)) == {
         "key": "2026/01/31/x/a.txt",

@@ -1,4 +1,4 @@
-"""Settings: how each is read, what each may be, and that a wrong one is told in one line."""
+"""Settings: how each is read, its valid values, and the one line about an invalid one."""
 
 import re
 from dataclasses import fields
@@ -16,7 +16,7 @@ DEFAULTS = Settings()
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
-    """An empty environment gives the defaults, which are these."""
+    """An empty environment gives these defaults."""
     assert Settings.from_env({}) == DEFAULTS
     assert {field.name: getattr(DEFAULTS, field.name) for field in fields(Settings)} == {
         "s3_endpoint_url": None,
@@ -48,12 +48,12 @@ def test_the_defaults_are_those_of_the_design() -> None:
 
 
 def test_the_units_are_binary() -> None:
-    """A KiB is 1,024 bytes, and each larger unit 1,024 of the one before."""
+    """A KiB is 1,024 bytes, and each larger unit is 1,024 of the one before."""
     assert (KIB, MIB, GIB) == (2**10, 2**20, 2**30)
 
 
 def test_a_setting_is_named_after_its_field() -> None:
-    """The variable of a field is its name in upper case behind UPLOAD_."""
+    """A field's variable is its name in upper case after UPLOAD_."""
     assert variable("part_bytes") == "UPLOAD_PART_BYTES"
 
 
@@ -108,7 +108,7 @@ def test_a_setting_is_named_after_its_field() -> None:
     ],
 )
 def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: object) -> None:
-    """Sizes take a unit, seconds an `s`, and each value has its field's own type."""
+    """Sizes may have a unit, seconds an `s`, and each value gets its field's type."""
     settings = Settings.from_env({variable(name): text})
     assert getattr(settings, name) == expected
     assert type(getattr(settings, name)) is type(expected)
@@ -194,7 +194,7 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: obj
     ],
 )
 def test_a_wrong_setting_is_told_in_one_line(name: str, text: str) -> None:
-    """A value that cannot work is named with its variable, as it was read, and with what would do."""
+    """The error for an invalid value has the variable, the text of the value and the valid values."""
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({variable(name): text})
     (line,) = str(caught.value).splitlines()
@@ -207,7 +207,7 @@ texts = (
     | st.from_regex(r"(?i)\d{1,3} ?[kmgt]?i?b?s?")
     | st.from_regex(r"https?://[a-z0-9.:\[\]/-]*", fullmatch=True)
 )
-#: Texts that can be read as most settings, so that these come to be checked against each other.
+#: Texts that are valid for most settings, so that the checks of settings against each other run.
 sizes = st.builds("{} {}iB".format, st.integers(0, 60), st.sampled_from("KMGT"))
 
 
@@ -217,7 +217,7 @@ sizes = st.builds("{} {}iB".format, st.integers(0, 60), st.sampled_from("KMGT"))
     | st.dictionaries(st.sampled_from([name for name in VARIABLES if name.endswith("_BYTES")]), sizes)
 )
 def test_any_environment_is_settings_or_one_line(environ: dict[str, str]) -> None:
-    """Whatever the variables hold, the settings work or one of the variables is named in one line."""
+    """Any environment gives valid settings, or an error of one line that names a variable."""
     told = ""
     try:
         Settings.from_env(environ)
@@ -239,7 +239,7 @@ def test_any_environment_is_settings_or_one_line(environ: dict[str, str]) -> Non
     ],
 )
 def test_settings_are_checked_together(environ: dict[str, str], named: str) -> None:
-    """A value that only another one makes wrong is found as well."""
+    """A value that is invalid only together with another one is rejected."""
     with pytest.raises(SettingsError, match=f"UPLOAD_{named}_BYTES is "):
         Settings.from_env(environ)
 
@@ -265,33 +265,33 @@ def test_settings_are_checked_together(environ: dict[str, str], named: str) -> N
     ],
 )
 def test_a_wrong_setting_is_told_as_it_was_written(environ: dict[str, str], line: str) -> None:
-    """The line has the text of the variable, which one can search for, and not the number that it was read as."""
+    """The error has the variable's text, which operators can search for, and not the parsed number."""
     with pytest.raises(SettingsError) as caught:
         Settings.from_env(environ)
     assert str(caught.value) == line
 
 
 def test_settings_are_checked_however_they_are_made() -> None:
-    """Settings made in code are held to the same rules."""
+    """Settings made in code are checked by the same rules."""
     with pytest.raises(SettingsError, match="UPLOAD_MAX_BODY_BYTES is '-1'"):
         Settings(max_body_bytes=-1)
 
 
 def test_the_body_has_room_for_the_largest_file() -> None:
-    """Unless it is set, the largest body is the largest file and 1 MiB for the form around it."""
+    """The default for the body is the largest file plus 1 MiB for the form around it."""
     assert Settings(max_file_bytes=7).max_body_bytes == 7 + MIB
     assert Settings(max_file_bytes=7, max_body_bytes=9).max_body_bytes == 9
 
 
 def test_the_form_parser_gets_its_limits() -> None:
-    """Each limit of a form comes from the setting of its name, and the defaults of both agree."""
+    """Each limit of a form comes from the setting of its name, and both have the same defaults."""
     settings = Settings(max_file_bytes=1, max_body_bytes=2, max_form_parts=3, max_field_bytes=4, field_names=("a",))
     assert settings.limits == Limits(file_bytes=1, body_bytes=2, form_parts=3, field_bytes=4, file_fields=("a",))
     assert DEFAULTS.limits == Limits()
 
 
 def test_the_parts_get_their_sizes() -> None:
-    """Parts begin at the size set and are laid out for the largest file."""
+    """Parts begin at the configured size, and grow for the largest file."""
     assert Settings(part_bytes=5 * MIB, max_file_bytes=6 * MIB).part_sizes == PartSizes(5 * MIB, 6 * MIB)
 
 
@@ -313,7 +313,7 @@ def test_the_parts_get_their_sizes() -> None:
     ],
 )
 def test_a_misspelt_setting_is_found(environ: dict[str, str], expected: dict[str, str]) -> None:
-    """A variable that nearly is a setting is named with the one that was meant, in alphabetical order."""
+    """A variable that is almost a setting's name is returned with that name, in alphabetical order."""
     assert list(misspelt(environ).items()) == list(expected.items())
 
 
@@ -325,12 +325,12 @@ def test_a_misspelt_setting_is_found(environ: dict[str, str], expected: dict[str
     ],
 )
 def test_a_switch_is_read_in_the_usual_words(text: str, value: bool) -> None:  # noqa: FBT001 - parametrised
-    """On and off, true and false, yes and no, 1 and 0, in any case."""
+    """A switch accepts on and off, true and false, yes and no, 1 and 0, in any case."""
     assert Settings.from_env({"UPLOAD_EXPLAIN_CLOSED_FILES": text}).explain_closed_files is value
 
 
 def test_a_switch_is_nothing_else() -> None:
-    """Another word stops the start."""
+    """Any other word stops the start."""
     with pytest.raises(SettingsError, match="UPLOAD_EXPLAIN_CLOSED_FILES is 'maybe'; it must be on or off"):
         Settings.from_env({"UPLOAD_EXPLAIN_CLOSED_FILES": "maybe"})
 
@@ -344,6 +344,6 @@ def test_a_switch_is_nothing_else() -> None:
     ],
 )
 def test_links_begin_where_clients_reach_the_app(public_url: str | None, root_path: str, base: str) -> None:
-    """A whole link begins with the public URL, or with the client's own host and the root path."""
+    """A link begins with the public URL, or with the client's own host and the root path."""
     settings = Settings(public_url=public_url, root_path=root_path)
     assert settings.base_url("http://here.example:8001/") == base

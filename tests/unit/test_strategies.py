@@ -1,4 +1,4 @@
-"""The grid: each cell has a verdict, each loss a reason, and the default loses nothing."""
+"""The grid: each cell has a verdict, each loss has a reason, and the default loses nothing."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ CELLS = list(product(FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES))
 
 
 def test_a_file_is_lost_for_a_reason_and_only_then() -> None:
-    """A cell is lost exactly if the table of known failures gives a reason for it."""
+    """A cell is lost exactly if the table of known failures has a reason for it."""
     assert {cell: reason(*cell) for cell in CELLS if verdict(*cell) == "lost"} == KNOWN_FAILURES
     assert {verdict(*cell) for cell in CELLS if reason(*cell) is None} == {"stored"}
 
@@ -38,19 +38,19 @@ def test_a_file_is_lost_for_a_reason_and_only_then() -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("size_class", SIZE_CLASSES)
 def test_the_issue_is_in_the_grid(framework: str, size_class: str) -> None:
-    """The request's own file with a copied context is pallets/flask#5399, in both frameworks at every size."""
+    """The request's own file with a copied context is lost, in both frameworks at every size (pallets/flask#5399)."""
     assert "pallets/flask#5399" in (reason(framework, "file", "copied", size_class) or "")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("size_class", SIZE_CLASSES)
 def test_the_default_loses_nothing(framework: str, size_class: str) -> None:
-    """What an upload gets that asks for nothing is stored, in both frameworks at every size."""
+    """The default pair stores every file, in both frameworks at every size."""
     assert verdict(framework, DEFAULT_HANDOFF, DEFAULT_HOOK, size_class) == "stored"
 
 
 def test_a_lost_file_has_the_code_of_a_closed_one() -> None:
-    """The code that the table gives for a lost file is the one that the app answers with."""
+    """The table's code of a lost file is that of the app's error."""
     assert FileClosed.code == strategies.LOST_CODE
 
 
@@ -69,14 +69,14 @@ def test_a_lost_file_has_the_code_of_a_closed_one() -> None:
     ],
 )
 def test_any_size_has_its_outcomes(handoff: str, size: int, expected: set[str]) -> None:
-    """With a copied hook, a size between the classes may go as either of them, and no other may."""
+    """With a copied hook, a size between two classes may have the verdict of either, and no other."""
     for framework in FRAMEWORKS:
         assert outcomes(framework, handoff, "copied", size, 8 * MIB) == expected
 
 
 @given(st.sampled_from(CELLS), st.sampled_from([5 * MIB, 8 * MIB]))
 def test_a_size_class_has_its_verdict_alone(cell: tuple[str, str, str, str], part_bytes: int) -> None:
-    """At the size that stands for a class, nothing but the class's own verdict may come out."""
+    """A class's own size has only the class's verdict."""
     framework, handoff, hook, size_class = cell
     size = SIZE_CLASSES[size_class].size(part_bytes)
     assert outcomes(framework, handoff, hook, size, part_bytes) == {verdict(*cell)}
@@ -91,19 +91,19 @@ def test_a_size_class_has_its_verdict_alone(cell: tuple[str, str, str, str], par
     ],
 )
 def test_each_size_class_stands_for_a_size(size_class: str, size: int) -> None:
-    """A size class is a size in bytes, by the size of a part where that matters."""
+    """A size class has a size in bytes, which depends on the size of a part only for several parts."""
     assert SIZE_CLASSES[size_class].size(8 * MIB) == size
 
 
 def test_size_classes_differ_with_the_smallest_parts() -> None:
-    """With parts of 5 MiB, the classes are still in memory, on disk in one part, and in several."""
+    """With parts of 5 MiB, the classes are in memory, on disk in one part, and in several parts."""
     memory, rolled, parts = (size.size(5 * MIB) for size in SIZE_CLASSES.values())
     assert memory < 500_000 < rolled < 5 * MIB < parts
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_description_is_the_whole_grid(framework: str) -> None:
-    """What an app serves at /strategies has each pair once, with the verdict of each size class, as plain JSON."""
+    """The response of /strategies has each pair once, with the verdicts of all size classes, as plain JSON."""
     served = json.loads(json.dumps(describe(framework, Settings())))
     assert served["framework"] == framework
     assert served["default"] == {"handoff": DEFAULT_HANDOFF, "hook": DEFAULT_HOOK}
@@ -118,7 +118,7 @@ def test_the_description_is_the_whole_grid(framework: str) -> None:
 
 
 def test_the_description_has_the_sizes_of_these_settings() -> None:
-    """Size classes and limits are those of the settings that the app runs with."""
+    """Size classes and limits come from the app's settings."""
     settings = replace(Settings(), part_bytes=5 * MIB, parts_in_flight=2, max_form_parts=3, field_names=("a",))
     served = json.loads(json.dumps(describe("flask", settings)))
     assert [size["bytes"] for size in served["size_classes"]] == [100, 500_001, 10 * MIB + 1]

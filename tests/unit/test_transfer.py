@@ -1,4 +1,4 @@
-"""Transfer encodings: decoded while the bytes arrive, however they are split; broken ones are refused by name."""
+"""Transfer encodings are decoded while the bytes arrive, in any split; broken ones are rejected by name."""
 
 import base64
 import quopri
@@ -13,7 +13,7 @@ from filehandoff.transfer import decoder
 
 
 def decode(name: str, encoded: bytes, places: list[int]) -> bytes | str:
-    """The bytes that an encoding holds, fed cut at these places, or the error's message."""
+    """Decode an encoding cut at these places; return the bytes or the error's message."""
     known = decoder(name, 3)
     assert known is not None
     decoded = b""
@@ -26,7 +26,7 @@ def decode(name: str, encoded: bytes, places: list[int]) -> bytes | str:
 
 
 def bytewise(encoded: bytes) -> list[int]:
-    """The cuts that make each byte a chunk of its own."""
+    """Return the cuts that make each byte a chunk."""
     return list(range(len(encoded)))
 
 
@@ -35,7 +35,7 @@ cuts = st.lists(st.integers(0, 300), max_size=9)
 
 @given(st.binary(max_size=200), cuts, st.sampled_from([b"", b"\r\n", b"\n", b" "]))
 def test_base64_is_decoded_in_any_split(data: bytes, places: list[int], end: bytes) -> None:
-    """Lines of 76 characters (RFC 2045, section 6.8), one line, and white space at the end give the same bytes."""
+    """Lines of 76 characters (RFC 2045, section 6.8), one line, and added white space have the same bytes."""
     for encoded in (base64.encodebytes(data).replace(b"\n", b"\r\n"), base64.b64encode(data) + end):
         places = [min(place, len(encoded)) for place in places]
         assert decode("base64", encoded, places) == decode("BASE64 ", encoded, bytewise(encoded)) == data
@@ -43,7 +43,7 @@ def test_base64_is_decoded_in_any_split(data: bytes, places: list[int], end: byt
 
 @given(st.binary(max_size=200), cuts)
 def test_quoted_printable_is_decoded_in_any_split(data: bytes, places: list[int]) -> None:
-    """Python's own encoder is undone, with line ends of either kind."""
+    """The output of Python's own encoder is decoded, with line ends of either kind."""
     encoded = quopri.encodestring(data, quotetabs=True)
     places = [min(place, len(encoded)) for place in places]
     expected = quopri.decodestring(encoded)
@@ -55,7 +55,7 @@ def test_quoted_printable_is_decoded_in_any_split(data: bytes, places: list[int]
     st.lists(st.sampled_from([b"=", b"=4", b"41", b" ", b"\t", b"\r", b"\n", b"a", b"Z", b"=C3"]), max_size=12), cuts
 )
 def test_any_quoted_printable_has_one_outcome(pieces: list[bytes], places: list[int]) -> None:
-    """Escapes, white space and line ends in any order mean the same in every split."""
+    """Escapes, white space and line ends in any order have one outcome in every split."""
     encoded = b"".join(pieces)
     whole = decode("quoted-printable", encoded, [])
     assert decode("quoted-printable", encoded, [min(place, len(encoded)) for place in places]) == whole
@@ -64,7 +64,7 @@ def test_any_quoted_printable_has_one_outcome(pieces: list[bytes], places: list[
 
 @given(st.text("Aa+/= \r\n!", max_size=20).map(str.encode), cuts)
 def test_any_base64_has_one_outcome(encoded: bytes, places: list[int]) -> None:
-    """Base64, and bytes that are nearly that, mean the same in every split."""
+    """Base64, and bytes that are nearly base64, have one outcome in every split."""
     whole = decode("base64", encoded, [])
     assert decode("base64", encoded, [min(place, len(encoded)) for place in places]) == whole
     assert decode("base64", encoded, bytewise(encoded)) == whole
@@ -83,7 +83,7 @@ def test_any_base64_has_one_outcome(encoded: bytes, places: list[int]) -> None:
     ],
 )
 def test_quoted_printable_is_what_the_rfc_says(encoded: bytes, data: bytes) -> None:
-    """The rules of RFC 2045, section 6.7, hold at the edges of chunks as well."""
+    """The rules of RFC 2045, section 6.7, hold at the edges of chunks too."""
     assert decode("quoted-printable", encoded, []) == decode("quoted-printable", encoded, bytewise(encoded)) == data
 
 
@@ -103,19 +103,19 @@ def test_quoted_printable_is_what_the_rfc_says(encoded: bytes, data: bytes) -> N
     ],
 )
 def test_a_broken_encoding_is_refused_by_name(name: str, encoded: bytes) -> None:
-    """The error names the part and the encoding."""
+    """The error has the number of the part and the name of the encoding."""
     expected = f"Part 3 is not valid {name}, despite its Content-Transfer-Encoding."
     assert decode(name, encoded, []) == decode(name, encoded, bytewise(encoded)) == expected
 
 
 @pytest.mark.parametrize("name", ["", "7bit", "8BIT", " binary\t"])
 def test_no_encoding_needs_no_decoder(name: str) -> None:
-    """The bytes are those of the file."""
+    """Unencoded bytes have no decoder."""
     assert decoder(name, 1) is None
 
 
 def test_another_encoding_is_refused_by_name() -> None:
-    """The error says which one it is, of any length."""
+    """The error names an unknown encoding, of any length."""
     with pytest.raises(FormMalformed, match="Part 1 has the Content-Transfer-Encoding 'x-uuencode'"):
         decoder("x-uuencode", 1)
     with pytest.raises(FormMalformed) as caught:

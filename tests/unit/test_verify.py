@@ -1,4 +1,4 @@
-"""What S3 answers: what is compared with what was sent, and what cannot be."""
+"""The checks of S3's responses: values that are compared with the bytes sent, and values that cannot be."""
 
 import re
 from base64 import b64decode
@@ -24,24 +24,24 @@ from filehandoff.verify import (
 )
 
 PARTS = [md5(part, usedforsecurity=False).hexdigest() for part in (b"one", b"two", b"three")]
-#: As S3 makes it.
+#: An ETag as S3 makes it.
 ETAG = md5(bytes.fromhex("".join(PARTS)), usedforsecurity=False).hexdigest() + "-3"
 
 
 @pytest.mark.parametrize("answered", [pytest.param(None, id="none"), pytest.param("y/Q5Jg==", id="the same")])
 def test_a_checksum_that_is_right_or_missing_passes(answered: str | None) -> None:
-    """Not every store answers a checksum; one that it does answer is the one that was sent."""
+    """A missing checksum passes, as some stores return none; a returned one must equal that of the bytes."""
     check_crc32("y/Q5Jg==", answered)
 
 
 def test_another_checksum_is_another_file() -> None:
-    """A store that answers another checksum has stored other bytes: both are in the error."""
+    """Another checksum means other bytes; the error has both."""
     with pytest.raises(StoreRejected, match=r"AAAAAA==, not y/Q5Jg=="):
         check_crc32("y/Q5Jg==", "AAAAAA==")
 
 
 def test_the_etag_of_a_multipart_upload_is_made_of_its_parts() -> None:
-    """S3's ETag is the MD5 of the parts' MD5s, and how many they are."""
+    """S3's ETag of a multipart upload is the MD5 of the parts' MD5s, and their number."""
     check_multipart_etag(ETAG, PARTS, None)
     check_multipart_etag(ETAG, PARTS, "AES256")
 
@@ -59,7 +59,7 @@ def test_the_etag_of_a_multipart_upload_is_made_of_its_parts() -> None:
     ],
 )
 def test_an_object_of_other_parts_is_refused(etag: str, parts: list[str]) -> None:
-    """An ETag that is not that of the parts is an error which names both."""
+    """An ETag of other parts is an error with both ETags."""
     with pytest.raises(StoreRejected, match=etag):
         check_multipart_etag(etag, parts, None)
 
@@ -75,18 +75,18 @@ def test_an_object_of_other_parts_is_refused(etag: str, parts: list[str]) -> Non
     ],
 )
 def test_what_is_no_md5_is_not_compared(etag: str, parts: list[str], encryption: str | None) -> None:
-    """A store whose ETags are something else is not called wrong."""
+    """A store with ETags of another form passes."""
     check_multipart_etag(etag, parts, encryption)
 
 
-#: The CRC-32s of three parts, and what S3 says of an object of them.
+#: The CRC-32s of three parts, and S3's CRC-32 of an object of them.
 CHECKSUMS = [crc32_header(crc32(part)) for part in (b"one", b"two", b"three")]
 CHECKSUM = crc32_header(crc32(b"".join(map(b64decode, CHECKSUMS)))) + "-3"
 
 
 @pytest.mark.parametrize("answered", [None, CHECKSUM, CHECKSUMS[0]], ids=["none", "the parts'", "the whole's"])
 def test_the_checksum_of_a_multipart_upload_is_made_of_its_parts(answered: str | None) -> None:
-    """It is the CRC-32 of the parts' CRC-32s, and how many they are; one of the whole cannot be compared."""
+    """S3's CRC-32 of a multipart upload is that of the parts' CRC-32s, and their number; that of the object passes."""
     check_multipart_crc32(answered, CHECKSUMS)
 
 
@@ -99,13 +99,13 @@ def test_the_checksum_of_a_multipart_upload_is_made_of_its_parts(answered: str |
     ],
 )
 def test_a_checksum_of_other_parts_is_refused(parts: list[str]) -> None:
-    """A checksum that is not that of the parts is an error which names both."""
+    """A checksum of other parts is an error with both checksums."""
     with pytest.raises(StoreRejected, match=re.escape(CHECKSUM)):
         check_multipart_crc32(CHECKSUM, parts)
 
 
 def test_all_that_s3_says_of_a_completed_upload_is_compared() -> None:
-    """Its ETag and its checksum, where it says one; the parts are as they were named to S3."""
+    """The ETag and the checksum of a completed upload are compared with its parts."""
     answer = {"ETag": f'"{ETAG}"', "ChecksumCRC32": CHECKSUM}
     parts = [{"ETag": f'"{etag}"', "ChecksumCRC32": own} for etag, own in zip(PARTS, CHECKSUMS, strict=True)]
     completed = Completed.from_s3(answer)
@@ -119,20 +119,20 @@ def test_all_that_s3_says_of_a_completed_upload_is_compared() -> None:
 
 @pytest.mark.parametrize(("stored", "parts"), [(PARTS[0], 1), (ETAG, 3), (PARTS[0], 3)])
 def test_an_object_has_the_etag_that_was_answered(stored: str, parts: int) -> None:
-    """It is the same afterwards; only rclone says the MD5 of the whole of an object of several parts."""
+    """The later ETag equals the first one; only rclone's ETag of an object of several parts is its MD5."""
     check_etag(PARTS[0] if parts == 1 else ETAG, stored, parts)
 
 
 @pytest.mark.parametrize(("stored", "parts"), [(PARTS[1], 1), ("an-etag", 1), ("0" * 32 + "-3", 3)])
 def test_another_etag_is_another_object(stored: str, parts: int) -> None:
-    """The error names both."""
+    """Another ETag is an error with both ETags."""
     with pytest.raises(StoreRejected, match=f"{stored}, not {PARTS[0]}"):
         check_etag(PARTS[0], stored, parts)
 
 
 @given(st.integers(0), st.integers(0))
 def test_an_object_has_the_size_of_what_was_sent(sent: int, stored: int) -> None:
-    """Any other size is an error that names both."""
+    """Another size is an error with both sizes."""
     if sent == stored:
         check_size(sent, stored)
     else:
@@ -141,7 +141,7 @@ def test_an_object_has_the_size_of_what_was_sent(sent: int, stored: int) -> None
 
 
 def test_a_success_that_says_nothing_is_none() -> None:
-    """What S3 must tell and did not is named in the error; what it did is passed on."""
+    """The error names a missing member; a present one is returned."""
     assert require({"ETag": "e"}, "ETag") == "e"
     with pytest.raises(StoreRejected, match="without ETag"):
         require({"ResponseMetadata": {}}, "ETag")
@@ -149,13 +149,13 @@ def test_a_success_that_says_nothing_is_none() -> None:
 
 @pytest.mark.parametrize("etag", ['"a-3"', "a-3", 'W/"a-3"', "W/a-3", ' w/"a-3" '])
 def test_an_etag_is_read_however_it_was_written(etag: str) -> None:
-    """Stores leave the quotes out, and proxies make the tag weak: it is one strong tag, and one name without quotes."""
+    """Missing quotes and the mark of a weak tag make no difference to the result."""
     assert (quoted_etag({"ETag": etag}), bare_etag({"ETag": etag})) == ('"a-3"', "a-3")
     assert Completed.from_s3({"ETag": etag}).etag == "a-3"
 
 
 @pytest.mark.parametrize("answer", [{}, {"ETag": ""}, {"ETag": '""'}, {"ETag": 'W/""'}])
 def test_an_answer_without_an_etag_is_an_error(answer: dict[str, str]) -> None:
-    """An empty tag is none."""
+    """An empty ETag is an error."""
     with pytest.raises(StoreRejected, match="ETag"):
         quoted_etag(answer)
