@@ -1,4 +1,4 @@
-"""One view in a Flask or a Quart app, explained or not, and one file that is sent to it."""
+"""One view in a Flask or Quart app, explained or not, and one file that a client sends to it."""
 
 import asyncio
 import inspect
@@ -16,7 +16,7 @@ from filehandoff.explain import explain_closed_files
 
 #: Bytes of a file that stays in memory, and of one that the form parser writes to disk.
 SIZES = {"in memory": 100, "rolled over": 600_000}
-#: Both, but in the environment of a Flask so old that Quart does not take it.
+#: Both frameworks, except in an environment whose Flask is too old for Quart.
 FRAMEWORKS = tuple(name for name in ("flask", "quart") if find_spec(name))
 NEEDS_QUART = pytest.mark.skipif("quart" not in FRAMEWORKS, reason="no Quart takes a Flask as old as this")
 
@@ -24,7 +24,7 @@ type View = Callable[[FileStorage], Any]
 
 
 def make_app(framework: str, view: View, *, explained: bool = True, request_class: Any = None) -> Any:
-    """An app that gives the uploaded file to `view`; what that raises reaches whoever sends the request."""
+    """Return an app that passes the uploaded file to `view`; the client's call raises the view's errors."""
     module = import_module(framework)
     app = module.Flask(__name__) if framework == "flask" else module.Quart(__name__)
     app.testing = True
@@ -43,7 +43,7 @@ def make_app(framework: str, view: View, *, explained: bool = True, request_clas
             if inspect.isawaitable(answer):
                 await answer
         except Exception as error:
-            app.extensions["failed"] = error  # Quart's test client answers 500
+            app.extensions["failed"] = error  # otherwise Quart's test client returns a 500
             raise
         return "done"
 
@@ -52,7 +52,7 @@ def make_app(framework: str, view: View, *, explained: bool = True, request_clas
 
 
 def post(app: Any, data: bytes, filename: str = "hello.txt") -> Any:
-    """Send one file to an app, and everything to its end; raises what the view raised."""
+    """Send one file to an app and finish its request; raise the view's error."""
     if hasattr(app, "asgi_app"):
         answer = asyncio.run(app.test_client().post("/", files={"photo": FileStorage(BytesIO(data), filename)}))
         if "failed" in app.extensions:
@@ -66,7 +66,7 @@ def post(app: Any, data: bytes, filename: str = "hello.txt") -> Any:
 
 
 def closed_by_the_end(framework: str, size: int, **options: Any) -> FileStorage:
-    """An upload whose request is over."""
+    """Return an upload whose request has ended."""
     kept: list[FileStorage] = []
     data = (b"a line\n" * size)[:size]
     post(make_app(framework, kept.append, **options), data)
@@ -74,5 +74,5 @@ def closed_by_the_end(framework: str, size: int, **options: Any) -> FileStorage:
 
 
 def notes(error: BaseException) -> list[str]:
-    """The notes of an error."""
+    """Return the notes of an error."""
     return getattr(error, "__notes__", [])

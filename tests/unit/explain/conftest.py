@@ -1,4 +1,4 @@
-"""An S3 server for these tests, and clients of it."""
+"""An S3 server for these tests, and its clients."""
 
 import threading
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from unit.explain import store
 
 @dataclass(frozen=True)
 class Store:
-    """A running S3 server and what it holds, by path."""
+    """A running S3 server and its stored bodies, by path."""
 
     url: str
     objects: dict[str, bytes]
 
     def client(self) -> Any:
-        """A new boto3 client."""
+        """Return a new boto3 client."""
         return boto3.client("s3", endpoint_url=self.url, **store.OPTIONS)
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[Store]:
-    """A server for the session, ended with it."""
+    """Run one server during the session."""
     objects: dict[str, bytes] = {}
     server = store.start(objects)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -1,4 +1,4 @@
-"""An S3 server that takes everything, for clients in the same process: enough to be read from."""
+"""A minimal S3 server for clients in the same process: it accepts every body."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, override
@@ -30,7 +30,7 @@ class TakesAll(BaseHTTPRequestHandler):
 
 
 def start(objects: dict[str, bytes]) -> ThreadingHTTPServer:
-    """A server on a free port of the loopback; `serve_forever` is still to be called."""
+    """Create a server on a free port of the loopback; the caller runs `serve_forever`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (TakesAll,), {"objects": objects}))
     server.daemon_threads = True
     return server

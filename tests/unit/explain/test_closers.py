@@ -1,4 +1,4 @@
-"""The note names the closer that it was, where another one looks the same: libraries, wrappers, threads, subclasses."""
+"""The note names the right closer among similar ones: libraries, wrappers, threads, subclasses."""
 
 import _thread
 import asyncio
@@ -57,7 +57,7 @@ def read_text(file):
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An installed package that closes what it is given."""
+    """Return a module of an installed package, with a function that closes its argument."""
     folder = tmp_path / "site-packages"
     folder.mkdir()
     (folder / "somebodys_library.py").write_text(LIBRARY, "utf-8")
@@ -67,7 +67,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def closed_by(view: Callable[[FileStorage], Any], framework: str = "flask", **options: Any) -> str:
-    """What the note says of who closed the file, of a view that may read it or leave it."""
+    """Return the note's text about the closer, for a view that reads the file or leaves it."""
     kept: list[FileStorage] = []
 
     def keep(file: FileStorage) -> Any:
@@ -91,7 +91,7 @@ def in_a_pool(function: Callable[..., Any], *args: Any) -> None:
 
 
 def read_text(file: FileStorage) -> str:
-    """Read a file as text, by a wrapper that is forgotten."""
+    """Read a file as text by a wrapper, and drop the wrapper."""
     text = io.TextIOWrapper(file.stream)
     return text.read()
 
@@ -108,12 +108,12 @@ WRAPPER = "a TextIOWrapper, or another wrapper around it, which closes it when i
 
 
 def test_a_wrapper_that_a_job_of_a_pool_forgot_is_told() -> None:
-    """It is collected when the job is over, and no line of the app's runs any more."""
+    """A wrapper dropped by a pool's job is named, although no line of the app runs when it is collected."""
     assert closed_by(lambda file: in_a_pool(read_text, file)).startswith(f"{WRAPPER}concurrent.futures.thread:run (")
 
 
 def test_a_wrapper_around_the_storage_that_was_forgotten_is_told() -> None:
-    """FileStorage hands on what the wrapper asks and does."""
+    """A dropped wrapper around a FileStorage is named, since FileStorage passes its calls on."""
 
     def view(file: FileStorage) -> None:
         io.BufferedReader(file)
@@ -123,7 +123,7 @@ def test_a_wrapper_around_the_storage_that_was_forgotten_is_told() -> None:
 
 @pytest.mark.parametrize("of_its_own", [io.BytesIO, type("Own", (io.BytesIO,), {})], ids=["BytesIO", "of its own"])
 def test_a_wrapper_around_another_stream_that_was_forgotten_is_told(of_its_own: Any) -> None:
-    """A stream of the app's own is asked the same."""
+    """A dropped wrapper around a stream of the app's own class is named."""
 
     class Own(flask.Request):
         @override
@@ -134,13 +134,13 @@ def test_a_wrapper_around_another_stream_that_was_forgotten_is_told(of_its_own: 
 
 
 def by_another_name(file: FileStorage) -> None:
-    """Close a file without the word."""
+    """Close a file without the word `close`."""
     finish = file.close
     finish()
 
 
 def in_a_long_with(file: FileStorage) -> None:
-    """Close a file by a `with` of several lines."""
+    """Close a file by a `with` statement of several lines."""
     with (
         file.stream as stream,
     ):
@@ -149,7 +149,7 @@ def in_a_long_with(file: FileStorage) -> None:
 
 @pytest.mark.parametrize("close", [by_another_name, in_a_long_with])
 def test_a_wrapper_that_was_detached_closes_nothing(close: Callable[[FileStorage], None]) -> None:
-    """The file had been wrapped, and was closed by the app, however that is written."""
+    """After a wrapper is detached, the note names the app's own close, in any notation."""
 
     def view(file: FileStorage) -> None:
         io.TextIOWrapper(file.stream).detach()
@@ -162,7 +162,7 @@ def test_a_wrapper_that_was_detached_closes_nothing(close: Callable[[FileStorage
 
 @NEEDS_QUART
 def test_the_function_that_copies_a_context_is_named_as_it_is_called() -> None:
-    """Quart has three of them; in the newest the copy of an app's context closes files as well."""
+    """The note names the function that copied the context; in the newest Quart, an app's context closes files too."""
     quart: Any = import_module("quart")
 
     async def work() -> None:
@@ -178,7 +178,7 @@ def test_the_function_that_copies_a_context_is_named_as_it_is_called() -> None:
 
 @NEEDS_QUART
 def test_what_stream_with_context_wraps_may_end_in_the_view() -> None:
-    """That is not the end of the request."""
+    """A stream_with_context iterator that ends in the view is not named as the end of the request."""
     quart: Any = import_module("quart")
 
     async def lines() -> Any:
@@ -192,14 +192,14 @@ def test_what_stream_with_context_wraps_may_end_in_the_view() -> None:
 
 
 def test_a_library_that_copies_a_context_is_named_with_the_apps_line(library: Any) -> None:
-    """It is not the app's own code."""
+    """A library that copies a context is named, with the app's line that called it."""
     said = closed_by(lambda _file: library.in_a_copy(lambda: None))
     assert said.startswith(f"somebodys_library:in_a_copy, called by the app's own code at {__file__}:")
     assert "by popping a request context" in said
 
 
 def test_a_library_that_the_framework_calls_is_named_with_its_line(library: Any) -> None:
-    """An extension closes the file after the view; nothing was handed to another thread."""
+    """An extension that closes the file after the view is named; no thread or task is."""
     kept: list[FileStorage] = []
     app = make_app("flask", kept.append)
     library.close_after_requests(app, kept)
@@ -211,13 +211,13 @@ def test_a_library_that_the_framework_calls_is_named_with_its_line(library: Any)
 
 
 def test_a_library_whose_wrapper_was_collected_is_told(library: Any) -> None:
-    """The library's function, and the app's line that called it."""
+    """A collected wrapper of a library is named, with the library's function and the app's line."""
     said = closed_by(library.read_text)
     assert said.startswith(f"{WRAPPER}somebodys_library:read_text, called by the app's own code at {__file__}:")
 
 
 def test_a_close_that_no_python_code_called_is_the_interpreters() -> None:
-    """A thread can be started on the file's own function; the note admits what it did not see."""
+    """A close by a thread that runs only C code is named as the interpreter's, with an unknown origin."""
 
     def view(file: FileStorage) -> None:
         inner: Any = file.stream._file  # type: ignore[attr-defined] # noqa: SLF001 - people do
@@ -228,7 +228,7 @@ def test_a_close_that_no_python_code_called_is_the_interpreters() -> None:
 
 
 def test_a_close_in_a_copied_context_is_the_apps() -> None:
-    """The request was closed by the function in it, not by leaving the context."""
+    """A close inside a copied context is the app's own, not the pop of the context."""
 
     def view(_file: FileStorage) -> None:
         def work() -> None:
@@ -240,7 +240,7 @@ def test_a_close_in_a_copied_context_is_the_apps() -> None:
 
 
 def of_a_subclass(framework: str, close: Callable[[Any, Any], Any]) -> str:
-    """What the note says of a file that is kept, if a class whose `close` this is replaces the explained one."""
+    """Return the note on a kept file of an app whose request class has this `close`."""
     kept: list[FileStorage] = []
     app = make_app(framework, kept.append)
     explained = app.request_class
@@ -258,7 +258,7 @@ def of_a_subclass(framework: str, close: Callable[[Any, Any], Any]) -> str:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_subclass_of_the_explained_class_closes_as_that_does(framework: str) -> None:
-    """A request class that is set later, and passes on the close, is not who closed the request."""
+    """A later subclass whose `close` calls the explained one is not named as the closer."""
 
     def close(self: Any, base: Any) -> Any:
         return base.close(self)
@@ -267,17 +267,17 @@ def test_a_subclass_of_the_explained_class_closes_as_that_does(framework: str) -
 
 
 def test_a_close_that_passes_us_by_is_recognised() -> None:
-    """A subclass may call the framework's close: it is found among the calls."""
+    """A subclass that calls the framework's own `close` is recognised by the calls."""
 
     def close(self: Any, _base: Any) -> None:
         flask.Request.close(self)
 
-    # The framework's own close was called by the subclass, and that is where the app could change something.
+    # The app can change only the subclass's call of the framework's close, so the note names that call.
     assert f"the app's own code at {__file__}:" in of_a_subclass("flask", close)
 
 
 def test_a_request_class_without_our_close_is_recognised() -> None:
-    """The framework's close, straight under a context that is left, is the request's end."""
+    """The framework's own close under a popped context is the end of the request."""
     kept: list[FileStorage] = []
     app = make_app("flask", kept.append)
     app.request_class = type("Later", (app.request_class,), {"close": flask.Request.close})
@@ -288,7 +288,7 @@ def test_a_request_class_without_our_close_is_recognised() -> None:
 
 
 def test_contexts_that_are_left_at_once_close_as_one_would() -> None:
-    """One thread has ended its close of the request while another has still to close the files: the pop is named."""
+    """If two threads close a request at once, the note of either names the pop of its context."""
     began, over = threading.Event(), threading.Event()
 
     class Own(flask.Request):
@@ -315,7 +315,7 @@ def test_contexts_that_are_left_at_once_close_as_one_would() -> None:
 
 
 def test_of_two_closes_at_once_the_first_is_told() -> None:
-    """Both threads may have found the file open."""
+    """If two threads close an open file at once, the note names the first."""
     file = closed_by_the_end("flask", 100)
     upload = file.stream._file._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - as the other thread's would
     before = upload.closing
@@ -325,7 +325,7 @@ def test_of_two_closes_at_once_the_first_is_told() -> None:
 
 @NEEDS_QUART
 def test_a_collected_wrapper_in_to_thread_is_told() -> None:
-    """asyncio.to_thread, as an async view parses a table."""
+    """A wrapper collected in asyncio.to_thread, where async views parse tables, is named."""
 
     async def view(file: FileStorage) -> None:
         await asyncio.to_thread(read_text, file)

@@ -1,4 +1,4 @@
-"""The note says what closed the file, and where that is in the app: each way a file can be closed is done, and told."""
+"""The note names the code that closed the file, and its line, for each way of closing a file."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ HERE = re.escape(__file__)
 
 
 def note_of(framework: str, view: Any, size: int = 100, **options: Any) -> str:
-    """The note on what a view raises, or on reading its file once the request is over."""
+    """Return the note on the view's error, or on a read of its file after the request."""
     kept: list[FileStorage] = []
 
     def keep(file: FileStorage) -> Any:
@@ -46,20 +46,20 @@ def note_of(framework: str, view: Any, size: int = 100, **options: Any) -> str:
 
 
 def line_of(note: str) -> str:
-    """The line of this module that a note names."""
+    """Return the note's form of a line in this module."""
     [number] = set(re.findall(rf"{HERE}:(\d+) in ", note))
     with open(__file__, encoding="utf-8") as lines:  # noqa: PTH123 - this module
         return lines.readlines()[int(number) - 1].strip()
 
 
 def tag_upload(params: dict[str, Any], **_event: object) -> None:
-    """A hook that somebody would write."""
+    """Do nothing, as an app's hook."""
     params["Metadata"] = {"name": flask.request.path}
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_copied_boto_hook_is_named_with_its_event(s3: Store, size: str) -> None:
-    """pallets/flask#5399: the wrapped function, where it is defined, the event, the thread, the fix, the section."""
+    """For pallets/flask#5399 the note has the function and its place, the event, the thread, the fix, the section."""
 
     def view(file: FileStorage) -> None:
         client = s3.client()
@@ -78,7 +78,7 @@ def test_a_copied_boto_hook_is_named_with_its_event(s3: Store, size: str) -> Non
 
 
 def test_a_copied_hook_in_a_transfer_worker_is_named(s3: Store) -> None:
-    """upload_fileobj calls the hook in a thread of its own: the note names that, and the pop, not the transfer."""
+    """A hook that upload_fileobj calls in a worker thread is named by the pop of its context, not as the transfer."""
 
     def view(file: FileStorage) -> None:
         client = s3.client()
@@ -92,7 +92,7 @@ def test_a_copied_hook_in_a_transfer_worker_is_named(s3: Store) -> None:
 
 
 def test_a_copied_context_in_a_thread_of_the_apps_is_named_without_an_event() -> None:
-    """No boto is needed: a thread that leaves the copied context closes the file as well."""
+    """Without boto, a thread that pops a copied context is named, without an event."""
 
     def work() -> None:
         pass
@@ -113,7 +113,7 @@ def test_a_copied_context_in_a_thread_of_the_apps_is_named_without_an_event() ->
 @NEEDS_QUART
 @pytest.mark.parametrize("awaited", [True, False], ids=["async hook", "plain hook"])
 def test_a_copied_context_in_quart_is_named_with_its_task(awaited: bool) -> None:  # noqa: FBT001 - parametrised
-    """In Quart the pop happens in a task: the note names it beside its thread."""
+    """In Quart, the note names the task of the pop beside its thread."""
 
     async def async_work() -> None:
         pass
@@ -134,30 +134,30 @@ def test_a_copied_context_in_quart_is_named_with_its_task(awaited: bool) -> None
 
 
 class Callable_:  # noqa: N801 - what is called
-    """An object that is a hook."""
+    """An object that serves as a hook."""
 
     def __call__(self) -> None:
-        """The object is called."""
+        """Run the hook."""
 
     def method(self) -> None:
-        """A method that is a hook."""
+        """Serve as a hook."""
 
 
 class Heir(Callable_):
-    """An object that inherits that it can be called."""
+    """An object whose class inherits `__call__`."""
 
 
 class Job:
-    """A class that is called."""
+    """A class that serves as a hook."""
 
 
 def decorated() -> None:
-    """A function under a decorator."""
+    """Serve as a decorated hook."""
 
 
 @functools.wraps(decorated)
 def decorator() -> None:
-    """What stands before it."""
+    """Wrap the hook."""
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def decorator() -> None:
     ],
 )
 def test_what_is_wrapped_is_named_by_what_it_runs(work: Any, name: str, code: Any) -> None:
-    """A partial, a decorated function, an object and a method are named by the function that runs in the end."""
+    """A partial, a decorated function, an object and a method are named by the function that they run."""
 
     def view(file: FileStorage) -> None:
         flask.copy_current_request_context(work)()
@@ -182,10 +182,10 @@ def test_what_is_wrapped_is_named_by_what_it_runs(work: Any, name: str, code: An
 
 
 class Shy:
-    """A callable that does not let itself be looked at."""
+    """A callable that forbids inspection."""
 
     def __call__(self) -> None:
-        """The object is called."""
+        """Run the hook."""
 
     def __getattr__(self, name: str) -> Any:
         raise (RuntimeError if name == "__wrapped__" else AttributeError)(name)
@@ -193,7 +193,7 @@ class Shy:
 
 @pytest.mark.parametrize("work", [dict, functools.partial(len, ()), Shy()], ids=["type", "builtin", "shy"])
 def test_what_is_not_written_in_python_has_no_place(work: Any) -> None:
-    """A builtin function has no line to name."""
+    """A builtin function is named without a line."""
 
     def view(file: FileStorage) -> None:
         flask.copy_current_request_context(work)()
@@ -205,7 +205,7 @@ def test_what_is_not_written_in_python_has_no_place(work: Any) -> None:
 @pytest.mark.parametrize("threads", [True, False], ids=["in a worker thread", "in the view's thread"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_transfer_manager_is_named(s3: Store, size: str, threads: bool) -> None:  # noqa: FBT001 - parametrised
-    """boto/s3transfer#80: the transfer manager's own call, and the app's line if it is in the same thread."""
+    """The transfer manager's call is named (boto/s3transfer#80), with the app's line if it is in the same thread."""
 
     def view(file: FileStorage) -> None:
         s3.client().upload_fileobj(file, "bucket", "k", Config=TransferConfig(use_threads=threads))
@@ -221,7 +221,7 @@ def test_the_transfer_manager_is_named(s3: Store, size: str, threads: bool) -> N
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_end_of_the_request_is_named(framework: str) -> None:
-    """The call that popped the context is the framework's own."""
+    """The end of the request is named by the framework's call that popped the context."""
     file = closed_by_the_end(framework, 100)
     with pytest.raises(ValueError, match="closed file") as caught:
         file.read()
@@ -233,7 +233,7 @@ def test_the_end_of_the_request_is_named(framework: str) -> None:
 
 
 def test_a_file_that_streams_until_the_end_is_told_of_it() -> None:
-    """A generator in stream_with_context ends with the request: what it read last is closed then."""
+    """A file that a streamed response reads is closed by the end of the request."""
     app = make_app("flask", lambda _file: None)
     kept: list[FileStorage] = []
 
@@ -245,17 +245,17 @@ def test_a_file_that_streams_until_the_end_is_told_of_it() -> None:
     app.test_client().post("/streamed", data={"photo": (io.BytesIO(b"x"), "n")}).get_data()
     with pytest.raises(ValueError, match="closed file") as caught:
         kept[0].read()
-    # Flask 2.2 leaves a context only then; the newest has left the request's before.
+    # Flask 2.2 pops this context last; newer versions pop the request's before
     assert re.search("by the end of (the request: |a stream_with_context iterator: )", notes(caught.value)[0])
 
 
 def close(file: FileStorage) -> None:
-    """Closed by name."""
+    """Close the file by name."""
     file.close()  # on a line of its own
 
 
 def leave(file: FileStorage) -> None:
-    """Closed by a `with` block."""
+    """Close the file by a `with` block."""
     with file.stream:
         pass
 
@@ -270,7 +270,7 @@ def leave(file: FileStorage) -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_apps_own_close_is_named_by_its_line(framework: str, size: str, function: Any, line: str) -> None:
-    """The file, the line, its text and the function of whoever closed it."""
+    """The note has the file, the line, its text and the function of the app's own close."""
     note = note_of(framework, function, SIZES[size])
     assert line_of(note) == line
     assert f"in {function.__name__} (`{line}`)" in note
@@ -280,7 +280,7 @@ def test_the_apps_own_close_is_named_by_its_line(framework: str, size: str, func
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_text_wrapper_that_was_collected_is_told(size: str) -> None:
-    """A TextIOWrapper closes its file when it goes, which nobody wrote: the note says so, and how to keep it open."""
+    """A collected TextIOWrapper is named, with `detach` as the fix."""
 
     def view(file: FileStorage) -> None:
         first = io.TextIOWrapper(file.stream).read(1)
@@ -293,7 +293,7 @@ def test_a_text_wrapper_that_was_collected_is_told(size: str) -> None:
 
 
 def test_a_library_that_closes_is_named_with_the_apps_line() -> None:
-    """When a library closes the file for the app, both are named."""
+    """A library that closes the app's file is named with the app's line."""
 
     def view(file: FileStorage) -> Any:
         return flask.send_file(file.stream, mimetype="text/plain").close()
@@ -305,7 +305,7 @@ def test_a_library_that_closes_is_named_with_the_apps_line() -> None:
 
 
 def test_a_context_that_the_app_copied_itself_is_named_by_its_line() -> None:
-    """`with ctx.copy()` closes the files like copy_current_request_context does."""
+    """`with ctx.copy()` closes the files like copy_current_request_context, and the note names its line."""
 
     def view(file: FileStorage) -> None:
         with request_ctx.copy():
@@ -318,7 +318,7 @@ def test_a_context_that_the_app_copied_itself_is_named_by_its_line() -> None:
 
 
 def test_a_request_that_the_app_closes_is_named_by_its_line() -> None:
-    """`request.close()` closes the files too."""
+    """`request.close()` is named by its line."""
 
     def view(file: FileStorage) -> None:
         flask.request.close()
@@ -328,19 +328,19 @@ def test_a_request_that_the_app_closes_is_named_by_its_line() -> None:
 
 
 def with_request(_file: FileStorage) -> None:
-    """As Werkzeug's Request allows, and its maintainers advise (pallets/werkzeug#1621)."""
+    """Close the request by `with`, as Werkzeug's maintainers advise (pallets/werkzeug#1621)."""
     with flask.request:
         pass
 
 
 def closing_request(_file: FileStorage) -> None:
-    """By contextlib."""
+    """Close the request by contextlib.closing."""
     with contextlib.closing(flask.request):
         pass
 
 
 def on_a_stack(_file: FileStorage) -> None:
-    """By a stack of contexts."""
+    """Close the request by an ExitStack."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(flask.request)
 
@@ -354,7 +354,7 @@ def on_a_stack(_file: FileStorage) -> None:
     ],
 )
 def test_a_with_block_of_the_request_is_the_apps_own_code(view: Any, line: str) -> None:
-    """It closes the request in the middle of the view, which is not the request's end."""
+    """A `with` block around the request in the view is not named as the end of the request."""
     note = note_of("flask", view)
     assert line_of(note) == line
     assert "through a close of the request" in note
@@ -363,16 +363,16 @@ def test_a_with_block_of_the_request_is_the_apps_own_code(view: Any, line: str) 
 
 
 class TrioLike(flask.Flask):
-    """A kind of app with its own way through a request, as QuartTrio is of Quart."""
+    """A subclass of an app with its own method for a request, like QuartTrio."""
 
     def wsgi_app(self, environ: Any, start_response: Any) -> Any:
-        """Handle a request; `with` leaves its context."""
+        """Handle a request, and pop its context by `with`."""
         with self.request_context(environ):
             return self.full_dispatch_request()(environ, start_response)
 
 
 def test_the_end_of_a_request_is_that_of_any_kind_of_app() -> None:
-    """A subclass of the framework's app begins and ends requests by itself."""
+    """The end of a request is recognised in every subclass of the framework's app."""
     app, kept = TrioLike(__name__), list[FileStorage]()
     explain_closed_files(app)
 
@@ -388,7 +388,7 @@ def test_the_end_of_a_request_is_that_of_any_kind_of_app() -> None:
 
 
 def test_a_view_by_the_name_of_an_apps_method_is_a_view() -> None:
-    """What it closes is closed by the app's own code."""
+    """A view with the name of an app's method is the app's own code."""
 
     def wsgi_app(_file: FileStorage) -> None:
         with flask.request:
@@ -398,7 +398,7 @@ def test_a_view_by_the_name_of_an_apps_method_is_a_view() -> None:
 
 
 def test_a_task_of_trios_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Trio is imported, its task is the one that runs."""
+    """If Trio is imported, the note names its task."""
 
     def close_there(file: FileStorage) -> None:
         task = SimpleNamespace(name="a task of Trio's")
@@ -412,7 +412,7 @@ def test_a_task_of_trios_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @NEEDS_QUART
 def test_the_end_of_the_request_is_named_on_trio() -> None:
-    """QuartTrio is a Quart (heavy: nox installs it), and its tasks are Trio's."""
+    """QuartTrio is explained like Quart, and its tasks are Trio's (heavy: nox installs it)."""
     quart_trio = pytest.importorskip("quart_trio", reason="heavy: nox installs it")
     trio = pytest.importorskip("trio")
     quart: Any = import_module("quart")
@@ -436,7 +436,7 @@ def test_the_end_of_the_request_is_named_on_trio() -> None:
 
 
 def test_the_first_close_is_the_one_that_is_told() -> None:
-    """What is closed again was closed by whoever did it first."""
+    """The note names the first of two closes."""
 
     def view(file: FileStorage) -> None:
         file.close()
@@ -447,7 +447,7 @@ def test_the_first_close_is_the_one_that_is_told() -> None:
 
 
 def test_a_close_under_the_file_is_told_as_unseen() -> None:
-    """What closes the file without the file's knowledge cannot be named."""
+    """A close under the file has a note that cannot name it."""
 
     class Request(flask.Request):
         def _get_file_stream(self, *_args: Any, **_more: Any) -> Any:
@@ -459,7 +459,7 @@ def test_a_close_under_the_file_is_told_as_unseen() -> None:
 
 
 def test_a_file_that_is_closed_before_the_view_counts_from_the_request() -> None:
-    """In before_request no view has begun."""
+    """A close in before_request counts from the request, since no view has begun."""
     app = make_app("flask", lambda file: file.read())
     app.before_request(lambda: close(flask.request.files["photo"]))
     with pytest.raises(ValueError, match="closed file") as caught:
@@ -468,14 +468,14 @@ def test_a_file_that_is_closed_before_the_view_counts_from_the_request() -> None
 
 
 def test_the_view_begins_when_it_is_called() -> None:
-    """What before_request takes is not counted to the view."""
+    """The time of before_request does not count as the view's."""
     app = make_app("flask", close)
     waited = threading.Event()
     kept: list[FileStorage] = []
 
     def authenticate() -> None:
         kept.append(flask.request.files["photo"])
-        waited.wait(1.5)  # long enough for a slow machine to be well below it afterwards
+        waited.wait(1.5)  # long enough that the view's own time is shorter, even on a slow machine
 
     app.before_request(authenticate)
     post(app, b"x")
@@ -486,7 +486,7 @@ def test_the_view_begins_when_it_is_called() -> None:
 
 
 def test_a_closed_file_keeps_nothing_of_its_closers_alive() -> None:
-    """The note needs no frame: what the closing function held is freed when it returns."""
+    """A recorded close keeps no frame: the closing function's variables are freed when it returns."""
     freed = threading.Event()
 
     class Held:
@@ -508,7 +508,7 @@ def test_a_closed_file_keeps_nothing_of_its_closers_alive() -> None:
 
 
 def test_the_explanation_is_found_behind_other_errors() -> None:
-    """By the cause, by the context, in a group: the note without this machine's folders. Elsewhere None."""
+    """The note is found by the cause, by the context and in a group, without this machine's folders; otherwise None."""
     with pytest.raises(ValueError, match="closed file") as caught:
         closed_by_the_end("flask", 100).read()
     error = caught.value
@@ -521,7 +521,7 @@ def test_the_explanation_is_found_behind_other_errors() -> None:
     grouped = ExceptionGroup("tasks", [KeyError(), wrapped])
     outer = OSError()
     outer.__cause__ = grouped
-    outer.__context__ = outer  # a circle, which Python itself does not make
+    outer.__context__ = outer  # a circle, which Python itself never makes
     assert explanation(outer) == note
     assert explanation(KeyError()) is None
 
@@ -562,7 +562,7 @@ def test_an_unseen_close_has_no_place_in_its_record() -> None:
 
 
 def test_the_explanation_is_not_that_of_an_error_before() -> None:
-    """Another file's error, raised while an upload's is handled, has nothing to do with it."""
+    """Another file's error, raised while an upload's error is handled, has no explanation."""
     with pytest.raises(ValueError, match="closed file") as caught:
         closed_by_the_end("flask", 100).read()
     other = ValueError("I/O operation on closed file.")
@@ -573,7 +573,7 @@ def test_the_explanation_is_not_that_of_an_error_before() -> None:
 
 
 def test_the_explanation_leaves_out_folders() -> None:
-    """A path is shortened to what lies below sys.path, or else to the file's name."""
+    """A path is shortened to its part below sys.path, or to the file's name."""
     error = ValueError()
     error.add_note("somebody else's note")
     error.add_note(
@@ -596,14 +596,14 @@ def test_the_explanation_leaves_out_folders() -> None:
     ],
 )
 def test_the_readme_is_named_by_where_it_is(urls: list[str], files: list[str], expected: str, tmp_path: Path) -> None:
-    """By the project's address if it has one, else by its path in a checkout, else by its name."""
+    """The README is named by the project's address, or else by its path in a checkout, or else by its name."""
     for name in files:
         (tmp_path / name).touch()
     assert readme(urls, tmp_path) == expected.format(tmp_path)
 
 
 def test_a_long_name_is_cut() -> None:
-    """Whoever sends the file chose it."""
+    """A long filename, which the client chooses, is cut."""
 
     def read_closed(file: FileStorage) -> None:
         file.close()

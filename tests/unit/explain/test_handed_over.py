@@ -1,4 +1,4 @@
-"""A close that runs in another thread or task is the work of the code that handed it over, and the note names that."""
+"""If a close runs in another thread or task, the note names the code that handed it over."""
 
 import _thread
 import asyncio
@@ -23,7 +23,7 @@ HANDED = "), which handed the close to another thread or task"
 
 
 def by_a_pool(_file: FileStorage, close: Callable[[], Any]) -> None:
-    """Run the close in a pool, and forget the future."""
+    """Run the close in a pool, and drop the future."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(close)
 
@@ -36,7 +36,7 @@ def by_a_thread(_file: FileStorage, close: Callable[[], Any]) -> None:
 
 
 def by_a_timer(_file: FileStorage, close: Callable[[], Any]) -> None:
-    """Run the close in a moment."""
+    """Run the close after a moment."""
     timer = threading.Timer(0.001, close)
     timer.start()
     timer.join()
@@ -72,7 +72,7 @@ def by_an_exit_stack(file: FileStorage, close: Callable[[], Any]) -> None:
 
 
 THREADS = (by_a_pool, by_a_thread, by_a_timer, by_a_new_thread, by_a_partial, by_a_finalizer, by_an_exit_stack)
-#: Each way to take the `close` of an upload.
+#: Each way to read the `close` of an upload.
 CLOSES: dict[str, Callable[[FileStorage], Callable[[], Any]]] = {
     "the storage's": lambda file: file.close,
     "the stream's": lambda file: file.stream.close,
@@ -84,42 +84,42 @@ CLOSES: dict[str, Callable[[FileStorage], Callable[[], Any]]] = {
 @pytest.mark.parametrize("run", THREADS)
 @pytest.mark.parametrize("close", CLOSES)
 def test_the_line_that_took_the_close_for_a_thread_is_named(close: str, run: Any) -> None:
-    """The app's line that reads `file.close`, in whichever thread the close runs."""
+    """The note names the app's line that reads `file.close`, in whichever thread the close runs."""
     said = closed_by(lambda file: run(file, CLOSES[close](file)))
     assert said.startswith(f"the app's own code at {__file__}:")
     assert re.search(r"\(`.*\.close,.*`\), which handed the close to another thread or task", said)
 
 
 async def to_thread(close: Callable[[], Any]) -> None:
-    """asyncio.to_thread."""
+    """Hand the close over by asyncio.to_thread."""
     await asyncio.to_thread(close)
 
 
 async def in_executor(close: Callable[[], Any]) -> None:
-    """The loop's default executor."""
+    """Hand the close over to the loop's default executor."""
     await asyncio.get_running_loop().run_in_executor(None, close)
 
 
 async def soon(close: Callable[[], Any]) -> None:
-    """The loop's next turn."""
+    """Hand the close over to the loop's next turn."""
     asyncio.get_running_loop().call_soon(close)
     await asyncio.sleep(0)
 
 
 async def later(close: Callable[[], Any]) -> None:
-    """A later turn of the loop."""
+    """Hand the close over to a later turn of the loop."""
     over = asyncio.Event()
     asyncio.get_running_loop().call_later(0.001, lambda: over.set() if close() is None else None)
     await over.wait()
 
 
 async def by_task(close: Callable[[], Any]) -> None:
-    """A task that only hands the close on to a thread."""
+    """Hand the close over to a task that passes it to a thread."""
     await asyncio.create_task(asyncio.to_thread(close))
 
 
 async def by_callback(close: Callable[[], Any]) -> None:
-    """A task's done callback, as `functools.partial` writes it."""
+    """Hand the close over as a task's done callback, by `functools.partial`."""
     asyncio.create_task(asyncio.sleep(0)).add_done_callback(functools.partial(_call, close))
     await asyncio.sleep(0.001)
 
@@ -129,19 +129,19 @@ def _call(close: Callable[[], Any], _task: Any) -> None:
 
 
 async def anyio_thread(close: Callable[[], Any]) -> None:
-    """Worker threads of anyio."""
+    """Hand the close over to a worker thread of anyio."""
     await pytest.importorskip("anyio").to_thread.run_sync(close)
 
 
 async def asgiref_thread(close: Callable[[], Any]) -> None:
-    """The function sync_to_async of asgiref."""
+    """Hand the close over by asgiref's sync_to_async."""
     await pytest.importorskip("asgiref.sync").sync_to_async(close)()
 
 
 @NEEDS_QUART
 @pytest.mark.parametrize("run", [to_thread, in_executor, soon, by_task, anyio_thread, asgiref_thread])
 def test_the_line_that_took_the_close_for_a_task_is_named(run: Callable[..., Any]) -> None:
-    """asyncio, anyio and asgiref run it in a thread, or in a later turn of the loop."""
+    """The note names the line for closes by asyncio, anyio and asgiref, in a thread or a later turn of the loop."""
 
     async def view(file: FileStorage) -> None:
         await run(file.close)
@@ -154,7 +154,7 @@ def test_the_line_that_took_the_close_for_a_task_is_named(run: Callable[..., Any
 @NEEDS_QUART
 @pytest.mark.parametrize("run", [later, by_callback])
 def test_the_apps_function_that_a_loop_calls_is_named(run: Callable[..., Any]) -> None:
-    """The app's own line closes the file: there is nothing else to name."""
+    """A function of the app that a loop calls is named by its own close, without a handover."""
 
     async def view(file: FileStorage) -> None:
         await run(file.close)
@@ -166,7 +166,7 @@ def test_the_apps_function_that_a_loop_calls_is_named(run: Callable[..., Any]) -
 
 @NEEDS_QUART
 def test_a_task_that_closes_the_request_is_named_by_the_line_that_made_it() -> None:
-    """`create_task(request.close())`: no line of the app's runs in that task."""
+    """For `create_task(request.close())` the note names that line, although none of the app's runs in the task."""
 
     async def view(_file: FileStorage) -> None:
         quart: Any = import_module("quart")
@@ -177,7 +177,7 @@ def test_a_task_that_closes_the_request_is_named_by_the_line_that_made_it() -> N
 
 
 def test_a_close_that_its_taker_calls_is_not_handed_over() -> None:
-    """Code that takes a `close`, and calls it later by itself, closes the file there."""
+    """Code that reads a `close` and calls it later by itself is named as the closer."""
 
     def view(file: FileStorage) -> None:
         with contextlib.ExitStack() as stack:
@@ -189,7 +189,7 @@ def test_a_close_that_its_taker_calls_is_not_handed_over() -> None:
 
 
 def test_the_close_that_was_called_is_the_one_that_is_named() -> None:
-    """Several lines took a `close`: the thread called only one of them."""
+    """Of several lines that read a `close`, the note names the one whose close was called."""
 
     def view(file: FileStorage) -> None:
         called = file.close  # this one
@@ -201,7 +201,7 @@ def test_the_close_that_was_called_is_the_one_that_is_named() -> None:
 
 
 def test_a_close_is_the_method_that_it_was() -> None:
-    """Its owner, its equality and its weak references are those of any bound method."""
+    """A read `close` has the owner, equality and weak references of a bound method."""
 
     def view(file: FileStorage) -> None:
         stream: Any = file.stream
@@ -221,7 +221,7 @@ def test_a_close_is_the_method_that_it_was() -> None:
 
 
 def test_a_close_of_a_file_without_its_request_works() -> None:
-    """The stream was replaced: the app's own is closed as ever."""
+    """After the stream is replaced, the new one closes as usual."""
     closed: list[bool] = []
 
     def view(file: FileStorage) -> None:

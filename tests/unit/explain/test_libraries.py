@@ -1,4 +1,4 @@
-"""An open upload is what it was to all that takes a file: each library does its work on it, as without us."""
+"""Libraries process an open explained upload like a plain one."""
 
 import asyncio
 import csv
@@ -17,17 +17,17 @@ from unit.explain.apps import FRAMEWORKS, NEEDS_QUART, make_app, post
 from unit.explain.conftest import Store
 from werkzeug.datastructures import FileStorage
 
-#: Enough lines for the form parser to put the table on disk.
+#: Enough lines for the form parser to write the table to disk.
 ROWS = {"in memory": 10, "rolled over": 60_000}
 
 
 def table(rows: int) -> bytes:
-    """A table in CSV."""
+    """Return a CSV table."""
     return b"".join(b"%d,line\n" % number for number in range(rows))
 
 
 def archive(rows: int) -> bytes:
-    """A ZIP archive with the table, stored as it is."""
+    """Return a ZIP archive with the table, uncompressed."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as file:
         file.writestr("table.csv", table(rows))
@@ -35,21 +35,21 @@ def archive(rows: int) -> bytes:
 
 
 def picture(rows: int) -> bytes:
-    """A picture without compression."""
+    """Return an uncompressed picture."""
     made = io.BytesIO()
     Image.new("RGB", (rows // 10, 40), "red").save(made, "BMP")
     return made.getvalue()
 
 
 def copied(file: FileStorage) -> Any:
-    """By shutil."""
+    """Copy by shutil."""
     target = io.BytesIO()
     shutil.copyfileobj(file, target)
     return target.getvalue()
 
 
 def text(file: FileStorage) -> Any:
-    """By a TextIOWrapper around the stream, which is given back."""
+    """Read by a TextIOWrapper around the stream, and detach it."""
     wrapper = io.TextIOWrapper(file.stream, "ascii")
     lines = list(csv.reader(wrapper))
     wrapper.detach()
@@ -57,7 +57,7 @@ def text(file: FileStorage) -> Any:
 
 
 def text_of_the_storage(file: FileStorage) -> Any:
-    """By a TextIOWrapper around the FileStorage."""
+    """Read by a TextIOWrapper around the FileStorage."""
     wrapper: Any = io.TextIOWrapper(file, "ascii")
     content = wrapper.read()
     wrapper.detach()
@@ -65,32 +65,32 @@ def text_of_the_storage(file: FileStorage) -> Any:
 
 
 def unpacked(file: FileStorage) -> Any:
-    """By zipfile, from the FileStorage and from its stream."""
+    """Unpack by zipfile, from the FileStorage and from its stream."""
     with zipfile.ZipFile(file) as first, zipfile.ZipFile(file.stream) as second:
         return first.read("table.csv"), second.namelist()
 
 
 def opened(file: FileStorage) -> Any:
-    """By Pillow."""
+    """Open by Pillow."""
     with Image.open(file.stream) as image:
         return image.size, image.getpixel((0, 0))
 
 
 def read_into_a_table(file: FileStorage) -> Any:
-    """By pandas, which is not in every environment: `nox` has it."""
+    """Read by pandas, which only nox's environment has."""
     pandas = pytest.importorskip("pandas", reason="heavy: nox installs it")
     return pandas.read_csv(file, header=None).to_csv(), file.seek(0), pandas.read_csv(file.stream).shape
 
 
 def line_by_line(file: FileStorage) -> Any:
-    """By a loop over the FileStorage, then over its stream."""
+    """Loop over the FileStorage, then over its stream."""
     lines = list(file)
     file.seek(0)
     return lines, list(file.stream)
 
 
 def by_everything_else(file: FileStorage) -> Any:
-    """By the other methods of a file."""
+    """Call the other methods of a file."""
     stream: Any = file.stream
     buffer = bytearray(5)
     return (
@@ -103,7 +103,7 @@ def by_everything_else(file: FileStorage) -> Any:
 
 
 def in_threads(file: FileStorage) -> Any:
-    """By another thread."""
+    """Read in another thread."""
     read: list[bytes] = []
     thread = threading.Thread(target=lambda: read.append(file.read()))
     thread.start()
@@ -128,7 +128,7 @@ USERS: dict[str, tuple[Callable[[FileStorage], Any], Callable[[int], bytes]]] = 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("user", USERS)
 def test_a_library_takes_an_explained_file_as_it_takes_a_plain_one(user: str, framework: str, rows: str) -> None:
-    """What comes of it is the same."""
+    """A library's result is the same with and without explaining."""
     use, data = USERS[user]
     results: list[Any] = []
     for explained in (True, False):
@@ -141,7 +141,7 @@ def test_a_library_takes_an_explained_file_as_it_takes_a_plain_one(user: str, fr
 @pytest.mark.parametrize("of_the_stream", [True, False], ids=["stream", "storage"])
 @pytest.mark.parametrize("method", ["put_object", "upload_fileobj"])
 def test_boto3_takes_an_explained_file(s3: Store, method: str, of_the_stream: bool, rows: str) -> None:  # noqa: FBT001 - parametrised
-    """The whole file is stored."""
+    """boto3 stores the whole file."""
     data = table(ROWS[rows])
 
     def view(file: FileStorage) -> None:
@@ -160,7 +160,7 @@ def test_boto3_takes_an_explained_file(s3: Store, method: str, of_the_stream: bo
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("method", ["put_object", "upload_fileobj"])
 def test_aioboto3_takes_an_explained_file(s3: Store, method: str, rows: str) -> None:
-    """The whole file is stored: by put_object from the stream, as it takes no FileStorage, explained or not."""
+    """aioboto3 stores the whole file by put_object, from the stream, since it accepts no FileStorage."""
     data = table(ROWS[rows])
 
     async def view(file: FileStorage) -> None:
@@ -179,7 +179,7 @@ def test_aioboto3_takes_an_explained_file(s3: Store, method: str, rows: str) -> 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_frameworks_save_writes_the_whole_file(framework: str, rows: str, tmp_path: Any) -> None:
-    """`file.save()`, awaited in Quart."""
+    """`file.save()`, awaited in Quart, writes the whole file."""
     data = table(ROWS[rows])
     post(make_app(framework, lambda file: file.save(tmp_path / "saved")), data)
     assert (tmp_path / "saved").read_bytes() == data
@@ -188,7 +188,7 @@ def test_the_frameworks_save_writes_the_whole_file(framework: str, rows: str, tm
 @NEEDS_QUART
 @pytest.mark.parametrize("rows", ROWS)
 def test_reading_in_an_executor_is_as_before(rows: str) -> None:
-    """asyncio.to_thread, as an async view reads a file without blocking its loop."""
+    """asyncio.to_thread reads the whole file, as async views do."""
     data = table(ROWS[rows])
     read: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""Code that only looks at an upload leaves no trace: a later close is that of the code that makes it."""
+"""Code that only inspects an upload has no effect on the note about a later close."""
 
 import inspect
 import io
@@ -17,20 +17,20 @@ from werkzeug.datastructures import FileStorage
 
 
 def by_getattr(file: Any) -> None:
-    """As a debugger lists the variables."""
+    """Read all attributes, as a debugger does."""
     for name in dir(file):
         with suppress(Exception):
             repr(getattr(file, name))
 
 
 def by_pickle(file: Any) -> None:
-    """Try to pickle it."""
+    """Try to pickle the file."""
     with suppress(Exception):
         pickle.dumps(file)
 
 
 def by_rich(file: Any) -> None:
-    """rich.inspect, with all that it can show."""
+    """Inspect the file by rich, with all its options."""
     rich.inspect(file, console=Console(file=io.StringIO()), all=True)
 
 
@@ -55,7 +55,7 @@ WHOLE: dict[str, Callable[[FileStorage], Any]] = {
 @pytest.mark.parametrize("of", WHOLE)
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_close_after_a_look_is_the_apps_own(look: str, of: str, size: str) -> None:
-    """Neither a collected wrapper nor the tool that looked closed the file."""
+    """A close after an inspection is the app's own, not a wrapper's or the inspector's."""
 
     def view(file: FileStorage) -> None:
         LOOKS[look](WHOLE[of](file))
@@ -70,7 +70,7 @@ def test_a_close_after_a_look_is_the_apps_own(look: str, of: str, size: str) -> 
 
 
 def test_a_wrapper_that_is_collected_after_a_look_is_told() -> None:
-    """The look hides nothing either."""
+    """A wrapper that is collected after an inspection is still named."""
 
     def view(file: FileStorage) -> None:
         inspect.getmembers(file.stream)
@@ -84,7 +84,7 @@ def test_a_wrapper_that_is_collected_after_a_look_is_told() -> None:
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_look_at_a_closed_upload_explains_no_other_error(look: str) -> None:
-    """The upload answers that it is closed; an error of another file after that is not about it."""
+    """After an inspection of a closed upload, another file's error gets no note."""
 
     def view(file: FileStorage) -> None:
         file.close()

@@ -1,4 +1,4 @@
-"""Whatever reads a closed upload fails as it does without us, and the error says who closed the file."""
+"""Each read of a closed upload raises the same error as without explaining, plus a note."""
 
 import asyncio
 import csv
@@ -22,18 +22,18 @@ from werkzeug.datastructures import FileStorage
 
 
 def iterate(file: Any) -> list[bytes]:
-    """As `for line in file` does."""
+    """Iterate over the file by `for`."""
     return list(file)
 
 
 def enter(file: Any) -> None:
-    """As `with file` does."""
+    """Enter the file by `with`."""
     with file:
         pass
 
 
 def save(file: FileStorage) -> None:
-    """Flask's, or Quart's, which is awaited."""
+    """Save the file by Flask's method, or Quart's, which is awaited."""
     saved: Any = file.save(os.devnull)  # type: ignore[func-returns-value]
     if inspect.isawaitable(saved):
         asyncio.run(saved)  # type: ignore[arg-type]
@@ -69,14 +69,14 @@ READERS: dict[str, Callable[[FileStorage], Any]] = {
 
 
 def failing(reader: Callable[[FileStorage], Any], file: FileStorage) -> Exception:
-    """What a reader raises of a closed file, which is then closed again: `fileno` may have opened another one."""
+    """Return a reader's error on a closed file, and close the file again, since `fileno` may have reopened one."""
     error = error_of(reader, file)
     file.close()
     return error
 
 
 def error_of(call: Callable[..., Any], *args: Any) -> Exception:
-    """What a call raises."""
+    """Return the error of a call."""
     with pytest.raises(Exception, match=r".") as caught:
         call(*args)
     return caught.value
@@ -88,7 +88,7 @@ def error_of(call: Callable[..., Any], *args: Any) -> Exception:
 def test_every_reader_of_a_closed_upload_gets_the_same_error_with_a_note(
     reader: Callable[[FileStorage], Any], framework: str, size: str
 ) -> None:
-    """The error's type and text are those of an app without us; with us it has one note, about this upload."""
+    """The error has the type and text of an app without explaining, and one note about this upload."""
     plain = failing(reader, closed_by_the_end(framework, SIZES[size], explained=False))
     explained = failing(reader, closed_by_the_end(framework, SIZES[size]))
     assert (type(explained), str(explained)) == (type(plain), str(plain))
@@ -101,7 +101,7 @@ def test_every_reader_of_a_closed_upload_gets_the_same_error_with_a_note(
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("name", ["read", "seek", "readline", "tell"])
 def test_a_method_that_was_taken_from_the_open_file_explains_too(name: str, framework: str, size: str) -> None:
-    """`read = file.read` before the close, as copyfileobj does, and `read()` after it."""
+    """A method read before the close, as copyfileobj does, raises with the note after it."""
     taken: list[Callable[..., Any]] = []
     view = lambda file: taken.extend([getattr(file, name), getattr(file.stream, name)])  # noqa: E731 - one line
     post(make_app(framework, view), bytes(SIZES[size]))
@@ -111,14 +111,14 @@ def test_a_method_that_was_taken_from_the_open_file_explains_too(name: str, fram
 
 
 def in_a_view(use: Callable[[FileStorage], Any], data: bytes, *, explained: bool) -> Any:
-    """What comes of an open file in a view."""
+    """Return a function's result on an open file in a view."""
     results: list[Any] = []
     post(make_app("flask", lambda file: results.append(use(file)), explained=explained), data)
     return results
 
 
 def iterated_twice(file: FileStorage) -> Any:
-    """One iterator that is used up, and again after a seek."""
+    """Exhaust one iterator, and use it again after a seek."""
     iterator = iter(file)
     first = list(iterator)
     file.seek(0)
@@ -126,7 +126,7 @@ def iterated_twice(file: FileStorage) -> Any:
 
 
 def failing_twice(file: FileStorage) -> Any:
-    """One iterator of a closed file that is asked twice."""
+    """Use one iterator of a closed file twice."""
     iterator = iter(file)
     next(iterator)
     file.close()
@@ -136,14 +136,14 @@ def failing_twice(file: FileStorage) -> Any:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("use", [iterated_twice, failing_twice])
 def test_an_iterator_is_what_it_was(use: Callable[[FileStorage], Any], size: str) -> None:
-    """It is the file itself, which threads may share: it goes on after a seek, and fails as often as it is asked."""
+    """An iterator continues after a seek, and fails as often as it is used, since it is the file itself."""
     data = b"a line\n" * (SIZES[size] // 7)
     assert in_a_view(use, data, explained=True) == in_a_view(use, data, explained=False)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_boto_hands_on_a_closed_upload_with_the_note(s3: Store, size: str) -> None:
-    """The same error from put_object and upload_fileobj as without us, with the note on it or on what led to it."""
+    """put_object and upload_fileobj raise the same error as without explaining, with the note on it or on its cause."""
     for call in (
         lambda file: s3.client().put_object(Bucket="bucket", Key="k", Body=file),
         lambda file: s3.client().put_object(Bucket="bucket", Key="k", Body=file.stream),
@@ -164,7 +164,7 @@ def test_what_an_open_file_cannot_do_is_no_closed_file(size: str) -> None:
 
 
 def test_what_a_file_in_memory_can_never_do_is_no_closed_file() -> None:
-    """A BytesIO has no file descriptor, closed or not."""
+    """A missing file descriptor of a BytesIO gets no note, open or closed."""
     file = closed_by_the_end("flask", 100)
     error = error_of(file.stream._file.fileno)  # type: ignore[attr-defined] # noqa: SLF001 - people do
     assert isinstance(error, io.UnsupportedOperation)
@@ -173,13 +173,13 @@ def test_what_a_file_in_memory_can_never_do_is_no_closed_file() -> None:
 
 @pytest.mark.parametrize("copied", [deepcopy, pickle.dumps])
 def test_a_copy_of_a_closed_file_is_explained(copied: Callable[[Any], Any]) -> None:
-    """A stream in memory can be copied, until it is closed."""
+    """A stream in memory can be copied before its close; after it, the error has the note."""
     file = closed_by_the_end("flask", 100).stream._file  # type: ignore[attr-defined] # noqa: SLF001 - a spooled file copied by half complains
     assert len(notes(error_of(copied, file))) == 1
 
 
 def test_a_failure_points_at_who_asked() -> None:
-    """Of the calls that pytest shows, none is ours."""
+    """The calls that pytest shows include none of this package."""
     with pytest.raises(ValueError, match="closed file") as caught:
         closed_by_the_end("flask", 100).read()
     shown = [entry.path for entry in caught.traceback.filter(caught)]
@@ -188,7 +188,7 @@ def test_a_failure_points_at_who_asked() -> None:
 
 
 def test_an_error_that_is_explained_twice_has_one_note() -> None:
-    """The note is put on once, however often the error passes a file."""
+    """An error that passes a file twice has one note."""
     file = closed_by_the_end("flask", 100)
     error = error_of(file.read)
     file.stream._file._handoff_upload.explain(error)  # type: ignore[attr-defined] # noqa: SLF001 - as a file around it would
@@ -196,16 +196,16 @@ def test_an_error_that_is_explained_twice_has_one_note() -> None:
 
 
 def test_copies_of_an_open_file_are_plain_files() -> None:
-    """Deepcopy and pickle of a stream in memory make what they made without us, which outlives the request."""
+    """Deepcopy and pickle of a stream in memory make plain streams, which outlive the request."""
     copies: list[Any] = []
 
     def view(file: FileStorage) -> None:
         stream = file.stream
-        copies.extend([deepcopy(stream), pickle.loads(pickle.dumps(stream))])  # noqa: S301 - our own
+        copies.extend([deepcopy(stream), pickle.loads(pickle.dumps(stream))])  # noqa: S301 - made here
 
     post(make_app("flask", view), b"the bytes")
     for made in copies:
         assert type(made) is SpooledTemporaryFile
-        assert type(made._file) is io.BytesIO  # noqa: SLF001 - what holds the bytes
+        assert type(made._file) is io.BytesIO  # noqa: SLF001 - the inner buffer
         assert made.read() == b"the bytes"
         made.close()
