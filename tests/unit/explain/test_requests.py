@@ -1,4 +1,4 @@
-"""An app stays what it is: its request class, its stream factory, its files' types and the moment they are closed."""
+"""Explaining changes nothing else: the request class, the stream factory, the files' types, the time of their close."""
 
 import io
 import pickle
@@ -21,12 +21,12 @@ from filehandoff.explain import explain_closed_files
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_apps_own_request_class_stays(framework: str) -> None:
-    """Requests are still of the class, which still calls itself what it did; its methods and attributes work."""
+    """Requests have a subclass of the app's class, with its name, methods and attributes."""
     module: Any = import_module(framework)
     base: Any = module.Request
 
     class Own(base):  # type: ignore[misc] # known at run time only
-        """A request class of the app's."""
+        """A request class of the app's own."""
 
         answer = 42
 
@@ -34,7 +34,7 @@ def test_an_apps_own_request_class_stays(framework: str) -> None:
             return 2 * self.answer
 
     seen: list[Any] = []
-    view = lambda _file: seen.append(module.request._get_current_object())  # noqa: E731, SLF001 - documented, for all its underscore
+    view = lambda _file: seen.append(module.request._get_current_object())  # noqa: E731, SLF001 - documented despite its underscore
     post(make_app(framework, view, request_class=Own), b"x")
     [request] = seen
     assert isinstance(request, Own)
@@ -49,7 +49,7 @@ def test_an_apps_own_request_class_stays(framework: str) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_explaining_twice_does_nothing_more(framework: str) -> None:
-    """The second call leaves the class that the first one set, and there is one note."""
+    """A second call keeps the class that the first one set, and there is one note."""
 
     def view(file: FileStorage) -> None:
         file.close()
@@ -68,13 +68,13 @@ def test_explaining_twice_does_nothing_more(framework: str) -> None:
     "app", [None, SimpleNamespace(request_class=None), flask.Flask], ids=["None", "other", "class"]
 )
 def test_what_is_no_app_is_refused(app: Any) -> None:
-    """Only Flask and Quart apps can be explained, and the error says so."""
+    """Any other object is rejected with an error that names Flask and Quart."""
     with pytest.raises(TypeError, match="takes a Flask or a Quart app, not"):
         explain_closed_files(app)
 
 
 def test_the_proxy_of_the_current_app_stands_for_the_app() -> None:
-    """`explain_closed_files(current_app)`, where an extension has nothing else."""
+    """`explain_closed_files(current_app)` explains the app, since extensions have only the proxy."""
     app = make_app("flask", lambda _file: None, explained=False)
     with app.app_context():
         explain_closed_files(flask.current_app)
@@ -82,7 +82,7 @@ def test_the_proxy_of_the_current_app_stands_for_the_app() -> None:
 
 
 def test_only_the_explained_app_is_changed() -> None:
-    """Neither the frameworks' classes nor another app are touched."""
+    """The frameworks' classes and other apps stay unchanged."""
     before = dict(vars(flask.Request)), dict(vars(flask.Flask)), dict(vars(FileStorage))
     make_app("flask", lambda _file: None)
     assert (dict(vars(flask.Request)), dict(vars(flask.Flask)), dict(vars(FileStorage))) == before
@@ -90,7 +90,7 @@ def test_only_the_explained_app_is_changed() -> None:
 
 
 def test_a_request_class_with_a_view_args_of_its_own_keeps_it() -> None:
-    """The moment of the view is then that of the request."""
+    """With a `view_args` of the app's own, times count from the start of the request."""
 
     class Own(flask.Request):
         @property
@@ -108,7 +108,7 @@ def test_a_request_class_with_a_view_args_of_its_own_keeps_it() -> None:
 
 
 def test_a_form_parser_of_the_apps_own_is_asked() -> None:
-    """form_data_parser_class stays, and its other attributes can be read."""
+    """The class's `form_data_parser_class` is used, and its other attributes can be read."""
     asked: list[str] = []
 
     class OwnParser(FormDataParser):
@@ -136,7 +136,7 @@ def test_a_form_parser_of_the_apps_own_is_asked() -> None:
 
 
 class Delegating:
-    """A stream of the app's own: a file that it has, and knows nothing more of."""
+    """A stream of the app's own that wraps a file, without further attributes."""
 
     def __init__(self) -> None:
         self.file = io.BytesIO()
@@ -149,7 +149,7 @@ class Delegating:
 
 
 class Closing:
-    """A stream of the app's own that does not say whether it is closed."""
+    """A stream of the app's own without `closed`."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -160,17 +160,17 @@ class Closing:
         return len(data)
 
     def seek(self, _position: int) -> int:
-        """There is no position."""
+        """Do nothing: the stream has no position."""
         return 0
 
     def read(self) -> bytes:
-        """All bytes, at any time but after the close."""
+        """Return all bytes, unless the stream is closed."""
         if self.data is None:
             raise ValueError("this is a closed file")
         return self.data
 
     def close(self) -> None:
-        """Forget the bytes."""
+        """Drop the bytes."""
         self.data = None  # type: ignore[assignment] # closed
 
 
@@ -190,12 +190,12 @@ class Spooled(tempfile.SpooledTemporaryFile[bytes]):
 
     @property
     def color(self) -> str:
-        """Something that only this class has."""
+        """An attribute of this class alone."""
         return "blue"
 
 
 class Rigid:
-    """A stream without a dictionary: it explains nothing, and works."""
+    """A stream without a `__dict__`, which cannot be explained."""
 
     __slots__ = ("file",)
 
@@ -219,13 +219,13 @@ FACTORIES: dict[str, Any] = {
 
 
 def request_class_of(factory: Any) -> Any:
-    """A request class with a stream factory of its own, which keeps what it made."""
+    """Return a request class with a stream factory of its own, which keeps its streams."""
 
     class Own(flask.Request):
         @override
         def _get_file_stream(self, *_args: Any, **_more: Any) -> Any:
             self.made = factory()
-            self.made.seek(0)  # NamedTemporaryFile keeps what it was asked for
+            self.made.seek(0)  # NamedTemporaryFile caches the methods that it was asked for
             return self.made
 
     return Own
@@ -234,7 +234,7 @@ def request_class_of(factory: Any) -> Any:
 @pytest.mark.parametrize("factory", [pytest.param(make, id=name) for name, make in FACTORIES.items()])
 @pytest.mark.parametrize("size", SIZES)
 def test_a_stream_factory_of_the_apps_own_is_explained(factory: Any, size: str) -> None:
-    """Its files work as before, are of its type, and explain themselves; what the app kept of them is the same file."""
+    """Streams of a factory keep their type and explain their close, and the app still has the same object."""
     data = b"0123456789" * (SIZES[size] // 10)
 
     def view(file: FileStorage) -> None:
@@ -265,7 +265,7 @@ def test_a_stream_factory_of_the_apps_own_is_explained(factory: Any, size: str) 
 
 
 def test_a_stream_whose_class_cannot_be_changed_stays_as_it_is() -> None:
-    """It works, and its error is the one it always had."""
+    """The stream works, and its error has no note."""
 
     def view(file: FileStorage) -> None:
         assert file.read() == b"data"
@@ -278,7 +278,7 @@ def test_a_stream_whose_class_cannot_be_changed_stays_as_it_is() -> None:
 
 
 def test_a_stream_that_does_not_say_whether_it_is_closed_is_explained() -> None:
-    """That its close was seen is enough."""
+    """The recorded close is enough for the note."""
 
     def view(file: FileStorage) -> None:
         assert file.read() == b"data"
@@ -291,7 +291,7 @@ def test_a_stream_that_does_not_say_whether_it_is_closed_is_explained() -> None:
 
 
 def test_a_file_of_the_apps_own_is_used_as_a_context_and_named() -> None:
-    """`with` and the attributes of a file on disk reach the file that is there."""
+    """`with` and the attributes of a file on disk reach the inner file."""
 
     def view(file: FileStorage) -> None:
         stream: Any = file.stream
@@ -310,7 +310,7 @@ def test_a_file_of_the_apps_own_is_used_as_a_context_and_named() -> None:
 
 
 def test_the_methods_and_attributes_of_a_stream_of_the_apps_own_stay() -> None:
-    """What its class adds is still there, and a copy of it is of its own class."""
+    """A subclass's methods and attributes stay, and a copy of the stream has its own class."""
 
     def view(file: FileStorage) -> None:
         stream: Any = file.stream
@@ -331,7 +331,7 @@ def test_the_methods_and_attributes_of_a_stream_of_the_apps_own_stay() -> None:
 
 
 def test_a_copy_is_made_in_the_streams_own_way() -> None:
-    """A class that says itself how it is copied is asked."""
+    """A class with its own way of copying is copied that way."""
 
     class Copied(io.BytesIO):
         @override
@@ -346,7 +346,7 @@ def test_a_copy_is_made_in_the_streams_own_way() -> None:
 
 
 def test_a_detached_file_is_not_closed() -> None:
-    """Its error is another one, and gets no note."""
+    """The error of a detached file gets no note."""
     raw: list[Any] = []
 
     def view(file: FileStorage) -> None:
@@ -362,7 +362,7 @@ def test_a_detached_file_is_not_closed() -> None:
 
 
 def test_a_file_that_is_detached_while_it_is_iterated_is_not_closed() -> None:
-    """Likewise."""
+    """The error of a file that is detached during an iteration gets no note."""
 
     def view(file: FileStorage) -> None:
         lines = iter(file)
@@ -372,7 +372,7 @@ def test_a_file_that_is_detached_while_it_is_iterated_is_not_closed() -> None:
         with pytest.raises(ValueError, match="detached") as caught:
             next(lines)
         assert notes(caught.value) == []
-        file.stream = io.BytesIO()  # what is closed at the end
+        file.stream = io.BytesIO()  # closed at the end of the request
 
     post(make_app("flask", view, request_class=request_class_of(tempfile.TemporaryFile)), b"one\ntwo\n")
 
@@ -381,7 +381,7 @@ def test_a_file_that_is_detached_while_it_is_iterated_is_not_closed() -> None:
 @pytest.mark.parametrize("explained", [True, False], ids=["explained", "plain"])
 @pytest.mark.parametrize("size", SIZES)
 def test_files_are_closed_at_the_same_moment(framework: str, explained: bool, size: str) -> None:  # noqa: FBT001 - parametrised
-    """Open in the view, in after_request and in teardown_request; closed when the request is over."""
+    """Files are open in the view, after_request and teardown_request, and closed after the request."""
     kept: list[FileStorage] = []
     seen: list[tuple[str, bool]] = []
 
@@ -405,7 +405,7 @@ def test_files_are_closed_at_the_same_moment(framework: str, explained: bool, si
 
 
 def test_a_file_that_rolls_over_in_the_view_explains_itself_still() -> None:
-    """Asking for a file descriptor, or writing more, puts the file on disk; it stays explained."""
+    """A file that rolls over to disk by `fileno` or more bytes still explains its close."""
 
     def view(file: FileStorage) -> None:
         assert file.fileno() > 2
@@ -420,7 +420,7 @@ def test_a_file_that_rolls_over_in_the_view_explains_itself_still() -> None:
 
 
 def test_a_request_without_files_is_closed_as_before() -> None:
-    """A request that has no form, or a form without files, has nothing to explain."""
+    """A request without a form, or with a form without files, closes as before."""
     app = make_app("flask", lambda _file: None)
     app.add_url_rule("/none", view_func=lambda: str(len(flask.request.files)), methods=["POST"])
     client = app.test_client()
@@ -430,7 +430,7 @@ def test_a_request_without_files_is_closed_as_before() -> None:
 
 @pytest.mark.parametrize("more", [{}, {"stream": io.BytesIO()}], ids=["no stream", "a stream"])
 def test_a_form_with_something_else_for_files_is_left_alone(more: dict[str, Any]) -> None:
-    """What a parser of the app's own gives for a file need not be one."""
+    """A parser of the app's own may return other objects as files, which stay unchanged."""
     other = SimpleNamespace(close=lambda: None, **more)
 
     class OwnParser(FormDataParser):
@@ -449,7 +449,7 @@ def test_a_form_with_something_else_for_files_is_left_alone(more: dict[str, Any]
 
 
 def test_a_file_that_a_form_has_twice_is_one_file() -> None:
-    """What a parser of the app's own lists under two names is explained by the first."""
+    """A file under two names of the form is explained by the first."""
 
     class OwnParser(FormDataParser):
         @override
@@ -467,7 +467,7 @@ def test_a_file_that_a_form_has_twice_is_one_file() -> None:
 
 
 def test_a_request_class_that_closes_its_files_itself_is_the_requests_end() -> None:
-    """Its `close` takes the close of each file, and hands it to nothing."""
+    """A `close` that reads and calls each file's `close` is the request's end, not a handover."""
 
     class Own(flask.Request):
         @override
@@ -482,7 +482,7 @@ def test_a_request_class_that_closes_its_files_itself_is_the_requests_end() -> N
 
 
 def test_a_pickle_of_a_storage_knows_nothing_of_explaining() -> None:
-    """A FileStorage in memory can be pickled, and read where this package is not installed."""
+    """A pickled FileStorage can be read where this package is not installed."""
 
     def view(file: FileStorage) -> None:
         assert b"handoff" not in pickle.dumps(file)

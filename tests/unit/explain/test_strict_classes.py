@@ -1,4 +1,4 @@
-"""Classes of an app that forbid what others allow, and classes that come and go: the app works as without us."""
+"""Classes of the app's that forbid changes, or go away with the app, work as without explaining."""
 
 import dataclasses
 import gc
@@ -17,7 +17,7 @@ from filehandoff.explain import explain_closed_files
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """A stream of which nothing may be set."""
+    """A stream that forbids setting attributes."""
 
     file: io.BytesIO = dataclasses.field(default_factory=io.BytesIO)
 
@@ -26,7 +26,7 @@ class Frozen:
 
 
 class Strict(io.BytesIO):
-    """A stream of which nothing may be set, in another way."""
+    """A stream that forbids setting attributes in another way."""
 
     @override
     def __setattr__(self, name: str, value: object) -> None:
@@ -34,7 +34,7 @@ class Strict(io.BytesIO):
 
 
 class Registered(io.BytesIO):
-    """A stream whose class wants to know each of its subclasses, and each but once."""
+    """A stream whose class registers each subclass, once."""
 
     known: ClassVar[list[str]] = []
 
@@ -45,25 +45,25 @@ class Registered(io.BytesIO):
 
 
 class Child(Registered):
-    """It is known already."""
+    """The only registered subclass."""
 
 
 class Final(ABCMeta):
-    """The metaclass of classes that have no subclass."""
+    """A metaclass that forbids subclasses."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
-        """Only for what stands in this module."""
+        """Create only classes of this module."""
         if "_handoff_plain" in namespace:
             raise LookupError("this class is final")
         return super().__new__(cls, name, bases, namespace)
 
 
 class Last(io.BytesIO, metaclass=Final):
-    """A stream whose class is the last."""
+    """A stream whose class forbids subclasses."""
 
 
 def request_class_of(factory: Any) -> Any:
-    """A request class with a stream factory of its own."""
+    """Return a request class with this stream factory."""
 
     class Own(flask.Request):
         @override
@@ -74,7 +74,7 @@ def request_class_of(factory: Any) -> Any:
 
 
 def read_closed(file: FileStorage) -> None:
-    """Read a file, close it, and read it once more."""
+    """Read a file, close it, and read it again."""
     assert file.read() == b"data"
     file.close()
     file.read()
@@ -82,7 +82,7 @@ def read_closed(file: FileStorage) -> None:
 
 @pytest.mark.parametrize("factory", [Frozen, Strict, Child])
 def test_a_stream_class_that_forbids_is_explained_all_the_same(factory: Any) -> None:
-    """None of it is asked: nothing is set on the stream, and its class hears of no subclass that the app has not."""
+    """A strict stream explains its close: nothing sets its attributes or registers a subclass."""
     with pytest.raises(ValueError, match="closed file") as caught:
         post(make_app("flask", read_closed, request_class=request_class_of(factory)), b"data")
     assert "(`file.close()`)" in notes(caught.value)[0]
@@ -90,14 +90,14 @@ def test_a_stream_class_that_forbids_is_explained_all_the_same(factory: Any) -> 
 
 
 def test_a_stream_whose_class_has_no_subclass_stays_as_it_is() -> None:
-    """It works, and its error is the one it always had."""
+    """A stream whose class forbids subclasses works, and its error has no note."""
     with pytest.raises(ValueError, match="closed file") as caught:
         post(make_app("flask", read_closed, request_class=request_class_of(Last)), b"data")
     assert notes(caught.value) == []
 
 
 class Kinds(flask.Request):
-    """A request class whose subclasses say of which kind they are."""
+    """A request class whose subclasses must declare their kind."""
 
     kinds: ClassVar[list[str]] = []
 
@@ -106,11 +106,11 @@ class Kinds(flask.Request):
 
 
 class Photos(Kinds, kind="photos"):
-    """One of them."""
+    """A subclass with its kind."""
 
 
 def test_a_request_class_hears_of_the_apps_subclasses_only() -> None:
-    """Ours is not told of, which could not say its kind; one that the app makes of it later is."""
+    """The generated subclass, which has no kind, is hidden from the base; the app's later subclass is not."""
     app = make_app("flask", read_closed, request_class=Photos)
 
     base: Any = app.request_class
@@ -128,7 +128,7 @@ def test_a_request_class_hears_of_the_apps_subclasses_only() -> None:
 
 
 def test_a_request_class_that_has_no_subclass_is_refused_in_a_sentence() -> None:
-    """The app learns of it at its start, with the class's name and what it said."""
+    """A request class that forbids subclasses is rejected at the start, with its name and its error."""
 
     class Only(flask.Request, metaclass=Final):
         pass
@@ -138,7 +138,7 @@ def test_a_request_class_that_has_no_subclass_is_refused_in_a_sentence() -> None
 
 
 def test_an_apps_classes_are_freed_with_it() -> None:
-    """Nothing keeps a request class, a stream class, or what they hold, when the app is gone."""
+    """No reference to an app's request and stream classes outlives the app."""
     freed: list[weakref.ref[Any]] = []
 
     def use() -> None:
@@ -154,6 +154,6 @@ def test_an_apps_classes_are_freed_with_it() -> None:
         freed.extend([weakref.ref(Stream), weakref.ref(Own)])
 
     use()
-    for _ in range(3):  # the classes that were made go first
+    for _ in range(3):  # the generated classes are freed first
         gc.collect()
     assert [reference() for reference in freed] == [None, None]

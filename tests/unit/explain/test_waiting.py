@@ -1,4 +1,4 @@
-"""A library's function closes the file it was given, in another thread or task: the code that waits for it is named."""
+"""If a library closes a file in another thread or task, the note names the code that waits for it."""
 
 import asyncio
 import sys
@@ -42,19 +42,19 @@ def mapped(close: Callable[[], Any]) -> None:
 
 
 def the_end_of_a_pool(close: Callable[[], Any]) -> None:
-    """Wait until a pool has ended its jobs."""
+    """Wait for the end of a pool's jobs."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(close)
 
 
 def until_it_waits() -> None:
-    """Wait until the main thread waits for this one."""
+    """Block until the main thread waits for this one."""
     while not any(call.startswith(("join", "result")) for call in calls_of_the_main_thread()):
         pass
 
 
 def calls_of_the_main_thread() -> list[str]:
-    """The names of the innermost functions that it runs."""
+    """Return the names of the main thread's innermost functions."""
     frame: FrameType | None = sys._current_frames()[threading.main_thread().ident or 0]  # noqa: SLF001 - documented
     names: list[str] = []
     while frame is not None and len(names) < 8:
@@ -65,7 +65,7 @@ def calls_of_the_main_thread() -> list[str]:
 
 @pytest.mark.parametrize("run", [join, result, the_end_of_a_pool])
 def test_the_code_that_waits_for_a_thread_is_named(run: Callable[..., None], library: Any) -> None:
-    """The library's function, and the app's line that waits."""
+    """The note has the library's function, and the app's line that waits."""
     said = closed_by(lambda file: run(partial(library.close_after, file, until_it_waits)))
     assert said.startswith(f"somebodys_library:close_after ({library.__file__}:")
     assert f", in a thread or task that the app's own code at {__file__}:" in said
@@ -74,53 +74,53 @@ def test_the_code_that_waits_for_a_thread_is_named(run: Callable[..., None], lib
 
 
 async def to_thread(close: Callable[[], Any], _close: Callable[[], Any]) -> None:
-    """asyncio.to_thread."""
+    """Wait for asyncio.to_thread."""
     await asyncio.to_thread(close)
 
 
 async def shielded(close: Callable[[], Any], _close: Callable[[], Any]) -> None:
-    """A shield around it."""
+    """Wait for a shield around it."""
     await asyncio.shield(asyncio.to_thread(close))
 
 
 async def anyio_thread(close: Callable[[], Any], _close: Callable[[], Any]) -> None:
-    """A worker thread of anyio."""
+    """Wait for a worker thread of anyio."""
     await pytest.importorskip("anyio").to_thread.run_sync(close)
 
 
 async def asgiref_thread(close: Callable[[], Any], _close: Callable[[], Any]) -> None:
-    """The function sync_to_async of asgiref."""
+    """Wait for asgiref's sync_to_async."""
     await pytest.importorskip("asgiref.sync").sync_to_async(close)()
 
 
 async def task(_close: Callable[[], Any], close: Callable[[], Any]) -> None:
-    """A task."""
+    """Wait for a task."""
     await asyncio.create_task(close())
 
 
 async def group(_close: Callable[[], Any], close: Callable[[], Any]) -> None:
-    """A group of tasks."""
+    """Wait for a group of tasks."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(close())
 
 
 async def gathered(_close: Callable[[], Any], close: Callable[[], Any]) -> None:
-    """Several at once."""
+    """Wait for several tasks at once."""
     await asyncio.gather(close(), asyncio.sleep(0))
 
 
 async def waited(_close: Callable[[], Any], close: Callable[[], Any]) -> None:
-    """A set of tasks."""
+    """Wait for a set of tasks."""
     await asyncio.wait([asyncio.create_task(close())])
 
 
 async def task_of_a_task(_close: Callable[[], Any], close: Callable[[], Any]) -> None:
-    """A task whose task the library awaits."""
+    """Wait for a task that awaits another task."""
     await asyncio.create_task(asyncio.wait_for(asyncio.create_task(close()), 10))
 
 
 async def wait_some_turns(awaited: threading.Event) -> None:
-    """Let the loop run all that is ready: then the view waits, and all tasks between it and the thread do."""
+    """Let the loop run until the view, and all tasks between it and the thread, wait."""
     for _ in range(10):
         await asyncio.sleep(0)
     awaited.set()
@@ -132,7 +132,7 @@ RUNS = (to_thread, shielded, anyio_thread, asgiref_thread, task, group, gathered
 @NEEDS_QUART
 @pytest.mark.parametrize("run", RUNS)
 def test_the_code_that_awaits_a_thread_or_task_is_named(run: Callable[..., Any], library: Any) -> None:
-    """The app's line that awaits, through whatever tasks and futures lie between."""
+    """The note has the app's line that awaits, through any tasks and futures in between."""
 
     async def view(file: FileStorage) -> None:
         awaited = threading.Event()
@@ -148,7 +148,7 @@ def test_the_code_that_awaits_a_thread_or_task_is_named(run: Callable[..., Any],
 
 @NEEDS_QUART
 def test_a_callback_of_the_loop_has_no_waiting_code() -> None:
-    """The note admits that; the line that started the loop has nothing to do with it."""
+    """The note on a loop's callback names no waiting code, in particular not the line that started the loop."""
 
     async def view(file: FileStorage) -> None:
         asyncio.get_running_loop().call_soon(methodcaller("close"), file.stream)
@@ -159,10 +159,10 @@ def test_a_callback_of_the_loop_has_no_waiting_code() -> None:
 
 @NEEDS_QUART
 def test_a_thread_that_a_loop_starts_right_now_has_no_waiting_code() -> None:
-    """The line that runs the loop is not the one that handed the close over."""
+    """The line that runs the loop is not named as the code that handed the close over."""
 
     async def view(file: FileStorage) -> None:
-        started = waiting._stack  # noqa: SLF001 - what is asked
+        started = waiting._stack  # noqa: SLF001 - the search alone
         assert started(asyncio_frame()) == ()
         file.close()
 
@@ -170,41 +170,41 @@ def test_a_thread_that_a_loop_starts_right_now_has_no_waiting_code() -> None:
 
 
 def asyncio_frame() -> FrameType | None:
-    """The frame of the loop that runs this."""
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - the frame of the question
+    """Return the loop's frame that runs this coroutine."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - the frames of this task
     while frame is not None and not frame.f_globals["__name__"].startswith("asyncio"):
         frame = frame.f_back
     return frame
 
 
 def test_a_circle_of_futures_ends() -> None:
-    """Futures may call each other back."""
+    """A search through futures that call each other back ends."""
 
     class Circle:
         def add_done_callback(self, _callback: Any) -> None:
-            """A future has it."""
+            """Accept a callback, like a future."""
 
         def called(self) -> None:
-            """What is called back."""
+            """Do nothing, as a callback."""
 
         @property
         def _callbacks(self) -> list[Any]:
             return [self.called, (self.called, None), print]
 
-    assert waiting._of_a_task([Circle()]) == ()  # noqa: SLF001 - what ends
+    assert waiting._of_a_task([Circle()]) == ()  # noqa: SLF001 - the search alone
 
 
 def test_threads_that_wait_for_something_else_are_not_named() -> None:
-    """Another thread waits, but not for this job."""
+    """A thread that waits for another job is not named."""
     over = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         pool.submit(over.wait)
-        assert waiting._of_a_thread([object()]) == ()  # noqa: SLF001 - what is asked
+        assert waiting._of_a_thread([object()]) == ()  # noqa: SLF001 - the search alone
         over.set()
 
 
 def test_a_search_that_fails_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is in the middle of an app's own close."""
+    """An error of the search is suppressed, since the app's own close must go on."""
     closing = RequestRecord().see(None)
     monkeypatch.setattr(sys, "_current_frames", None)
     waiting.look_for_waiting_calls(closing, None)

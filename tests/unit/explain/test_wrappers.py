@@ -1,4 +1,4 @@
-"""A wrapper that is written in C asks its file whether it is closed, and raises by itself: whose error is it?"""
+"""A wrapper written in C reads its file's `closed` and raises itself: the note is on that error alone."""
 
 import asyncio
 import dis
@@ -40,7 +40,7 @@ def read_closed(file: FileStorage, wrapper: Callable[[Any], Any] = io.TextIOWrap
 
 
 def failed(view: Callable[[FileStorage], Any], framework: str = "flask", **options: Any) -> ValueError:
-    """The error of a view that fails because of a closed file."""
+    """Return the error of a view that uses a closed file."""
     with pytest.raises(ValueError, match="closed file") as caught:
         post(make_app(framework, view, **options), b"x")
     return caught.value
@@ -50,7 +50,7 @@ def failed(view: Callable[[FileStorage], Any], framework: str = "flask", **optio
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_an_error_of_a_wrapper_is_explained_where_it_passes_the_app(wrapper: str, framework: str, size: str) -> None:
-    """The app sees the error go by: it has the note of the upload under the wrapper, or the error it has without us."""
+    """The app catches the wrapper's error with the upload's note; a wrapper of another file has none."""
     for explained in (True, False):
         app = make_app(framework, lambda file: read_closed(file, WRAPPERS[wrapper]), explained=explained)
         with pytest.raises(ValueError, match="closed file") as caught:
@@ -60,13 +60,13 @@ def test_an_error_of_a_wrapper_is_explained_where_it_passes_the_app(wrapper: str
 
 
 def test_an_error_of_a_wrapper_of_the_storage_is_explained() -> None:
-    """FileStorage only hands on the question."""
+    """A wrapper around the FileStorage has the note too."""
     [note] = notes(failed(lambda file: read_closed(file, of=file)))
     assert "'hello.txt' of the form field 'photo'" in note
 
 
 def test_an_error_of_another_file_gets_no_note() -> None:
-    """A file of the app's own is closed too early, after an upload was: the note would be false."""
+    """An error of another file after an upload's close gets no note, which would be false."""
 
     def view(file: FileStorage) -> None:
         with suppress(ValueError):
@@ -79,7 +79,7 @@ def test_an_error_of_another_file_gets_no_note() -> None:
 
 
 def test_an_error_is_of_the_file_that_was_asked_last() -> None:
-    """The same instruction fails for one upload, which the app minds not, and then for another."""
+    """Two errors of one instruction, on two uploads, each have the note of their own upload."""
     app = make_app("flask", lambda _file: None)
 
     def view() -> None:
@@ -97,7 +97,7 @@ def test_an_error_is_of_the_file_that_was_asked_last() -> None:
 
 
 def test_an_error_of_one_upload_is_not_explained_by_another() -> None:
-    """An upload was read as text and closed, then another fails: there is one note, and it names that one."""
+    """The error of a second upload has one note, about the second upload."""
     app = make_app("flask", lambda _file: None)
 
     def view() -> None:
@@ -115,7 +115,7 @@ def test_an_error_of_one_upload_is_not_explained_by_another() -> None:
 
 
 def test_an_error_of_another_file_at_the_same_instruction_gets_no_note() -> None:
-    """One loop reads an upload's wrapper and a file of the app's own, which are both closed."""
+    """In a loop over wrappers of an upload and of another file, the other file's error gets no note."""
     errors: list[ValueError] = []
 
     def view(file: FileStorage) -> None:
@@ -136,7 +136,7 @@ def test_an_error_of_another_file_at_the_same_instruction_gets_no_note() -> None
 
 
 def test_a_question_alone_explains_no_error() -> None:
-    """Code asks whether the upload is closed, by attribute or by name, and then another file fails there."""
+    """Code that reads an upload's `closed`, by attribute or by name, adds no note to another file's error."""
     other = io.StringIO()
     other.close()
 
@@ -149,21 +149,21 @@ def test_a_question_alone_explains_no_error() -> None:
 
 
 def ask_by_name(file: Any, name: str) -> Any:
-    """Ask any file for anything, at one instruction."""
+    """Read any file's attribute by name, at one instruction."""
     return getattr(file, name)
 
 
 class Failing:
-    """A file whose attribute raises what a closed file raises, or another error."""
+    """An object whose attribute raises the error of a closed file."""
 
     @property
     def size(self) -> int:
-        """Of a closed file."""
+        """Raise the error of a closed file."""
         raise ValueError("I/O operation on closed file.")
 
 
 def test_an_error_after_another_instruction_is_none_of_the_question() -> None:
-    """The upload was asked in one line; the next error of the thread is from a line of another function."""
+    """An error in another function's line after a read of `closed` gets no note."""
 
     def view(file: FileStorage) -> None:
         file.close()
@@ -174,7 +174,7 @@ def test_an_error_after_another_instruction_is_none_of_the_question() -> None:
 
 
 def test_an_error_that_a_view_keeps_is_explained() -> None:
-    """No error handler has to see it: the note is on the error when it is raised."""
+    """The note is added when the error is raised, so that errors which the view handles have it too."""
     kept: list[ValueError] = []
 
     def view(file: FileStorage) -> None:
@@ -188,7 +188,7 @@ def test_an_error_that_a_view_keeps_is_explained() -> None:
 
 
 def test_an_error_in_a_thread_of_the_apps_is_explained() -> None:
-    """After the request, too."""
+    """An error in a thread of the app's has the note, after the request too."""
     kept: list[Any] = []
 
     def view(file: FileStorage) -> None:
@@ -204,7 +204,7 @@ def test_an_error_in_a_thread_of_the_apps_is_explained() -> None:
 
 
 class Api:
-    """Handles errors before Flask's own handlers, as flask-restx, flask-restful and others do."""
+    """Replaces Flask's methods for errors, like flask-restx and flask-restful."""
 
     def __init__(self, app: flask.Flask, method: str) -> None:
         self.seen: list[list[str]] = []
@@ -217,7 +217,7 @@ class Api:
 
 @pytest.mark.parametrize("method", ["handle_user_exception", "handle_exception"])
 def test_an_error_is_explained_before_a_library_that_replaces_a_method_of_the_app(method: str) -> None:
-    """The note is on the error wherever it goes."""
+    """The error has the note before a library's replaced method handles it."""
     app = make_app("flask", read_closed)
     app.testing = False
     api = Api(app, method)
@@ -227,7 +227,7 @@ def test_an_error_is_explained_before_a_library_that_replaces_a_method_of_the_ap
 
 
 def test_an_error_is_explained_before_the_handlers_of_flask_restx() -> None:
-    """flask-restx calls its own error handlers (heavy: nox installs it)."""
+    """The error has the note before flask-restx's own error handlers run (heavy: nox installs it)."""
     restx = pytest.importorskip("flask_restx", reason="heavy: nox installs it")
     app = make_app("flask", lambda _file: None)
     api = restx.Api(app)
@@ -249,7 +249,7 @@ def test_an_error_is_explained_before_the_handlers_of_flask_restx() -> None:
 
 
 def test_questions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that asked may be gone: after a time no error is awaited of it, and none is reported to us."""
+    """A read of `closed` without an error is forgotten after a time, and errors are then no longer reported."""
     now = 0.0
     monkeypatch.setattr(raising, "monotonic", lambda: now)
     kept: list[FileStorage] = []
@@ -259,15 +259,15 @@ def test_questions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     thread.join()
     code = ask_by_name.__code__
     raising._raised(code, 0, KeyError())  # noqa: SLF001 - as the interpreter does, of this thread
-    assert len(raising._questions) == 1  # noqa: SLF001 - what is awaited
+    assert len(raising._questions) == 1  # noqa: SLF001 - the pending reads
     now = 100.0
-    raising._raised(code, 0, KeyError())  # noqa: SLF001 - likewise
-    assert raising._questions == {}  # noqa: SLF001 - likewise
-    assert sys.monitoring.get_events(raising._tool or 0) == 0  # noqa: SLF001 - likewise
+    raising._raised(code, 0, KeyError())  # noqa: SLF001 - the pending reads
+    assert raising._questions == {}  # noqa: SLF001 - the pending reads
+    assert sys.monitoring.get_events(raising._tool or 0) == 0  # noqa: SLF001 - the pending reads
 
 
 def test_a_process_without_room_for_a_tool_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Debuggers and profilers may have taken every place: then a wrapper's error has no note."""
+    """If debuggers and profilers use every tool id, a wrapper's error has no note."""
 
     def taken(*_args: object) -> None:
         raise ValueError("in use")
@@ -278,7 +278,7 @@ def test_a_process_without_room_for_a_tool_goes_on(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_error_of_another_kind_gets_no_note() -> None:
-    """An app's other errors are none of ours, also from where a closed file was asked."""
+    """Other errors of the app get no note, even where code read a closed file's `closed`."""
 
     class Odd(io.TextIOWrapper):
         @override
@@ -292,7 +292,7 @@ def test_an_error_of_another_kind_gets_no_note() -> None:
 
 
 def test_an_error_that_the_app_wraps_is_explained() -> None:
-    """`raise … from error`: the note is on the error that led to it, where `explanation` finds it."""
+    """With `raise … from error`, the note is on the cause, where `explanation` finds it."""
 
     def view(file: FileStorage) -> None:
         try:
@@ -308,7 +308,7 @@ def test_an_error_that_the_app_wraps_is_explained() -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_error_is_explained_before_any_handler_of_it(framework: str) -> None:
-    """What the app or an error tracker does with an error, it does with the note."""
+    """The note is on the error before any handler of the app or an error tracker sees it."""
     app = make_app(framework, read_closed)
     seen: list[list[str]] = []
 
@@ -317,7 +317,7 @@ def test_an_error_is_explained_before_any_handler_of_it(framework: str) -> None:
         return "handled"
 
     app.register_error_handler(ValueError, handler)
-    with suppress(ValueError):  # of Quart's view, which keeps it
+    with suppress(ValueError):  # Quart's view keeps the error in its frame
         post(app, b"x")
     [[note]] = seen
     assert "(`file.close()`)" in note
@@ -328,7 +328,7 @@ class InMemory(io.BytesIO):
 
 
 class Delegating:
-    """A stream of the app's own: a file that it has, and knows nothing more of."""
+    """A stream of the app's own that wraps a file, without further attributes."""
 
     def __init__(self) -> None:
         self.file = io.BytesIO()
@@ -338,7 +338,7 @@ class Delegating:
 
 
 class Switch(io.RawIOBase):
-    """A stream of the app's own whose `closed` is set by itself."""
+    """A stream of the app's own with a settable `closed`."""
 
     def __init__(self) -> None:
         self.shut = False
@@ -346,7 +346,7 @@ class Switch(io.RawIOBase):
     @property
     @override
     def closed(self) -> bool:
-        """What was set."""
+        """The value that was set."""
         return self.shut
 
     @closed.setter
@@ -372,7 +372,7 @@ class Switch(io.RawIOBase):
 
 @pytest.mark.parametrize("factory", [InMemory, Delegating, Switch])
 def test_an_error_of_a_wrapper_of_the_apps_own_stream_is_explained(factory: Any) -> None:
-    """However the stream knows that it is closed, whoever asks it is told as before, and its error has the note."""
+    """However a stream implements `closed`, its value stays, and the wrapper's error has the note."""
 
     class Own(flask.Request):
         @override
@@ -388,31 +388,31 @@ def test_an_error_of_a_wrapper_of_the_apps_own_stream_is_explained(factory: Any)
 
 
 def test_a_question_of_nobody_is_answered() -> None:
-    """A thread can be started on the question itself, and a file may be asked when the interpreter ends."""
+    """A read of `closed` without a calling frame returns the value: threads and a closing interpreter have none."""
     kept: list[FileStorage] = []
     post(make_app("flask", kept.append), b"x")
-    upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - what is asked
-    assert upload.see_question(True, lambda _depth: None) is True  # noqa: FBT003 - what a file answers
+    upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - the object under test
+    assert upload.see_question(True, lambda _depth: None) is True  # noqa: FBT003 - the value of `closed`
 
 
 def test_a_question_that_only_files_pass_on_is_answered() -> None:
-    """A thread can be started on what a file asks its inner file; there is no code whose error would be explained."""
+    """A read of `closed` by files alone returns the value, and waits for no error."""
     kept: list[FileStorage] = []
     post(make_app("flask", kept.append), b"x")
-    upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - what is asked
+    upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - the object under test
     frame: Any = SimpleNamespace(f_globals={"__name__": "tempfile"}, f_code=read_closed.__code__, f_back=None)
-    assert upload.see_question(True, lambda _depth: frame) is True  # noqa: FBT003 - what a file answers
-    assert raising._questions == {}  # noqa: SLF001 - what is awaited
+    assert upload.see_question(True, lambda _depth: frame) is True  # noqa: FBT003 - the value of `closed`
+    assert raising._questions == {}  # noqa: SLF001 - the pending reads
 
 
 def this_instruction(explain: Callable[[Exception], None]) -> FrameType:
-    """Ask at an instruction of this function."""
-    frame = sys._getframe()  # noqa: SLF001 - what asks
+    """Read `closed` at an instruction of this function."""
+    frame = sys._getframe()  # noqa: SLF001 - this frame
     raising.explain_next_error(frame, explain)
     return frame
 
 
-#: Where that function asks.
+#: The instruction of that call.
 ASKED = next(one.offset for one in dis.get_instructions(this_instruction) if one.opname == "CALL" and one.arg == 2)
 CLOSED = ValueError("I/O operation on closed file.")
 
@@ -429,7 +429,7 @@ CLOSED = ValueError("I/O operation on closed file.")
     ],
 )
 def test_only_the_error_of_the_asking_instruction_is_explained(error: Exception, later: int, explained: bool) -> None:  # noqa: FBT001 - parametrised
-    """The interpreter reports an error with its code and the end of its instruction; the first report counts."""
+    """Only an error of the reading instruction, or its caches, is explained, and only the first one."""
     seen: list[Exception] = []
     frame = this_instruction(seen.append)
     for _ in range(2):
@@ -438,22 +438,22 @@ def test_only_the_error_of_the_asking_instruction_is_explained(error: Exception,
 
 
 def test_a_failure_to_explain_is_no_error() -> None:
-    """The app's own error stays, whatever happens to its note."""
+    """An error while adding the note is suppressed, so that the app's own error stays."""
 
     def fail(_error: Exception) -> None:
         raise RuntimeError
 
     frame = this_instruction(fail)
     raising._raised(frame.f_code, ASKED, CLOSED)  # noqa: SLF001 - as the interpreter does
-    raising._raised(frame.f_code, ASKED, CLOSED)  # noqa: SLF001 - of a thread that asked nothing
+    raising._raised(frame.f_code, ASKED, CLOSED)  # noqa: SLF001 - of a thread without a read
 
 
 def test_a_file_that_goes_leaves_nothing_behind() -> None:
-    """A file asks whether it is closed at its own end, and no error is awaited of that."""
+    """A file that reads its own `closed` in its finalizer waits for no error."""
     kept: list[FileStorage] = []
     post(make_app("flask", kept.append), b"x")
     kept.clear()
-    assert raising._questions == {}  # noqa: SLF001 - what is awaited
+    assert raising._questions == {}  # noqa: SLF001 - the pending reads
 
 
 ENDING = """
@@ -476,7 +476,7 @@ assert kept[0].closed
 
 
 def test_a_file_that_outlives_the_interpreter_goes_in_silence() -> None:
-    """What a spooled file asks when it goes is answered, also where our modules are gone."""
+    """A spooled file's finalizer works after this package's modules are gone."""
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", ENDING], env=environ, capture_output=True, text=True, check=False)  # noqa: S603 - this Python
     assert (done.returncode, [line for line in done.stderr.splitlines() if "ignored" in line]) == (0, [])
@@ -484,7 +484,7 @@ def test_a_file_that_outlives_the_interpreter_goes_in_silence() -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_error_of_a_request_without_a_form_gets_no_note(framework: str) -> None:
-    """No file was asked anything."""
+    """An error of a request without a form gets no note."""
     app = make_app(framework, lambda _file: None)
     errors: list[ValueError] = []
 
