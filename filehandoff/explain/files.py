@@ -65,19 +65,19 @@ class UploadedFile:
         """Record where a wrapper around the file is collected, or where code reads all attributes of the file."""
         self.collected = _place(sys._getframe(1))  # noqa: SLF001 - the frame of the reader
 
-    def see_question(self, answer: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - the frame that reads `closed`
+    def see_closed_read(self, closed: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - the frame that reads `closed`
         """Return `closed`; if it is true, expect the error of a wrapper that has read it.
 
         Reads by this module, and by a file's own finalizer, come from no wrapper.
         """
-        if answer is True:
+        if closed is True:
             try:
                 frame = caller(2)
-                if frame.f_globals is not globals() and not _is_going(frame):
+                if frame.f_globals is not globals() and not _is_finalizing(frame):
                     explain_next_error(caller_of_a_file(frame), self.explain)
             except Exception:  # noqa: BLE001 - there is no caller, or the interpreter is shutting down and has cleared its modules
-                return answer
-        return answer
+                return closed
+        return closed
 
     def explain(self, error: Exception) -> None:
         """Add the note to an error of the closed file, once: an error from two files keeps the first note."""
@@ -89,7 +89,7 @@ class UploadedFile:
             setattr(error, RECORD, record)
 
 
-def _is_going(frame: FrameType) -> bool:
+def _is_finalizing(frame: FrameType) -> bool:
     """Whether the file's own `__del__`, or a function that it calls, reads `closed`."""
     return "__del__" in (frame.f_code.co_name, frame.f_back and frame.f_back.f_code.co_name)
 
@@ -196,7 +196,7 @@ def _delegate(name: str) -> Callable[..., Any]:
 
 
 def _closed(self: Any) -> Any:
-    return self._handoff_upload.see_question(self._handoff_inner.closed)
+    return self._handoff_upload.see_closed_read(self._handoff_inner.closed)
 
 
 def _is_closed(stream: Any, upload: UploadedFile) -> bool:
@@ -417,7 +417,7 @@ def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwarg
 
 def _closed_of_its_own(closed: Any) -> property:
     def get(self: Any) -> Any:
-        return self._handoff_upload.see_question(closed.__get__(self, type(self)))
+        return self._handoff_upload.see_closed_read(closed.__get__(self, type(self)))
 
     return property(get, closed.__set__)
 
@@ -437,7 +437,7 @@ def _subclass(cls: Any) -> Any:
     def find(self: Any, name: str) -> Any:
         value = super(made[0], self).__getattr__(name)
         if name == "closed":
-            return self._handoff_upload.see_question(value)
+            return self._handoff_upload.see_closed_read(value)
         return partial(_watch, self, name, value) if name in (*_METHODS, "close") and callable(value) else value
 
     reduced = watched("__reduce_ex__")

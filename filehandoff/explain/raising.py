@@ -17,12 +17,12 @@ from typing import TypeIs
 #: Seconds until a read of `closed` without an error is forgotten; its thread may have ended.
 _FORGET_AFTER = 30.0
 #: Instructions by which Python code itself reads `closed`, which raises nothing.
-_READS = frozenset({dis.opmap["LOAD_ATTR"]})
+_ATTRIBUTE_READS = frozenset({dis.opmap["LOAD_ATTR"]})
 _RAISE = sys.monitoring.events.RAISE
 
 #: The last read of `closed` by each thread: code, instruction, the function for the error, the time to forget it.
-_questions: dict[int, tuple[CodeType, int, Callable[[Exception], None], float]] = {}
-#: Guards `_questions` and the reporting of errors. Reentrant: a file collected under the lock may read `closed`.
+_pending_reads: dict[int, tuple[CodeType, int, Callable[[Exception], None], float]] = {}
+#: Guards `_pending_reads` and the reporting of errors. Reentrant: a file collected under the lock may read `closed`.
 _lock = threading.RLock()
 _tool: int | None = None
 
@@ -32,13 +32,13 @@ def explain_next_error(frame: FrameType | None, explain: Callable[[Exception], N
     if frame is None:
         return
     code, instruction = frame.f_code, frame.f_lasti
-    if code.co_code[instruction] in _READS:
+    if code.co_code[instruction] in _ATTRIBUTE_READS:
         return
     with _lock:
         tool = _own_tool()
         if tool is None:
             return
-        _questions[threading.get_ident()] = code, instruction, explain, monotonic() + _FORGET_AFTER
+        _pending_reads[threading.get_ident()] = code, instruction, explain, monotonic() + _FORGET_AFTER
         sys.monitoring.set_events(tool, _RAISE)
 
 
@@ -58,16 +58,16 @@ def _own_tool() -> int | None:
 def _raised(code: CodeType, instruction: int, error: BaseException) -> None:
     """Handle an error raised in any thread: match it with the thread's last read of `closed`."""
     with _lock:
-        question = _questions.pop(threading.get_ident(), None)
+        read = _pending_reads.pop(threading.get_ident(), None)
         now = monotonic()
-        for thread in [thread for thread, (*_, end) in _questions.items() if end < now]:
-            del _questions[thread]
-        if not _questions and _tool is not None:
+        for thread in [thread for thread, (*_, end) in _pending_reads.items() if end < now]:
+            del _pending_reads[thread]
+        if not _pending_reads and _tool is not None:
             sys.monitoring.set_events(_tool, 0)
-    if question is None:
+    if read is None:
         return
-    asked, at, explain, _ = question
-    if asked is code and _is_within(code, at, instruction) and _is_closed_file(error):
+    reader, at, explain, _ = read
+    if reader is code and _is_within(code, at, instruction) and _is_closed_file(error):
         with suppress(Exception):  # an error here would replace the app's error
             explain(error)
 

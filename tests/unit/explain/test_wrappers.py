@@ -135,7 +135,7 @@ def test_an_error_of_another_file_at_the_same_instruction_gets_no_note() -> None
     assert [len(notes(error)) for error in errors] == [1, 0, 1, 0]
 
 
-def test_a_question_alone_explains_no_error() -> None:
+def test_a_read_of_closed_alone_explains_no_error() -> None:
     """Code that reads an upload's `closed`, by attribute or by name, adds no note to another file's error."""
     other = io.StringIO()
     other.close()
@@ -162,7 +162,7 @@ class Failing:
         raise ValueError("I/O operation on closed file.")
 
 
-def test_an_error_after_another_instruction_is_none_of_the_question() -> None:
+def test_an_error_of_another_instruction_gets_no_note() -> None:
     """An error in another function's line after a read of `closed` gets no note."""
 
     def view(file: FileStorage) -> None:
@@ -248,7 +248,7 @@ def test_an_error_is_explained_before_the_handlers_of_flask_restx() -> None:
     assert "(`file.close()`)" in note
 
 
-def test_questions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_of_closed_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A read of `closed` without an error is forgotten after a time, and errors are then no longer reported."""
     now = 0.0
     monkeypatch.setattr(raising, "monotonic", lambda: now)
@@ -259,10 +259,10 @@ def test_questions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     thread.join()
     code = ask_by_name.__code__
     raising._raised(code, 0, KeyError())  # noqa: SLF001 - as the interpreter does, of this thread
-    assert len(raising._questions) == 1  # noqa: SLF001 - the pending reads
+    assert len(raising._pending_reads) == 1  # noqa: SLF001 - the pending reads
     now = 100.0
     raising._raised(code, 0, KeyError())  # noqa: SLF001 - the pending reads
-    assert raising._questions == {}  # noqa: SLF001 - the pending reads
+    assert raising._pending_reads == {}  # noqa: SLF001 - the pending reads
     assert sys.monitoring.get_events(raising._tool or 0) == 0  # noqa: SLF001 - the pending reads
 
 
@@ -387,22 +387,22 @@ def test_an_error_of_a_wrapper_of_the_apps_own_stream_is_explained(factory: Any)
     assert "(`file.close()`)" in note
 
 
-def test_a_question_of_nobody_is_answered() -> None:
+def test_a_read_without_a_caller_returns_the_value() -> None:
     """A read of `closed` without a calling frame returns the value: threads and a closing interpreter have none."""
     kept: list[FileStorage] = []
     post(make_app("flask", kept.append), b"x")
     upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - the object under test
-    assert upload.see_question(True, lambda _depth: None) is True  # noqa: FBT003 - the value of `closed`
+    assert upload.see_closed_read(True, lambda _depth: None) is True  # noqa: FBT003 - the value of `closed`
 
 
-def test_a_question_that_only_files_pass_on_is_answered() -> None:
+def test_a_read_by_files_alone_returns_the_value() -> None:
     """A read of `closed` by files alone returns the value, and waits for no error."""
     kept: list[FileStorage] = []
     post(make_app("flask", kept.append), b"x")
     upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - the object under test
     frame: Any = SimpleNamespace(f_globals={"__name__": "tempfile"}, f_code=read_closed.__code__, f_back=None)
-    assert upload.see_question(True, lambda _depth: frame) is True  # noqa: FBT003 - the value of `closed`
-    assert raising._questions == {}  # noqa: SLF001 - the pending reads
+    assert upload.see_closed_read(True, lambda _depth: frame) is True  # noqa: FBT003 - the value of `closed`
+    assert raising._pending_reads == {}  # noqa: SLF001 - the pending reads
 
 
 def this_instruction(explain: Callable[[Exception], None]) -> FrameType:
@@ -453,7 +453,7 @@ def test_a_file_that_goes_leaves_nothing_behind() -> None:
     kept: list[FileStorage] = []
     post(make_app("flask", kept.append), b"x")
     kept.clear()
-    assert raising._questions == {}  # noqa: SLF001 - the pending reads
+    assert raising._pending_reads == {}  # noqa: SLF001 - the pending reads
 
 
 ENDING = """
