@@ -37,7 +37,7 @@ FEW = settings().max_examples // 2
 
 
 @dataclass(frozen=True)
-class Upload:
+class ParsedFile:
     """A complete file from the parser's events."""
 
     start: FileStart
@@ -48,13 +48,13 @@ class Upload:
 class Outcome:
     """The outcome of a body: all fields and files before its end or its first error, and the error's code."""
 
-    items: list[Field | Upload]
+    items: list[Field | ParsedFile]
     code: str | None
 
 
 def collect(parser: FormParser, chunks: Iterable[bytes]) -> Outcome:
     """Run a parser over a body's chunks, and check the promised order of its events."""
-    items: list[Field | Upload] = []
+    items: list[Field | ParsedFile] = []
     start, data = None, b""
     try:
         for chunk in chunks:
@@ -73,7 +73,7 @@ def collect(parser: FormParser, chunks: Iterable[bytes]) -> Outcome:
                     case FileEnd():
                         assert start is not None
                         assert event.size == len(data)
-                        items.append(Upload(start, data))
+                        items.append(ParsedFile(start, data))
                         start = None
         parser.finish()
     except FormError as error:
@@ -136,7 +136,7 @@ class Input:
             head += f"\r\nContent-Digest: {to_content_digest(self.sha256)}"
         yield head.encode() + b"\r\n\r\n" + self.data
 
-    def expected(self) -> Iterator[Field | Upload]:
+    def expected(self) -> Iterator[Field | ParsedFile]:
         """The parser's expected result for the input."""
         if self.digest_field:
             yield Field("sha256", self.sha256)
@@ -145,7 +145,7 @@ class Input:
         elif self.filename or self.data:
             promised = self.sha256 if self.digest_field or self.digest_header else None
             start = FileStart(self.name, self.filename, self.content_type or DEFAULT_CONTENT_TYPE, promised)
-            yield Upload(start, self.data)
+            yield ParsedFile(start, self.data)
 
 
 def escaped(value: str) -> str:
@@ -297,7 +297,7 @@ def test_every_boundary_that_clients_send_works(boundary: str) -> None:
     line = b"--" + boundary.encode()
     body = line + b"\r\n" + FILE + b"one" + b"\r\n" + line + b"\r\n" + TEXT + b"two\r\n" + line + b"--"
     start = FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None)
-    expected = Outcome([Upload(start, b"one"), Field("t", "two")], None)
+    expected = Outcome([ParsedFile(start, b"one"), Field("t", "two")], None)
     assert parse([body], boundary=boundary) == expected
     assert parse(bytewise(body), boundary=boundary) == expected
 
@@ -370,7 +370,7 @@ def test_a_content_type_is_kept_only_if_it_is_one(header: str, expected: str) ->
     """A file's media type is kept only if S3 and a browser accept it."""
     part = FILE.replace(b"\r\n\r\n", f"\r\nContent-Type: {header}\r\n\r\n".encode())
     (upload,) = parse([OPEN + part + CLOSE]).items
-    assert isinstance(upload, Upload)
+    assert isinstance(upload, ParsedFile)
     assert upload.start.content_type == expected
 
 
@@ -597,7 +597,7 @@ def test_a_promise_goes_to_its_file(parts: list[bytes], promises: list[str | Non
     for chunks in ([body], bytewise(body)):
         outcome = parse(chunks)
         assert outcome.code is None
-        assert [item.start.promised for item in outcome.items if isinstance(item, Upload)] == promises
+        assert [item.start.promised for item in outcome.items if isinstance(item, ParsedFile)] == promises
 
 
 # Limits.
@@ -674,7 +674,7 @@ def test_a_body_that_ends_before_its_declared_length_is_cut_short() -> None:
 def uploads(*files: tuple[str, bytes]) -> Outcome:
     """Return the outcome of a form with these files, all in the field `file`."""
     starts = [(FileStart("file", name, DEFAULT_CONTENT_TYPE, None), data) for name, data in files]
-    return Outcome([Upload(start, data) for start, data in starts], None)
+    return Outcome([ParsedFile(start, data) for start, data in starts], None)
 
 
 @pytest.mark.parametrize(
@@ -735,7 +735,7 @@ def test_a_transfer_encoding_is_undone(encoding: str, encoded: bytes, code: str 
     head = f"Content-Transfer-Encoding: {encoding}\r\n".encode()
     field = Field("t", "some bytes")
     start = FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None)
-    for part, item in ((FILE, Upload(start, b"some bytes")), (TEXT, field)):
+    for part, item in ((FILE, ParsedFile(start, b"some bytes")), (TEXT, field)):
         body = OPEN + head + part + encoded + CLOSE
         expected = Outcome([item] if code is None else [], code)
         assert parse([body], Limits(file_bytes=10, field_bytes=10)) == expected
@@ -749,7 +749,7 @@ def test_the_form_may_name_its_charset() -> None:
     charset = TEXT.replace(b'"t"', b'"_charset_"') + b"iso-8859-1"
     name = 'Content-Disposition: form-data; name="file"; filename="ü"\r\n\r\n'.encode("latin-1")
     outcome = parse([OPEN + NEXT.join([charset, TEXT + b"caf\xe9", name]) + CLOSE])
-    file = Upload(FileStart("file", "ü", DEFAULT_CONTENT_TYPE, None), b"")
+    file = ParsedFile(FileStart("file", "ü", DEFAULT_CONTENT_TYPE, None), b"")
     assert outcome == Outcome([Field("_charset_", "iso-8859-1"), Field("t", "café"), file], None)
 
 
@@ -831,7 +831,7 @@ def test_a_boundary_without_quotes_is_read_whole() -> None:
 def test_the_length_in_a_part_is_ignored(length: str) -> None:
     """Other header fields of a part are ignored (RFC 7578, section 4.8; square/okhttp#2138)."""
     body = OPEN + b"Content-Length: " + length.encode() + b"\r\n" + FILE + b"abcd" + CLOSE
-    expected = Outcome([Upload(FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None), b"abcd")], None)
+    expected = Outcome([ParsedFile(FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None), b"abcd")], None)
     assert parse([body]) == parse(bytewise(body)) == expected
 
 

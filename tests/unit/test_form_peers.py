@@ -22,10 +22,10 @@ BOUNDARY = "XbX"
 logging.getLogger("python_multipart.multipart").disabled = True
 
 type Part = tuple[str | None, str | None, bytes]
-type Reading = list[Part] | None
+type ParsedForm = list[Part] | None
 
 
-def ours(body: bytes) -> Reading:
+def ours(body: bytes) -> ParsedForm:
     """Return the name, filename and bytes of each part; None for a rejected form."""
     parser = FormParser("multipart/form-data", BOUNDARY, None, Limits())
     parts: list[Part] = []
@@ -44,7 +44,7 @@ def ours(body: bytes) -> Reading:
     return parts
 
 
-def werkzeugs(body: bytes) -> Reading:
+def werkzeugs(body: bytes) -> ParsedForm:
     """Return the same by Werkzeug's decoder."""
     decoder = MultipartDecoder(BOUNDARY.encode())
     decoder.receive_data(body)
@@ -64,7 +64,7 @@ def werkzeugs(body: bytes) -> Reading:
     return parts
 
 
-def djangos(body: bytes) -> Reading:
+def djangos(body: bytes) -> ParsedForm:
     """Return the same by Django's parser, below its handlers."""
     if not django.conf.settings.configured:
         django.conf.settings.configure()
@@ -85,7 +85,7 @@ def _of_django(parser: Parser) -> Iterator[Part]:
             yield name, filename if kind == FILE or filename == "" else None, data
 
 
-def starlettes(body: bytes) -> Reading:
+def starlettes(body: bytes) -> ParsedForm:
     """Return the same by python-multipart."""
     parts: list[Part] = []
     names: dict[bytes, bytes] = {}
@@ -171,7 +171,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 PEERS = (werkzeugs, djangos, starlettes)
 
 
-def files(reading: Reading) -> list[Part]:
+def files(reading: ParsedForm) -> list[Part]:
     """Return the parts that are files, in order; an empty file input is no file."""
     return [part for part in reading or [] if part[1] is not None and part[1:] != ("", b"")]
 

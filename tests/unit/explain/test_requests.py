@@ -148,7 +148,7 @@ class Delegating:
         return iter(self.file)
 
 
-class Closing:
+class WithoutClosed:
     """A stream of the app's own without `closed`."""
 
     def __init__(self) -> None:
@@ -286,7 +286,7 @@ def test_a_stream_that_does_not_say_whether_it_is_closed_is_explained() -> None:
         file.read()
 
     with pytest.raises(ValueError, match="closed file") as caught:
-        post(make_app("flask", view, request_class=request_class_of(Closing)), b"data")
+        post(make_app("flask", view, request_class=request_class_of(WithoutClosed)), b"data")
     assert "(`file.close()`)" in notes(caught.value)[0]
 
 
