@@ -4,7 +4,7 @@ from typing import Any
 
 from werkzeug.datastructures import iter_multi_items
 
-from filehandoff.explain.files import Unannounced
+from filehandoff.explain.files import HiddenSubclass
 from filehandoff.explain.taking import CloseDescriptor
 from filehandoff.explain.watching import (
     Parser,
@@ -30,7 +30,7 @@ class _Parser(Parser):
 
 
 def _subclass(base: Any) -> Any:
-    class Request(Unannounced, base):  # type: ignore[misc] # known at run time only
+    class Request(HiddenSubclass, base):  # type: ignore[misc] # known at run time only
         _handoff_plain = True
 
         def make_form_data_parser(self) -> Any:

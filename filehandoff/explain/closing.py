@@ -179,7 +179,7 @@ class RequestRecord:
         self.closings: list[ObservedClose] = []
         self.taken: dict[Any, Any] = {}  #: each `close` that code read from the request and its files, see `taking`
 
-    def see(self, frame: FrameType | None, *, by_request: bool = False, collected: bool = False) -> ObservedClose:
+    def observe(self, frame: FrameType | None, *, by_request: bool = False, collected: bool = False) -> ObservedClose:
         """Record a close from this frame, which is closing a file."""
         milliseconds = (perf_counter() - (self.view_began or self.began)) * 1000
         stack: list[tuple[str, CodeType, int]] = []

@@ -36,7 +36,7 @@ _DIRECT = ("read", "seek", "tell", "readline", "seekable")
 class UploadedFile:
     """One uploaded file: its names and its first close."""
 
-    __slots__ = ("_seen", "collected", "filename", "name", "record")
+    __slots__ = ("_closes", "collected", "filename", "name", "record")
 
     def __init__(self, name: str | None, filename: str | None, record: RequestRecord) -> None:
         self.name = name
@@ -44,28 +44,28 @@ class UploadedFile:
         self.record = record
         #: Thread, code and instruction that last collected a wrapper around the file; the wrapper's close has the same.
         self.collected: tuple[int, CodeType, int] | None = None
-        self._seen: list[ObservedClose] = []
+        self._closes: list[ObservedClose] = []
 
     @property
     def closing(self) -> ObservedClose | None:
         """The first observed close, even if several threads close the file at once."""
-        return self._seen[0] if self._seen else None
+        return self._closes[0] if self._closes else None
 
-    def see_close(self) -> None:
+    def observe_close(self) -> None:
         """Record the first close of the file; call it before that close, and not for later ones."""
         by_request = next(iter(self.record.closings), None)
         if by_request is None:
             frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that called `close`
             collected = self.collected is not None and self.collected == _place(frame)
-            by_request = self.record.see(frame, collected=collected)
+            by_request = self.record.observe(frame, collected=collected)
             look_for_waiting_calls(by_request, frame)
-        self._seen.append(by_request)
+        self._closes.append(by_request)
 
-    def see_collected(self) -> None:
+    def observe_collection(self) -> None:
         """Record where a wrapper around the file is collected, or where code reads all attributes of the file."""
         self.collected = _place(sys._getframe(1))  # noqa: SLF001 - the frame of the reader
 
-    def see_closed_read(self, closed: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - the frame that reads `closed`
+    def observe_closed_read(self, closed: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - the frame that reads `closed`
         """Return `closed`; if it is true, expect the error of a wrapper that has read it.
 
         Reads by this module, and by a file's own finalizer, come from no wrapper.
@@ -146,7 +146,7 @@ def _class_of(cls: Any, subclass: Callable[[Any], Any]) -> Any:
     return made
 
 
-class Unannounced:
+class HiddenSubclass:
     """Hides generated subclasses from a base class that has `__init_subclass__`."""
 
     def __init_subclass__(cls, **more: Any) -> None:
@@ -154,7 +154,7 @@ class Unannounced:
             super().__init_subclass__(**more)
 
 
-def call_itself(cls: Any, base: Any) -> Any:
+def copy_identity(cls: Any, base: Any) -> Any:
     """Give a class its base's name, module and docstring, so that no message shows the generated class."""
     cls.__name__, cls.__qualname__, cls.__module__, cls.__doc__ = (
         base.__name__,
@@ -196,7 +196,7 @@ def _delegate(name: str) -> Callable[..., Any]:
 
 
 def _closed(self: Any) -> Any:
-    return self._handoff_upload.see_closed_read(self._handoff_inner.closed)
+    return self._handoff_upload.observe_closed_read(self._handoff_inner.closed)
 
 
 def _is_closed(stream: Any, upload: UploadedFile) -> bool:
@@ -210,7 +210,7 @@ def _is_closed(stream: Any, upload: UploadedFile) -> bool:
 
 def _close(self: Any) -> None:
     if self._handoff_upload.closing is None and not _is_closed(self._handoff_inner, self._handoff_upload):
-        self._handoff_upload.see_close()
+        self._handoff_upload.observe_close()
     for name in _DIRECT:
         self.__dict__.pop(name, None)
     self._handoff_inner.close()
@@ -235,7 +235,7 @@ def _marks_collected(find: Callable[[Any], Any]) -> property:
     """
 
     def get(self: Any) -> Any:
-        self._handoff_upload.see_collected()
+        self._handoff_upload.observe_collection()
         return find(self)
 
     return property(get)
@@ -277,7 +277,7 @@ def _make_stand_in(cls: type) -> Any:
         "close": CloseDescriptor(_close, _record),
         "_handoff_plain": True,
     }
-    return call_itself(type(cls.__name__, (cls,), namespace), cls)
+    return copy_identity(type(cls.__name__, (cls,), namespace), cls)
 
 
 def _iter(self: Any) -> Any:
@@ -328,7 +328,7 @@ def _direct_stand_in(stream: Any, upload: UploadedFile) -> Any:
 def _spooled(cls: Any) -> Any:
     """Return a class of spooled files whose inner file is a stand-in, before and after the rollover to disk."""
 
-    class Spooled(Unannounced, cls):  # type: ignore[misc] # known at run time only
+    class Spooled(HiddenSubclass, cls):  # type: ignore[misc] # known at run time only
         _handoff_plain = True
         _file: Any
 
@@ -357,7 +357,7 @@ def _spooled(cls: Any) -> Any:
         def __reduce_ex__(self, protocol: Any) -> Any:
             return _plain(super().__reduce_ex__(protocol))
 
-    return call_itself(Spooled, cls)
+    return copy_identity(Spooled, cls)
 
 
 # ---- FileStorage
@@ -372,7 +372,7 @@ def explain_storage(file: Any) -> None:
 
 
 def _storage(cls: Any) -> Any:
-    class Storage(Unannounced, cls):  # type: ignore[misc] # known at run time only
+    class Storage(HiddenSubclass, cls):  # type: ignore[misc] # known at run time only
         _handoff_plain = True
 
         def _handoff_close(self) -> None:
@@ -383,7 +383,7 @@ def _storage(cls: Any) -> Any:
         def __reduce_ex__(self, protocol: Any) -> Any:
             return _plain(super().__reduce_ex__(protocol))
 
-    return call_itself(Storage, cls)
+    return copy_identity(Storage, cls)
 
 
 # ---- NamedTemporaryFile
@@ -406,7 +406,7 @@ def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwarg
     """Call a method of a file; record it if it closes the file, explain its error if the file is closed."""
     __tracebackhide__ = True  # for pytest, see `_delegate`
     if name == "close" and self._handoff_upload.closing is None and not _is_closed(self, self._handoff_upload):
-        self._handoff_upload.see_close()
+        self._handoff_upload.observe_close()
     try:
         return method(*args, **kwargs)
     except (ValueError, OSError) as error:
@@ -417,7 +417,7 @@ def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwarg
 
 def _closed_of_its_own(closed: Any) -> property:
     def get(self: Any) -> Any:
-        return self._handoff_upload.see_closed_read(closed.__get__(self, type(self)))
+        return self._handoff_upload.observe_closed_read(closed.__get__(self, type(self)))
 
     return property(get, closed.__set__)
 
@@ -437,7 +437,7 @@ def _subclass(cls: Any) -> Any:
     def find(self: Any, name: str) -> Any:
         value = super(made[0], self).__getattr__(name)
         if name == "closed":
-            return self._handoff_upload.see_closed_read(value)
+            return self._handoff_upload.observe_closed_read(value)
         return partial(_watch, self, name, value) if name in (*_METHODS, "close") and callable(value) else value
 
     reduced = watched("__reduce_ex__")
@@ -453,5 +453,5 @@ def _subclass(cls: Any) -> Any:
     if hasattr(cls, "__getattr__"):
         namespace["__getattr__"] = find
     namespace["_handoff_plain"] = True
-    made.append(call_itself(type(cls)(cls.__name__, (Unannounced, cls), namespace), cls))
+    made.append(copy_identity(type(cls)(cls.__name__, (HiddenSubclass, cls), namespace), cls))
     return made[0]

@@ -28,7 +28,7 @@ class TakenClose:
     def __call__(self, file: Any, *args: Any, **kwargs: Any) -> Any:
         """Close the file.
 
-        `RequestRecord.see` finds this call on the stack. A coroutine runs after this call has returned, so it gets
+        `RequestRecord.observe` finds this call on the stack. A coroutine runs after this call has returned, so it gets
         this object as an argument.
         """
         return self._function(file, *args, **kwargs, **({"taken": self} if self._awaited else {}))

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from filehandoff.explain.closing import ObservedClose, RequestRecord, caller_of_a_file
-from filehandoff.explain.files import UploadedFile, call_itself, explain_storage, explained
+from filehandoff.explain.files import UploadedFile, copy_identity, explain_storage, explained
 from filehandoff.explain.taking import TakenClose
 from filehandoff.explain.waiting import look_for_waiting_calls
 
@@ -51,11 +51,11 @@ def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose 
     frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that closes the request
     while frame is not None and frame.f_code.co_name in _CLOSES:  # a further subclass may override `close`
         caller = caller_of_a_file(frame)
-        if caller is None or not _closes(caller, request):
+        if caller is None or not _is_close_of(caller, request):
             break
         frame = caller.f_back
     record = record_of(request)
-    closing = record.see(frame, by_request=True)
+    closing = record.observe(frame, by_request=True)
     if taken is not None:
         closing.taken = taken.stack
     look_for_waiting_calls(closing, frame)
@@ -69,7 +69,7 @@ def end_close(request: Any, closing: ObservedClose | None) -> None:
         record_of(request).closings.remove(closing)
 
 
-def _closes(frame: FrameType, request: Any) -> bool:
+def _is_close_of(frame: FrameType, request: Any) -> bool:
     code = frame.f_code
     return code.co_name == "close" and code.co_argcount > 0 and frame.f_locals.get(code.co_varnames[0]) is request
 
@@ -88,7 +88,7 @@ def finish(cls: Any, base: Any) -> Any:
     """Give a request class its base's name, and make it record the start of its view."""
     if inspect.getattr_static(base, "view_args", None) is None:
         cls.view_args = property(_view_args, _set_view_args)
-    return call_itself(cls, base)
+    return copy_identity(cls, base)
 
 
 def _view_args(request: Any) -> Any:

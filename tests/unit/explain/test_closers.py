@@ -319,7 +319,7 @@ def test_of_two_closes_at_once_the_first_is_told() -> None:
     file = closed_by_the_end("flask", 100)
     upload = file.stream._file._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - as the other thread's would
     before = upload.closing
-    upload.see_close()
+    upload.observe_close()
     assert upload.closing is before
 
 

@@ -205,7 +205,7 @@ def test_threads_that_wait_for_something_else_are_not_named() -> None:
 
 def test_a_search_that_fails_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the search is suppressed, since the app's own close must go on."""
-    closing = RequestRecord().see(None)
+    closing = RequestRecord().observe(None)
     monkeypatch.setattr(sys, "_current_frames", None)
     waiting.look_for_waiting_calls(closing, None)
     assert closing.waiting == ()

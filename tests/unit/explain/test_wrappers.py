@@ -392,7 +392,7 @@ def test_a_read_without_a_caller_returns_the_value() -> None:
     kept: list[FileStorage] = []
     post(make_app("flask", kept.append), b"x")
     upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - the object under test
-    assert upload.see_closed_read(True, lambda _depth: None) is True  # noqa: FBT003 - the value of `closed`
+    assert upload.observe_closed_read(True, lambda _depth: None) is True  # noqa: FBT003 - the value of `closed`
 
 
 def test_a_read_by_files_alone_returns_the_value() -> None:
@@ -401,7 +401,7 @@ def test_a_read_by_files_alone_returns_the_value() -> None:
     post(make_app("flask", kept.append), b"x")
     upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - the object under test
     frame: Any = SimpleNamespace(f_globals={"__name__": "tempfile"}, f_code=read_closed.__code__, f_back=None)
-    assert upload.see_closed_read(True, lambda _depth: frame) is True  # noqa: FBT003 - the value of `closed`
+    assert upload.observe_closed_read(True, lambda _depth: frame) is True  # noqa: FBT003 - the value of `closed`
     assert raising._pending_reads == {}  # noqa: SLF001 - the pending reads
 
 
