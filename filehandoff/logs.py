@@ -70,15 +70,15 @@ def configure(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
-    for name in OURS:
+    for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(settings.log_level.upper())
-    for name in SERVERS:
+    for name in SERVER_LOGGERS:
         logging.getLogger(name).addFilter(_replace_handlers)
     logging.getLogger("asyncio").addFilter(_ACCEPT_ERROR_LIMIT)
     logging.captureWarnings(capture=True)
 
 
-def point_out(app: str, misspelt: Mapping[str, str], settings: Settings) -> None:
+def warn_misspelt(app: str, misspelt: Mapping[str, str], settings: Settings) -> None:
     """Warn about misspelt settings: in a plain line, or in JSON if the log is JSON."""
     for name, meant in misspelt.items():
         line = f"{app}: {name} is no setting; was {meant} meant?"

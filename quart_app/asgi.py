@@ -22,7 +22,7 @@ try:
     settings = Settings.from_env(os.environ)
     limit_arenas(os.environ)
     logs.configure(settings)
-    logs.point_out("quart_app", misspelt(os.environ), settings)
+    logs.warn_misspelt("quart_app", misspelt(os.environ), settings)
     raise_limit()
     # In a thread with a loop of its own, for some servers load the app when theirs is running already.
     with ThreadPoolExecutor(1) as thread:

@@ -185,7 +185,7 @@ def test_a_stored_upload_is_told_without_its_filename(handoff: str, more: dict[s
 @pytest.fixture
 def configure() -> Iterator[Callable[..., None]]:
     """Configure the process's log by settings, and restore it afterwards."""
-    loggers = [logging.getLogger(name) for name in (None, *logs.OURS, *logs.SERVERS)]
+    loggers = [logging.getLogger(name) for name in (None, *logs.OWN_LOGGERS, *logs.SERVER_LOGGERS)]
     before = [(one, one.level, one.handlers, one.filters.copy(), one.propagate) for one in loggers]
     yield lambda **settings: logs.configure(Settings(**settings), {"AWS_SECRET_ACCESS_KEY": SECRET})
     logging.captureWarnings(capture=False)
@@ -224,7 +224,7 @@ def test_the_credentials_of_the_environment_are_known(
     assert events(capsys) == [f"it is {logs.HIDDEN}"]
 
 
-@pytest.mark.parametrize("server", logs.SERVERS)
+@pytest.mark.parametrize("server", logs.SERVER_LOGGERS)
 def test_a_servers_lines_are_written_once_and_like_ours(
     configure: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path, server: str
 ) -> None:
@@ -247,7 +247,7 @@ def test_a_misspelt_setting_is_pointed_out_in_the_logs_own_form(
     """The warning is JSON if the log is JSON, and otherwise a plain line."""
     for style in STYLES:
         configure(log=style)
-        logs.point_out("flask_app", {"UPLOAD_LOGS": "UPLOAD_LOG"}, Settings(log=style))
+        logs.warn_misspelt("flask_app", {"UPLOAD_LOGS": "UPLOAD_LOG"}, Settings(log=style))
     first, second = capsys.readouterr().err.splitlines()
     assert second == "flask_app: UPLOAD_LOGS is no setting; was UPLOAD_LOG meant?"
     assert json.loads(first)["event"] == second
