@@ -556,7 +556,7 @@ def test_after_a_failed_end_the_same_error_is_raised(body: bytes, error: type[Fo
         pytest.param(None, False, id="nothing was declared"),
     ],
 )
-def test_a_client_that_sent_less_than_it_said_is_told_apart(declared: int | None, cut_short: bool) -> None:  # noqa: FBT001 - what is expected
+def test_a_client_that_sent_less_than_it_said_is_told_apart(declared: int | None, cut_short: bool) -> None:  # noqa: FBT001 - parametrised
     """The client gets the same error; `cut_short` marks a body whose client has most likely disconnected."""
     parser = FormParser("multipart/form-data", BOUNDARY, declared, LIMITS)
     list(parser.receive(OPEN + TEXT))

@@ -116,7 +116,7 @@ def test_a_traceback_is_one_line_of_json() -> None:
 
 
 def test_no_line_of_a_traceback_looks_like_one_of_the_log() -> None:
-    """In console lines, a traceback is indented below its message, whatever it contains."""
+    """In console lines, a traceback is indented, so no line of it resembles a line of the log."""
     first, *more = written("console", "internal", exc_info=failure(HOSTILE)).split("\n")
     assert "[INFO] internal" in first
     assert more[0] == "    Traceback (most recent call last):"

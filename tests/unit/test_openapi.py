@@ -216,7 +216,7 @@ def test_a_receipt_is_described_member_by_member() -> None:
 
 def test_links_name_operations() -> None:
     """A link refers to an operation of the document."""
-    names = {operation(*parameter.values)["operationId"] for parameter in OPERATIONS}  # type: ignore[arg-type] # likewise
+    names = {operation(*parameter.values)["operationId"] for parameter in OPERATIONS}  # type: ignore[arg-type] # values are any objects to pytest
     linked = {node["operationId"] for where, node in nodes(DOCUMENT) if re.search(r"/links/\w+$", where)}
     assert linked
     assert linked <= names

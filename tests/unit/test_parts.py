@@ -425,7 +425,7 @@ def test_a_spooled_file_stays_in_memory() -> None:
         reader = FileReader(cast("IO[bytes]", file))
         with pytest.raises(io.UnsupportedOperation):
             reader.fileno()
-        assert not file._rolled  # type: ignore[attr-defined] # noqa: SLF001 - nothing public tells
+        assert not file._rolled  # type: ignore[attr-defined] # noqa: SLF001 - no public attribute shows it
 
 
 @pytest.mark.parametrize("in_memory", [pytest.param(100, id="in memory"), pytest.param(1, id="on disk")])

@@ -133,7 +133,7 @@ def test_a_copied_context_in_quart_is_named_with_its_task(awaited: bool) -> None
     assert "in task 'the-apps-own' of thread 'MainThread'" in note
 
 
-class Callable_:  # noqa: N801 - what is called
+class CallableHook:
     """An object that serves as a hook."""
 
     def __call__(self) -> None:
@@ -143,7 +143,7 @@ class Callable_:  # noqa: N801 - what is called
         """Serve as a hook."""
 
 
-class Heir(Callable_):
+class Heir(CallableHook):
     """An object whose class inherits `__call__`."""
 
 
@@ -165,10 +165,10 @@ def decorator() -> None:
     [
         pytest.param(functools.partial(decorated), "decorated", decorated.__code__, id="partial"),
         pytest.param(decorator, "decorated", decorated.__code__, id="decorated"),
-        pytest.param(Callable_(), "Callable_.__call__", Callable_.__call__.__code__, id="callable object"),
-        pytest.param(Heir(), "Callable_.__call__", Callable_.__call__.__code__, id="inherited"),
+        pytest.param(CallableHook(), "CallableHook.__call__", CallableHook.__call__.__code__, id="callable object"),
+        pytest.param(Heir(), "CallableHook.__call__", CallableHook.__call__.__code__, id="inherited"),
         pytest.param(Job, "Job", SimpleNamespace(co_firstlineno=Job.__firstlineno__), id="class"),  # type: ignore[attr-defined] # since 3.13
-        pytest.param(Callable_().method, "Callable_.method", Callable_.method.__code__, id="bound method"),
+        pytest.param(CallableHook().method, "CallableHook.method", CallableHook.method.__code__, id="bound method"),
     ],
 )
 def test_what_is_wrapped_is_named_by_what_it_runs(work: Any, name: str, code: Any) -> None:
@@ -440,7 +440,7 @@ def test_the_first_close_is_the_one_that_is_told() -> None:
 
     def view(file: FileStorage) -> None:
         file.close()
-        with file.stream._file:  # type: ignore[attr-defined] # noqa: SLF001 - likewise
+        with file.stream._file:  # type: ignore[attr-defined] # noqa: SLF001 - the inner file
             pass
 
     assert line_of(note_of("flask", view)) == "file.close()"
