@@ -23,7 +23,7 @@ UNLIMITED = resource.RLIM_INFINITY
         pytest.param((UNLIMITED, UNLIMITED), None, ENOUGH, id="there is no limit already"),
     ],
 )
-def test_a_process_asks_for_what_it_may_have(
+def test_a_process_requests_the_allowed_descriptors(
     monkeypatch: pytest.MonkeyPatch, before: tuple[int, int], asked: tuple[int, int] | None, told: int
 ) -> None:
     """The limit is raised, never lowered, and the new limit is returned."""

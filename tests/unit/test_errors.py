@@ -169,7 +169,7 @@ def test_an_error_keeps_its_own_headers() -> None:
 
 
 @pytest.mark.parametrize(("error", "status"), [(StoreUnavailable, 503), (Overloaded, 503), (StorageFull, 507)])
-def test_what_may_pass_says_when_to_try_again(
+def test_a_temporary_error_has_a_time_to_retry(
     error: type[StoreUnavailable | Overloaded | StorageFull], status: int
 ) -> None:
     """A 503 and a 507 have Retry-After, in seconds."""
@@ -233,7 +233,7 @@ def test_a_missing_bucket_is_named() -> None:
         pytest.param(499, "Whatever", StoreRejected, id="the last of the refusals"),
     ],
 )
-def test_what_s3_says_has_its_error(status: int, code: str, expected: type[UploadError]) -> None:
+def test_an_error_of_s3_has_its_class(status: int, code: str, expected: type[UploadError]) -> None:
     """A busy or broken store may be retried, a missing object is missing, anything else is a rejection."""
     assert type(from_store_answer(status, code, "why")) is expected
 
@@ -246,7 +246,7 @@ def test_what_s3_says_has_its_error(status: int, code: str, expected: type[Uploa
         pytest.param(404, "NoSuchKey", "No object has this key.", id="missing"),
     ],
 )
-def test_what_s3_says_is_passed_on(status: int, code: str, detail: str) -> None:
+def test_an_error_of_s3_is_quoted(status: int, code: str, detail: str) -> None:
     """The detail has S3's status and code, and its message for a rejection."""
     assert from_store_answer(status, code, "why").detail == detail
 
@@ -300,7 +300,7 @@ def test_a_closed_file_is_explained(hook: str, words: list[str]) -> None:
     assert ("flask#5399" in error.detail) == (hook == "copied")
 
 
-def test_a_closed_file_that_was_explained_says_what_was_seen() -> None:
+def test_an_explanation_becomes_the_detail() -> None:
     """An explanation becomes the detail unchanged."""
     assert file_closed("file", "copied", "The upload was closed by a cat.").detail == "The upload was closed by a cat."
 

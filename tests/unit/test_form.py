@@ -505,7 +505,7 @@ def test_an_empty_form_has_no_events(body: bytes) -> None:
         ),
     ],
 )
-def test_what_is_no_form_has_its_code(body: bytes, code: str) -> None:
+def test_a_broken_form_has_its_code(body: bytes, code: str) -> None:
     """A broken form has the same error code whole and byte by byte."""
     assert parse([body]).code == code
     assert parse(bytewise(body)).code == code
@@ -556,7 +556,7 @@ def test_after_a_failed_end_the_same_error_is_raised(body: bytes, error: type[Fo
         pytest.param(None, False, id="nothing was declared"),
     ],
 )
-def test_a_client_that_sent_less_than_it_said_is_told_apart(declared: int | None, cut_short: bool) -> None:  # noqa: FBT001 - parametrised
+def test_a_body_shorter_than_declared_is_marked(declared: int | None, cut_short: bool) -> None:  # noqa: FBT001 - parametrised
     """The client gets the same error; `cut_short` marks a body whose client has most likely disconnected."""
     parser = FormParser("multipart/form-data", BOUNDARY, declared, LIMITS)
     list(parser.receive(OPEN + TEXT))

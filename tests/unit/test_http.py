@@ -153,7 +153,7 @@ def test_a_date_is_an_http_date(modified: datetime) -> None:
 
 
 @pytest.mark.parametrize("name", ["filename", "Filename"])
-def test_an_object_is_what_s3_says_of_it(name: str) -> None:
+def test_an_object_is_read_from_s3s_response(name: str) -> None:
     """Length, type, ETag, date and range come from S3; the name comes from the metadata, in any case."""
     modified = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     answer = {
@@ -339,7 +339,7 @@ def test_a_plain_range_needs_no_head() -> None:
     assert ConditionalRequest.of("GET", []).byte_range(None) is None
 
 
-def test_what_the_client_has_is_not_sent_again() -> None:
+def test_a_current_copy_is_not_sent_again() -> None:
     """A 304, also to HEAD, has the ETag and Cache-Control, and nothing more (RFC 9110, section 15.4.5)."""
     for method in ("GET", "HEAD"):
         answer = ConditionalRequest.of(method, [("If-None-Match", "*")]).without_body(DATED)

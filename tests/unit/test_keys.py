@@ -69,7 +69,7 @@ def test_a_uuid7_keeps_its_time_version_and_variant(milliseconds: int, entropy: 
         pytest.param("_" * 300, "file", id="300 underscores"),
     ],
 )
-def test_a_safe_name_keeps_what_it_can(filename: str, expected: str) -> None:
+def test_a_safe_name_keeps_the_safe_characters(filename: str, expected: str) -> None:
     """The safe characters of a filename's last segment are kept, the end before the beginning."""
     assert safe_name(filename) == expected
 
@@ -124,7 +124,7 @@ def test_a_key_is_new_each_time() -> None:
         pytest.param(f"2026/01/31/../{UUID7}/a", id="a way up"),
     ],
 )
-def test_what_is_no_key_is_refused(key: str) -> None:
+def test_another_form_of_key_is_refused(key: str) -> None:
     """`is_key` accepts only the form of `new_key`."""
     assert is_key("", KEY)
     assert not is_key("", key)

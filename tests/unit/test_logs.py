@@ -44,7 +44,7 @@ def _no_request() -> Iterator[None]:
     logs.unbind()
 
 
-def test_a_line_of_json_says_when_who_and_what() -> None:
+def test_a_line_of_json_has_time_logger_and_message() -> None:
     """A JSON line has the UTC time, level, logger, process, thread, message and values."""
     line = parsed("stored %d", 2, bytes=11, keys=["a", "b"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("timestamp"))
@@ -59,7 +59,7 @@ def test_a_line_of_json_says_when_who_and_what() -> None:
     }
 
 
-def test_a_line_for_the_eye_looks_like_the_servers() -> None:
+def test_a_console_line_looks_like_the_servers() -> None:
     """A console line has time, process, level and message, and then the other values by name."""
     line = written("console", "stored", bytes=11, told="a b", code="left out", ok=None)
     assert re.fullmatch(
@@ -157,7 +157,7 @@ def test_no_secret_is_written(style: str, text: str, secret: str) -> None:
     assert "before " in line
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_other_text_is_not_hidden() -> None:
     """Short values and ordinary words are not hidden."""
     text = "a short signature was refused: credentials are missing, the token of UPLOAD_BUCKET 'uploads'"
     assert parsed(text)["event"] == text
@@ -167,7 +167,7 @@ def test_what_is_no_secret_stays() -> None:
     ("handoff", "more"),
     [pytest.param("stream", {}, id="of a form"), pytest.param("presigned", {"begun_by": "an-id"}, id="presigned")],
 )
-def test_a_stored_upload_is_told_without_its_filename(handoff: str, more: dict[str, str]) -> None:
+def test_a_stored_upload_is_logged_without_its_filename(handoff: str, more: dict[str, str]) -> None:
     """The summary has hand-off, keys and sizes but no filename, which clients choose and the metadata has."""
     way = UploadContext("flask", handoff, "bound", "an-id")
     stored = [
@@ -253,7 +253,7 @@ def test_a_misspelt_setting_is_pointed_out_in_the_logs_own_form(
     assert json.loads(first)["event"] == second
 
 
-def test_want_of_descriptors_is_told_once_a_minute(
+def test_missing_descriptors_are_logged_once_a_minute(
     configure: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hundred reports of asyncio per second become one line a minute, without a traceback; others are kept."""

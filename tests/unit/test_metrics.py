@@ -61,7 +61,7 @@ CASES = [
 ]
 
 
-def test_what_is_no_upload_is_counted_where_it_finds_no_place(metrics: Metrics) -> None:
+def test_a_request_refused_for_overload_is_counted(metrics: Metrics) -> None:
     """A refusal for overload is counted for requests other than uploads; a missing object is not."""
     with pytest.raises(Overloaded), metrics.refusals():
         raise Overloaded("…")
@@ -87,7 +87,7 @@ def test_an_upload_is_counted_by_how_it_ends(metrics: Metrics, error: BaseExcept
     assert told == {"refusals": int(outcome == "refused"), "failures": int(outcome in {"failed", "lost"})}
 
 
-def test_a_code_that_nobody_knows_makes_no_label() -> None:
+def test_an_unknown_code_makes_no_label() -> None:
     """An error with a code outside the table, such as a framework's, has the reason `other`."""
     unknown = UploadError("…")
     unknown.code = "made-up"
@@ -119,7 +119,7 @@ def test_an_upload_that_only_begins_has_not_ended(metrics: Metrics) -> None:
     assert value(metrics, "upload_seconds_count", handoff="presigned", outcome="stored") is None
 
 
-def test_what_is_in_flight_is_seen_and_ends(metrics: Metrics) -> None:
+def test_uploads_and_parts_in_flight_are_counted(metrics: Metrics) -> None:
     """Uploads and parts count as in flight only within their blocks."""
     with metrics.upload("stream"), metrics.part(), metrics.part():
         assert value(metrics, "uploads_in_flight") == 1
@@ -138,7 +138,7 @@ def test_a_name_that_a_client_made_up_makes_no_series(metrics: Metrics) -> None:
     assert value(metrics, "uploads_total", handoff="unknown", outcome="refused") == 4
 
 
-def test_what_may_happen_is_there_before_it_does(metrics: Metrics) -> None:
+def test_series_exist_before_their_first_event(metrics: Metrics) -> None:
     """The outcomes of every hand-off, and every reason of a refusal, start at 0."""
     assert [value(metrics, "uploads_total", handoff=one, outcome=two) for one in HANDOFFS for two in OUTCOMES] == [
         0
@@ -169,7 +169,7 @@ def test_two_apps_in_one_process_count_for_themselves(metrics: Metrics) -> None:
         pytest.param("application/openmetrics-text", "application/openmetrics-text", "# EOF\n", id="OpenMetrics"),
     ],
 )
-def test_numbers_are_told_as_asked(metrics: Metrics, accept: str, content_type: str, end: str) -> None:
+def test_accept_chooses_the_format(metrics: Metrics, accept: str, content_type: str, end: str) -> None:
     """`Accept` chooses the text format of Prometheus or OpenMetrics; both have the process's own numbers."""
     text, told = metrics.render(accept)
     assert told.startswith(content_type)

@@ -31,7 +31,7 @@ def info(filename: str = "UTF-8''cat.png", modified: datetime | None = None) -> 
     )
 
 
-def test_a_receipt_is_made_of_what_s3_knows() -> None:
+def test_a_receipt_is_made_of_the_objects_head() -> None:
     """The receipt's members come from the object; the ETag has no quotes, the time is UTC."""
     receipt = StoredReceipt.of("a/key.png", info(modified=datetime(2026, 1, 31, 12, tzinfo=UTC)), "https://x/key")
     assert receipt.as_json() == {

@@ -231,7 +231,7 @@ def test_the_sending_of_a_part_can_be_broken_off() -> None:
         reader.read(2)
 
 
-def test_what_was_sent_is_let_go() -> None:
+def test_sent_bytes_are_freed() -> None:
     """A released part and a closed reader hold no bytes, even while references to them exist."""
     chunk = bytearray(b"abc")
     part = Part(1, (memoryview(chunk),))
@@ -403,7 +403,7 @@ def readers() -> list[IO[bytes]]:
 
 
 @pytest.mark.parametrize("reader", [pytest.param(reader, id=type(reader).__name__) for reader in readers()])
-def test_a_reader_says_what_it_can(reader: IO[bytes]) -> None:
+def test_a_reader_reports_its_abilities(reader: IO[bytes]) -> None:
     """A reader reads and seeks, does not write, and has no descriptor."""
     assert (reader.readable(), reader.seekable(), reader.writable()) == (True, True, False)
     with pytest.raises(io.UnsupportedOperation):

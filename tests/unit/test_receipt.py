@@ -33,7 +33,7 @@ def test_nothing_is_promised_unless_it_is() -> None:
     assert INCOMING.promised is None
 
 
-def test_a_receipt_says_what_was_stored_and_how() -> None:
+def test_a_receipt_describes_the_file_and_its_upload() -> None:
     """A receipt has the file's values and those of its upload, as plain JSON."""
     members = WAY.receipt(STORED, 0.25, "https://here.example/files").as_json()
     assert json.loads(json.dumps(members)) == {

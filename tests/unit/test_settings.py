@@ -193,7 +193,7 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: obj
         pytest.param("s3_endpoint_url", "http://a\nb", id="a line end in a URL"),
     ],
 )
-def test_a_wrong_setting_is_told_in_one_line(name: str, text: str) -> None:
+def test_an_invalid_setting_is_an_error_of_one_line(name: str, text: str) -> None:
     """The error for an invalid value has the variable, the text of the value and the valid values."""
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({variable(name): text})
@@ -264,7 +264,7 @@ def test_settings_are_checked_together(environ: dict[str, str], named: str) -> N
         ),
     ],
 )
-def test_a_wrong_setting_is_told_as_it_was_written(environ: dict[str, str], line: str) -> None:
+def test_an_invalid_setting_is_shown_as_it_was_written(environ: dict[str, str], line: str) -> None:
     """The error has the variable's text, which operators can search for, and not the parsed number."""
     with pytest.raises(SettingsError) as caught:
         Settings.from_env(environ)

@@ -82,7 +82,7 @@ def test_any_base64_has_one_outcome(encoded: bytes, places: list[int]) -> None:
         pytest.param(b" " * 1024 + b"\r\n", b"\r\n", id="much white space"),
     ],
 )
-def test_quoted_printable_is_what_the_rfc_says(encoded: bytes, data: bytes) -> None:
+def test_quoted_printable_follows_the_rfc(encoded: bytes, data: bytes) -> None:
     """The rules of RFC 2045, section 6.7, hold at the edges of chunks too."""
     assert decode("quoted-printable", encoded, []) == decode("quoted-printable", encoded, bytewise(encoded)) == data
 

@@ -74,7 +74,7 @@ def test_an_object_of_other_parts_is_refused(etag: str, parts: list[str]) -> Non
         pytest.param("0" * 32 + "-3", PARTS, "aws:kms:dsse", id="encrypted by KMS twice"),
     ],
 )
-def test_what_is_no_md5_is_not_compared(etag: str, parts: list[str], encryption: str | None) -> None:
+def test_an_etag_that_is_no_md5_is_not_compared(etag: str, parts: list[str], encryption: str | None) -> None:
     """A store with ETags of another form passes."""
     check_multipart_etag(etag, parts, encryption)
 
@@ -131,7 +131,7 @@ def test_another_etag_is_another_object(stored: str, parts: int) -> None:
 
 
 @given(st.integers(0), st.integers(0))
-def test_an_object_has_the_size_of_what_was_sent(sent: int, stored: int) -> None:
+def test_an_object_has_the_size_of_the_bytes_sent(sent: int, stored: int) -> None:
     """Another size is an error with both sizes."""
     if sent == stored:
         check_size(sent, stored)
@@ -140,7 +140,7 @@ def test_an_object_has_the_size_of_what_was_sent(sent: int, stored: int) -> None
             check_size(sent, stored)
 
 
-def test_a_success_that_says_nothing_is_none() -> None:
+def test_a_success_without_its_members_is_an_error() -> None:
     """The error names a missing member; a present one is returned."""
     assert require({"ETag": "e"}, "ETag") == "e"
     with pytest.raises(StoreRejected, match="without ETag"):

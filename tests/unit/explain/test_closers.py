@@ -107,12 +107,12 @@ UNSEEN = ", in a thread or task of its own; the code that handed the close over 
 WRAPPER = "a TextIOWrapper, or another wrapper around it, which closes it when it is collected, as happened in "
 
 
-def test_a_wrapper_that_a_job_of_a_pool_forgot_is_told() -> None:
+def test_a_wrapper_dropped_by_a_pools_job_is_named() -> None:
     """A wrapper dropped by a pool's job is named, although no line of the app runs when it is collected."""
     assert closed_by(lambda file: in_a_pool(read_text, file)).startswith(f"{WRAPPER}concurrent.futures.thread:run (")
 
 
-def test_a_wrapper_around_the_storage_that_was_forgotten_is_told() -> None:
+def test_a_dropped_wrapper_around_the_storage_is_named() -> None:
     """A dropped wrapper around a FileStorage is named, since FileStorage passes its calls on."""
 
     def view(file: FileStorage) -> None:
@@ -122,7 +122,7 @@ def test_a_wrapper_around_the_storage_that_was_forgotten_is_told() -> None:
 
 
 @pytest.mark.parametrize("of_its_own", [io.BytesIO, type("Own", (io.BytesIO,), {})], ids=["BytesIO", "of its own"])
-def test_a_wrapper_around_another_stream_that_was_forgotten_is_told(of_its_own: Any) -> None:
+def test_a_dropped_wrapper_around_another_stream_is_named(of_its_own: Any) -> None:
     """A dropped wrapper around a stream of the app's own class is named."""
 
     class Own(flask.Request):
@@ -177,7 +177,7 @@ def test_the_function_that_copies_a_context_is_named_as_it_is_called() -> None:
 
 
 @NEEDS_QUART
-def test_what_stream_with_context_wraps_may_end_in_the_view() -> None:
+def test_a_stream_with_context_iterator_may_end_in_the_view() -> None:
     """A stream_with_context iterator that ends in the view is not named as the end of the request."""
     quart: Any = import_module("quart")
 
@@ -210,7 +210,7 @@ def test_a_library_that_the_framework_calls_is_named_with_its_line(library: Any)
     assert "handed the close over" not in notes(caught.value)[0]
 
 
-def test_a_library_whose_wrapper_was_collected_is_told(library: Any) -> None:
+def test_a_library_whose_wrapper_was_collected_is_named(library: Any) -> None:
     """A collected wrapper of a library is named, with the library's function and the app's line."""
     said = closed_by(library.read_text)
     assert said.startswith(f"{WRAPPER}somebodys_library:read_text, called by the app's own code at {__file__}:")
@@ -314,7 +314,7 @@ def test_contexts_that_are_left_at_once_close_as_one_would() -> None:
     assert closed_by(view, request_class=Own).startswith("the pop of a copied request context: ")
 
 
-def test_of_two_closes_at_once_the_first_is_told() -> None:
+def test_of_two_closes_at_once_the_first_is_named() -> None:
     """If two threads close an open file at once, the note names the first."""
     file = closed_by_the_end("flask", 100)
     upload = file.stream._file._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - as the other thread's would
@@ -324,7 +324,7 @@ def test_of_two_closes_at_once_the_first_is_told() -> None:
 
 
 @NEEDS_QUART
-def test_a_collected_wrapper_in_to_thread_is_told() -> None:
+def test_a_collected_wrapper_in_to_thread_is_named() -> None:
     """A wrapper collected in asyncio.to_thread, where async views parse tables, is named."""
 
     async def view(file: FileStorage) -> None:

@@ -171,7 +171,7 @@ def decorator() -> None:
         pytest.param(CallableHook().method, "CallableHook.method", CallableHook.method.__code__, id="bound method"),
     ],
 )
-def test_what_is_wrapped_is_named_by_what_it_runs(work: Any, name: str, code: Any) -> None:
+def test_a_wrapped_hook_is_named_by_its_inner_function(work: Any, name: str, code: Any) -> None:
     """A partial, a decorated function, an object and a method are named by the function that they run."""
 
     def view(file: FileStorage) -> None:
@@ -192,7 +192,7 @@ class Shy:
 
 
 @pytest.mark.parametrize("work", [dict, functools.partial(len, ()), Shy()], ids=["type", "builtin", "shy"])
-def test_what_is_not_written_in_python_has_no_place(work: Any) -> None:
+def test_a_builtin_hook_has_no_place(work: Any) -> None:
     """A builtin function is named without a line."""
 
     def view(file: FileStorage) -> None:
@@ -232,7 +232,7 @@ def test_the_end_of_the_request_is_named(framework: str) -> None:
     assert note.endswith("README.md#c-the-response-is-sent-first.")
 
 
-def test_a_file_that_streams_until_the_end_is_told_of_it() -> None:
+def test_a_file_of_a_streamed_response_is_closed_by_the_end() -> None:
     """A file that a streamed response reads is closed by the end of the request."""
     app = make_app("flask", lambda _file: None)
     kept: list[FileStorage] = []
@@ -279,7 +279,7 @@ def test_the_apps_own_close_is_named_by_its_line(framework: str, size: str, func
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_text_wrapper_that_was_collected_is_told(size: str) -> None:
+def test_a_collected_text_wrapper_is_named(size: str) -> None:
     """A collected TextIOWrapper is named, with `detach` as the fix."""
 
     def view(file: FileStorage) -> None:
@@ -435,7 +435,7 @@ def test_the_end_of_the_request_is_named_on_trio() -> None:
     assert "That was in task '" in note
 
 
-def test_the_first_close_is_the_one_that_is_told() -> None:
+def test_the_first_close_is_named() -> None:
     """The note names the first of two closes."""
 
     def view(file: FileStorage) -> None:
@@ -446,7 +446,7 @@ def test_the_first_close_is_the_one_that_is_told() -> None:
     assert line_of(note_of("flask", view)) == "file.close()"
 
 
-def test_a_close_under_the_file_is_told_as_unseen() -> None:
+def test_a_close_under_the_file_has_no_name() -> None:
     """A close under the file has a note that cannot name it."""
 
     class Request(flask.Request):

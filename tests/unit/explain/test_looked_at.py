@@ -69,7 +69,7 @@ def test_a_close_after_a_look_is_the_apps_own(look: str, of: str, size: str) -> 
     assert "(`file.close()`)" in note
 
 
-def test_a_wrapper_that_is_collected_after_a_look_is_told() -> None:
+def test_a_wrapper_collected_after_a_look_is_named() -> None:
     """A wrapper that is collected after an inspection is still named."""
 
     def view(file: FileStorage) -> None:

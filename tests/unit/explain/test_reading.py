@@ -135,7 +135,7 @@ def failing_twice(file: FileStorage) -> Any:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("use", [iterated_twice, failing_twice])
-def test_an_iterator_is_what_it_was(use: Callable[[FileStorage], Any], size: str) -> None:
+def test_an_iterator_behaves_as_without_explaining(use: Callable[[FileStorage], Any], size: str) -> None:
     """An iterator continues after a seek, and fails as often as it is used, since it is the file itself."""
     data = b"a line\n" * (SIZES[size] // 7)
     assert in_a_view(use, data, explained=True) == in_a_view(use, data, explained=False)
@@ -156,14 +156,14 @@ def test_boto_hands_on_a_closed_upload_with_the_note(s3: Store, size: str) -> No
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_an_open_file_cannot_do_is_no_closed_file(size: str) -> None:
+def test_an_open_files_own_error_gets_no_note(size: str) -> None:
     """An open file's own errors get no note."""
     errors: list[Exception] = []
     post(make_app("flask", lambda file: errors.append(error_of(file.seek, -1))), bytes(SIZES[size]))
     assert [notes(error) for error in errors] == [[]]
 
 
-def test_what_a_file_in_memory_can_never_do_is_no_closed_file() -> None:
+def test_a_missing_descriptor_gets_no_note() -> None:
     """A missing file descriptor of a BytesIO gets no note, open or closed."""
     file = closed_by_the_end("flask", 100)
     error = error_of(file.stream._file.fileno)  # type: ignore[attr-defined] # noqa: SLF001 - people do
@@ -178,7 +178,7 @@ def test_a_copy_of_a_closed_file_is_explained(copied: Callable[[Any], Any]) -> N
     assert len(notes(error_of(copied, file))) == 1
 
 
-def test_a_failure_points_at_who_asked() -> None:
+def test_a_failure_points_at_the_caller() -> None:
     """The calls that pytest shows include none of this package."""
     with pytest.raises(ValueError, match="closed file") as caught:
         closed_by_the_end("flask", 100).read()

@@ -67,7 +67,7 @@ def test_explaining_twice_does_nothing_more(framework: str) -> None:
 @pytest.mark.parametrize(
     "app", [None, SimpleNamespace(request_class=None), flask.Flask], ids=["None", "other", "class"]
 )
-def test_what_is_no_app_is_refused(app: Any) -> None:
+def test_another_object_than_an_app_is_refused(app: Any) -> None:
     """Any other object is rejected with an error that names Flask and Quart."""
     with pytest.raises(TypeError, match="takes a Flask or a Quart app, not"):
         explain_closed_files(app)
