@@ -43,7 +43,7 @@ class Digest:
 
     @property
     def sha256(self) -> str:
-        """Lowercase hex."""
+        """The SHA-256 in lowercase hex."""
         return self._sha256.hexdigest()
 
     def check(self, promised: str | None) -> None:

@@ -13,7 +13,7 @@ from time import perf_counter
 from types import CodeType, FrameType
 from typing import Any
 
-#: Where `copy_current_request_context` is, with its inner function `wrapper`.
+#: The modules of `copy_current_request_context`, with its inner function `wrapper`.
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx"})
 #: The modules of the request classes. A request's `close` and the end of its `with` block close the files.
 REQUESTS = frozenset({"werkzeug.wrappers.request", "quart.wrappers.request", "quart.wrappers.base"})
@@ -30,7 +30,7 @@ _LOOPS = frozenset({"asyncio.events", "asyncio.base_events", "asyncio.runners", 
 _HANDLES = frozenset({"wsgi_app", "asgi_app", "handle_request"})
 #: Modules whose files only pass calls on to another file, so they explain no close.
 FILES = ("tempfile", "werkzeug.datastructures", "quart.datastructures")
-#: The same by their whole names.
+#: The full names of these modules.
 FILE_MODULES = frozenset(
     {"tempfile", "werkzeug.datastructures", "werkzeug.datastructures.file_storage", "quart.datastructures"}
 )
@@ -45,7 +45,7 @@ _REQUEST_METHODS = frozenset({"wsgi_app", "handle_request"})
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as the interpreter writes it in co_filename
 
 type Stack = tuple[tuple[str, CodeType, int], ...]  #: module, code, instruction; the innermost call first
-#: Where boto calls the handlers of an event.
+#: The modules in which boto calls the handlers of an event.
 _HOOKS = frozenset({"botocore.hooks", "aiobotocore.hooks"})
 
 
