@@ -1,4 +1,4 @@
-"""The core of both upload services: no framework, no boto, no sockets, no threads, no asyncio.
+"""The core of both upload services: no framework, no boto, no I/O.
 
 Bytes and values in, events and values out. The two shells, `flask_app` and `quart_app`, do the rest. The first use of a
 public name imports its module: `filehandoff.explain` needs none, nor does the pytest plugin, which every start loads.

@@ -1,4 +1,4 @@
-"""Limit the heaps of glibc, with whose default a busy process keeps memory that it has freed.
+"""Limit the heaps of glibc, whose default keeps freed memory in a busy process.
 
 glibc gives threads heaps of their own, up to eight per processor. A part that one thread has freed is of no use to the
 heap of another, so a process with many threads grows for hours. With two heaps it stays level, at no measurable cost.

@@ -49,7 +49,7 @@ class Chunking:
 
 
 def check_whole(content_range: str | None, query: Iterable[tuple[str, str]]) -> None:
-    """Check that neither the `Content-Range` nor the query of a request describes one chunk of several.
+    """Check that neither the `Content-Range` nor the query describes one chunk of several.
 
     Raises:
         ChunkedForm: one of them does.

@@ -20,7 +20,7 @@ FILES = 2
 
 
 def raise_limit() -> int:
-    """Raise this process's limit of descriptors to `ENOUGH`, or to the system's own limit; return the new limit.
+    """Raise the limit of descriptors to `ENOUGH` or the system's own; return the new limit.
 
     A shell's default is 1,024, for old programs that call `select`, which handles no more. Child processes inherit the
     new limit.

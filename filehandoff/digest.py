@@ -1,4 +1,4 @@
-"""Running SHA-256 and CRC-32 of a file, and the digests that a client may promise (RFC 9530)."""
+"""Running SHA-256 and CRC-32 of a file, and a client's promised digests (RFC 9530)."""
 
 import base64
 import binascii
@@ -29,7 +29,7 @@ class Digest:
         self.size = 0
 
     def update(self, chunks: Iterable[bytes | memoryview]) -> int:
-        """Take the file's next bytes; return the CRC-32 (zlib's) of these bytes alone, by which S3 checks a part.
+        """Take the file's next bytes; return the CRC-32 (zlib's) of these bytes alone.
 
         One pass computes both sums while a chunk is in the processor's cache. Both release the GIL for all but the
         smallest chunks.
@@ -76,7 +76,7 @@ def from_hex(text: str) -> str:
 
 
 def from_content_digest(header: str) -> str | None:
-    """Return the SHA-256 of a `Content-Digest` header (RFC 9530) in lowercase hex; None if it has only others.
+    """Return the SHA-256 of a `Content-Digest` header in lowercase hex; None for other algorithms.
 
     Raises:
         DigestMalformed: the header is no dictionary of byte sequences, or its `sha-256` is not 32 bytes long.

@@ -1,4 +1,4 @@
-"""Every error that a client can receive, each with a stable code and an HTTP status.
+"""Every error that a client can receive, with its stable code and HTTP status.
 
     UploadError
     ├── FormError
@@ -46,7 +46,7 @@ RETRY_AFTER_SECONDS = 5
 
 
 class UploadError(Exception):
-    """An error with a response: `detail` is one sentence for the person who sent the request.
+    """An error with a response; `detail` is one sentence for the request's sender.
 
     `headers` are the response's extra headers, such as `Allow` or `Retry-After`.
     """
@@ -61,7 +61,7 @@ class UploadError(Exception):
         self.headers = dict(headers or {})
 
     def problem(self, request_id: str) -> dict[str, str | int]:
-        """Return the members of a problem details object (RFC 9457, section 3), with `code` and `request_id`."""
+        """Return the members of a problem details object (RFC 9457), with `code` and `request_id`."""
         return problem(self.status, self.code, self.title, self.detail, request_id)
 
 
@@ -179,7 +179,10 @@ class DigestMismatch(FormError):
 
 
 class SizeMismatch(FormError):
-    """The object that the client sent to S3 has another length than promised; it was removed."""
+    """The object that the client sent to S3 has another length than promised.
+
+    The app has removed it.
+    """
 
     status = 422
     code = "size-mismatch"
@@ -187,7 +190,10 @@ class SizeMismatch(FormError):
 
 
 class TypeMismatch(FormError):
-    """The object that the client sent to S3 has another media type than promised; it stays stored."""
+    """The object that the client sent to S3 has another media type than promised.
+
+    It stays stored.
+    """
 
     status = 422
     code = "type-mismatch"
@@ -292,7 +298,10 @@ class StoreUnavailable(UploadError):
 
 
 class Overloaded(UploadError):
-    """This process has no capacity for the request now; another process may have, or this one later."""
+    """This process has no capacity for the request.
+
+    Another process may have, or this one later.
+    """
 
     status = 503
     code = "overloaded"
@@ -337,7 +346,7 @@ _BUSY_CODES = frozenset({"SlowDown", "RequestTimeout", "ThrottlingException", "T
 
 
 def from_store_answer(status: int, code: str, message: str) -> UploadError:
-    """Return the error for an error response of S3: a client may retry 5xx and busy codes, but no rejection.
+    """Return the error for an error response of S3; only rejections are permanent.
 
     `status` is the HTTP status, `code` and `message` are from the answer's XML body
     (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
@@ -384,7 +393,7 @@ def temporary_files() -> Iterator[None]:
 
 
 def from_http(status: int, name: str, detail: str, headers: Mapping[str, str]) -> UploadError:
-    """Return the error for an HTTP error that a framework raised itself, such as its router's 404."""
+    """Return the error for an HTTP error of the framework, such as its router's 404."""
     known: dict[int, type[UploadError]] = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
     if status in known:
         return known[status](detail, headers=headers)
@@ -406,7 +415,7 @@ def is_exhausted(error: BaseException) -> bool:
 
 
 def fault(error: Exception) -> UploadError:
-    """Convert an unexpected error: Overloaded if the process has run out of a resource, else Internal."""
+    """Convert an unexpected error: Overloaded if the process lacks a resource, else Internal."""
     answer: UploadError = Internal("The log has the details under this request's id.")
     if is_exhausted(error):
         answer = Overloaded("This process lacks memory, threads or files. Nothing was stored; try again later.")
@@ -415,7 +424,7 @@ def fault(error: Exception) -> UploadError:
 
 
 def file_closed(handoff: str, hook: str, explanation: str | None = None) -> FileClosed:
-    """Return the error for an upload whose file was closed too early; its detail names the closing code and a fix.
+    """Return the error for an upload whose file was closed too early.
 
     `explanation` is the note on the observed close (`filehandoff.explain`). Without one, the detail describes the hook.
     """

@@ -87,7 +87,7 @@ type Event = Field | FileStart | FileChunk | FileEnd
 
 
 class FormParser:
-    """Takes a body's bytes by `receive` and `finish`, returns events, raises a FormError for the client.
+    """Takes a body's bytes, returns events, and raises a FormError for the client.
 
     After an error the parser is unusable: each later call raises the same error.
 
@@ -140,7 +140,7 @@ class FormParser:
         return cls(mimetype, boundary, content_length, limits, coding)
 
     def receive(self, chunk: bytes) -> Iterator[Event]:
-        """Take the next bytes of the body, and yield their events; the caller must consume all."""
+        """Take the next bytes and yield their events, which the caller must consume."""
         if self._error is not None:
             raise self._error
         try:
@@ -289,7 +289,7 @@ def check_coding(coding: str) -> None:
 
 
 def is_media_type(text: str) -> bool:
-    """Whether this is a media type, with or without parameters, that S3 and every browser accept."""
+    """Whether S3 and every browser accept this media type, with or without parameters."""
     return _MEDIA_TYPE.fullmatch(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""Check the bytes of an HTTP/1.1 connection before the server parses them (RFC 9112); sans I/O, for every server.
+"""Check the bytes of an HTTP/1.1 connection before the server parses them (RFC 9112).
 
 A proxy may read a lax request differently from the server behind it: another end of the body, another target. An
 attacker uses the difference to smuggle a request past the proxy. So this module accepts only a head with one meaning,
@@ -55,7 +55,7 @@ _NO_TRAILERS = frozenset(
 
 
 class FramingError(Exception):
-    """A malformed or ambiguous request; the server must respond with this status and close the connection."""
+    """A malformed or ambiguous request; the server must respond with `status` and disconnect."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason)
@@ -105,7 +105,7 @@ def is_decided(data: bytes) -> bool:
 
 
 def take_head(data: bytes) -> tuple[RequestHead, bytes] | None:
-    """Split these bytes into a head and the bytes after it; return None for an incomplete head.
+    """Split these bytes into a head and its rest; return None for an incomplete head.
 
     Raises:
         FramingError: the head is malformed, too long, or cannot end.
@@ -170,7 +170,7 @@ def _host(headers: dict[bytes, bytes], minor: bytes) -> bytes:
 
 
 def _origin_form(target: bytes, host: bytes) -> bytes:
-    """Return the path and query of a target; a URL's host must be that of `Host` (RFC 9112, section 3.2.2)."""
+    """Return a target's path and query; a URL's host must be `Host` (RFC 9112, 3.2.2)."""
     if match := _ABSOLUTE.fullmatch(target):
         authority, target = match.groups()
         if not authority or authority.lower() != host.lower():
@@ -305,7 +305,7 @@ class RequestReader:
         self._skip()
 
     def step(self) -> bytes:
-        """Return the next canonical bytes, of one request at most; empty if more bytes must arrive first.
+        """Return the next canonical bytes, of one request at most; empty without enough bytes.
 
         Raises:
             FramingError: these bytes are no request; the server must close the connection.
@@ -326,7 +326,7 @@ class RequestReader:
         return piece
 
     def _skip(self) -> None:
-        """Drop one blank line before a request (RFC 9112, section 2.2), and all bytes after the last request."""
+        """Drop one blank line before a request (RFC 9112, 2.2), and bytes after the last."""
         if self.in_body:
             return
         if self._last:

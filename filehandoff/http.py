@@ -1,4 +1,4 @@
-"""The HTTP rules that both apps share: request ids, preconditions, ranges, and an object's response headers."""
+"""The apps' HTTP rules: request ids, preconditions, ranges, and an object's headers."""
 
 import re
 import uuid
@@ -47,7 +47,7 @@ def request_id(header: str | None) -> str:
 
 
 def joined(headers: Iterable[tuple[str, str]], names: Container[str]) -> dict[str, str]:
-    """Return the fields with these lowercase names; join a field's several lines (RFC 9110, section 5.3)."""
+    """Return the fields with these lowercase names; join repeated ones (RFC 9110, section 5.3)."""
     fields: dict[str, str] = {}
     for name, value in headers:
         if (field := name.lower()) in names:
@@ -56,7 +56,7 @@ def joined(headers: Iterable[tuple[str, str]], names: Container[str]) -> dict[st
 
 
 def single_range(header: str | None) -> str | None:
-    """Return the `Range` for the request to S3: one range of bytes; None for no, several or malformed ranges.
+    """Return a request's single range for S3; None for no, several or malformed ranges.
 
     The server ignores those and sends the whole object, as RFC 9110, section 14.2, allows.
     """
@@ -69,7 +69,7 @@ def single_range(header: str | None) -> str | None:
 
 
 def clamp(byte_range: str, length: int) -> str | None:
-    """Cut a range of `single_range` to an object of `length` bytes; None if the range lies outside the object.
+    """Cut a range of `single_range` to an object's length; None if it lies outside.
 
     A suffix longer than the object means the whole object, and a range may end after the object (RFC 9110, section
     14.1.2). Some stores handle neither.
@@ -119,7 +119,7 @@ class ObjectInfo:
         return 206 if self.content_range else 200
 
     def headers(self) -> dict[str, str]:
-        """Return the response's headers; they keep browsers from guessing the type or showing the file as a page.
+        """Return the response's headers, which keep browsers from showing the file as a page.
 
         They are the same for every request, so the response needs no `Vary`.
         """
@@ -143,7 +143,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class ConditionalRequest:
-    """A request for an object with its conditions and its range (RFC 9110, sections 13 and 14).
+    """A request for an object, its conditions and its range (RFC 9110, sections 13, 14).
 
     `fields` are the request's conditional fields by their lowercase names. The app checks them itself against S3's
     response to a head, since some stores ignore them. If the object is sent after all, the head costs a short delay. If
@@ -165,7 +165,7 @@ class ConditionalRequest:
         return conditional or self.method == "HEAD" or ("if-range" in self.fields and self._single_range is not None)
 
     def check(self, info: ObjectInfo) -> bool:
-        """Return whether to send the object; False if the client's copy is current (RFC 9110, section 13.2.2).
+        """Return whether to send the object; False if the client's copy is current.
 
         Raises:
             PreconditionFailed: the object does not meet a precondition.
@@ -185,7 +185,7 @@ class ConditionalRequest:
         return not (self.method in _READING and since and info.modified and info.modified <= since)
 
     def without_body(self, info: ObjectInfo) -> tuple[int, dict[str, str]] | None:
-        """Return status and headers of a response without a body: 304, or any to HEAD; None to send the object.
+        """Return status and headers of a response without a body; None to send the object.
 
         Raises:
             PreconditionFailed: the object does not meet a precondition.
@@ -197,7 +197,7 @@ class ConditionalRequest:
         return (info.status, info.headers()) if self.method == "HEAD" else None
 
     def byte_range(self, info: ObjectInfo | None) -> str | None:
-        """Return the range for the request to S3; None if `If-Range` does not match the object's head."""
+        """Return the range for S3; None if `If-Range` does not match the object's head."""
         condition = self.fields.get("if-range")
         if condition is not None and info is not None and not _is_current(condition, info):
             return None
@@ -209,7 +209,10 @@ class ConditionalRequest:
 
 
 def _names(header: str, etag: str, *, weakly: bool) -> bool:
-    """Whether a list of tags, or `*`, matches this ETag; a strong comparison never matches a weak tag."""
+    """Whether a list of tags, or `*`, matches this ETag.
+
+    A strong comparison never matches a weak tag (RFC 9110, section 8.8.3.2).
+    """
     if header.strip() == "*":
         return True
     tags = _ENTITY_TAG.findall(header)
@@ -229,7 +232,10 @@ def _is_current(condition: str, info: ObjectInfo) -> bool:
 
 
 def _date(header: str | None) -> datetime | None:
-    """Parse an HTTP date in any of its three forms (RFC 9110, section 5.6.7); None for anything else."""
+    """Parse an HTTP date in any of its three forms; None for anything else.
+
+    RFC 9110, section 5.6.7.
+    """
     if not header or not _DATE.fullmatch(header.strip()):
         return None  # the parser of `email` accepts much more, such as two dates
     try:

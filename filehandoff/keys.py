@@ -28,14 +28,14 @@ _MAX_ENCODED_NAME = 1536
 
 
 def uuid7(milliseconds: int, entropy: bytes) -> UUID:
-    """Return a version 7 UUID (RFC 9562, section 5.7) of a Unix time in milliseconds and ten random bytes."""
+    """Make a version 7 UUID (RFC 9562, section 5.7) of milliseconds and ten random bytes."""
     value = (milliseconds & (1 << 48) - 1) << 80 | int.from_bytes(entropy[:10], "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
 
 
 def clean_name(filename: str) -> str:
-    """Remove the characters that deceive a filename's readers; apply this before any other use of the name.
+    """Remove the characters that deceive a filename's readers, before any other use.
 
     With U+202E before its last seven letters, `invoicegpj.exe` looks like `invoiceexe.jpg` (compare CVE-2021-42574).
     """
@@ -59,12 +59,12 @@ def new_key(prefix: str, filename: str) -> str:
 
 
 def is_key(prefix: str, key: str) -> bool:
-    """Whether this has the form of this service's keys; the routes reach no other object of the bucket."""
+    """Whether this has the form of a key; the routes reach no other object."""
     return key.startswith(prefix) and _KEY.fullmatch(key[len(prefix) :]) is not None
 
 
 def encode_name(filename: str) -> str:
-    """Encode a filename as an extended value (RFC 8187), for S3 metadata, which must be ASCII.
+    """Encode a filename as an extended value (RFC 8187), for S3's ASCII metadata.
 
     A name that is too long for S3's 2 KB of metadata is cut after a whole character.
     """
@@ -78,13 +78,13 @@ def encode_name(filename: str) -> str:
 
 
 def decode_name(value: str) -> str | None:
-    """Decode a filename from an extended value; None for other values, which direct clients of S3 may have written."""
+    """Decode a filename from an extended value; None for other values of S3's direct clients."""
     charset, _, encoded = value.partition("''")
     return clean_name(unquote(encoded)) if charset.upper() == "UTF-8" and encoded else None
 
 
 def content_disposition(filename: str | None, key: str) -> str:
-    """Return the `Content-Disposition` of a download (RFC 6266): never inline, with a plain and the original name.
+    """Return a download's `Content-Disposition` (RFC 6266): an attachment with plain and original name.
 
     The plain name comes first, for recipients that support no other (RFC 6266, appendix D). Of a path, which browsers
     send for a folder, only the last segment is a name, and dots alone are no name: section 4.3 leaves this to the

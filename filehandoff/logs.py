@@ -1,4 +1,4 @@
-"""Format the log as JSON or text, with the request's id on every line and without secrets; by structlog.
+"""Format the log as JSON or text, with request ids and without secrets; by structlog.
 
 All code logs by the standard library's `logging`, as the SDK and the servers do, so that all lines look alike. The
 start of a process calls `configure`. `create_app` does not, since the log belongs to the process, not to an app in it.
@@ -79,7 +79,7 @@ def configure(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
 
 
 def warn_misspelt(app: str, misspelt: Mapping[str, str], settings: Settings) -> None:
-    """Warn about misspelt settings: in a plain line, or in JSON if the log is JSON."""
+    """Warn about misspelt settings, in a plain line or, if configured, in JSON."""
     for name, meant in misspelt.items():
         line = f"{app}: {name} is no setting; was {meant} meant?"
         if settings.log == "json":
@@ -89,7 +89,10 @@ def warn_misspelt(app: str, misspelt: Mapping[str, str], settings: Settings) -> 
 
 
 def bind(request_id: str) -> None:
-    """Add this request's id to every following line of this thread or task, and of the tasks that it starts."""
+    """Add this request's id to the following lines of this thread or task.
+
+    Tasks that it starts inherit the id.
+    """
     unbind()
     bind_contextvars(request_id=request_id)
 
@@ -100,17 +103,17 @@ def unbind() -> None:
 
 
 def bound(request_id: str) -> AbstractContextManager[None]:
-    """Add the id to the lines of a block, in a thread that does not inherit the request's context."""
+    """Add the id to a block's lines, in a thread without the request's context."""
     return bound_contextvars(request_id=request_id)
 
 
 def bound_id() -> str:
-    """Return the id that `bind` or `bound` has set for this thread or task; empty if none."""
+    """Return the id that `bind` or `bound` has set; empty if none."""
     return str(get_contextvars().get("request_id", ""))
 
 
 def formatter(style: str, secrets: list[str]) -> logging.Formatter:
-    """Return the formatter of `json` or `console` lines; it hides these secrets, and values after a secret's name."""
+    """Return the formatter of `json` or `console` lines, which hides these and other secrets."""
     if style == "json":
         # In ASCII: no filename can contain a line end or a terminal's control code.
         render: list[Any] = [JSONRenderer()]
@@ -132,7 +135,7 @@ def _add_place(_logger: object, _method: str, line: Line) -> Line:
 
 
 def _hide(secrets: list[str]) -> Callable[[Any, str, Line], Line]:
-    """Return a processor that hides secrets in every value: the given ones, and those after a secret's name."""
+    """Return a processor that hides these secrets, and values after a secret's name."""
     known = [secret for secret in secrets if len(secret) >= 8]  # noqa: PLR2004 - a shorter secret may be part of common words
 
     def hidden(value: Any) -> Any:
@@ -153,7 +156,7 @@ def _hide(secrets: list[str]) -> Callable[[Any, str, Line], Line]:
 
 
 def _for_terminal(_logger: object, _method: str, line: Line) -> Line:
-    """Put the request's id before the message, and escape line ends and control codes in both."""
+    """Put the request's id before the message; escape line ends and control codes."""
     request_id = line.pop("request_id", None)
     for name in ("thread", "code"):  # useful only in searches: an error's message begins with its code
         line.pop(name, None)
@@ -171,7 +174,7 @@ def printable(text: str) -> str:
 
 
 def _console() -> ConsoleRenderer:
-    """Return the renderer of lines like the servers': `[time] [process] [LEVEL] message`, then all other values."""
+    """Return the renderer of lines like the servers': `[time] [process] [LEVEL] message` and values."""
 
     def bracketed(show: Callable[[object], str]) -> KeyValueColumnFormatter:
         return KeyValueColumnFormatter(None, "", "", show, prefix="[", postfix="]")
@@ -194,7 +197,10 @@ def _brief(value: object) -> str:
 
 
 def _replace_handlers(record: logging.LogRecord) -> bool:
-    """Filter that removes a server's own terminal handlers, so that the root's handler writes its lines."""
+    """Remove a server's terminal handlers, so that the root's handler writes its lines.
+
+    A filter: it runs for each line, since a server may add handlers later.
+    """
     logger = logging.getLogger(record.name)
     while logger.parent is not None:  # up to the root, whose handler `configure` sets
         logger.handlers = [handler for handler in logger.handlers if type(handler) is not logging.StreamHandler]
@@ -204,7 +210,7 @@ def _replace_handlers(record: logging.LogRecord) -> bool:
 
 
 class AnswerLog:
-    """Limits the lines about error responses: of status 503 one per second for each code, of others all.
+    """Limits the lines about responses with status 503 to one per second and code.
 
     Under attack, or during an outage of S3, a process sends thousands of these. It logs the others at `debug`.
     """
@@ -217,7 +223,7 @@ class AnswerLog:
         self._counts: dict[str, int] = {}
 
     def line(self, error: UploadError, now: float) -> tuple[int, dict[str, object]]:
-        """Return the level and the values of an error response's line; `now` is in seconds, of any clock.
+        """Return the level and the values of a response's line; `now` is in seconds.
 
         The value `count` is the number of responses with this code that the line stands for, if more than one.
         """

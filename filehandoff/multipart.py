@@ -1,4 +1,4 @@
-"""Split a multipart body into its parts (RFC 2046, section 5.1); sans I/O, independent of forms.
+"""Split a multipart body into its parts (RFC 2046, section 5.1); sans I/O.
 
 The parser must neither lose a part nor join two. So a line that begins with the delimiter ends a part, even after a
 bare LF, and even if the part has no body. Bytes that can only be a broken delimiter are an error.
@@ -45,7 +45,7 @@ type _Step = tuple[tuple[Token, ...], int | None]
 
 
 class Multipart:
-    """Takes bytes by `receive`, yields tokens; the split of the bytes affects only the split of a part's data.
+    """Takes bytes by `receive`, yields tokens, independent of the split of the bytes.
 
     A chunk entirely inside a part is yielded as the same object, without a copy.
 
@@ -93,7 +93,7 @@ class Multipart:
         return tokens, None
 
     def _preamble(self, data: bytes, at: int) -> _Step:
-        """Skip the bytes before the first delimiter; reject bytes that look like a part after a broken delimiter."""
+        """Skip the bytes before the first delimiter; reject a part after a broken one."""
         end, after, amiss = self._find_delimiter(data, at)
         seen = self._seen + data[at:end]
         if amiss or self._suspect.search(seen):
@@ -120,7 +120,10 @@ class Multipart:
         raise FormMalformed(f"The boundary after part {self.parts} does not begin a line.")
 
     def _find_delimiter(self, data: bytes, at: int) -> tuple[int, int | None, bool]:
-        """Return the end of the bytes before the next delimiter, its own end if complete, whether amiss."""
+        """Find the next delimiter.
+
+        Return the end of the bytes before it, its own end if it is complete, and whether it is amiss.
+        """
         if self._at_line_start:
             if data.startswith(self._delimiter, at):
                 return at, at + len(self._delimiter), False

@@ -39,7 +39,7 @@ _ENCODED_WORDS = re.compile(r"(?:=\?[\w.*+-]+\?[BbQq]\?[^?\s]*\?=\s*)+", re.ASCI
 
 @dataclass(frozen=True, slots=True)
 class PartHead:
-    """The headers of a part and its names; `filename` is None for a part that is no file.
+    """A part's headers and names; `filename` is None for a part without a file.
 
     `headers` are pairs of a name in lower case and a decoded value.
     """
@@ -50,7 +50,7 @@ class PartHead:
 
     @classmethod
     def of(cls, lines: Iterable[bytes], part: int, charset: str | None) -> Self:
-        """Read the head of part number `part`; `charset` is the form's own, for names that are not UTF-8.
+        """Read the head of part number `part`; `charset` is for names outside UTF-8.
 
         Raises:
             FormMalformed: the part has no name, or an ambiguous one.
@@ -101,7 +101,7 @@ def _headers(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def read_parameters(header: str) -> tuple[str, dict[str, str]]:
-    """Split a header into its value before the first semicolon and its parameters, by lowercase names.
+    """Split a header into its value before the first semicolon and its parameters.
 
     Raises:
         ValueError: a parameter is malformed, or occurs twice with different values.
@@ -144,7 +144,7 @@ def _value(text: str, at: int) -> tuple[str, int]:
 
 
 def _named(parameters: Mapping[str, str], name: str) -> str | None:
-    """Return a name, preferably by its extended form, as in a response (RFC 6266, section 4.3)."""
+    """Return a name, preferably by its extended form (RFC 6266, section 4.3)."""
     plain, extended = parameters.get(name), parameters.get(f"{name}*") or _continued(parameters, name)
     if extended is None:
         return None if plain is None else _unescaped(plain)
@@ -157,7 +157,7 @@ def _named(parameters: Mapping[str, str], name: str) -> str | None:
 
 
 def _continued(parameters: Mapping[str, str], name: str) -> str | None:
-    """Join the extended form of a name in several parameters, as mail clients send it (RFC 2231, section 3)."""
+    """Join a name in several parameters, as mail clients send it (RFC 2231, section 3)."""
     pieces: list[str] = []
     while True:
         number = len(pieces)
@@ -200,7 +200,7 @@ def known_charset(name: str) -> str | None:
 
 
 def charset_of(content_type: str) -> str | None:
-    """Return the codec of the charset in a part's media type; None for no or an unsupported one."""
+    """Return the codec of a media type's charset; None without a supported one."""
     try:
         return known_charset(read_parameters(content_type)[1].get("charset", ""))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Cut a file's chunks into S3 parts: their sizes, their ends, and a reader without a copy.
+"""Cut a file's chunks into S3 parts, and read a part without a copy.
 
 S3's limits (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html): 10,000 parts, each 5 MiB to 5 GiB,
 except the last, which may be smaller. The largest object is therefore 10,000 parts of 5 GiB (48.8 TiB, announced as
@@ -70,7 +70,7 @@ class PartSizes:
 
     @staticmethod
     def reach(first: int) -> int:
-        """Return the size of the largest file in 10,000 parts if the first has `first` bytes."""
+        """Return the size of the largest file whose first part has `first` bytes."""
         return max(_reach(first, every) for every in _DOUBLINGS)
 
 
@@ -96,7 +96,7 @@ def _reach(first: int, every: int) -> int:
 
 @dataclass(slots=True)
 class Part:
-    """One part: its number, counted from 1, its bytes in chunks, and whether it is the last."""
+    """One part: its number from 1 on, its chunks, and whether it is the last."""
 
     number: int
     chunks: tuple[bytes | memoryview, ...]
@@ -108,11 +108,11 @@ class Part:
         return sum(len(chunk) for chunk in self.chunks)
 
     def release(self) -> None:
-        """Free the bytes now; after an error, the frames of its traceback keep this object alive."""
+        """Free the bytes now, even if an error's traceback keeps this object alive."""
         self.chunks = ()
 
     def open(self, before_read: Callable[[], None] | None = None) -> IO[bytes]:
-        """Return a new `PartReader` at the part's first byte; `before_read` may raise to abort the transfer."""
+        """Return a new reader at the part's first byte; `before_read` may raise to abort."""
         return cast("IO[bytes]", PartReader(self.chunks, before_read))
 
 
@@ -256,7 +256,7 @@ class PartReader(io.RawIOBase):
 
 
 class FileReader(io.RawIOBase):
-    """A reader over an open file that hides its `fileno` and leaves it open when closed.
+    """A reader over an open file that hides its `fileno` and never closes it.
 
     aiohttp calls a body's `fileno`, which makes a `SpooledTemporaryFile` roll over to disk, on the event loop.
     """

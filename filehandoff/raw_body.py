@@ -1,4 +1,4 @@
-"""Check a request body that is one file without a form: count its bytes, and read its name and digest.
+"""Check a request body that is one file without a form.
 
 `curl -T`, `curl --data-binary` and Uppy without `formData` send a file this way.
 """

@@ -1,4 +1,4 @@
-"""A file before and after its upload: its name and key, its size and digest, the client's receipt."""
+"""A file before and after its upload, and the client's receipt."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ FILENAME_METADATA = "filename"
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A file before its upload: its key, its names, and its promised SHA-256 in lowercase hex, if any."""
+    """A file before its upload; `promised` is its SHA-256 in lowercase hex, if any."""
 
     key: str
     filename: str
@@ -31,7 +31,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file in S3: its size in bytes, its SHA-256 in lowercase hex, S3's ETag without quotes."""
+    """A file in S3: size in bytes, SHA-256 in lowercase hex, ETag without quotes."""
 
     incoming: Incoming
     size: int

@@ -54,7 +54,7 @@ class Limits:
     file_fields: tuple[str, ...] = FIELD_NAMES
 
     def is_file_field(self, name: str) -> bool:
-        """Whether files in a field of this name are stored; `file[]` and `file[0]` count as `file`."""
+        """Whether files in a field of this name are stored; `file[0]` counts as `file`."""
         return _INDEX.sub("", name) in self.file_fields
 
 
@@ -178,7 +178,9 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings from an environment: sizes may have a unit (`8 MiB`), seconds an `s`; empty means default.
+        """Read the settings from an environment; an empty value means the default.
+
+        Sizes may have a unit (`8 MiB`), seconds an `s`.
 
         Raises:
             SettingsError: a value is malformed or invalid; the message is one line.

@@ -1,4 +1,4 @@
-"""The grid as data: each pair of hand-off and hook, with the outcome for a file of each size.
+"""The grid as data: each pair of hand-off and hook, with its outcomes.
 
 This is the only such table. Both apps serve it at `/strategies`, the contract suite and the demo compare the apps with
 it, and the README's grid is generated from it. A cell that starts or stops to work must fail the suite.
@@ -26,7 +26,7 @@ LOST_CODE = "file-closed"
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """One way of handing the bytes over: its cost in memory and on disk, and one sentence about it.
+    """One way of handing the bytes over: its cost, and one sentence about it.
 
     `of_a_form` is whether the app receives the bytes, in a form; otherwise the client sends them to S3 itself.
     """
@@ -114,7 +114,7 @@ DEFAULT_HOOK = "bound"
 
 @dataclass(frozen=True, slots=True)
 class SizeClass:
-    """A size at which hand-offs behave differently: in memory, rolled over to disk, or several parts."""
+    """A size for which hand-offs differ: in memory, on disk, or several parts."""
 
     name: str
     sentence: str

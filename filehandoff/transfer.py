@@ -26,7 +26,7 @@ class Decoder(Protocol):
     """A decoder of one encoding; raises FormMalformed for bytes outside that encoding."""
 
     def decode(self, chunk: bytes) -> Iterator[bytes]:
-        """Take the next encoded bytes; yield the decoded bytes before the first wrong one, then raise."""
+        """Take the next encoded bytes; yield those before the first wrong one, then raise."""
 
     def finish(self) -> bytes:
         """Return the last bytes; raise if they are cut short."""
@@ -101,14 +101,20 @@ class QuotedPrintable:
             raise self._broken()
 
     def _certain(self, text: bytes) -> int:
-        """Return the start of the trailing bytes that may be half an escape, or white space before a line end."""
+        """Return the start of trailing bytes whose meaning depends on the following ones.
+
+        These may be half an escape, or white space before a line end.
+        """
         if _CUT_HEX.fullmatch(text, max(0, len(text) - 2)):
             return len(text) - 2
         end = len(text.removesuffix(b"\r").rstrip(b" \t"))
         return end - 1 if text.endswith(b"=", 0, end) else end
 
     def finish(self) -> bytes:
-        """Return the last bytes; the line end of a final soft line break may belong to the delimiter."""
+        """Return the last bytes.
+
+        The line end of a final soft line break may belong to the delimiter.
+        """
         rest = self._rest.rstrip(b" \t")
         if rest not in {b"", b"\r", b"="}:
             raise self._broken()

@@ -60,7 +60,7 @@ def bare_etag(answer: Mapping[str, Any]) -> str:
 
 
 def check_crc32(sent: str, answered: str | None) -> None:
-    """Compare the CRC-32 of the bytes sent with that of S3's response, both in base64, if it has one.
+    """Compare the CRC-32 of the bytes sent with S3's, both in base64, if returned.
 
     Raises:
         StoreRejected: the checksums differ.
@@ -117,7 +117,7 @@ def check_multipart_etag(answered: str, parts: Sequence[str], encryption: str | 
 
 
 def check_multipart_crc32(answered: str | None, parts: Sequence[str]) -> None:
-    """Compare a completed upload's CRC-32 with its parts' CRC-32s, in order, all in base64, if it has one.
+    """Compare a completed upload's CRC-32 with its parts', in base64, if S3 returns one.
 
     It is the CRC-32 of the parts' CRC-32s, `-`, and the number of parts
     (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html). A CRC-32 without a
@@ -134,7 +134,7 @@ def check_multipart_crc32(answered: str | None, parts: Sequence[str]) -> None:
 
 
 def check_etag(sent: str, stored: str, parts: int) -> None:
-    """Compare the ETag from the end of an upload with the object's ETag, both without quotes.
+    """Compare an upload's last ETag with the object's ETag, both without quotes.
 
     After an upload in parts, an object's ETag without a number of parts is ignored: rclone's is the MD5 of the object.
 

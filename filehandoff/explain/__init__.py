@@ -1,4 +1,4 @@
-"""Explain each closed upload in a Flask or Quart app: the code that closed it, when, and a fix.
+"""Explain each closed upload in a Flask or Quart app: its closer and a fix.
 
     from filehandoff.explain import explain_closed_files
 
@@ -22,7 +22,7 @@ __all__ = ["CloseRecord", "close_record", "explain_closed_files", "explanation"]
 
 
 def explain_closed_files(app: Any) -> None:
-    """Make every upload that this app receives from now on explain errors of its closed file.
+    """Make the app's uploads explain the errors of their closed files.
 
     Call it after setting `app.request_class`, if the app sets one: the new class is a subclass of it. A second call
     does nothing.
@@ -42,7 +42,7 @@ def explain_closed_files(app: Any) -> None:
 
 
 def explanation(error: BaseException) -> str | None:
-    """Return the note on a closed upload from an error or the errors that led to it, for a person far from the server.
+    """Return the note from an error, or from the errors that led to it.
 
     The note shows no folders of this machine. None if no closed upload is involved.
     """
@@ -64,7 +64,7 @@ def close_record(error: BaseException) -> CloseRecord | None:
 
 
 def _without_folders(note: str) -> str:
-    """Shorten each path in the note to the part below a folder of `sys.path`, or to the file's name."""
+    """Shorten the note's paths to the part below `sys.path`, or to the name."""
 
     def shorten(match: re.Match[str]) -> str:
         path = PurePath(match[0])

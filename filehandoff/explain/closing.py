@@ -1,4 +1,4 @@
-"""The record of one close of a file: the calls that led to it, their thread or task, and the time.
+"""The record of a file's close: its calls, its thread or task, its time.
 
 Calls are kept as code and position. Frames would keep their variables alive, and finding a line number takes time that
 only an error is worth: every upload is closed once, and most closes are correct.
@@ -59,7 +59,7 @@ class Function:
 
     @classmethod
     def of(cls, function: Any) -> "Function | None":
-        """Return the function that a callable runs; None if it is not Python code or cannot be inspected."""
+        """Return the function that a callable runs; None if it cannot be inspected."""
         try:
             for _ in range(20):  # more than any stack of decorators; stops at objects that have every attribute
                 function = (
@@ -93,7 +93,7 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class ObservedClose:
-    """One observed close; `milliseconds` count from the start of the view, or of the request if no view ran."""
+    """One observed close; `milliseconds` count from the view's start, or else the request's."""
 
     stack: Stack
     taken: Stack  #: the calls that read the file's `close`, if recorded
@@ -110,7 +110,7 @@ class ObservedClose:
 
     @property
     def unexplained(self) -> bool:
-        """Whether a thread or task closed the file without a line of the app among its calls."""
+        """Whether a thread or task closed the file without a line of the app."""
         if self.ended or self.collected or self.copier or self.takers:
             return False
         return not any(explains(call) for call in inside(self.calls))
@@ -127,7 +127,7 @@ class ObservedClose:
 
     @property
     def takers(self) -> list[Call]:
-        """The calls that read the `close` and passed it to another thread or task, innermost first; often none."""
+        """The calls that passed the `close` to another thread or task, innermost first."""
         if not self.taken or any(code is self.taken[0][1] for _, code, _ in self.stack):
             return []  # the code that read the `close` is on the stack: it called the `close` itself
         return _calls(self.taken)
@@ -138,14 +138,17 @@ def _calls(stack: Stack) -> list[Call]:
 
 
 def explains(call: Call) -> bool:
-    """Whether a call explains the close: the app's own code, a framework, a server or boto's transfer manager."""
+    """Whether a call explains the close: the app's, a framework's or the transfer manager's."""
     package = package_of(call.module)
     named = package in (FRAMEWORKS | TRANSFER) - {"asgiref"} and not call.module.startswith(FILES)
     return named or not installed(call.code.co_filename)
 
 
 def inside(calls: list[Call]) -> list[Call]:
-    """Return the calls up to the start of the request, task or callback; the outer ones run the whole server."""
+    """Return the calls up to the start of the request, task or callback.
+
+    The outer ones run the whole server.
+    """
     for index, call in enumerate(calls):
         if _handles_a_request(call):
             return calls[: index + 1]
@@ -217,7 +220,7 @@ class RequestRecord:
 
 
 def _begins_requests(frame: FrameType) -> bool:
-    """Whether this frame runs an app's method that begins and ends a request, of any subclass of Flask or Quart."""
+    """Whether this frame runs a method that begins and ends an app's request."""
     code = frame.f_code
     if code.co_name not in _REQUEST_METHODS or not code.co_argcount:
         return False
@@ -239,7 +242,7 @@ def caller_of_a_file(frame: FrameType | None) -> FrameType | None:
 
 @lru_cache(512)
 def installed(file: str) -> bool:
-    """Whether a source file belongs to the standard library or an installed package, not to the app."""
+    """Whether a source file belongs to the standard library or an installed package."""
     return (
         file.startswith((_STANDARD_LIBRARY, "<frozen"))
         or f"{os.sep}site-packages{os.sep}" in file

@@ -1,4 +1,4 @@
-"""Turn the form parser's files into files that record their close, with as few changes as possible.
+"""Turn the form parser's files into files that record their close.
 
 A SpooledTemporaryFile, or a stream of a class of the app's own, stays the same object and gets a subclass as its
 class. Classes written in C (BytesIO, BufferedRandom) forbid that, so a stand-in of a subclass wraps their objects.
@@ -52,7 +52,7 @@ class UploadedFile:
         return self._closes[0] if self._closes else None
 
     def observe_close(self) -> None:
-        """Record the first close of the file; call it before that close, and not for later ones."""
+        """Record the first close of the file, before it happens; ignore later ones."""
         by_request = next(iter(self.record.closings), None)
         if by_request is None:
             frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that called `close`
@@ -62,11 +62,11 @@ class UploadedFile:
         self._closes.append(by_request)
 
     def observe_collection(self) -> None:
-        """Record where a wrapper around the file is collected, or where code reads all attributes of the file."""
+        """Record the place that collects a wrapper, or reads all attributes of the file."""
         self.collected = _place(sys._getframe(1))  # noqa: SLF001 - the frame of the reader
 
     def observe_closed_read(self, closed: Any, caller: Callable[[int], Any] = sys._getframe) -> Any:  # noqa: SLF001 - the frame that reads `closed`
-        """Return `closed`; if it is true, expect the error of a wrapper that has read it.
+        """Return `closed`; if it is true, expect the error of a wrapper.
 
         Reads by this module, and by a file's own finalizer, come from no wrapper.
         """
@@ -80,7 +80,7 @@ class UploadedFile:
         return closed
 
     def explain(self, error: Exception) -> None:
-        """Add the note to an error of the closed file, once: an error from two files keeps the first note."""
+        """Add the note to an error of the closed file, unless it has one."""
         if isinstance(error, io.UnsupportedOperation):
             return
         if not any(note.startswith(OPENING) for note in getattr(error, "__notes__", ())):
@@ -155,7 +155,7 @@ class HiddenSubclass:
 
 
 def copy_identity(cls: Any, base: Any) -> Any:
-    """Give a class its base's name, module and docstring, so that no message shows the generated class."""
+    """Give a class its base's name, module and docstring, for use in messages."""
     cls.__name__, cls.__qualname__, cls.__module__, cls.__doc__ = (
         base.__name__,
         base.__qualname__,
@@ -166,7 +166,7 @@ def copy_identity(cls: Any, base: Any) -> Any:
 
 
 def _plain(result: Any) -> Any:
-    """Rewrite the result of `__reduce_ex__` for the base class, so that copies and pickles record nothing."""
+    """Rewrite the result of `__reduce_ex__` for the base class: copies record nothing."""
     if result[0] is not __newobj__:
         return result  # the class has its own way to be copied
     _, (cls, *args), state, *rest = result
@@ -229,7 +229,7 @@ def _attribute(name: str) -> property:
 
 
 def _marks_collected(find: Callable[[Any], Any]) -> property:
-    """Return a property for `_dealloc_warn`, which a collected wrapper of `io` reads from its file before closing it.
+    """Return a property for `_dealloc_warn`, which a wrapper reads before it closes the file.
 
     A file on disk has this method, which warns about a missing close; other files may lack it.
     """
@@ -290,7 +290,7 @@ _check = _delegate("__iter__")  # raises if the file is closed
 
 
 def _next(self: Any) -> Any:
-    """Return the next line, in fewer steps than `_delegate` takes: a CSV table has many lines."""
+    """Return the next line, faster than `_delegate`: a CSV table has many lines."""
     try:
         return next(self._handoff_inner)
     except (ValueError, OSError) as error:
@@ -313,7 +313,7 @@ def _stand_in(stream: Any, upload: UploadedFile) -> Any:
 
 
 def _direct_stand_in(stream: Any, upload: UploadedFile) -> Any:
-    """Return a stand-in whose most called methods are the file's own until the close, so that they cost nothing.
+    """Return a stand-in whose most called methods are the file's own until the close.
 
     Use it for the file of a SpooledTemporaryFile, which looks the method up again for each call.
     """
@@ -326,7 +326,7 @@ def _direct_stand_in(stream: Any, upload: UploadedFile) -> Any:
 
 
 def _spooled(cls: Any) -> Any:
-    """Return a class of spooled files whose inner file is a stand-in, before and after the rollover to disk."""
+    """Return a class of spooled files whose inner file is always a stand-in."""
 
     class Spooled(HiddenSubclass, cls):  # type: ignore[misc] # known at run time only
         _handoff_plain = True
@@ -390,7 +390,7 @@ def _storage(cls: Any) -> Any:
 
 
 def _named_temporary_file(stream: Any, upload: UploadedFile) -> Any:
-    """Replace the inner file of the stream and of its closer, and drop the methods that the stream has cached."""
+    """Replace the inner file of the stream and its closer, and drop cached methods."""
     inner = _stand_in(stream.file, upload)
     for name in _METHODS:
         vars(stream).pop(name, None)
@@ -403,7 +403,7 @@ def _named_temporary_file(stream: Any, upload: UploadedFile) -> Any:
 
 
 def _watch(self: Any, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a method of a file; record it if it closes the file, explain its error if the file is closed."""
+    """Call a method; record the file's close by it, explain a closed file's error."""
     __tracebackhide__ = True  # for pytest, see `_delegate`
     if name == "close" and self._handoff_upload.closing is None and not _is_closed(self, self._handoff_upload):
         self._handoff_upload.observe_close()
@@ -423,7 +423,10 @@ def _closed_of_its_own(closed: Any) -> property:
 
 
 def _subclass(cls: Any) -> Any:
-    """Return a subclass whose methods, inherited or found by `__getattr__`, add the note to their errors."""
+    """Return a subclass whose methods add the note to their errors.
+
+    The methods may be inherited, or found by `__getattr__`.
+    """
     made: list[Any] = []
 
     def watched(name: str) -> Callable[..., Any]:

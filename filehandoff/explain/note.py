@@ -1,4 +1,4 @@
-"""The sentences of a note: the code that closed the file, read off the recorded calls, and a fix."""
+"""The sentences of a note: the code that closed the file, and a fix."""
 
 import linecache
 from collections.abc import Iterable, Iterator
@@ -107,7 +107,7 @@ def _readme() -> str:
 
 
 def readme(urls: Iterable[str], folder: Path) -> str:
-    """Return the README's address: the project's URL, or else its path in the checkout, or else its name.
+    """Return the README's address: the project's URL, its path in the checkout, or its name.
 
     `urls` come from a distribution's metadata, each as `label, address`.
     """
@@ -120,7 +120,7 @@ def readme(urls: Iterable[str], folder: Path) -> str:
 
 
 def error_chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, the errors that led to it and those grouped in it, each once."""
+    """Yield an error, the errors that led to it and those grouped in it, once."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -135,7 +135,10 @@ def error_chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_of_another_file(error: BaseException) -> bool:
-    """Whether this is a closed file's error without a note: no upload's, so an upload's earlier error is unrelated."""
+    """Whether this is the error of a closed file that is no upload.
+
+    It has no note, and an upload's error before it is unrelated.
+    """
     return type(error) is ValueError and "closed file" in str(error) and not hasattr(error, "__notes__")
 
 
@@ -253,7 +256,7 @@ def _own_code(closing: Closing, calls: list[Call]) -> Closer:
 
 
 def _by(closing: ObservedClose, calls: list[Call]) -> str:
-    """Name the code that closed the file, or that passed the close to another thread or task."""
+    """Name the code that closed the file, or that handed the close over."""
     called = _called(calls)
     if _first_of_the_app(calls) < len(calls):
         return called
@@ -267,7 +270,7 @@ def _by(closing: ObservedClose, calls: list[Call]) -> str:
 
 
 def _called(calls: list[Call]) -> str:
-    """Name the app's own line that closed the file, and the library between that line and the close."""
+    """Name the app's line that closed the file, and the library in between."""
     closer = next((call for call in calls if not _is_close_of_a_file(call)), None)
     user = next((call for call in calls if not _installed(call)), None)
     if closer is None:
@@ -285,7 +288,7 @@ def _name(call: Call) -> str:
 
 
 def _app_call(calls: list[Call]) -> Call | None:
-    """Return the innermost call outside installed packages, or else outside packages that only pass calls on."""
+    """Return the innermost call outside packages, or outside packages that pass calls on."""
     index = _first_of_the_app(calls)
     if index < len(calls):
         return calls[index]
@@ -306,7 +309,7 @@ def _plumbing(call: Call) -> bool:
 
 
 def _is_close_of_a_file(call: Call) -> bool:
-    """Whether this call is a file that passes a close on to its inner file, which explains nothing."""
+    """Whether this call is a file that passes a close on to its inner file."""
     return call.module.startswith(FILES)
 
 

@@ -1,4 +1,4 @@
-"""Catch the errors that a wrapper written in C raises about a closed upload, by `sys.monitoring`.
+"""Catch a C wrapper's errors about a closed upload, by `sys.monitoring`.
 
 A TextIOWrapper or a BufferedReader reads its file's `closed` and then raises, without another call to the file. The
 error leaves the instruction of the caller's code that made the wrapper read `closed`, and is the thread's next error.
@@ -43,7 +43,7 @@ def explain_next_error(frame: FrameType | None, explain: Callable[[Exception], N
 
 
 def _own_tool() -> int | None:
-    """Return this package's id among the interpreter's tools; None while debuggers and profilers use all ids."""
+    """Return this package's tool id in the interpreter; None if all are in use."""
     global _tool  # noqa: PLW0603 - one per process
     if _tool is None:
         for number in (4, 3, 5, 2, 1, 0):  # the last ids are those that debuggers, profilers and coverage use
@@ -56,7 +56,7 @@ def _own_tool() -> int | None:
 
 
 def _raised(code: CodeType, instruction: int, error: BaseException) -> None:
-    """Handle an error raised in any thread: match it with the thread's last read of `closed`."""
+    """Match an error, raised in any thread, with the thread's last read of `closed`."""
     with _lock:
         read = _pending_reads.pop(threading.get_ident(), None)
         now = monotonic()
@@ -73,7 +73,7 @@ def _raised(code: CodeType, instruction: int, error: BaseException) -> None:
 
 
 def _is_within(code: CodeType, instruction: int, offset: int) -> bool:
-    """Whether an offset lies in this instruction or in its inline caches, which are zeros after it."""
+    """Whether an offset lies in this instruction or in its inline caches (zeros)."""
     return instruction <= offset and not any(code.co_code[instruction + 2 : offset + 2 : 2])
 
 

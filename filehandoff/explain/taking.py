@@ -1,4 +1,4 @@
-"""Record where code reads a file's `close`, for a close that another thread or task calls.
+"""Record where code reads a file's `close` for another thread or task.
 
 `pool.submit(file.close)` leaves no call of the app in the thread that closes the file. The app's line reads the
 attribute `file.close`, and the descriptor here records that line. Calls are kept as code and position, as in `closing`.
@@ -66,7 +66,10 @@ class CloseDescriptor:
             return MethodType(self._function, file)
 
     def _taken(self, record: RequestRecord, frame: FrameType) -> Callable[..., Any]:
-        """Return one function per place, so that a WeakMethod of it lives as long as the request."""
+        """Return one function per place.
+
+        A WeakMethod of it then lives as long as the request.
+        """
         if record.closings:  # the request itself is closing the file
             return self._function
         stack = _calls(frame)

@@ -1,4 +1,4 @@
-"""Find the code that waits for a thread or task, which is the code that handed the close over.
+"""Find the code that handed a close over: it waits for the thread or task.
 
 Python does not record which code started a thread or submitted a job. But waiting code holds the thread, future or
 task: in a local variable of a call to `join` or `result`, or in a callback that wakes the waiting task.
@@ -25,7 +25,7 @@ _MOST = 50
 
 
 def look_for_waiting_calls(closing: ObservedClose, frame: FrameType | None) -> None:
-    """Record the calls that wait for this frame's thread or task, if nothing else explains the close."""
+    """Record the calls that wait for this thread or task, for an unexplained close."""
     if closing.unexplained:
         with suppress(Exception):  # the app's own close must go on
             jobs = list(_jobs(frame))
@@ -58,7 +58,7 @@ def _is_future(value: Any) -> bool:
 
 
 def _of_a_task(jobs: list[Any]) -> Stack:
-    """Return the calls of a task that awaits one of these jobs, directly or through other tasks."""
+    """Return the calls of a task that awaits one of these jobs, maybe indirectly."""
     todo, seen = list(jobs), set[int]()
     while todo and len(seen) < _MOST:
         job = todo.pop(0)
@@ -74,7 +74,10 @@ def _of_a_task(jobs: list[Any]) -> Stack:
 
 
 def _awaiting(job: Any) -> Iterator[Any]:
-    """Yield the tasks and futures that this job calls back when done, by a method of theirs or by a closure."""
+    """Yield the tasks and futures among the callbacks of this job.
+
+    A callback is a method of theirs, or a closure over them.
+    """
     callbacks = getattr(job, "_done_callbacks", None) or getattr(job, "_callbacks", None) or ()
     for callback in list(callbacks):
         function = callback[0] if isinstance(callback, tuple) else callback
@@ -94,7 +97,7 @@ def _stack_of(task: Any) -> Stack:
 
 
 def _of_a_thread(jobs: list[Any]) -> Stack:
-    """Return the calls of another thread that waits for one of these jobs, or is submitting it."""
+    """Return the calls of another thread that waits for a job, or submits it."""
     known = {id(job) for job in jobs}
     for thread, top in sys._current_frames().items():  # noqa: SLF001 - documented
         if thread != threading.get_ident():
@@ -111,7 +114,7 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _stack(frame: FrameType | None) -> Stack:
-    """Return the calls up to the app's innermost one; none if an event loop made them, whose start explains nothing."""
+    """Return the calls up to the app's innermost one; none for an event loop's."""
     stack: list[Any] = []
     while frame is not None and not is_loop(_module(frame)):
         stack.append((_module(frame), frame.f_code, frame.f_lasti))

@@ -1,4 +1,4 @@
-"""The part that both frameworks' request classes share: the start of the view, the form's files, the close."""
+"""The common part of both frameworks' request classes: view, files, close."""
 
 import inspect
 import sys
@@ -28,7 +28,7 @@ def record_of(request: Any) -> RequestRecord:
 
 
 def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
-    """Make the files of a parsed form record their close; each comes with its field's name."""
+    """Make a form's files record their close; each comes with its field's name."""
     record, uploads = record_of(request), []
     for name, file in files:
         stream = getattr(file, "stream", None)
@@ -45,7 +45,7 @@ def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
 
 
 def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose | None:
-    """Record the start of the request's own close, once for all its files, whichever thread closes them."""
+    """Record the start of the request's own close, once for all its files."""
     if _UPLOADS not in request.__dict__:
         return None
     frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that closes the request
@@ -75,7 +75,7 @@ def _is_close_of(frame: FrameType, request: Any) -> bool:
 
 
 def explained_class(base: Any, subclass: Callable[[Any], Any]) -> Any:
-    """Return a subclass of a request class; the class itself if it, or a base of it, is such a subclass."""
+    """Return a subclass of a request class, or the class if it is generated."""
     if any("_handoff_plain" in vars(cls) for cls in base.__mro__):
         return base
     try:
@@ -85,7 +85,7 @@ def explained_class(base: Any, subclass: Callable[[Any], Any]) -> Any:
 
 
 def finish(cls: Any, base: Any) -> Any:
-    """Give a request class its base's name, and make it record the start of its view."""
+    """Copy the base's name to a request class, and record its view's start."""
     if inspect.getattr_static(base, "view_args", None) is None:
         cls.view_args = property(_view_args, _set_view_args)
     return copy_identity(cls, base)
@@ -110,7 +110,7 @@ def _set_view_args(request: Any, value: Any) -> None:
 
 
 class Parser:
-    """A form parser whose files explain their close; it passes everything else on to the inner parser."""
+    """A form parser whose files explain their close; otherwise the inner parser."""
 
     def __init__(self, inner: Any, request: Any) -> None:
         self._inner = inner

@@ -66,7 +66,7 @@ REFUSALS = tuple(
 
 
 def share_numbers(processes: int, environ: MutableMapping[str, str] = os.environ) -> str | None:
-    """Create a folder for the processes' numbers, unless the environment names one; return its path if created.
+    """Create a folder for the processes' numbers, unless configured; return its path.
 
     Call it before the processes start, and remove the folder after they have ended.
 
@@ -85,7 +85,7 @@ def share_numbers(processes: int, environ: MutableMapping[str, str] = os.environ
 
 
 class Metrics:
-    """The numbers of one app, in a registry of its own; safe for concurrent threads and tasks.
+    """One app's numbers, in a registry of its own; safe for threads and tasks.
 
     Raises:
         SettingsError: the folder that several processes share is missing or not writable.
@@ -127,7 +127,7 @@ class Metrics:
                 collector(registry=self.registry)
 
     def _begin_at_zero(self) -> None:
-        """Create each series with the value 0, so that its first increment and its silence are visible."""
+        """Create each series with the value 0, so that its first increment is visible."""
         for handoff in HANDOFFS:
             self._bytes.labels(handoff)
             for outcome in OUTCOMES:
@@ -197,12 +197,15 @@ class Metrics:
         return self._parts_in_flight.track_inprogress()
 
     def count_retry(self, request: Any, operation_name: str, **_event: object) -> None:
-        """Count a retry: a handler of botocore's event `request-created`, which every attempt emits with its number."""
+        """Count a retry, as a handler of botocore's event `request-created`.
+
+        Every attempt emits the event, with its number.
+        """
         if request.context["retries"]["attempt"] > 1:
             self._retries.labels(operation_name).inc()
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return all numbers as text in the format of an `Accept` header, and its content type.
+        """Return all numbers in the text format of `Accept`, and its content type.
 
         If several processes share a folder, read the numbers of all of them from its files.
         """
@@ -215,7 +218,7 @@ class Metrics:
 
 
 def judge(error: BaseException) -> tuple[str, str]:
-    """Return the outcome of an upload that ended with this error, and the reason: the response's error code."""
+    """Return an upload's outcome after this error, and the reason: the error code."""
     if (isinstance(error, FormMalformed) and error.cut_short) or not isinstance(error, Exception):
         return "abandoned", ""  # no Exception: cancelled, since the client has disconnected
     if isinstance(error, FileClosed):

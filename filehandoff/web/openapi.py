@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of both apps: every route, code, schema and header, with an example of each.
+"""The OpenAPI 3.1 document of both apps, with an example of each part.
 
 Hand-offs, hooks, errors and receipts come from the modules that define them; only the routes stand here. A unit test
 compares them with the apps' routing tables, schemathesis in the contract suite with the apps' responses.
@@ -117,7 +117,7 @@ PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodifie
 
 
 def document(root_path: str = "") -> dict[str, object]:
-    """Return the document of an app under `root_path` as data for JSON; it is the same for both apps."""
+    """Return the document of an app under `root_path`, as data for JSON."""
     return {
         "openapi": "3.1.1",
         "info": {

@@ -1,4 +1,4 @@
-"""The pages for a browser that sends a plain HTML form: an upload's receipts, and a problem.
+"""The pages for a browser's plain HTML form: receipts, and a problem.
 
 A form post is a navigation: the browser shows its response. So a stored upload responds with 303 (RFC 9110, section
 15.4.4) to `receipts_path`. That page can be reloaded, since its receipts come from the objects' heads in S3.
@@ -71,7 +71,7 @@ class StoredReceipt:
 
 
 def receipts_path(root_path: str, keys: Sequence[str]) -> str:
-    """Return the address of the page with these objects' receipts; only the first ones if it would be too long."""
+    """Return the address of these objects' receipts; of the first ones, if too long."""
     path = f"{root_path}/receipts?key={quote(keys[0])}"
     for number, key in enumerate(keys[1:], 1):
         longer = f"{path}&key={quote(key)}"
@@ -82,7 +82,7 @@ def receipts_path(root_path: str, keys: Sequence[str]) -> str:
 
 
 def receipts_page(receipts: Sequence[StoredReceipt], more: int) -> str:
-    """Return the page of these receipts; `more` is the number of files stored with them and not shown."""
+    """Return the page of these receipts; `more` files stored with them are not shown."""
     shown = "".join(_receipt(receipt) for receipt in receipts)
     rest = f"<p>{more} more files were stored with these.</p>" if more else ""
     return _page("Stored", shown + rest)

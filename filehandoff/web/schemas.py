@@ -1,4 +1,4 @@
-"""The JSON of both apps as JSON Schema (2020-12), with examples made by the code that sends them."""
+"""The JSON of both apps as JSON Schema (2020-12), with examples."""
 
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -113,7 +113,7 @@ def stored_receipts_example() -> Node:
 
 
 def presigned_examples() -> tuple[Node, dict[str, Node]]:
-    """Return a request for URLs, and the responses for a file of one part and for a file of three."""
+    """Return a request for URLs, and two responses: one part, and several."""
     sha256 = receipts_example()["receipts"][0]["sha256"]
     wanted = {"filename": "hello.txt", "content_type": "text/plain", "size": len(FILE), "sha256": sha256}
     incoming = Incoming(KEY, "hello.txt", "text/plain", sha256)
