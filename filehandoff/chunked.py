@@ -45,7 +45,7 @@ class Chunking:
         if index in _COMMON and not {index, total} <= self._numbers.keys():
             return
         if self._numbers.get(total, 1) > 1 or self._numbers.get(index, first) > first:
-            raise chunked_form(f"Its field {(total if total in self._numbers else index)!r}")
+            raise chunked_form(f"The field {(total if total in self._numbers else index)!r}")
 
 
 def check_whole(content_range: str | None, query: Iterable[tuple[str, str]]) -> None:
@@ -58,15 +58,15 @@ def check_whole(content_range: str | None, query: Iterable[tuple[str, str]]) -> 
         match = _CONTENT_RANGE.fullmatch(content_range.strip())
         first, last, length = map(int, match.groups()) if match else (0, 0, 0)
         if match is None or first > 0 or last + 1 < length:
-            raise chunked_form("Its Content-Range")
+            raise chunked_form("The Content-Range")
     chunking = Chunking()
     for name, value in query:
         chunking.take(name, value)
 
 
-def chunked_form(says: str) -> ChunkedForm:
-    """Return the error for a chunk; `says` names the field or header that describes it."""
+def chunked_form(source: str) -> ChunkedForm:
+    """Return the error for a chunk; `source` names the field or header that describes it."""
     return ChunkedForm(
-        f"{says} says that this is one chunk of a file, and chunks are not joined here. Nothing was stored. "
-        "Send the file in one request, or a large file by 'presigned'."
+        f"{source} describes one chunk of a file, and this service joins no chunks. Nothing was stored. "
+        "Send the whole file in one request, or a large file by 'presigned'."
     )

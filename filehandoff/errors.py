@@ -53,7 +53,7 @@ class UploadError(Exception):
 
     status: int = 500
     code: str = "internal"
-    title: str = "Something went wrong on our side"
+    title: str = "The service failed"
 
     def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -105,7 +105,7 @@ class FileMissing(FormError):
     """The form has no file in a field of `UPLOAD_FIELD_NAMES`."""
 
     code = "file-missing"
-    title = "There is no file in the form"
+    title = "The form has no file"
 
 
 class DigestMalformed(FormError):
@@ -276,7 +276,7 @@ class StoreRejected(UploadError):
 
     status = 502
     code = "store-rejected"
-    title = "The store refused the upload"
+    title = "The store rejected the request"
 
 
 class UploadGone(StoreRejected):
@@ -305,7 +305,7 @@ class Overloaded(UploadError):
 
     status = 503
     code = "overloaded"
-    title = "The service is too busy for this now"
+    title = "The service is too busy"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -170,7 +170,7 @@ class FormParser:
         if not self._multipart.complete:
             text = "The form ends before its last boundary; it was cut short."
             if not self._multipart.parts:
-                text = "The body has no line that begins with the boundary that the Content-Type names."
+                text = "No line of the body begins with the boundary from the Content-Type."
         self._error = FormMalformed(text, cut_short=cut_short)
         raise self._error
 
@@ -283,7 +283,7 @@ def check_coding(coding: str) -> None:
     """
     if coding.strip().lower() not in {"", "identity"}:
         raise UnsupportedMediaType(
-            f"The body has the Content-Encoding '{coding.strip()[:40]}'; send it as it is.",
+            f"The body has the Content-Encoding '{coding.strip()[:40]}'; send it uncompressed.",
             headers={"Accept-Encoding": "identity"},
         )
 

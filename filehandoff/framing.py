@@ -192,7 +192,7 @@ def _body_length(headers: dict[bytes, bytes], minor: bytes) -> int | None:
     if length is not None or minor == b"0":
         raise FramingError("a Transfer-Encoding with a Content-Length, or in HTTP/1.0")
     if coding.lower() != b"chunked":
-        raise FramingError("the Transfer-Encoding is not chunked alone", 501)
+        raise FramingError("the Transfer-Encoding is not just chunked", 501)
     return None
 
 
@@ -264,7 +264,7 @@ class ChunkedDecoder:
         for line in lines.split(b"\r\n")[1:]:
             name, _ = _parse_header(line)
             if name.lower() in _NO_TRAILERS:
-                raise FramingError(f"the trailer {name.decode()} may not be one")
+                raise FramingError(f"the trailer {name.decode()} is forbidden")
         self.ended = True
         self.rest = rest
 

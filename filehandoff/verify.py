@@ -30,7 +30,7 @@ def require(answer: Mapping[str, Any], name: str) -> Any:
         StoreRejected: the response lacks the member; it may come from a proxy instead of S3.
     """
     if name not in answer:
-        raise StoreRejected(f"S3 answered without {name}.")
+        raise StoreRejected(f"S3's response has no {name}.")
     return answer[name]
 
 
@@ -46,7 +46,7 @@ def quoted_etag(answer: Mapping[str, Any]) -> str:
     etag = str(require(answer, "ETag")).strip()
     opaque = etag[2:] if etag[:2].upper() == "W/" else etag
     if not opaque.strip('"'):
-        raise StoreRejected("S3 answered with an empty ETag.")
+        raise StoreRejected("S3's response has an empty ETag.")
     return f'"{opaque.strip('"')}"'
 
 

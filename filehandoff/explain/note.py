@@ -246,7 +246,7 @@ def _collected(calls: list[Call]) -> Closer:
     return Closer(
         "a TextIOWrapper, or another wrapper around it, which closes it when it is collected, as happened in "
         f"{_called(calls)}",
-        f"detach() of the wrapper before it goes, or {_READ_EARLY}.",
+        f"the wrapper's detach() before it is collected, or {_READ_EARLY}.",
         "d-your-own-code-closes-it",
     )
 

@@ -34,7 +34,7 @@ WHOLE = [
 @pytest.mark.parametrize("fields", ONE_OF_SEVERAL)
 def test_a_chunk_is_refused(fields: dict[str, str]) -> None:
     """The error names the field and the hand-off for large files."""
-    with pytest.raises(ChunkedForm, match=r"Its field '[a-z-]+' says .* 'presigned'") as caught:
+    with pytest.raises(ChunkedForm, match=r"The field '[a-z-]+' describes .* 'presigned'") as caught:
         check_whole(None, fields.items())
     assert (caught.value.status, caught.value.code) == (400, "chunked-form")
 
@@ -61,5 +61,5 @@ def test_a_whole_file_is_no_chunk(fields: dict[str, str]) -> None:
 )
 def test_a_content_range_must_be_the_whole_file(content_range: str | None, whole: bool) -> None:  # noqa: FBT001 - parametrised
     """A Content-Range (RFC 9110, section 14.4) is a chunk unless it covers the whole file."""
-    with nullcontext() if whole else pytest.raises(ChunkedForm, match="Its Content-Range says"):
+    with nullcontext() if whole else pytest.raises(ChunkedForm, match="The Content-Range describes"):
         check_whole(content_range, [])

@@ -145,7 +145,7 @@ def test_an_error_is_problem_details() -> None:
     members = FileMissing("Send a file.").problem("the-request")
     assert json.loads(json.dumps(members)) == {
         "type": "urn:problem-type:handoff:file-missing",
-        "title": "There is no file in the form",
+        "title": "The form has no file",
         "status": 400,
         "detail": "Send a file.",
         "code": "file-missing",

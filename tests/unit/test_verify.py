@@ -143,7 +143,7 @@ def test_an_object_has_the_size_of_the_bytes_sent(sent: int, stored: int) -> Non
 def test_a_success_without_its_members_is_an_error() -> None:
     """The error names a missing member; a present one is returned."""
     assert require({"ETag": "e"}, "ETag") == "e"
-    with pytest.raises(StoreRejected, match="without ETag"):
+    with pytest.raises(StoreRejected, match="no ETag"):
         require({"ResponseMetadata": {}}, "ETag")
 
 

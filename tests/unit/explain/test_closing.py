@@ -289,7 +289,7 @@ def test_a_collected_text_wrapper_is_named(size: str) -> None:
     note = note_of("flask", view, SIZES[size])
     assert line_of(note) == "first = io.TextIOWrapper(file.stream).read(1)"
     assert "by a TextIOWrapper, or another wrapper around it, which closes it when it is collected" in note
-    assert "detach() of the wrapper" in note
+    assert "the wrapper's detach()" in note
 
 
 def test_a_library_that_closes_is_named_with_the_apps_line() -> None:
@@ -357,7 +357,7 @@ def test_a_with_block_of_the_request_is_the_apps_own_code(view: Any, line: str) 
     """A `with` block around the request in the view is not named as the end of the request."""
     note = note_of("flask", view)
     assert line_of(note) == line
-    assert "through a close of the request" in note
+    assert "by closing the request" in note
     assert "end of the request" not in note
     assert note.endswith("README.md#d-your-own-code-closes-it.")
 
