@@ -1,4 +1,4 @@
-"""Forms with one chunk of a file are recognized by the fields of the libraries that send them."""
+"""Forms with one chunk of a file are recognized by their upload library's fields."""
 
 from contextlib import nullcontext
 

@@ -1,4 +1,4 @@
-"""The counting of uploads that end with their client or their process; only Quart sees the client disconnect."""
+"""The outcome of uploads that end with their client or their process."""
 
 import asyncio
 import logging

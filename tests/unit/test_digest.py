@@ -20,7 +20,7 @@ IN_BASE64 = base64.b64encode(bytes.fromhex(EMPTY)).decode()
 
 @given(st.lists(st.binary(max_size=20)))
 def test_the_sums_of_the_chunks_are_those_of_the_whole(chunks: list[bytes]) -> None:
-    """SHA-256 and size cover the whole file, and each CRC-32 the bytes of one call, in any split."""
+    """SHA-256 and size cover the whole file, each CRC-32 covers one call."""
     whole = b"".join(chunks)
     by_bytes, by_views, at_once = Digest(), Digest(), Digest()
     crc32s = [by_bytes.update([chunk]) for chunk in chunks]
@@ -91,7 +91,7 @@ def test_a_content_digest_is_read_as_it_is_written(raw: bytes) -> None:
     ],
 )
 def test_the_sha256_of_a_content_digest_is_found(header: str, expected: str | None) -> None:
-    """A Content-Digest is a dictionary of byte sequences, and its member `sha-256` is returned (RFC 9530)."""
+    """The member `sha-256` of a Content-Digest's dictionary is returned (RFC 9530)."""
     assert from_content_digest(header) == expected
 
 
@@ -141,6 +141,6 @@ def test_any_header_is_a_digest_or_an_error(header: str) -> None:
     ],
 )
 def test_a_field_must_hold_64_hex_digits(text: str) -> None:
-    """A form field `sha256` of another form is rejected, and the error describes the right form."""
+    """A field `sha256` of another form is an error that describes the right form."""
     with pytest.raises(DigestMalformed, match="64 lowercase hex digits"):
         from_hex(text)

@@ -75,7 +75,7 @@ def tree_of(error: type[UploadError]) -> Iterator[type[UploadError]]:
 
 
 def test_the_tree_in_words_is_the_tree() -> None:
-    """The docstring lists each error once, under its parent, with its status and code, and no other."""
+    """The docstring lists each error once, with its parent, status and code."""
     in_words = tree_in_words()
     in_code = {error.__name__: error for error in tree_of(UploadError)}
     assert sorted(name for name, *_ in in_words) == sorted(in_code)
@@ -96,7 +96,7 @@ def test_every_error_of_the_module_is_in_the_tree() -> None:
 
 
 def test_codes_and_titles_tell_errors_apart() -> None:
-    """No two errors share a code or a title; a special case of S3's rejection has the rejection's."""
+    """No two errors share a code or a title, except special cases."""
     assert UploadGone().problem("")["code"] == StoreRejected.code
     told = [error for error in tree_of(UploadError) if error not in {UploadError, FormError, UploadGone, JsonMalformed}]
     assert len({error.code for error in told}) == len(told)
@@ -141,7 +141,7 @@ def test_status_and_code_are_a_promise(error: type[UploadError], status: int, co
 
 
 def test_an_error_is_problem_details() -> None:
-    """An error's members are those of RFC 9457 plus code and request id, as plain JSON."""
+    """An error's JSON has the members of RFC 9457, its code and the request id."""
     members = FileMissing("Send a file.").problem("the-request")
     assert json.loads(json.dumps(members)) == {
         "type": "urn:problem-type:handoff:file-missing",
@@ -204,7 +204,7 @@ def test_other_errors_pass_a_block_of_temporary_files(error: Exception) -> None:
 
 
 def test_a_wrong_setting_is_a_wrong_value() -> None:
-    """A SettingsError is a ValueError with a message of one line, and is sent to no client."""
+    """A SettingsError is a ValueError of one line, and no client receives it."""
     assert str(SettingsError("UPLOAD_A", "b\n", "a c")) == r"UPLOAD_A is 'b\n'; it must be a c"
     assert issubclass(SettingsError, ValueError)
     assert not issubclass(SettingsError, UploadError)
@@ -234,7 +234,7 @@ def test_a_missing_bucket_is_named() -> None:
     ],
 )
 def test_an_error_of_s3_has_its_class(status: int, code: str, expected: type[UploadError]) -> None:
-    """A busy or broken store may be retried, a missing object is missing, anything else is a rejection."""
+    """Busy, missing and rejected are the three kinds of an error of S3."""
     assert type(from_store_answer(status, code, "why")) is expected
 
 
@@ -260,14 +260,14 @@ def test_an_error_of_s3_is_quoted(status: int, code: str, detail: str) -> None:
     ],
 )
 def test_a_frameworks_error_becomes_ours(status: int, expected: type[UploadError]) -> None:
-    """An error of the framework becomes the error class of its status, with its detail and headers."""
+    """An error of the framework becomes the error class of its status."""
     error = from_http(status, "Whatever", "why", {"Allow": "GET"})
     assert type(error) is expected
     assert (error.detail, error.headers) == ("why", {"Allow": "GET"})
 
 
 def test_any_other_error_of_a_framework_keeps_its_name() -> None:
-    """A status without an error class gets an error of its own, and no class changes."""
+    """A status without an error class gets an error of its own."""
     error = from_http(418, "I'm A Teapot", "why", {"A": "b"})
     assert error.problem("the-request") == {
         "type": "urn:problem-type:handoff:i'm-a-teapot",
@@ -293,7 +293,7 @@ def test_any_other_error_of_a_framework_keeps_its_name() -> None:
     ],
 )
 def test_a_closed_file_is_explained(hook: str, words: list[str]) -> None:
-    """The error for a closed file names the pair, says that nothing was stored, and gives the fix."""
+    """The error for a closed file names the pair and the fix."""
     error = file_closed("file", hook)
     assert type(error) is FileClosed
     assert [word for word in [*words, "Nothing was stored"] if word not in error.detail] == []
@@ -319,7 +319,7 @@ def test_an_explanation_becomes_the_detail() -> None:
     ],
 )
 def test_an_unexpected_error_is_ours_or_a_lack_of_resources(error: Exception, expected: type[UploadError]) -> None:
-    """A lack of memory, threads or files is a 503, any other error is a 500; the log has the cause."""
+    """A lack of memory, threads or files is a 503, other errors are a 500."""
     answer = fault(error)
     assert type(answer) is expected
     assert answer.__cause__ is error

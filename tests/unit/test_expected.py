@@ -46,7 +46,7 @@ def test_flask_asks_once_at_the_first_read(connection: tuple[socket.socket, sock
 
 
 def test_flask_does_not_ask_by_a_read_that_cannot_wait(connection: tuple[socket.socket, socket.socket]) -> None:
-    """A read that must not wait sends nothing: `leave` reads after the response, where a 100 would come too late."""
+    """A read that must not wait sends nothing, since the response may precede it."""
     server, client = connection
     server.settimeout(0)
     with pytest.raises(BlockingIOError):
@@ -66,7 +66,7 @@ def test_flask_does_not_ask_by_a_read_that_cannot_wait(connection: tuple[socket.
 def test_flask_asks_for_a_body_alone(
     connection: tuple[socket.socket, socket.socket], framing: str, *, expected: bool
 ) -> None:
-    """A read of a request without a body sends nothing, since such a read may follow the response."""
+    """A read of a request without a body sends nothing."""
     server, client = connection
     client.sendall(f"POST / HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\n{framing}\r\n\r\n".encode())
     request: Any = Request(Config(), SocketUnreader(server), ("127.0.0.1", 1))
@@ -95,7 +95,7 @@ async def test_quart_waits_for_no_body_that_was_not_asked_for() -> None:
 
 @pytest.mark.usefixtures("patient")
 async def test_quart_reads_a_body_to_its_end_that_comes_without_being_asked_for() -> None:
-    """A client that sends its body without a 100 reads the response only after sending all of it."""
+    """A client that never waits for a 100 reads the response after sending everything."""
     body = expected_body()
     await body.put(b"x")
     discarding = asyncio.create_task(body.discard_to_the_end())

@@ -1,4 +1,4 @@
-"""The form parser: the forms that it reads, those that it rejects, and its independence of the split of the bytes."""
+"""The form parser: accepted forms, rejected forms, and any split of their bytes."""
 
 import hashlib
 import re
@@ -46,7 +46,7 @@ class ParsedFile:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a body: all fields and files before its end or its first error, and the error's code."""
+    """The outcome of a body: its fields and files, and the first error's code."""
 
     items: list[Field | ParsedFile]
     code: str | None
@@ -109,7 +109,7 @@ def splits(body: bytes) -> st.SearchStrategy[list[bytes]]:
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a form: a text field if `filename` is None, an empty file input if both it and `data` are empty."""
+    """One input: a text field if `filename` is None, otherwise a file, maybe empty."""
 
     name: str
     data: bytes
@@ -519,7 +519,7 @@ def test_a_broken_form_has_its_code(body: bytes, code: str) -> None:
     ],
 )
 def test_after_an_error_the_same_error_is_raised(body: bytes) -> None:
-    """A parser that has failed raises the same error for more bytes and for the end."""
+    """A parser that has failed raises the same error again."""
     parser = FormParser("multipart/form-data", BOUNDARY, None, LIMITS)
     with pytest.raises(FormMalformed) as first:
         list(parser.receive(body))
@@ -557,7 +557,7 @@ def test_after_a_failed_end_the_same_error_is_raised(body: bytes, error: type[Fo
     ],
 )
 def test_a_body_shorter_than_declared_is_marked(declared: int | None, cut_short: bool) -> None:  # noqa: FBT001 - parametrised
-    """The client gets the same error; `cut_short` marks a body whose client has most likely disconnected."""
+    """The same error has `cut_short` if the client has most likely disconnected."""
     parser = FormParser("multipart/form-data", BOUNDARY, declared, LIMITS)
     list(parser.receive(OPEN + TEXT))
     with pytest.raises(FormMalformed) as error:
@@ -592,7 +592,7 @@ def header(sha256: str) -> bytes:
     ],
 )
 def test_a_promise_goes_to_its_file(parts: list[bytes], promises: list[str | None]) -> None:
-    """A field `sha256` applies to the next file, a part header to its own, and no promise is lost."""
+    """A field `sha256` applies to the next file, a part header to its own."""
     body = OPEN + NEXT.join(parts) + CLOSE
     for chunks in ([body], bytewise(body)):
         outcome = parse(chunks)
@@ -628,7 +628,7 @@ def test_a_header_line_may_have_4096_bytes(header_line: bytes, code: str | None)
 @settings(max_examples=FEW)
 @given(st.data(), forms.filter(bool), epilogues)
 def test_each_limit_holds_to_the_byte(data: st.DataObject, inputs: list[Input], epilogue: bytes) -> None:
-    """A form exactly at every limit is accepted; one unit more gives that limit's code, in any split."""
+    """A form exactly at every limit is accepted, and one unit more is an error."""
     body = render(inputs, epilogue=epilogue)
     whole = parse([body])
     texts = sum(len(one.data) for one in inputs if one.filename is None)
@@ -713,7 +713,7 @@ def uploads(*files: tuple[str, bytes]) -> Outcome:
     ],
 )
 def test_delimiters_are_read_as_they_were_meant(body: bytes, expected: Outcome) -> None:
-    """The delimiters of RFC 2046, section 5.1.1, and of clients in use separate the parts correctly."""
+    """The delimiters of RFC 2046, section 5.1.1, and of clients separate the parts."""
     assert parse([body]) == expected
     assert parse(bytewise(body)) == expected
 
@@ -731,7 +731,7 @@ def test_delimiters_are_read_as_they_were_meant(body: bytes, expected: Outcome) 
     ],
 )
 def test_a_transfer_encoding_is_undone(encoding: str, encoded: bytes, code: str | None) -> None:
-    """Limits and digests count the decoded bytes of a file, and of a field (RFC 7578, section 4.7)."""
+    """Limits and digests count the decoded bytes (RFC 7578, section 4.7)."""
     head = f"Content-Transfer-Encoding: {encoding}\r\n".encode()
     field = Field("t", "some bytes")
     start = FileStart("file", "a.txt", DEFAULT_CONTENT_TYPE, None)
@@ -766,7 +766,7 @@ def test_the_form_may_name_its_charset() -> None:
     ],
 )
 def test_a_large_file_without_a_filename_is_called_one(name: str, content_type: str | None, code: str) -> None:
-    """For a large file without a filename, the error reports the missing filename instead of a field's limit."""
+    """The error for a large file without a filename reports the missing filename."""
     kind = "" if content_type is None else f"Content-Type: {content_type}\r\n"
     body = OPEN + kind.encode() + TEXT.replace(b'"t"', f'"{name}"'.encode()) + b"\xff" * 99 + CLOSE
     assert parse([body], Limits(field_bytes=98)).code == code
@@ -774,7 +774,7 @@ def test_a_large_file_without_a_filename_is_called_one(name: str, content_type: 
 
 
 def test_a_promise_without_a_file_is_refused_at_the_last_delimiter() -> None:
-    """A digest after its file is rejected at the last delimiter, before the end of the body."""
+    """A digest after its file is rejected before the end of the body."""
     body = OPEN + FILE + b"data" + NEXT + DIGEST + HEX.encode() + CLOSE
     parser = FormParser("multipart/form-data", BOUNDARY, len(body) + 1000, LIMITS)
     with pytest.raises(DigestMalformed, match="must come before its file"):
@@ -908,7 +908,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 @settings(max_examples=MANY)
 @given(st.data(), hostile | mutated() | st.binary(max_size=200), any_limits)
 def test_any_bytes_have_one_outcome_in_any_split(data: st.DataObject, body: bytes, limits: Limits) -> None:
-    """Any body has the same fields, files and error code in every split, and causes no other exception."""
+    """Any body has the same fields, files and error code in every split."""
     whole = parse([body], limits)
     assert parse(bytewise(body), limits) == whole
     assert parse(data.draw(splits(body)), limits) == whole
@@ -916,7 +916,7 @@ def test_any_bytes_have_one_outcome_in_any_split(data: st.DataObject, body: byte
 
 @st.composite
 def long_headers(draw: st.DrawFn) -> bytes:
-    """Draw a form with one header line near the size limit, in forms that the limit may count differently."""
+    """Draw a form with one header line near the size limit."""
     length = draw(st.integers(4094, 4101))
     begin = draw(st.sampled_from([b"A:", b"A: ", b" A:", b"A :", b"A: a\r\n ", b"A: a\r\n\t", b"", b"\n"]))
     filler = draw(st.sampled_from([b"x", b" ", "é".encode(), b"\t", b'"', b";"]))

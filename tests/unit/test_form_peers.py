@@ -148,7 +148,7 @@ ENDS = st.sampled_from([b"\r\n--XbX--", b"\r\n--XbX--\r\n", b"\n--XbX--\r\n", b"
 
 @st.composite
 def forms(draw: st.DrawFn) -> bytes:
-    """Draw a form like clients' forms, with line ends of any kind, whose data is full of near delimiters."""
+    """Draw a form like clients' forms, whose data is full of near delimiters."""
     body = b"--XbX\r\n"
     for number in range(draw(st.integers(1, 3))):
         if number:
@@ -178,14 +178,14 @@ def files(reading: ParsedForm) -> list[Part]:
 
 @given(forms() | mutated())
 def test_no_file_is_read_as_no_peer_reads_it(body: bytes) -> None:
-    """The files of an accepted form are those that at least one of the peers finds in it."""
+    """At least one peer finds the same files in an accepted form."""
     if (reading := ours(body)) is not None:
         assert files(reading) in [files(peer(body)) for peer in PEERS]
 
 
 @given(forms())
 def test_a_form_that_all_peers_read_alike_is_taken(body: bytes) -> None:
-    """If all peers agree on the files of a form, this parser finds the same files."""
+    """If all peers agree on a form's files, this parser finds the same files."""
     first, *others = [peer(body) for peer in PEERS]
     if files(first) and all(files(other) == files(first) for other in others):
         assert files(ours(body)) == files(first)

@@ -134,7 +134,7 @@ def test_a_head_with_one_meaning_is_taken(raw: bytes, canonical: bytes, length: 
     ],
 )
 def test_a_head_without_one_meaning_is_refused(raw: bytes, status: int) -> None:
-    """A rejected head ends the connection, so that no server takes its rest for a request."""
+    """A rejected head ends the connection, so its rest is no request."""
     reader = RequestReader()
     reader.receive(raw + b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
     with pytest.raises(FramingError) as refused:
@@ -185,7 +185,7 @@ def test_a_request_is_decided_with_the_last_byte_of_its_head(blank: bytes) -> No
     ],
 )
 def test_chunks_are_decoded_however_they_are_split(wire: bytes, content: bytes) -> None:
-    """Chunks split at any byte have the same content, and the bytes after the body are kept."""
+    """Chunks split at any byte have the same content and the same rest."""
     for at in range(len(wire)):
         assert decode(wire[:at], wire[at:] + b"more") == (content, True, b"more")
     assert decode(*(wire[at : at + 1] for at in range(len(wire)))) == (content, True, b"")
@@ -223,7 +223,7 @@ def test_chunks_are_decoded_however_they_are_split(wire: bytes, content: bytes) 
     ],
 )
 def test_malformed_chunks_are_refused(wire: bytes) -> None:
-    """Malformed chunks are rejected whole and byte by byte, and as soon as they cannot become well-formed."""
+    """Malformed chunks are rejected in any split, as early as possible."""
     for pieces in ([wire], [wire[at : at + 1] for at in range(len(wire))]):
         with pytest.raises(FramingError):
             decode(*pieces)
@@ -231,7 +231,7 @@ def test_malformed_chunks_are_refused(wire: bytes) -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=200), st.sets(st.integers(1, 2000)))
 def test_any_chunks_split_anyhow_give_their_content(chunks: list[bytes], cuts: set[int]) -> None:
-    """The content is that of all chunks, the end is found, and the next request is kept."""
+    """Any chunks give their content, their end and the next request."""
     wire = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     edges = [0, *sorted(cut for cut in cuts if cut < len(wire))]
     pieces = [wire[start:end] for start, end in pairwise(edges)]
@@ -266,7 +266,7 @@ LAST = post(b"Content-Length: 2", b"Connection: close") + b"de"
 
 @pytest.mark.parametrize("size", [*range(1, 30), len(CONVERSATION)])
 def test_a_conversation_is_read_however_it_is_split(size: int) -> None:
-    """Requests follow one another, one blank line is skipped, and bytes after the last request are dropped."""
+    """Requests follow one another, and bytes after the last one are dropped."""
     out = read(*(CONVERSATION[at : at + size] for at in range(0, len(CONVERSATION), size)))
     assert out.startswith(WITHOUT_CHUNKS)
     chunks = out.removeprefix(WITHOUT_CHUNKS)

@@ -101,7 +101,7 @@ def test_a_range_is_cut_to_the_object(asked: str, length: int, expected: str | N
     ],
 )
 def test_only_a_single_range_is_asked_for(header: str | None, expected: str | None) -> None:
-    """One well-formed range is passed on to S3, anything else is ignored (RFC 9110, section 14.2)."""
+    """Only one well-formed range is passed on to S3 (RFC 9110, section 14.2)."""
     assert single_range(header) == expected
 
 
@@ -118,7 +118,7 @@ def test_the_request_id_travels_in_its_usual_header() -> None:
 
 
 def test_an_object_has_the_headers_of_a_safe_download() -> None:
-    """A whole object is a 200, and its headers keep a browser from guessing its type, showing and caching it."""
+    """A whole object is a 200, with headers against guessing, showing and caching."""
     assert INFO.status == 200
     assert INFO.headers() == {
         "Content-Length": "3",
@@ -154,7 +154,7 @@ def test_a_date_is_an_http_date(modified: datetime) -> None:
 
 @pytest.mark.parametrize("name", ["filename", "Filename"])
 def test_an_object_is_read_from_s3s_response(name: str) -> None:
-    """Length, type, ETag, date and range come from S3; the name comes from the metadata, in any case."""
+    """All values come from S3, and the name from its metadata, in any case."""
     modified = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     answer = {
         "ContentLength": 2,
@@ -177,7 +177,7 @@ def test_an_object_without_a_name_is_downloaded_under_its_key() -> None:
 
 
 def outcome(method: str, headers: dict[str, str], info: ObjectInfo = DATED) -> int:
-    """Return the status of a request with these conditions; 200 if only the range depends on them."""
+    """Return the status of a request with these conditions, without its range."""
     try:
         return 200 if ConditionalRequest.of(method, headers.items()).check(info) else 304
     except PreconditionFailed as error:
@@ -232,7 +232,7 @@ def test_a_list_of_etags_names_an_object(header: str, etag: str, *, weakly: bool
     ],
 )
 def test_a_date_is_compared_in_whole_seconds(date: str, modified_since: int, unmodified_since: int) -> None:
-    """A date is read in each of HTTP's forms, and anything else is ignored (RFC 9110, section 13.1.3)."""
+    """Only HTTP's three forms of a date are read (RFC 9110, section 13.1.3)."""
     assert outcome("GET", {"If-Modified-Since": date}) == modified_since
     assert outcome("GET", {"If-Unmodified-Since": date}) == unmodified_since
 
@@ -284,7 +284,7 @@ def test_a_client_that_changes_something_has_nothing_already(headers: dict[str, 
 
 
 def test_a_field_of_several_lines_is_one_list() -> None:
-    """ETags may come in several lines, with the name in any case (RFC 9110, section 5.3)."""
+    """ETags may come in several lines, by any case of the name."""
     asked = ConditionalRequest.of("GET", [("If-None-Match", NO), ("Accept", "*/*"), ("if-none-match", YES)])
     assert asked == ConditionalRequest("GET", {"if-none-match": f"{NO}, {YES}"})
     assert not asked.check(INFO)
@@ -309,7 +309,7 @@ def test_a_field_of_several_lines_is_one_list() -> None:
     ],
 )
 def test_a_range_is_of_the_object_that_the_client_means(condition: str, info: ObjectInfo, *, applies: bool) -> None:
-    """If-Range must be the object's strong ETag or exact date; otherwise the whole object is sent (section 13.1.5)."""
+    """If-Range must be the object's strong ETag or exact date (section 13.1.5)."""
     asked = ConditionalRequest.of("GET", {"Range": "bytes=1-2", "If-Range": condition}.items())
     assert asked.needs_head
     assert asked.byte_range(info) == ("bytes=1-2" if applies else None)
@@ -328,7 +328,7 @@ def test_a_range_is_of_the_object_that_the_client_means(condition: str, info: Ob
     ],
 )
 def test_s3_is_asked_twice_only_for_a_condition(method: str, headers: dict[str, str], *, needs_head: bool) -> None:
-    """A plain download or range is one call to S3; only a condition needs a head before."""
+    """Only a condition needs a head before the object."""
     asked = ConditionalRequest.of(method, headers.items())
     assert asked.needs_head is needs_head
 
@@ -340,14 +340,14 @@ def test_a_plain_range_needs_no_head() -> None:
 
 
 def test_a_current_copy_is_not_sent_again() -> None:
-    """A 304, also to HEAD, has the ETag and Cache-Control, and nothing more (RFC 9110, section 15.4.5)."""
+    """A 304 has the ETag and Cache-Control, and nothing more (section 15.4.5)."""
     for method in ("GET", "HEAD"):
         answer = ConditionalRequest.of(method, [("If-None-Match", "*")]).without_body(DATED)
         assert answer == (304, {"ETag": '"abc"', "Cache-Control": "private, no-cache"})
 
 
 def test_head_has_the_headers_of_the_whole() -> None:
-    """HEAD returns the headers of the whole object and ignores a range (RFC 9110, section 14.2)."""
+    """HEAD returns the headers of the whole object, without a range."""
     asked = ConditionalRequest.of("HEAD", [("Range", "bytes=0-0"), ("If-Match", YES)])
     assert asked.without_body(DATED) == (200, DATED.headers())
 
@@ -366,7 +366,7 @@ conditions = st.dictionaries(
 
 @given(st.sampled_from(["GET", "HEAD", "DELETE"]), conditions)
 def test_no_condition_is_too_strange(method: str, headers: dict[str, str]) -> None:
-    """Any request has one of three outcomes, and a range only if it had a Range."""
+    """Any request has one of three outcomes, and its range only from its Range."""
     assert outcome(method, headers) in ({200, 304, 412} if method != "DELETE" else {200, 412})
     asked = ConditionalRequest.of(method, headers.items())
     assert asked.byte_range(DATED) in {None, single_range(headers.get("range"))}

@@ -42,7 +42,7 @@ def test_a_uuid7_is_that_of_the_rfc() -> None:
 
 @given(st.integers(0, (1 << 50) - 1), st.binary(min_size=10, max_size=12))
 def test_a_uuid7_keeps_its_time_version_and_variant(milliseconds: int, entropy: bytes) -> None:
-    """A UUID has the 48 bits of time, the version and the variant; its other bits are the entropy's."""
+    """A UUID has the 48 bits of time, the version, the variant and the entropy."""
     made = uuid7(milliseconds, entropy)
     assert (made.version, made.variant) == (7, RFC_4122)
     assert made.int >> 80 == milliseconds % (1 << 48)
@@ -76,7 +76,7 @@ def test_a_safe_name_keeps_the_safe_characters(filename: str, expected: str) -> 
 
 @given(filenames)
 def test_a_safe_name_is_safe(filename: str) -> None:
-    """A safe name has 1 to 100 safe characters, more than dots, and is its own safe name."""
+    """A safe name has 1 to 100 safe characters, and is its own safe name."""
     name = safe_name(filename)
     assert SAFE.fullmatch(name)
     assert name.strip("._")
@@ -85,7 +85,7 @@ def test_a_safe_name_is_safe(filename: str) -> None:
 
 @given(prefixes, filenames)
 def test_no_filename_leaves_the_prefix(prefix: str, filename: str) -> None:
-    """A new key is prefix, day, UUID and safe name for any filename, and `is_key` accepts it."""
+    """A new key is prefix, day, UUID and safe name, for any filename."""
     before = time.time_ns() // 1_000_000
     key = new_key(prefix, filename)
     after = time.time_ns() // 1_000_000
@@ -153,13 +153,13 @@ def test_another_prefix_is_refused(prefix: str, key: str) -> None:
 
 @given(st.text(min_size=1, max_size=126))
 def test_a_short_name_survives_the_metadata(filename: str) -> None:
-    """A name of 126 characters, of 12 bytes each when encoded, fits and is decoded unchanged."""
+    """A name of 126 characters, of 12 bytes each when encoded, fits unchanged."""
     assert decode_name(encode_name(filename)) == clean_name(filename)
 
 
 @given(st.text(st.characters(codec=None), max_size=50))
 def test_a_clean_name_has_no_character_that_deceives(filename: str) -> None:
-    """Controls, surrogates, line separators and marks of direction are removed; all other characters stay in order."""
+    """Deceptive characters are removed, and all others stay in order."""
     kept = [c for c in filename if category(c) not in {"Cc", "Cs", "Zl", "Zp"} and c not in DIRECTION]
     assert clean_name(filename) == "".join(kept)
 
@@ -184,7 +184,7 @@ def test_a_name_is_cleaned(filename: str, clean: str) -> None:
 
 @given(st.text(max_size=2000) | st.text(st.characters(min_codepoint=0x10000), min_size=120, max_size=300))
 def test_an_encoded_name_fits_the_metadata(filename: str) -> None:
-    """An encoded name is ASCII of at most 1,536 bytes, cut only where the next character would not fit."""
+    """An encoded name has at most 1,536 bytes, cut only where necessary."""
     encoded = encode_name(filename)
     assert re.fullmatch(r"UTF-8''(?:[A-Za-z0-9!#$&+.^_`|~-]|%[0-9A-F]{2})*", encoded)
     assert len(encoded) <= 1536
@@ -245,7 +245,7 @@ def test_only_our_own_names_are_decoded(value: str, expected: str | None) -> Non
     ],
 )
 def test_a_download_is_an_attachment(filename: str | None, expected: str) -> None:
-    """A download has the key's plain name and, if known, the original name without a path (RFC 6266)."""
+    """A download has the key's plain name and the known original name (RFC 6266)."""
     assert content_disposition(filename, KEY) == expected
 
 

@@ -1,4 +1,4 @@
-"""Log lines: each is one line, has the request's id, and contains no secret and no terminal code."""
+"""Log lines: one line each, with the request's id, without secrets and control codes."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ def test_a_line_of_json_has_time_logger_and_message() -> None:
 
 
 def test_a_console_line_looks_like_the_servers() -> None:
-    """A console line has time, process, level and message, and then the other values by name."""
+    """A console line has time, process, level, message and the other values."""
     line = written("console", "stored", bytes=11, told="a b", code="left out", ok=None)
     assert re.fullmatch(
         r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000\] \[\d+\] \[INFO\] stored "
@@ -70,7 +70,7 @@ def test_a_console_line_looks_like_the_servers() -> None:
 
 
 def test_a_line_has_its_requests_id() -> None:
-    """A bound id is on each line until the next `bind` or `unbind`; that of `bound` only within its block."""
+    """A bound id is on each line until the next `bind` or `unbind`."""
     assert "request_id" not in parsed("…")
     assert logs.bound_id() == ""
     logs.bind("one")
@@ -116,7 +116,7 @@ def test_a_traceback_is_one_line_of_json() -> None:
 
 
 def test_no_line_of_a_traceback_looks_like_one_of_the_log() -> None:
-    """In console lines, a traceback is indented, so no line of it resembles a line of the log."""
+    """A traceback is indented in console lines, unlike any line of the log."""
     first, *more = written("console", "internal", exc_info=failure(HOSTILE)).split("\n")
     assert "[INFO] internal" in first
     assert more[0] == "    Traceback (most recent call last):"
@@ -168,7 +168,7 @@ def test_other_text_is_not_hidden() -> None:
     [pytest.param("stream", {}, id="of a form"), pytest.param("presigned", {"begun_by": "an-id"}, id="presigned")],
 )
 def test_a_stored_upload_is_logged_without_its_filename(handoff: str, more: dict[str, str]) -> None:
-    """The summary has hand-off, keys and sizes but no filename, which clients choose and the metadata has."""
+    """The summary has hand-off, keys and sizes, but no filename."""
     way = UploadContext("flask", handoff, "bound", "an-id")
     stored = [
         Stored(Incoming(key, "private.txt", "text/plain"), size, "…", "…", 1) for key, size in (("a", 11), ("b", 4))
@@ -195,14 +195,14 @@ def configure() -> Iterator[Callable[..., None]]:
 
 
 def events(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Return the messages of the JSON lines on stderr, and check that nothing else was written."""
+    """Return the messages of stderr's JSON lines; check that they are all."""
     output = capsys.readouterr()
     assert output.out == ""
     return [json.loads(line)["event"] for line in output.err.splitlines()]
 
 
 def test_a_library_is_heard_when_it_warns(configure: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    """The apps' loggers write from the configured level on, libraries only warnings, or everything at debug."""
+    """Libraries log only warnings, or everything at debug."""
     for level in ("debug", "info", "warning"):
         configure(log="json", log_level=level)
         for name in ("flask_app.views", "botocore.credentials"):
@@ -228,7 +228,7 @@ def test_the_credentials_of_the_environment_are_known(
 def test_a_servers_lines_are_written_once_and_like_ours(
     configure: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path, server: str
 ) -> None:
-    """A server's terminal handler, even one that it adds later, is removed; its handlers for files stay."""
+    """A server's terminal handlers are removed, and its handlers for files stay."""
     logger = logging.getLogger(server)
     configure(log="json")
     logger.setLevel(logging.INFO)
@@ -256,7 +256,7 @@ def test_a_misspelt_setting_is_pointed_out_in_the_logs_own_form(
 def test_missing_descriptors_are_logged_once_a_minute(
     configure: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hundred reports of asyncio per second become one line a minute, without a traceback; others are kept."""
+    """The hundred reports of asyncio per second become one line a minute."""
     configure(log="json")
     monkeypatch.setattr(logs._ACCEPT_ERROR_LIMIT, "silent_until", 0.0)  # noqa: SLF001 - another test may have logged the line
     logger = logging.getLogger("asyncio")
@@ -279,7 +279,7 @@ def answered(log: AnswerLog, error: UploadError, *times: float) -> list[tuple[in
 
 
 def test_one_503_a_second_is_an_error_line() -> None:
-    """The first response in a second is an error line with the count since the last one; others are debug lines."""
+    """One response of status 503 per second is an error line, with a count."""
     log = AnswerLog()
     assert answered(log, Overloaded("…"), 10.0, 10.1, 10.9, 11.0, 11.5, 13.0, 20.0) == [
         (logging.ERROR, None),
@@ -293,7 +293,7 @@ def test_one_503_a_second_is_an_error_line() -> None:
 
 
 def test_each_code_has_its_own_second() -> None:
-    """Many refused uploads do not hide an outage of S3, since each code has a second of its own."""
+    """Each code has its own second, so that no code hides another."""
     log = AnswerLog()
     assert answered(log, Overloaded("…"), 10.0, 10.1) == [(logging.ERROR, None), (logging.DEBUG, None)]
     assert answered(log, StoreUnavailable("…"), 10.2) == [(logging.ERROR, None)]
@@ -301,7 +301,7 @@ def test_each_code_has_its_own_second() -> None:
 
 @pytest.mark.parametrize(("error", "level"), [(Internal("…"), logging.ERROR), (FileMissing("…"), logging.INFO)])
 def test_any_other_answer_has_a_line(error: UploadError, level: int) -> None:
-    """An error of the service is always an error line, an error of the request always an information line."""
+    """Every other response has its line: service errors as errors, request errors as information."""
     log = AnswerLog()
     assert answered(log, error, 10.0, 10.0, 10.0) == [(level, None)] * 3
     assert log.line(error, 10.0)[1] == {"code": error.code, "status": error.status}

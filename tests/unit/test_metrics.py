@@ -62,7 +62,7 @@ CASES = [
 
 
 def test_a_request_refused_for_overload_is_counted(metrics: Metrics) -> None:
-    """A refusal for overload is counted for requests other than uploads; a missing object is not."""
+    """A refusal for overload is counted for other requests than uploads too."""
     with pytest.raises(Overloaded), metrics.refusals():
         raise Overloaded("…")
     with pytest.raises(ObjectMissing), metrics.refusals():
@@ -76,7 +76,7 @@ def test_a_request_refused_for_overload_is_counted(metrics: Metrics) -> None:
 
 @pytest.mark.parametrize(("error", "outcome", "reason"), CASES)
 def test_an_upload_is_counted_by_how_it_ends(metrics: Metrics, error: BaseException, outcome: str, reason: str) -> None:
-    """One upload adds 1 to its outcome and to its reason, and its error is raised on."""
+    """One upload adds 1 to its outcome and to its reason."""
     with pytest.raises(type(error)), metrics.upload("stream"):
         raise error
     counted = {name: value(metrics, "uploads_total", handoff="stream", outcome=name) for name in OUTCOMES}
@@ -88,7 +88,7 @@ def test_an_upload_is_counted_by_how_it_ends(metrics: Metrics, error: BaseExcept
 
 
 def test_an_unknown_code_makes_no_label() -> None:
-    """An error with a code outside the table, such as a framework's, has the reason `other`."""
+    """An error with a code outside the table has the reason `other`."""
     unknown = UploadError("…")
     unknown.code = "made-up"
     assert judge(unknown) == ("failed", "other")
@@ -108,7 +108,7 @@ def test_a_stored_upload_is_counted_with_its_files(metrics: Metrics) -> None:
 
 
 def test_an_upload_that_only_begins_has_not_ended(metrics: Metrics) -> None:
-    """A presigned upload is counted when it begins; a refused one is counted as an ended upload."""
+    """A presigned upload is counted when it begins, not as an ended upload."""
     with metrics.upload("presigned", begins=True):
         pass
     with pytest.raises(BodyTooLarge), metrics.upload("presigned", begins=True):
@@ -186,7 +186,7 @@ def test_the_described_example_is_one(metrics: Metrics) -> None:
 
 @pytest.fixture
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The number of the counting process, which a test can change; the processes share a folder."""
+    """The number of the counting process, which a test can change."""
     number = [1]
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: number[0]))
@@ -234,7 +234,7 @@ def no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_several_processes_get_a_folder(no_folder: Path) -> None:
-    """A new folder is created and named in the environment, and later numbers are written to it."""
+    """A new folder is created, named in the environment, and used."""
     folder = share_numbers(2)
     assert folder is not None
     assert Path(folder).parent == no_folder

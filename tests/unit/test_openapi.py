@@ -111,7 +111,7 @@ both_apps = pytest.mark.parametrize(
 
 @both_apps
 def test_the_routes_are_those_of_the_app(create_app: Callable[[Settings], Flask | Quart]) -> None:
-    """The document has each path of an app with exactly its methods, and no other path."""
+    """The document has each path of an app with exactly its methods."""
     documented = {path: set(METHODS) & set(item) for path, item in DOCUMENT["paths"].items()}
     assert documented == shown(create_app(Settings()).url_map)
 
@@ -123,7 +123,7 @@ def test_the_routes_are_in_one_place_alone(
     stripped: bool,  # noqa: FBT001 - parametrised
     below: str,
 ) -> None:
-    """Routes are at the root if the proxy strips UPLOAD_ROOT_PATH, otherwise below that path, and never at both."""
+    """Routes are either at the root or below UPLOAD_ROOT_PATH, never at both."""
     settings = Settings(root_path="/some/where", root_path_stripped=stripped)
     assert shown(create_app(settings).url_map).keys() == {below + path for path in DOCUMENT["paths"]}
 
@@ -138,7 +138,7 @@ def test_the_server_of_the_document_is_the_root_path(root_path: str, url: str) -
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_an_operation_is_complete(path: str, method: str) -> None:
-    """An operation has an id, a summary, its path's parameters; each response a text, the request's id, an example."""
+    """Operations have id, summary and parameters; responses have text, request id and example."""
     described = operation(path, method)
     assert described["operationId"]
     assert described["summary"]
@@ -161,7 +161,7 @@ def test_operations_have_names_of_their_own() -> None:
 
 
 def test_every_error_is_in_it() -> None:
-    """Each error has its code in the schema, an example, and a response with its status."""
+    """Each error has its code, an example, and a response with its status."""
     told = {
         error.code: error.status
         for error in vars(errors).values()
@@ -179,7 +179,7 @@ def test_every_error_is_in_it() -> None:
 
 
 def errors_with_code() -> set[str]:
-    """Return the class names of the errors with a code, from the tree in the module's docstring."""
+    """Return the class names of the errors with a code, from the tree."""
     return set(re.findall(r"(\w+) +\d{3} [a-z-]+", errors.__doc__ or ""))
 
 

@@ -32,7 +32,7 @@ def info(filename: str = "UTF-8''cat.png", modified: datetime | None = None) -> 
 
 
 def test_a_receipt_is_made_of_the_objects_head() -> None:
-    """The receipt's members come from the object; the ETag has no quotes, the time is UTC."""
+    """The receipt's members come from the object, its time is in UTC."""
     receipt = StoredReceipt.of("a/key.png", info(modified=datetime(2026, 1, 31, 12, tzinfo=UTC)), "https://x/key")
     assert receipt.as_json() == {
         "key": "a/key.png",
@@ -47,7 +47,7 @@ def test_a_receipt_is_made_of_the_objects_head() -> None:
 
 
 def test_the_page_names_the_object_and_links_to_it() -> None:
-    """The page shows name, size and a link; an unknown name is replaced by the end of the key."""
+    """The page shows name, size and a link, or else the key's end."""
     known = receipts_page([StoredReceipt.of("a/key.png", info(), "https://x/key")], more=0)
     assert '<a href="https://x/key">cat.png</a>' in known
     assert "1,234,567 bytes" in known
@@ -71,7 +71,7 @@ def test_a_page_runs_nothing_that_a_client_named() -> None:
 
 
 def test_the_address_names_every_key() -> None:
-    """The address of a page with few objects has all their keys, below the root path."""
+    """The address of a page with few objects has all their keys."""
     path = receipts_path("/files", ["a/1.txt", "a/2&3.txt"])
     assert path.startswith("/files/receipts?")
     assert parse_qs(urlsplit(path).query) == {"key": ["a/1.txt", "a/2&3.txt"]}

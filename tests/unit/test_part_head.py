@@ -1,4 +1,4 @@
-"""The head of a part: clients' forms of names, each with its source, are read completely or rejected."""
+"""The head of a part: clients' forms of names are read completely or rejected."""
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_a_filename_is_read_whole(parameters: str, filename: str) -> None:
 
 
 def test_names_may_be_extended_too() -> None:
-    """`name*` is read, since the library requests sends it for names that are not ASCII (psf/requests#2505)."""
+    """The requests library's `name*` for names outside ASCII is read (psf/requests#2505)."""
     assert head("; name*=utf-8''f%C3%BC; filename*=utf-8''a.txt").name == "fü"
 
 

@@ -76,7 +76,7 @@ def test_part_sizes_agree_with_a_sum_by_hand(data: st.DataObject, first: int) ->
 
 @pytest.mark.parametrize(("every", "sooner"), [*pairwise(DOUBLINGS), (DOUBLINGS[-1], None)])
 def test_sizes_double_as_late_as_the_file_permits(every: int, sooner: int | None) -> None:
-    """Each doubling is used up to the last byte of its reach, and the next sooner one from there on."""
+    """Each doubling is used up to the last byte of its reach."""
     reach = sum(sizes_by_hand(8 * MIB, every))
     assert PartSizes(8 * MIB, reach).double_every == every
     if sooner is None:
@@ -100,7 +100,7 @@ def test_sizes_double_as_late_as_the_file_permits(every: int, sooner: int | None
     ],
 )
 def test_parts_grow_only_for_files_that_need_it(largest_file: int, largest: int) -> None:
-    """Parts of 8 MiB never grow for files up to 78 GiB, and grow as little as possible for larger ones."""
+    """Parts of 8 MiB never grow for files up to 78 GiB."""
     assert PartSizes(8 * MIB, largest_file).largest == largest
 
 
@@ -114,7 +114,7 @@ def test_parts_grow_only_for_files_that_need_it(largest_file: int, largest: int)
     ],
 )
 def test_the_reach_of_each_first_part_is_beyond_5_tib(first: int, reach: int) -> None:
-    """With any size of the first part, the old limit of S3 fits, and nearly the new one."""
+    """With any first part, S3's old limit fits, and nearly the new one."""
     assert PartSizes.reach(first) == reach
     assert 5 * TIB <= reach <= 10_000 * 5 * GIB
 
@@ -137,7 +137,7 @@ def joined(part: Part) -> bytes:
 
 @given(file=chunked(), as_views=st.booleans())
 def test_parts_hold_the_file_in_any_chunking(file: tuple[list[bytes], PartSizes], *, as_views: bool) -> None:
-    """Parts do not depend on the chunks: all have their exact size, except the last, which has 1 byte or more."""
+    """All parts have their exact size, except the last, for any chunks."""
     chunks, sizes = file
     whole = b"".join(chunks)
     cutter = PartCutter(sizes)
@@ -157,7 +157,7 @@ def test_parts_hold_the_file_in_any_chunking(file: tuple[list[bytes], PartSizes]
 
 
 def test_parts_grow_while_they_are_cut() -> None:
-    """A file beyond 10,000 parts of the first size is cut completely, into parts that double."""
+    """A file beyond 10,000 parts of the first size is cut into growing parts."""
     sizes = PartSizes(1, 20_001)
     data = bytes(20_001)
     cutter = PartCutter(sizes)
@@ -180,14 +180,14 @@ def test_parts_grow_while_they_are_cut() -> None:
     ],
 )
 def test_the_last_part_is_never_empty_but_in_an_empty_file(size: int, parts: list[int]) -> None:
-    """A file of whole parts ends with a whole part; a file of one part comes from `finish` alone."""
+    """A file of whole parts ends with a whole part."""
     cutter = PartCutter(PartSizes(10, 1000))
     before = [part.size for part in cutter.receive(bytes(size))]
     assert [*before, cutter.finish().size] == parts
 
 
 def test_a_chunk_that_fits_is_not_copied() -> None:
-    """A part holds the given chunks themselves, and slices of those shared with the next part."""
+    """A part holds the given chunks themselves, and slices of shared ones."""
     one = SMALL_CHUNK_BYTES
     chunks = [one * b"a", one * b"b" + one * b"c"]
     cutter = PartCutter(PartSizes(2 * one, 100 * one))
@@ -232,7 +232,7 @@ def test_the_sending_of_a_part_can_be_broken_off() -> None:
 
 
 def test_sent_bytes_are_freed() -> None:
-    """A released part and a closed reader hold no bytes, even while references to them exist."""
+    """A released part and a closed reader hold no bytes."""
     chunk = bytearray(b"abc")
     part = Part(1, (memoryview(chunk),))
     reader = part.open()
@@ -244,7 +244,7 @@ def test_sent_bytes_are_freed() -> None:
 
 
 def test_a_part_opens_anew_each_time() -> None:
-    """Each reader of a part starts at the first byte, so that a retry sends all of it."""
+    """Each reader of a part starts at its first byte, for a retry."""
     part = Part(1, (b"ab", memoryview(b"c")))
     assert [part.open().read(), part.open().read()] == [b"abc", b"abc"]
 
@@ -280,7 +280,7 @@ def test_parts_come_while_the_file_does(file: tuple[list[bytes], PartSizes]) -> 
     ],
 )
 def test_the_memory_formula(uploads: int, in_flight: int, largest_file: int, expected: int) -> None:
-    """Peak memory is uploads x (parts in flight + 1) x the largest part x 1.25 + 32 MiB."""
+    """Peak memory follows the formula in the module's docstring."""
     assert peak_memory(uploads, in_flight, PartSizes(8 * MIB, largest_file)) == expected
 
 
@@ -294,7 +294,7 @@ def test_the_memory_formula(uploads: int, in_flight: int, largest_file: int, exp
     ],
 )
 def test_a_file_is_read_in_chunks(size: int, chunks: list[int]) -> None:
-    """A file is read from its position to its end, at most 1 MiB at once."""
+    """A file is read from its position on, at most 1 MiB at once."""
     file = io.BytesIO(b"before" + bytes(size))
     file.seek(6)
     assert [len(chunk) for chunk in read_chunks(file)] == chunks
@@ -368,7 +368,7 @@ class PartTwins(Twins):
 
 
 class FileTwins(Twins):
-    """A FileReader over a temporary file, in memory or on disk, and such a file itself."""
+    """A FileReader over a temporary file, and such a file itself."""
 
     @initialize(data=st.binary(max_size=50), in_memory=st.integers(1, 50))
     def begin(self, data: bytes, in_memory: int) -> None:
@@ -430,7 +430,7 @@ def test_a_spooled_file_stays_in_memory() -> None:
 
 @pytest.mark.parametrize("in_memory", [pytest.param(100, id="in memory"), pytest.param(1, id="on disk")])
 def test_a_closed_file_cannot_be_read(in_memory: int) -> None:
-    """After the inner file is closed, each use of its reader raises; it never reads 0 bytes, which S3 would store."""
+    """After the inner file is closed, each use of its reader raises."""
     with SpooledTemporaryFile(in_memory) as file:
         file.write(b"abc")
         reader = FileReader(cast("IO[bytes]", file))
@@ -440,7 +440,7 @@ def test_a_closed_file_cannot_be_read(in_memory: int) -> None:
 
 
 def test_closing_the_reader_leaves_the_file_open() -> None:
-    """Closing a reader, which an SDK may do, leaves the inner file open at its position."""
+    """Closing a reader leaves the inner file open at its position."""
     file = io.BytesIO(b"abc")
     with FileReader(file) as reader:
         reader.read(1)

@@ -1,4 +1,4 @@
-"""Quart's request bodies for S3: each is sent on a connection that the next request can reuse."""
+"""Quart's request bodies for S3 leave their connections reusable."""
 
 import asyncio
 import io
@@ -22,7 +22,7 @@ PUTS = 20
 
 
 class HastyStore:
-    """An S3 server that responds to a put with the last byte of its body, and counts connections."""
+    """An S3 server that counts connections, and responds with a body's last byte."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -85,7 +85,7 @@ async def test_a_connection_is_used_again(
 
 
 async def test_a_file_is_sent_from_where_it_stands() -> None:
-    """The unread rest of a file is sent in pieces, none of them empty; an empty rest has no piece."""
+    """The unread rest of a file is sent in pieces, none of them empty."""
     data = os.urandom(2 * READ_BYTES + 1)
     file = io.BytesIO(data)
     file.seek(3)

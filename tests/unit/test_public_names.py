@@ -87,7 +87,7 @@ def test_no_other_name_is_public() -> None:
 
 @pytest.mark.parametrize("name", filehandoff.__all__)
 def test_every_public_name_is_described(name: str) -> None:
-    """Every exported name comes from the core and has a docstring, if its type allows one."""
+    """Every exported name comes from the core and has a docstring."""
     value = getattr(filehandoff, name)
     if name == "Event":  # a type alias cannot have one
         return
@@ -97,7 +97,7 @@ def test_every_public_name_is_described(name: str) -> None:
 
 @pytest.mark.parametrize("module", [pytest.param(path, id=str(path.relative_to(CORE))) for path in MODULES])
 def test_the_core_does_no_io(module: Path) -> None:
-    """No module of the core imports a framework, boto, a shell, or a module that waits."""
+    """No module of the core imports a framework, boto, a shell or I/O."""
     found = imports(module) - EXCEPTIONS.get(str(module.relative_to(CORE)), (set(), ""))[0]
     assert found & NO_CORE == set()
     assert found - sys.stdlib_module_names - set(THIRD_PARTIES) - {"filehandoff"} == set()

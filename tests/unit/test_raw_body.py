@@ -71,7 +71,7 @@ def test_the_name_is_by_the_path_or_by_the_header(path: str, disposition: str, n
 
 @pytest.mark.parametrize("header", ["Content-Digest", "repr-digest"])
 def test_either_digest_header_is_a_promise(header: str) -> None:
-    """A SHA-256 in Content-Digest or Repr-Digest is the promised digest (RFC 9530, sections 2 and 3)."""
+    """A SHA-256 in Content-Digest or Repr-Digest is the promised digest (RFC 9530)."""
     assert raw((header, to_content_digest(SHA256))).start.promised == SHA256
 
 
@@ -114,7 +114,7 @@ def test_the_head_alone_may_refuse_it(
     ],
 )
 def test_an_empty_file_is_a_file(headers: list[tuple[str, str]], length: int | None) -> None:
-    """An empty body is a file if the request declares a body or a media type."""
+    """An empty body is a file if the request declares it."""
     raw(*headers, length=length).finish()
 
 
@@ -127,7 +127,7 @@ def test_a_body_that_grows_too_large_is_refused() -> None:
 
 
 def test_a_body_that_was_cut_short_is_refused() -> None:
-    """A body with fewer bytes than declared is an error, whose client has most often disconnected."""
+    """A body with fewer bytes than declared is an error."""
     body = raw()
     body.receive(b"ab")
     with pytest.raises(FormMalformed) as caught:
@@ -136,7 +136,7 @@ def test_a_body_that_was_cut_short_is_refused() -> None:
 
 
 def test_a_chunk_of_a_file_is_refused() -> None:
-    """A `Content-Range` of less than the whole file marks the body as one chunk of several."""
+    """A `Content-Range` of less than the whole file marks a chunk."""
     RawBody("a", [("Content-Range", "bytes 0-3/4")], 4, Limits())
     with pytest.raises(ChunkedForm):
         RawBody("a", [("Content-Range", "bytes 0-3/8")], 4, Limits())

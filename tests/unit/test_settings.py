@@ -1,4 +1,4 @@
-"""Settings: how each is read, its valid values, and the one line about an invalid one."""
+"""Settings: how each is read, its valid values, and its error."""
 
 import re
 from dataclasses import fields
@@ -194,7 +194,7 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: obj
     ],
 )
 def test_an_invalid_setting_is_an_error_of_one_line(name: str, text: str) -> None:
-    """The error for an invalid value has the variable, the text of the value and the valid values."""
+    """The error for an invalid value has the variable, its text and the valid values."""
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({variable(name): text})
     (line,) = str(caught.value).splitlines()
@@ -265,7 +265,7 @@ def test_settings_are_checked_together(environ: dict[str, str], named: str) -> N
     ],
 )
 def test_an_invalid_setting_is_shown_as_it_was_written(environ: dict[str, str], line: str) -> None:
-    """The error has the variable's text, which operators can search for, and not the parsed number."""
+    """The error has the variable's text, not the parsed number."""
     with pytest.raises(SettingsError) as caught:
         Settings.from_env(environ)
     assert str(caught.value) == line
@@ -278,13 +278,13 @@ def test_settings_are_checked_however_they_are_made() -> None:
 
 
 def test_the_body_has_room_for_the_largest_file() -> None:
-    """The default for the body is the largest file plus 1 MiB for the form around it."""
+    """The default for the body is the largest file plus 1 MiB."""
     assert Settings(max_file_bytes=7).max_body_bytes == 7 + MIB
     assert Settings(max_file_bytes=7, max_body_bytes=9).max_body_bytes == 9
 
 
 def test_the_form_parser_gets_its_limits() -> None:
-    """Each limit of a form comes from the setting of its name, and both have the same defaults."""
+    """Each limit of a form comes from the setting of its name."""
     settings = Settings(max_file_bytes=1, max_body_bytes=2, max_form_parts=3, max_field_bytes=4, field_names=("a",))
     assert settings.limits == Limits(file_bytes=1, body_bytes=2, form_parts=3, field_bytes=4, file_fields=("a",))
     assert DEFAULTS.limits == Limits()
@@ -313,7 +313,7 @@ def test_the_parts_get_their_sizes() -> None:
     ],
 )
 def test_a_misspelt_setting_is_found(environ: dict[str, str], expected: dict[str, str]) -> None:
-    """A variable that is almost a setting's name is returned with that name, in alphabetical order."""
+    """A variable that is almost a setting's name is returned with that name."""
     assert list(misspelt(environ).items()) == list(expected.items())
 
 
@@ -325,7 +325,7 @@ def test_a_misspelt_setting_is_found(environ: dict[str, str], expected: dict[str
     ],
 )
 def test_a_switch_is_read_in_the_usual_words(text: str, value: bool) -> None:  # noqa: FBT001 - parametrised
-    """A switch accepts on and off, true and false, yes and no, 1 and 0, in any case."""
+    """A switch accepts on, true, yes and 1, and their opposites."""
     assert Settings.from_env({"UPLOAD_EXPLAIN_CLOSED_FILES": text}).explain_closed_files is value
 
 
@@ -344,6 +344,6 @@ def test_a_switch_is_nothing_else() -> None:
     ],
 )
 def test_links_begin_where_clients_reach_the_app(public_url: str | None, root_path: str, base: str) -> None:
-    """A link begins with the public URL, or with the client's own host and the root path."""
+    """A link begins with the public URL, or the client's host and root path."""
     settings = Settings(public_url=public_url, root_path=root_path)
     assert settings.base_url("http://here.example:8001/") == base

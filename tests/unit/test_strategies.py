@@ -1,4 +1,4 @@
-"""The grid: each cell has a verdict, each loss has a reason, and the default loses nothing."""
+"""The grid: each cell has a verdict, and each loss has a reason."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ CELLS = list(product(FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES))
 
 
 def test_a_file_is_lost_for_a_reason_and_only_then() -> None:
-    """A cell is lost exactly if the table of known failures has a reason for it."""
+    """A cell is lost exactly if it has a reason in the table."""
     assert {cell: reason(*cell) for cell in CELLS if verdict(*cell) == "lost"} == KNOWN_FAILURES
     assert {verdict(*cell) for cell in CELLS if reason(*cell) is None} == {"stored"}
 
@@ -38,7 +38,7 @@ def test_a_file_is_lost_for_a_reason_and_only_then() -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("size_class", SIZE_CLASSES)
 def test_the_issue_is_in_the_grid(framework: str, size_class: str) -> None:
-    """The request's own file with a copied context is lost, in both frameworks at every size (pallets/flask#5399)."""
+    """The request's own file with a copied context is lost everywhere (pallets/flask#5399)."""
     assert "pallets/flask#5399" in (reason(framework, "file", "copied", size_class) or "")
 
 
@@ -69,7 +69,7 @@ def test_a_lost_file_has_the_code_of_a_closed_one() -> None:
     ],
 )
 def test_any_size_has_its_outcomes(handoff: str, size: int, expected: set[str]) -> None:
-    """With a copied hook, a size between two classes may have the verdict of either, and no other."""
+    """With a copied hook, a size between two classes has either's verdict."""
     for framework in FRAMEWORKS:
         assert outcomes(framework, handoff, "copied", size, 8 * MIB) == expected
 
@@ -91,19 +91,19 @@ def test_a_size_class_has_its_verdict_alone(cell: tuple[str, str, str, str], par
     ],
 )
 def test_each_size_class_stands_for_a_size(size_class: str, size: int) -> None:
-    """A size class has a size in bytes, which depends on the size of a part only for several parts."""
+    """A size class has a size in bytes, for every size of a part."""
     assert SIZE_CLASSES[size_class].size(8 * MIB) == size
 
 
 def test_size_classes_differ_with_the_smallest_parts() -> None:
-    """With parts of 5 MiB, the classes are in memory, on disk in one part, and in several parts."""
+    """With parts of 5 MiB, the three classes are still different."""
     memory, rolled, parts = (size.size(5 * MIB) for size in SIZE_CLASSES.values())
     assert memory < 500_000 < rolled < 5 * MIB < parts
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_description_is_the_whole_grid(framework: str) -> None:
-    """The response of /strategies has each pair once, with the verdicts of all size classes, as plain JSON."""
+    """The response of /strategies has each pair once, as plain JSON."""
     served = json.loads(json.dumps(describe(framework, Settings())))
     assert served["framework"] == framework
     assert served["default"] == {"handoff": DEFAULT_HANDOFF, "hook": DEFAULT_HOOK}

@@ -1,4 +1,4 @@
-"""The checks of S3's responses: values that are compared with the bytes sent, and values that cannot be."""
+"""The checks of S3's responses against the bytes sent."""
 
 import re
 from base64 import b64decode
@@ -30,7 +30,7 @@ ETAG = md5(bytes.fromhex("".join(PARTS)), usedforsecurity=False).hexdigest() + "
 
 @pytest.mark.parametrize("answered", [pytest.param(None, id="none"), pytest.param("y/Q5Jg==", id="the same")])
 def test_a_checksum_that_is_right_or_missing_passes(answered: str | None) -> None:
-    """A missing checksum passes, as some stores return none; a returned one must equal that of the bytes."""
+    """A missing checksum passes, and a returned one must equal the bytes' own."""
     check_crc32("y/Q5Jg==", answered)
 
 
@@ -41,7 +41,7 @@ def test_another_checksum_is_another_file() -> None:
 
 
 def test_the_etag_of_a_multipart_upload_is_made_of_its_parts() -> None:
-    """S3's ETag of a multipart upload is the MD5 of the parts' MD5s, and their number."""
+    """A multipart upload's ETag is its parts' MD5s' MD5 and their number."""
     check_multipart_etag(ETAG, PARTS, None)
     check_multipart_etag(ETAG, PARTS, "AES256")
 
@@ -86,7 +86,7 @@ CHECKSUM = crc32_header(crc32(b"".join(map(b64decode, CHECKSUMS)))) + "-3"
 
 @pytest.mark.parametrize("answered", [None, CHECKSUM, CHECKSUMS[0]], ids=["none", "the parts'", "the whole's"])
 def test_the_checksum_of_a_multipart_upload_is_made_of_its_parts(answered: str | None) -> None:
-    """S3's CRC-32 of a multipart upload is that of the parts' CRC-32s, and their number; that of the object passes."""
+    """A multipart upload's CRC-32 is that of its parts' CRC-32s, and their number."""
     check_multipart_crc32(answered, CHECKSUMS)
 
 
@@ -119,7 +119,7 @@ def test_all_that_s3_says_of_a_completed_upload_is_compared() -> None:
 
 @pytest.mark.parametrize(("stored", "parts"), [(PARTS[0], 1), (ETAG, 3), (PARTS[0], 3)])
 def test_an_object_has_the_etag_that_was_answered(stored: str, parts: int) -> None:
-    """The later ETag equals the first one; only rclone's ETag of an object of several parts is its MD5."""
+    """The later ETag equals the first one, except rclone's for several parts."""
     check_etag(PARTS[0] if parts == 1 else ETAG, stored, parts)
 
 

@@ -1,4 +1,4 @@
-"""One view in a Flask or Quart app, explained or not, and one file that a client sends to it."""
+"""A Flask or Quart app with one view, for one uploaded file."""
 
 import asyncio
 import inspect
@@ -24,7 +24,7 @@ type View = Callable[[FileStorage], Any]
 
 
 def make_app(framework: str, view: View, *, explained: bool = True, request_class: Any = None) -> Any:
-    """Return an app that passes the uploaded file to `view`; the client's call raises the view's errors."""
+    """Return an app that passes the uploaded file to `view`, and raises its errors."""
     module = import_module(framework)
     app = module.Flask(__name__) if framework == "flask" else module.Quart(__name__)
     app.testing = True

@@ -67,7 +67,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def closed_by(view: Callable[[FileStorage], Any], framework: str = "flask", **options: Any) -> str:
-    """Return the note's text about the closer, for a view that reads the file or leaves it."""
+    """Return the note's text about the closer, for a view."""
     kept: list[FileStorage] = []
 
     def keep(file: FileStorage) -> Any:
@@ -108,7 +108,7 @@ WRAPPER = "a TextIOWrapper, or another wrapper around it, which closes it when i
 
 
 def test_a_wrapper_dropped_by_a_pools_job_is_named() -> None:
-    """A wrapper dropped by a pool's job is named, although no line of the app runs when it is collected."""
+    """A wrapper that a pool's job has dropped is named."""
     assert closed_by(lambda file: in_a_pool(read_text, file)).startswith(f"{WRAPPER}concurrent.futures.thread:run (")
 
 
@@ -162,7 +162,7 @@ def test_a_wrapper_that_was_detached_closes_nothing(close: Callable[[FileStorage
 
 @NEEDS_QUART
 def test_the_function_that_copies_a_context_is_named_as_it_is_called() -> None:
-    """The note names the function that copied the context; in the newest Quart, an app's context closes files too."""
+    """The note names the function that copied the context."""
     quart: Any = import_module("quart")
 
     async def work() -> None:
@@ -178,7 +178,7 @@ def test_the_function_that_copies_a_context_is_named_as_it_is_called() -> None:
 
 @NEEDS_QUART
 def test_a_stream_with_context_iterator_may_end_in_the_view() -> None:
-    """A stream_with_context iterator that ends in the view is not named as the end of the request."""
+    """A stream_with_context iterator that ends in the view is no request's end."""
     quart: Any = import_module("quart")
 
     async def lines() -> Any:
@@ -199,7 +199,7 @@ def test_a_library_that_copies_a_context_is_named_with_the_apps_line(library: An
 
 
 def test_a_library_that_the_framework_calls_is_named_with_its_line(library: Any) -> None:
-    """An extension that closes the file after the view is named; no thread or task is."""
+    """An extension that closes the file after the view is named."""
     kept: list[FileStorage] = []
     app = make_app("flask", kept.append)
     library.close_after_requests(app, kept)
@@ -211,13 +211,13 @@ def test_a_library_that_the_framework_calls_is_named_with_its_line(library: Any)
 
 
 def test_a_library_whose_wrapper_was_collected_is_named(library: Any) -> None:
-    """A collected wrapper of a library is named, with the library's function and the app's line."""
+    """A library's collected wrapper is named, with the app's line."""
     said = closed_by(library.read_text)
     assert said.startswith(f"{WRAPPER}somebodys_library:read_text, called by the app's own code at {__file__}:")
 
 
 def test_a_close_that_no_python_code_called_is_the_interpreters() -> None:
-    """A close by a thread that runs only C code is named as the interpreter's, with an unknown origin."""
+    """A close by a thread of only C code has an unknown origin."""
 
     def view(file: FileStorage) -> None:
         inner: Any = file.stream._file  # type: ignore[attr-defined] # noqa: SLF001 - people do
@@ -228,7 +228,7 @@ def test_a_close_that_no_python_code_called_is_the_interpreters() -> None:
 
 
 def test_a_close_in_a_copied_context_is_the_apps() -> None:
-    """A close inside a copied context is the app's own, not the pop of the context."""
+    """A close inside a copied context is the app's own."""
 
     def view(_file: FileStorage) -> None:
         def work() -> None:
@@ -240,7 +240,7 @@ def test_a_close_in_a_copied_context_is_the_apps() -> None:
 
 
 def of_a_subclass(framework: str, close: Callable[[Any, Any], Any]) -> str:
-    """Return the note on a kept file of an app whose request class has this `close`."""
+    """Return the note of an app whose request class has this `close`."""
     kept: list[FileStorage] = []
     app = make_app(framework, kept.append)
     explained = app.request_class
@@ -288,7 +288,7 @@ def test_a_request_class_without_our_close_is_recognised() -> None:
 
 
 def test_contexts_that_are_left_at_once_close_as_one_would() -> None:
-    """If two threads close a request at once, the note of either names the pop of its context."""
+    """If two threads close a request at once, each note names a pop."""
     began, over = threading.Event(), threading.Event()
 
     class Own(flask.Request):

@@ -1,4 +1,4 @@
-"""The note names the code that closed the file, and its line, for each way of closing a file."""
+"""The note names the closing code and its line, for each way of closing."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ HERE = re.escape(__file__)
 
 
 def note_of(framework: str, view: Any, size: int = 100, **options: Any) -> str:
-    """Return the note on the view's error, or on a read of its file after the request."""
+    """Return the note on the view's error, or on a read after the request."""
     kept: list[FileStorage] = []
 
     def keep(file: FileStorage) -> Any:
@@ -59,7 +59,7 @@ def tag_upload(params: dict[str, Any], **_event: object) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_copied_boto_hook_is_named_with_its_event(s3: Store, size: str) -> None:
-    """For pallets/flask#5399 the note has the function and its place, the event, the thread, the fix, the section."""
+    """For pallets/flask#5399 the note has function, place, event, thread, fix and section."""
 
     def view(file: FileStorage) -> None:
         client = s3.client()
@@ -78,7 +78,7 @@ def test_a_copied_boto_hook_is_named_with_its_event(s3: Store, size: str) -> Non
 
 
 def test_a_copied_hook_in_a_transfer_worker_is_named(s3: Store) -> None:
-    """A hook that upload_fileobj calls in a worker thread is named by the pop of its context, not as the transfer."""
+    """A copied hook in a worker thread is named by its context's pop."""
 
     def view(file: FileStorage) -> None:
         client = s3.client()
@@ -172,7 +172,7 @@ def decorator() -> None:
     ],
 )
 def test_a_wrapped_hook_is_named_by_its_inner_function(work: Any, name: str, code: Any) -> None:
-    """A partial, a decorated function, an object and a method are named by the function that they run."""
+    """A wrapped hook is named by the function that finally runs."""
 
     def view(file: FileStorage) -> None:
         flask.copy_current_request_context(work)()
@@ -205,7 +205,7 @@ def test_a_builtin_hook_has_no_place(work: Any) -> None:
 @pytest.mark.parametrize("threads", [True, False], ids=["in a worker thread", "in the view's thread"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_transfer_manager_is_named(s3: Store, size: str, threads: bool) -> None:  # noqa: FBT001 - parametrised
-    """The transfer manager's call is named (boto/s3transfer#80), with the app's line if it is in the same thread."""
+    """The transfer manager's call is named (boto/s3transfer#80)."""
 
     def view(file: FileStorage) -> None:
         s3.client().upload_fileobj(file, "bucket", "k", Config=TransferConfig(use_threads=threads))
@@ -270,7 +270,7 @@ def leave(file: FileStorage) -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_apps_own_close_is_named_by_its_line(framework: str, size: str, function: Any, line: str) -> None:
-    """The note has the file, the line, its text and the function of the app's own close."""
+    """The note has the file, line, text and function of the app's close."""
     note = note_of(framework, function, SIZES[size])
     assert line_of(note) == line
     assert f"in {function.__name__} (`{line}`)" in note
@@ -354,7 +354,7 @@ def on_a_stack(_file: FileStorage) -> None:
     ],
 )
 def test_a_with_block_of_the_request_is_the_apps_own_code(view: Any, line: str) -> None:
-    """A `with` block around the request in the view is not named as the end of the request."""
+    """A `with` block around the request in the view is no request's end."""
     note = note_of("flask", view)
     assert line_of(note) == line
     assert "by closing the request" in note
@@ -508,7 +508,7 @@ def test_a_closed_file_keeps_nothing_of_its_closers_alive() -> None:
 
 
 def test_the_explanation_is_found_behind_other_errors() -> None:
-    """The note is found by the cause, by the context and in a group, without this machine's folders; otherwise None."""
+    """The note is found by cause, context and group, without folders."""
     with pytest.raises(ValueError, match="closed file") as caught:
         closed_by_the_end("flask", 100).read()
     error = caught.value
@@ -596,7 +596,7 @@ def test_the_explanation_leaves_out_folders() -> None:
     ],
 )
 def test_the_readme_is_named_by_where_it_is(urls: list[str], files: list[str], expected: str, tmp_path: Path) -> None:
-    """The README is named by the project's address, or else by its path in a checkout, or else by its name."""
+    """The README is named by its URL, its path, or its name."""
     for name in files:
         (tmp_path / name).touch()
     assert readme(urls, tmp_path) == expected.format(tmp_path)

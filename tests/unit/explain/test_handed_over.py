@@ -1,4 +1,4 @@
-"""If a close runs in another thread or task, the note names the code that handed it over."""
+"""For a close in another thread or task, the note names its origin."""
 
 import _thread
 import asyncio
@@ -141,7 +141,7 @@ async def asgiref_thread(close: Callable[[], Any]) -> None:
 @NEEDS_QUART
 @pytest.mark.parametrize("run", [to_thread, in_executor, soon, by_task, anyio_thread, asgiref_thread])
 def test_the_line_that_took_the_close_for_a_task_is_named(run: Callable[..., Any]) -> None:
-    """The note names the line for closes by asyncio, anyio and asgiref, in a thread or a later turn of the loop."""
+    """The note names the line for closes by asyncio, anyio and asgiref."""
 
     async def view(file: FileStorage) -> None:
         await run(file.close)
@@ -154,7 +154,7 @@ def test_the_line_that_took_the_close_for_a_task_is_named(run: Callable[..., Any
 @NEEDS_QUART
 @pytest.mark.parametrize("run", [later, by_callback])
 def test_the_apps_function_that_a_loop_calls_is_named(run: Callable[..., Any]) -> None:
-    """A function of the app that a loop calls is named by its own close, without a handover."""
+    """A function of the app that a loop calls is named itself."""
 
     async def view(file: FileStorage) -> None:
         await run(file.close)
@@ -166,7 +166,7 @@ def test_the_apps_function_that_a_loop_calls_is_named(run: Callable[..., Any]) -
 
 @NEEDS_QUART
 def test_a_task_that_closes_the_request_is_named_by_the_line_that_made_it() -> None:
-    """For `create_task(request.close())` the note names that line, although none of the app's runs in the task."""
+    """For `create_task(request.close())` the note names that line."""
 
     async def view(_file: FileStorage) -> None:
         quart: Any = import_module("quart")
@@ -177,7 +177,7 @@ def test_a_task_that_closes_the_request_is_named_by_the_line_that_made_it() -> N
 
 
 def test_a_close_that_its_taker_calls_is_not_handed_over() -> None:
-    """Code that reads a `close` and calls it later by itself is named as the closer."""
+    """Code that reads a `close` and calls it later is the closer."""
 
     def view(file: FileStorage) -> None:
         with contextlib.ExitStack() as stack:
@@ -189,7 +189,7 @@ def test_a_close_that_its_taker_calls_is_not_handed_over() -> None:
 
 
 def test_the_close_that_was_called_is_the_one_that_is_named() -> None:
-    """Of several lines that read a `close`, the note names the one whose close was called."""
+    """Of several lines that read a `close`, the note names the right one."""
 
     def view(file: FileStorage) -> None:
         called = file.close  # this one

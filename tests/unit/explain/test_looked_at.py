@@ -1,4 +1,4 @@
-"""Code that only inspects an upload has no effect on the note about a later close."""
+"""An inspection of an upload has no effect on the note."""
 
 import inspect
 import io

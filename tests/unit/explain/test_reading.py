@@ -1,4 +1,4 @@
-"""Each read of a closed upload raises the same error as without explaining, plus a note."""
+"""Each read of a closed upload raises the usual error, plus a note."""
 
 import asyncio
 import csv
@@ -69,7 +69,10 @@ READERS: dict[str, Callable[[FileStorage], Any]] = {
 
 
 def failing(reader: Callable[[FileStorage], Any], file: FileStorage) -> Exception:
-    """Return a reader's error on a closed file, and close the file again, since `fileno` may have reopened one."""
+    """Return a reader's error on a closed file, and close it again.
+
+    A call of `fileno` may have reopened the file.
+    """
     error = error_of(reader, file)
     file.close()
     return error
@@ -88,7 +91,7 @@ def error_of(call: Callable[..., Any], *args: Any) -> Exception:
 def test_every_reader_of_a_closed_upload_gets_the_same_error_with_a_note(
     reader: Callable[[FileStorage], Any], framework: str, size: str
 ) -> None:
-    """The error has the type and text of an app without explaining, and one note about this upload."""
+    """The error has its usual type and text, and one note."""
     plain = failing(reader, closed_by_the_end(framework, SIZES[size], explained=False))
     explained = failing(reader, closed_by_the_end(framework, SIZES[size]))
     assert (type(explained), str(explained)) == (type(plain), str(plain))
@@ -136,14 +139,14 @@ def failing_twice(file: FileStorage) -> Any:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("use", [iterated_twice, failing_twice])
 def test_an_iterator_behaves_as_without_explaining(use: Callable[[FileStorage], Any], size: str) -> None:
-    """An iterator continues after a seek, and fails as often as it is used, since it is the file itself."""
+    """An iterator continues after a seek, and fails as often as it is used."""
     data = b"a line\n" * (SIZES[size] // 7)
     assert in_a_view(use, data, explained=True) == in_a_view(use, data, explained=False)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_boto_hands_on_a_closed_upload_with_the_note(s3: Store, size: str) -> None:
-    """put_object and upload_fileobj raise the same error as without explaining, with the note on it or on its cause."""
+    """The calls of boto raise the usual error, with the note on it or its cause."""
     for call in (
         lambda file: s3.client().put_object(Bucket="bucket", Key="k", Body=file),
         lambda file: s3.client().put_object(Bucket="bucket", Key="k", Body=file.stream),
@@ -173,7 +176,7 @@ def test_a_missing_descriptor_gets_no_note() -> None:
 
 @pytest.mark.parametrize("copied", [deepcopy, pickle.dumps])
 def test_a_copy_of_a_closed_file_is_explained(copied: Callable[[Any], Any]) -> None:
-    """A stream in memory can be copied before its close; after it, the error has the note."""
+    """A stream in memory can be copied before its close, not after it."""
     file = closed_by_the_end("flask", 100).stream._file  # type: ignore[attr-defined] # noqa: SLF001 - a spooled file copied by half complains
     assert len(notes(error_of(copied, file))) == 1
 

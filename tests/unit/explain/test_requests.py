@@ -1,4 +1,4 @@
-"""Explaining changes nothing else: the request class, the stream factory, the files' types, the time of their close."""
+"""Explaining changes nothing else in an app."""
 
 import io
 import pickle
@@ -49,7 +49,7 @@ def test_an_apps_own_request_class_stays(framework: str) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_explaining_twice_does_nothing_more(framework: str) -> None:
-    """A second call keeps the class that the first one set, and there is one note."""
+    """A second call keeps the first call's class, and there is one note."""
 
     def view(file: FileStorage) -> None:
         file.close()
@@ -234,7 +234,7 @@ def request_class_of(factory: Any) -> Any:
 @pytest.mark.parametrize("factory", [pytest.param(make, id=name) for name, make in FACTORIES.items()])
 @pytest.mark.parametrize("size", SIZES)
 def test_a_stream_factory_of_the_apps_own_is_explained(factory: Any, size: str) -> None:
-    """Streams of a factory keep their type and explain their close, and the app still has the same object."""
+    """A factory's streams keep their type and explain their close."""
     data = b"0123456789" * (SIZES[size] // 10)
 
     def view(file: FileStorage) -> None:
@@ -310,7 +310,7 @@ def test_a_file_of_the_apps_own_is_used_as_a_context_and_named() -> None:
 
 
 def test_the_methods_and_attributes_of_a_stream_of_the_apps_own_stay() -> None:
-    """A subclass's methods and attributes stay, and a copy of the stream has its own class."""
+    """A subclass's methods and attributes stay, in a copy too."""
 
     def view(file: FileStorage) -> None:
         stream: Any = file.stream
@@ -405,7 +405,7 @@ def test_files_are_closed_at_the_same_moment(framework: str, explained: bool, si
 
 
 def test_a_file_that_rolls_over_in_the_view_explains_itself_still() -> None:
-    """A file that rolls over to disk by `fileno` or more bytes still explains its close."""
+    """A file that rolls over to disk in the view still explains its close."""
 
     def view(file: FileStorage) -> None:
         assert file.fileno() > 2
@@ -467,7 +467,7 @@ def test_a_file_that_a_form_has_twice_is_one_file() -> None:
 
 
 def test_a_request_class_that_closes_its_files_itself_is_the_requests_end() -> None:
-    """A `close` that reads and calls each file's `close` is the request's end, not a handover."""
+    """A `close` that closes each file itself is the request's end."""
 
     class Own(flask.Request):
         @override

@@ -1,4 +1,4 @@
-"""Classes of the app's that forbid changes, or go away with the app, work as without explaining."""
+"""Classes of the app's that forbid changes work as without explaining."""
 
 import dataclasses
 import gc
@@ -110,7 +110,7 @@ class Photos(Kinds, kind="photos"):
 
 
 def test_a_request_class_hears_of_the_apps_subclasses_only() -> None:
-    """The generated subclass, which has no kind, is hidden from the base; the app's later subclass is not."""
+    """The generated subclass is hidden from its base, the app's subclass is not."""
     app = make_app("flask", read_closed, request_class=Photos)
 
     base: Any = app.request_class
@@ -128,7 +128,7 @@ def test_a_request_class_hears_of_the_apps_subclasses_only() -> None:
 
 
 def test_a_request_class_that_has_no_subclass_is_refused_in_a_sentence() -> None:
-    """A request class that forbids subclasses is rejected at the start, with its name and its error."""
+    """A request class that forbids subclasses is rejected with its name and error."""
 
     class Only(flask.Request, metaclass=Final):
         pass

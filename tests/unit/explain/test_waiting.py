@@ -1,4 +1,4 @@
-"""If a library closes a file in another thread or task, the note names the code that waits for it."""
+"""For a close in another thread or task, the note names the waiting code."""
 
 import asyncio
 import sys
@@ -120,7 +120,7 @@ async def task_of_a_task(_close: Callable[[], Any], close: Callable[[], Any]) ->
 
 
 async def wait_some_turns(awaited: threading.Event) -> None:
-    """Let the loop run until the view, and all tasks between it and the thread, wait."""
+    """Let the loop run until the view and its tasks wait."""
     for _ in range(10):
         await asyncio.sleep(0)
     awaited.set()
@@ -148,7 +148,7 @@ def test_the_code_that_awaits_a_thread_or_task_is_named(run: Callable[..., Any],
 
 @NEEDS_QUART
 def test_a_callback_of_the_loop_has_no_waiting_code() -> None:
-    """The note on a loop's callback names no waiting code, in particular not the line that started the loop."""
+    """The note on a loop's callback names no waiting code."""
 
     async def view(file: FileStorage) -> None:
         asyncio.get_running_loop().call_soon(methodcaller("close"), file.stream)
@@ -159,7 +159,7 @@ def test_a_callback_of_the_loop_has_no_waiting_code() -> None:
 
 @NEEDS_QUART
 def test_a_thread_that_a_loop_starts_right_now_has_no_waiting_code() -> None:
-    """The line that runs the loop is not named as the code that handed the close over."""
+    """The line that runs the loop is no origin of a close."""
 
     async def view(file: FileStorage) -> None:
         started = waiting._stack  # noqa: SLF001 - the search alone

@@ -1,4 +1,4 @@
-"""A wrapper written in C reads its file's `closed` and raises itself: the note is on that error alone."""
+"""A C wrapper's error about a closed file has the note, and no other error."""
 
 import asyncio
 import dis
@@ -50,7 +50,7 @@ def failed(view: Callable[[FileStorage], Any], framework: str = "flask", **optio
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_an_error_of_a_wrapper_is_explained_where_it_passes_the_app(wrapper: str, framework: str, size: str) -> None:
-    """The app catches the wrapper's error with the upload's note; a wrapper of another file has none."""
+    """The app catches an upload wrapper's error with the note, another's without."""
     for explained in (True, False):
         app = make_app(framework, lambda file: read_closed(file, WRAPPERS[wrapper]), explained=explained)
         with pytest.raises(ValueError, match="closed file") as caught:
@@ -66,7 +66,7 @@ def test_an_error_of_a_wrapper_of_the_storage_is_explained() -> None:
 
 
 def test_an_error_of_another_file_gets_no_note() -> None:
-    """An error of another file after an upload's close gets no note, which would be false."""
+    """An error of another file after an upload's close gets no note."""
 
     def view(file: FileStorage) -> None:
         with suppress(ValueError):
@@ -79,7 +79,7 @@ def test_an_error_of_another_file_gets_no_note() -> None:
 
 
 def test_an_error_is_of_the_file_that_was_asked_last() -> None:
-    """Two errors of one instruction, on two uploads, each have the note of their own upload."""
+    """Two errors of one instruction each have their own upload's note."""
     app = make_app("flask", lambda _file: None)
 
     def view() -> None:
@@ -115,7 +115,7 @@ def test_an_error_of_one_upload_is_not_explained_by_another() -> None:
 
 
 def test_an_error_of_another_file_at_the_same_instruction_gets_no_note() -> None:
-    """In a loop over wrappers of an upload and of another file, the other file's error gets no note."""
+    """In a loop over wrappers, the error of another file gets no note."""
     errors: list[ValueError] = []
 
     def view(file: FileStorage) -> None:
@@ -136,7 +136,7 @@ def test_an_error_of_another_file_at_the_same_instruction_gets_no_note() -> None
 
 
 def test_a_read_of_closed_alone_explains_no_error() -> None:
-    """Code that reads an upload's `closed`, by attribute or by name, adds no note to another file's error."""
+    """Code that only reads `closed` adds no note to another file's error."""
     other = io.StringIO()
     other.close()
 
@@ -174,7 +174,7 @@ def test_an_error_of_another_instruction_gets_no_note() -> None:
 
 
 def test_an_error_that_a_view_keeps_is_explained() -> None:
-    """The note is added when the error is raised, so that errors which the view handles have it too."""
+    """An error that the view handles has the note too."""
     kept: list[ValueError] = []
 
     def view(file: FileStorage) -> None:
@@ -249,7 +249,7 @@ def test_an_error_is_explained_before_the_handlers_of_flask_restx() -> None:
 
 
 def test_reads_of_closed_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read of `closed` without an error is forgotten after a time, and errors are then no longer reported."""
+    """A read of `closed` without an error is forgotten after a time."""
     now = 0.0
     monkeypatch.setattr(raising, "monotonic", lambda: now)
     kept: list[FileStorage] = []
@@ -278,7 +278,7 @@ def test_a_process_without_room_for_a_tool_goes_on(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_error_of_another_kind_gets_no_note() -> None:
-    """Other errors of the app get no note, even where code read a closed file's `closed`."""
+    """Other errors of the app get no note, even at the same place."""
 
     class Odd(io.TextIOWrapper):
         @override
@@ -308,7 +308,7 @@ def test_an_error_that_the_app_wraps_is_explained() -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_error_is_explained_before_any_handler_of_it(framework: str) -> None:
-    """The note is on the error before any handler of the app or an error tracker sees it."""
+    """The note is on the error before any handler sees it."""
     app = make_app(framework, read_closed)
     seen: list[list[str]] = []
 
@@ -388,7 +388,7 @@ def test_an_error_of_a_wrapper_of_the_apps_own_stream_is_explained(factory: Any)
 
 
 def test_a_read_without_a_caller_returns_the_value() -> None:
-    """A read of `closed` without a calling frame returns the value: threads and a closing interpreter have none."""
+    """A read of `closed` without a calling frame returns the value."""
     kept: list[FileStorage] = []
     post(make_app("flask", kept.append), b"x")
     upload = kept[0].stream._handoff_upload  # type: ignore[attr-defined] # noqa: SLF001 - the object under test
@@ -429,7 +429,7 @@ CLOSED = ValueError("I/O operation on closed file.")
     ],
 )
 def test_only_the_error_of_the_asking_instruction_is_explained(error: Exception, later: int, explained: bool) -> None:  # noqa: FBT001 - parametrised
-    """Only an error of the reading instruction, or its caches, is explained, and only the first one."""
+    """Only the first error of the reading instruction is explained."""
     seen: list[Exception] = []
     frame = this_instruction(seen.append)
     for _ in range(2):
