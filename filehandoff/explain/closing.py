@@ -99,7 +99,7 @@ class ObservedClose:
     taken: Stack  #: the calls that read the file's `close`, if recorded
     ended: bool  #: the end of the request closed the file, as the last of the calls
     copied: Function | None
-    copier: str | None  #: `copy_current_request_context`, or one of its kind
+    copier: str | None  #: the function that copied the context, such as `copy_current_request_context`
     event: str | None
     by_request: bool
     collected: bool  #: the garbage collector took a wrapper around the file, which closed it
@@ -168,7 +168,7 @@ def _handles_a_request(call: Call) -> bool:
 
 
 class RequestRecord:
-    """One request's times, and the closes of the request in progress.
+    """One request's times, and its closes in progress.
 
     Several closes can run at once: each copy of the request's context closes the request when it is popped, in any
     thread.

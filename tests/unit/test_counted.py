@@ -16,7 +16,7 @@ from quart_app.views import counted, request
     ("left", "error", "outcome"),
     [
         pytest.param(True, asyncio.CancelledError, "abandoned", id="its client has gone"),
-        pytest.param(False, Overloaded, "refused", id="its client is to be told"),
+        pytest.param(False, Overloaded, "refused", id="its client waits"),
     ],
 )
 async def test_an_upload_that_the_end_of_the_process_stops(

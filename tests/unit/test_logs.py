@@ -140,8 +140,8 @@ SECRETS = [
     pytest.param("/k?AWSAccessKeyId=AKIAEXAMPLE&Signature=bWq2s1WEIj%3D&Expires=1", "bWq2", id="one of version 2"),
     pytest.param("x-amz-security-token:FwoGZXIvYXdzEBYaD", "FwoGZX", id="a session's token in a canonical request"),
     pytest.param("{'X-Amz-Security-Token': b'FwoGZXIvYXdzEBYaD'}", "FwoGZX", id="a session's token in a header"),
-    pytest.param("<SecretAccessKey>a/b+c</SecretAccessKey>", "a/b+c", id="what STS answers"),
-    pytest.param('{"SessionToken": "FwoGZXIvYXdzEBYaD"}', "FwoGZX", id="what a metadata service answers"),
+    pytest.param("<SecretAccessKey>a/b+c</SecretAccessKey>", "a/b+c", id="a response of STS"),
+    pytest.param('{"SessionToken": "FwoGZXIvYXdzEBYaD"}', "FwoGZX", id="a response of a metadata service"),
 ]
 
 

@@ -255,7 +255,7 @@ def test_settings_are_checked_together(environ: dict[str, str], named: str) -> N
         pytest.param(
             {"UPLOAD_MAX_BODY_BYTES": "1 KiB", "UPLOAD_MAX_FILE_BYTES": "2 KiB"},
             "UPLOAD_MAX_BODY_BYTES is '1 KiB'; it must be at least UPLOAD_MAX_FILE_BYTES, which is 2048",
-            id="the one of two that is told",
+            id="the smaller of two",
         ),
         pytest.param(
             {"UPLOAD_MAX_FILE_BYTES": "1 KiB", "UPLOAD_MAX_BODY_BYTES": "512"},

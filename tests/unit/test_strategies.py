@@ -86,7 +86,7 @@ def test_a_size_class_has_its_verdict_alone(cell: tuple[str, str, str, str], par
     ("size_class", "size"),
     [
         pytest.param("memory", 100, id="in memory"),
-        pytest.param("rolled", 500_001, id="a byte over what is kept in memory"),
+        pytest.param("rolled", 500_001, id="a byte over the limit of memory"),
         pytest.param("parts", 16 * MIB + 1, id="a byte over two parts"),
     ],
 )

@@ -146,7 +146,7 @@ def test_an_iterator_behaves_as_without_explaining(use: Callable[[FileStorage], 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_boto_hands_on_a_closed_upload_with_the_note(s3: Store, size: str) -> None:
-    """The calls of boto raise the usual error, with the note on it or its cause."""
+    """The calls of boto raise the usual error, with the note on its chain."""
     for call in (
         lambda file: s3.client().put_object(Bucket="bucket", Key="k", Body=file),
         lambda file: s3.client().put_object(Bucket="bucket", Key="k", Body=file.stream),
