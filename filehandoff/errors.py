@@ -348,7 +348,7 @@ _BUSY_CODES = frozenset({"SlowDown", "RequestTimeout", "ThrottlingException", "T
 def from_store_answer(status: int, code: str, message: str) -> UploadError:
     """Return the error for an error response of S3; only rejections are permanent.
 
-    `status` is the HTTP status, `code` and `message` are from the answer's XML body
+    `status` is the HTTP status, `code` and `message` are from the response's XML body
     (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
     """
     if status >= 500 or code in _BUSY_CODES:  # noqa: PLR2004 - HTTP's own classes

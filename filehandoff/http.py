@@ -165,7 +165,7 @@ class ConditionalRequest:
         return conditional or self.method == "HEAD" or ("if-range" in self.fields and self._single_range is not None)
 
     def check(self, info: ObjectInfo) -> bool:
-        """Return whether to send the object; False if the client's copy is current.
+        """Return whether to send the object; False for a current copy (RFC 9110, section 13.2.2).
 
         Raises:
             PreconditionFailed: the object does not meet a precondition.
@@ -185,7 +185,7 @@ class ConditionalRequest:
         return not (self.method in _READING and since and info.modified and info.modified <= since)
 
     def without_body(self, info: ObjectInfo) -> tuple[int, dict[str, str]] | None:
-        """Return status and headers of a response without a body; None to send the object.
+        """Return a 304, or any response to HEAD; None to send the object.
 
         Raises:
             PreconditionFailed: the object does not meet a precondition.

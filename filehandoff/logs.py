@@ -212,7 +212,7 @@ def _replace_handlers(record: logging.LogRecord) -> bool:
 class AnswerLog:
     """Limits the lines about responses with status 503 to one per second and code.
 
-    Under attack, or during an outage of S3, a process sends thousands of these. It logs the others at `debug`.
+    Under attack, or during an outage of S3, a process sends thousands of these. The others are lines at `debug`.
     """
 
     SECONDS = 1.0

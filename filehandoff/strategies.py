@@ -1,7 +1,7 @@
 """The grid as data: each pair of hand-off and hook, with its outcomes.
 
 This is the only such table. Both apps serve it at `/strategies`, the contract suite and the demo compare the apps with
-it, and the README's grid is generated from it. A cell that starts or stops to work must fail the suite.
+it, and the README's grid is generated from it. A cell that starts or stops working must fail the suite.
 """
 
 from dataclasses import asdict, dataclass
