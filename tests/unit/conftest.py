@@ -1,6 +1,6 @@
-"""How hypothesis runs in this folder: the same examples each time, so that a red test is never luck.
+"""The profiles of hypothesis: the default has fixed examples, so that no failure depends on chance.
 
-`pytest tests/unit --hypothesis-profile=search` looks for new ones instead, for as long as its count takes.
+`pytest tests/unit --hypothesis-profile=search` runs new, random examples instead, and more of them.
 """
 
 from hypothesis import HealthCheck, settings
@@ -10,7 +10,7 @@ settings.register_profile(
     max_examples=100,
     derandomize=True,
     deadline=None,  # a slow machine is no bug
-    suppress_health_check=[HealthCheck.too_slow],  # likewise
+    suppress_health_check=[HealthCheck.too_slow],  # a slow machine is no bug
 )
 settings.register_profile(
     "search",
