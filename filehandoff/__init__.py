@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from filehandoff.form import Event, Field, FileChunk, FileEnd, FileStart, FormParser
     from filehandoff.keys import new_key
     from filehandoff.parts import FileReader, Part, PartCutter, PartReader, PartSizes
-    from filehandoff.receipt import Incoming, Receipt, Stored, Way
+    from filehandoff.receipt import Incoming, Receipt, Stored, UploadContext
     from filehandoff.settings import Limits, Settings
 else:  # for type checkers this function would make any name a public one
 
@@ -72,6 +72,6 @@ _MODULE_OF = {
     "SettingsError": "errors",
     "Stored": "receipt",
     "UploadError": "errors",
-    "Way": "receipt",
+    "UploadContext": "receipt",
     "new_key": "keys",
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from filehandoff.cancellation import Cancellation, current
 from filehandoff.errors import StoreUnavailable
 from filehandoff.explain import CloseRecord
-from filehandoff.explain.note import USE_BYTES_OR_WAIT, USE_NEW_BYTESIO, USE_PLAIN_VALUES
+from filehandoff.explain.note import BIND_PLAIN_VALUES, BYTES_OR_WAIT, NEW_BYTESIO
 
 #: Largest file in bytes, above boto's multipart threshold of 8 MiB. The inner request may hold it twice in memory.
 MAX_BYTES = 16 * 1024**2
@@ -27,18 +27,18 @@ CAUSES = {
         "A hook wrapped in copy_current_request_context runs in a second request context that shares the one request. "
         "When the hook returns, that context is popped, and the pop closes every file of the request. The upload that "
         "called the hook reads the file only afterwards (https://github.com/pallets/flask/issues/5399).",
-        USE_PLAIN_VALUES,
+        BIND_PLAIN_VALUES,
     ),
     "transfer_closes": Cause(
         "boto3's upload_fileobj closes a file below the multipart threshold of 8 MiB, and leaves a larger one open "
         "(https://github.com/boto/s3transfer/issues/80): a later read of the small file fails. put_object closes "
         "nothing, and aioboto3's upload_fileobj reads the file itself and leaves it open.",
-        USE_NEW_BYTESIO,
+        NEW_BYTESIO,
     ),
     "after_response": Cause(
         "The view hands the file to a thread or a task and answers. At the end of the request its context is popped, "
         "which closes every file of the request. The thread or task reads the file only afterwards.",
-        USE_BYTES_OR_WAIT,
+        BYTES_OR_WAIT,
     ),
 }
 

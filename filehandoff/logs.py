@@ -33,10 +33,10 @@ type Line = MutableMapping[str, Any]
 #: The first values of a line, in this order.
 _FIRST = {name: place for place, name in enumerate(("timestamp", "level", "event", "request_id"))}
 
-#: Whose lines are told from UPLOAD_LOG_LEVEL on. Of anybody else only warnings are, or at `debug` everything.
-OURS = ("filehandoff", "flask_app", "quart_app")
-#: Servers that print their own lines in their own form, by handlers that they may make after the app was loaded.
-SERVERS = (
+#: Loggers that write from UPLOAD_LOG_LEVEL on. All others write warnings, or at `debug` everything.
+OWN_LOGGERS = ("filehandoff", "flask_app", "quart_app")
+#: Servers' loggers, with handlers and formats of their own, which a server may install after it loads the app.
+SERVER_LOGGERS = (
     *("gunicorn.error", "gunicorn.access"),
     *("hypercorn.error", "hypercorn.access"),
     *("uvicorn.error", "uvicorn.access", "uvicorn.asgi"),

@@ -2,9 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Self
+from typing import Annotated, NoReturn, Self, get_type_hints
 
 from filehandoff.errors import SettingsError
 from filehandoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PartSizes
@@ -40,6 +40,48 @@ _URL = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """Reads one kind of setting from the environment.
+
+    Attributes:
+        read: makes the value of a text; returns None for a malformed one.
+        wanted: describes the texts that it can read.
+    """
+
+    read: Callable[[str], object]
+    wanted: str = ""
+
+
+def _size(text: str) -> int | None:
+    match = _SIZE.fullmatch(text)
+    return int(match[1]) * _UNITS[(match[2] or "").upper()] if match else None
+
+
+def _seconds(text: str) -> float | None:
+    match = _SECONDS.fullmatch(text)
+    return float(match[1]) if match else None
+
+
+def _count(text: str) -> int | None:
+    return int(text) if _COUNT.fullmatch(text) else None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in text.split(",") if one.strip())
+
+
+#: The annotations of settings; each field has one, so none can arrive as a string by mistake.
+Size = Annotated[int, Kind(_size, "a size in bytes, such as 8388608 or '8 MiB'")]
+Seconds = Annotated[float, Kind(_seconds, "a number of seconds, such as 30 or 0.5")]
+Count = Annotated[int, Kind(_count, "a whole number")]
+Switch = Annotated[bool, Kind(lambda text: _SWITCH.get(text.lower()), "on or off")]
+Words = Annotated[tuple[str, ...], Kind(_words)]
+Text = Annotated[str, Kind(str)]
+OptionalText = Annotated[str | None, Kind(str)]
+LowerCase = Annotated[str, Kind(str.lower)]
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """A form's limits, each counted while reading, with or without a declared length.
 
@@ -66,31 +108,31 @@ class Settings:
         SettingsError: a value is invalid; the message names the variable, the value and the valid values.
     """
 
-    s3_endpoint_url: str | None = None
-    s3_public_endpoint_url: str | None = None  #: S3's URL for clients, if it differs from the app's
-    bucket: str = "uploads"
-    key_prefix: str = ""
-    public_url: str | None = None  #: the app's URL for clients, if it differs from their `Host`
-    root_path: str = ""  #: the path under which a proxy serves the app, such as /files
-    root_path_stripped: bool = True  #: whether the proxy removes `root_path` before it forwards a request
-    max_file_bytes: int = 5 * GIB
-    max_body_bytes: int = 0  #: 0 means `max_file_bytes` plus 1 MiB
-    max_form_parts: int = 100
-    max_field_bytes: int = 64 * KIB
-    field_names: tuple[str, ...] = FIELD_NAMES
-    part_bytes: int = 8 * MIB
-    parts_in_flight: int = 4
-    max_concurrent: int = 32
-    idle_timeout: float = 30.0
-    drain_seconds: float = 30.0
-    presign_seconds: float = 900.0
-    promise_secret: str | None = field(default=None, repr=False)
-    s3_connect_timeout: float = 2.0
-    s3_read_timeout: float = 20.0
-    s3_attempts: int = 3
-    explain_closed_files: bool = True
-    log: str = "console"
-    log_level: str = "info"
+    s3_endpoint_url: OptionalText = None
+    s3_public_endpoint_url: OptionalText = None  #: S3's URL for clients, if it differs from the app's
+    bucket: Text = "uploads"
+    key_prefix: Text = ""
+    public_url: OptionalText = None  #: the app's URL for clients, if it differs from their `Host`
+    root_path: Text = ""  #: the path under which a proxy serves the app, such as /files
+    root_path_stripped: Switch = True  #: whether the proxy removes `root_path` before it forwards a request
+    max_file_bytes: Size = 5 * GIB
+    max_body_bytes: Size = 0  #: 0 means `max_file_bytes` plus 1 MiB
+    max_form_parts: Count = 100
+    max_field_bytes: Size = 64 * KIB
+    field_names: Words = FIELD_NAMES
+    part_bytes: Size = 8 * MIB
+    parts_in_flight: Count = 4
+    max_concurrent: Count = 32
+    idle_timeout: Seconds = 30.0
+    drain_seconds: Seconds = 30.0
+    presign_seconds: Seconds = 900.0
+    promise_secret: OptionalText = field(default=None, repr=False)
+    s3_connect_timeout: Seconds = 2.0
+    s3_read_timeout: Seconds = 20.0
+    s3_attempts: Count = 3
+    explain_closed_files: Switch = True
+    log: LowerCase = "console"
+    log_level: LowerCase = "info"
 
     def __post_init__(self) -> None:
         if not self.max_body_bytes:
@@ -186,12 +228,13 @@ class Settings:
             SettingsError: a value is malformed or invalid; the message is one line.
         """
         values: dict[str, object] = {}
-        for one in fields(cls):
-            text = environ.get(variable(one.name), "").strip()
-            if text:
-                values[one.name] = _read(one.name, text)
+        for name, kind in kinds(cls).items():
+            if text := environ.get(variable(name), "").strip():
+                values[name] = value = kind.read(text)
+                if value is None:
+                    _refuse(name, text, kind.wanted)
         try:
-            return cls(**values)  # type: ignore[arg-type] # _read returns each field's own type
+            return cls(**values)  # type: ignore[arg-type] # each kind makes its own type
         except SettingsError as error:
             # Only a value from the environment can be invalid: the defaults fit all other values.
             raise SettingsError(error.variable, environ[error.variable].strip(), error.wanted) from None
@@ -213,26 +256,20 @@ def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: match[0] for name, match in sorted(near.items()) if match}
 
 
-def _read(name: str, text: str) -> object:
-    if name.endswith("_bytes"):
-        if match := _SIZE.fullmatch(text):
-            return int(match[1]) * _UNITS[(match[2] or "").upper()]
-        _refuse(name, text, "a size in bytes, such as 8388608 or '8 MiB'")
-    if name.endswith(("_timeout", "_seconds")):
-        if match := _SECONDS.fullmatch(text):
-            return float(match[1])
-        _refuse(name, text, "a number of seconds, such as 30 or 0.5")
-    if name in {"max_form_parts", "parts_in_flight", "max_concurrent", "s3_attempts"}:
-        if _COUNT.fullmatch(text):
-            return int(text)
-        _refuse(name, text, "a whole number")
-    if name == "field_names":
-        return tuple(one.strip() for one in text.split(",") if one.strip())
-    if name in {"explain_closed_files", "root_path_stripped"}:
-        if text.lower() in _SWITCH:
-            return _SWITCH[text.lower()]
-        _refuse(name, text, "on or off")
-    return text.lower() if name in {"log", "log_level"} else text
+def kinds(settings: type) -> dict[str, Kind]:
+    """Return how each field of a class is read from the environment, by its annotation.
+
+    Raises:
+        TypeError: a field's annotation does not have a kind.
+    """
+    found: dict[str, Kind] = {}
+    for name, hint in get_type_hints(settings, include_extras=True).items():
+        (found[name],) = getattr(hint, "__metadata__", None) or _no_kind(name)
+    return found
+
+
+def _no_kind(name: str) -> NoReturn:
+    raise TypeError(f"the setting {name} must have one of the annotations for settings, such as Size")
 
 
 def _refuse(name: str, value: object, wanted: str) -> None:

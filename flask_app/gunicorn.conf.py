@@ -70,7 +70,7 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 def on_starting(server: Any) -> None:
     """Before the first worker: exit with one line if the bucket or a setting cannot work."""
-    logs.point_out("flask_app", misspelt(os.environ), settings)
+    logs.warn_misspelt("flask_app", misspelt(os.environ), settings)
     try:
         server.handoff_folder = share_numbers(server.cfg.workers)
         check_bucket(settings)

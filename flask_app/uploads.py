@@ -14,7 +14,7 @@ from filehandoff import cancellation, logs
 from filehandoff.cancellation import Cancellation, cancelled_by
 from filehandoff.digest import Digest
 from filehandoff.parts import Part, cut, read_chunks
-from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3.uploads import MultipartUpload, SinglePut, Upload, leave, leave_to_cleanup, undo_all
 from flask_app.hooks import Hook
 from flask_app.service import Service
@@ -32,7 +32,7 @@ class FormUpload:
         stored = form.complete()
     """
 
-    def __init__(self, service: Service, way: Way, hook: Hook) -> None:
+    def __init__(self, service: Service, way: UploadContext, hook: Hook) -> None:
         self._service = service
         self._way = way
         self._hook = hook

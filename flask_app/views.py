@@ -21,7 +21,7 @@ from filehandoff.form import FORM_TYPE, file_missing
 from filehandoff.http import REQUEST_ID_HEADER
 from filehandoff.keys import KEY_PATTERN, new_key
 from filehandoff.raw_body import RawBody
-from filehandoff.receipt import Way
+from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
 from filehandoff.web import routes as answers
 from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, upload_context
@@ -152,7 +152,7 @@ def send_stream(form: FormUpload) -> None:
         stream.hand_off(body, parser, lambda start, chunks: form.stream(incoming(service(), start), chunks))
 
 
-def send_files(form: FormUpload, way: Way) -> None:
+def send_files(form: FormUpload, way: UploadContext) -> None:
     """Send the files that the form parser has made of the form."""
     with temporary_files():
         for file in request.sent_files():

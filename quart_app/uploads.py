@@ -14,7 +14,7 @@ from typing import IO, Protocol, Self, TypeIs
 from filehandoff.digest import Digest
 from filehandoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from filehandoff.parts import read_chunks as read_file_chunks
-from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3.uploads import MultipartUpload, SinglePut, Upload, leave_to_cleanup, undo_all
 from quart_app.hooks import Hook
 from quart_app.service import Service
@@ -42,7 +42,7 @@ class FormUpload:
         stored = await form.complete()
     """
 
-    def __init__(self, service: Service, way: Way, hook: Hook) -> None:
+    def __init__(self, service: Service, way: UploadContext, hook: Hook) -> None:
         self._service = service
         self._way = way
         self._hook = hook

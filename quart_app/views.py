@@ -22,7 +22,7 @@ from filehandoff.form import FORM_TYPE, file_missing
 from filehandoff.http import REQUEST_ID_HEADER
 from filehandoff.keys import KEY_PATTERN, new_key
 from filehandoff.raw_body import RawBody
-from filehandoff.receipt import Way
+from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
 from filehandoff.web import routes as answers
 from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, upload_context
@@ -162,7 +162,7 @@ async def send_stream(form: FormUpload) -> None:
         await stream.hand_off(body, parser, lambda start, chunks: form.stream(incoming(service(), start), chunks))
 
 
-async def send_files(form: FormUpload, way: Way) -> None:
+async def send_files(form: FormUpload, way: UploadContext) -> None:
     """Send the files that the form parser has made of the form."""
     with temporary_files():
         for file in await request.sent_files():

@@ -16,7 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakValueDictionary
 
-from filehandoff.explain.closing import FILE_MODULES, FILES, Closing, Moment, caller_of_a_file
+from filehandoff.explain.closing import FILE_MODULES, FILES, ObservedClose, RequestRecord, caller_of_a_file
 from filehandoff.explain.note import OPENING, RECORD, record_of, sentence
 from filehandoff.explain.raising import explain_next_error
 from filehandoff.explain.taking import CloseDescriptor

@@ -1,12 +1,10 @@
-"""The sentences of a note: the code that closed the file, and a fix."""
+"""The note's sentences: the code that closed the file, named from its calls, and the remedy."""
 
 import linecache
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import distributions
 from itertools import pairwise
-from pathlib import Path
+from typing import Literal
 
 from filehandoff.explain.closing import (
     FILES,
@@ -27,8 +25,6 @@ from filehandoff.explain.closing import (
 OPENING = "The upload "
 #: The attribute of an error that has a note: the note's CloseRecord.
 RECORD = "_filehandoff_record"
-#: What labels an address of the project, under which its README is.
-_LABELS = frozenset({"readme", "documentation", "homepage"})
 #: Characters shown of a name; clients choose names of any length.
 _LONGEST_NAME = 200
 
@@ -38,34 +34,39 @@ _CONTEXTS = frozenset({"flask.ctx", "quart.ctx", "contextlib"})
 _STREAMING = frozenset({"flask.helpers", "quart.helpers"})
 
 
-#: Instead of a hook in a copied request context.
-USE_PLAIN_VALUES = (
-    "the hook 'bound', a function bound to plain values by functools.partial, or the hand-off 'read_early', "
-    "'temp_file' or 'stream', whose bytes the request does not own."
+#: The pages in the folder `pages`, which `python -m filehandoff.explain` prints.
+Page = Literal["after-response", "copied-context", "own-close", "transfer-closes"]
+
+
+#: The fix for a hook in a copied request context.
+BIND_PLAIN_VALUES = (
+    "bind the hook to the values that it needs by functools.partial (the hook 'bound'), or read all bytes while the "
+    "view runs and give each reader a new BytesIO of them (the hand-off 'read_early'); for large files, use the "
+    "hand-off 'temp_file' or 'stream'"
 )
-#: Instead of one file for boto3's upload_fileobj and another use.
-USE_NEW_BYTESIO = (
-    "the hand-off 'read_early', with a new BytesIO for each use of the bytes; or put_object, which closes nothing."
+_READ_EARLY = (
+    "read all bytes while the view runs and give each reader a new BytesIO of them (the hand-off 'read_early')"
 )
-_READ_EARLY = "the hand-off 'read_early': read all bytes while the view runs, and give each user a new BytesIO of them"
-#: Instead of a file that is read after the response.
-USE_BYTES_OR_WAIT = f"{_READ_EARLY}; or answer when all is stored."
+#: The fix for one file that boto3's upload_fileobj and another reader use.
+NEW_BYTESIO = f"{_READ_EARLY}, or call put_object, which closes nothing"
+#: The fix for a file that is read after the response.
+BYTES_OR_WAIT = f"{_READ_EARLY}, or respond when everything is stored"
 
 
 @dataclass(frozen=True, slots=True)
 class Closer:
-    """What closed a file, in words; what to use instead; the README's section about it, as an anchor."""
+    """The code that closed a file, the fix as an imperative, and the page about both."""
 
     closed_by: str
     use_instead: str
-    section: str
+    page: Page
 
 
 @dataclass(frozen=True, slots=True)
 class CloseRecord(Closer):
-    """A file's first close: its closer, in which thread or task, and when; `error` is the error that it led to.
+    """A file's first close: its closer, its thread or task, its time, and the error that it caused.
 
-    A close that the file did not see has no place and no time.
+    A close that the file did not see has neither place nor time.
     """
 
     where: str | None = None
@@ -73,50 +74,27 @@ class CloseRecord(Closer):
     error: str = ""
 
 
-def record_of(closing: Closing | None) -> CloseRecord:
-    """A close in words; None is a close that the file did not see."""
+def record_of(closing: ObservedClose | None) -> CloseRecord:
+    """Put a close into words; None is a close that the file did not see."""
     if closing is None:
         return _UNSEEN
     closer = _closer(closing)
     when = f"{closing.milliseconds:.1f} ms after the {'view' if closing.in_view else 'request'} began"
-    return CloseRecord(closer.closed_by, closer.use_instead, closer.section, closing.where, when)
+    return CloseRecord(closer.closed_by, closer.use_instead, closer.page, closing.where, when)
 
 
 def sentence(filename: str | None, name: str | None, record: CloseRecord) -> str:
-    """The whole note for an upload."""
+    """Return the whole note for an upload."""
     seen = f"That was in {record.where}, {record.when}. " if record.where else ""
     return (
-        f"{OPENING}{_told(filename)} of the form field {_told(name)} was closed by {record.closed_by}. "
-        f"{seen}Use instead: {record.use_instead} See {_section(record)}."
+        f"{OPENING}{_shown(filename)} of the form field {_shown(name)} was closed by {record.closed_by}. "
+        f"{seen}To fix it, {record.use_instead}. To read more, run `python -m filehandoff.explain {record.page}`."
     )
 
 
 def _shown(name: str | None) -> str:
     name = name or "(without a name)"
     return repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")
-
-
-def _section(closer: Closer) -> str:
-    return f"filehandoff's {_readme()}#{closer.section}"
-
-
-@cache
-def _readme() -> str:
-    urls = (url for found in distributions(name="filehandoff") for url in found.metadata.get_all("Project-URL") or ())
-    return readme(urls, Path(__file__).parents[2])
-
-
-def readme(urls: Iterable[str], folder: Path) -> str:
-    """Return the README's address: the project's URL, its path in the checkout, or its name.
-
-    `urls` come from a distribution's metadata, each as `label, address`.
-    """
-    for url in urls:
-        label, _, address = url.partition(",")
-        if label.strip().lower() in _LABELS:
-            return address.strip()
-    path = folder / "README.md"
-    return str(path) if path.is_file() and (folder / "pyproject.toml").is_file() else path.name
 
 
 def error_chain(error: BaseException) -> Iterator[BaseException]:
@@ -143,13 +121,11 @@ def _is_of_another_file(error: BaseException) -> bool:
 
 
 _UNSEEN = CloseRecord(
-    "code that did not go through the upload, such as os.close or the stream under it",
-    f"{_READ_EARLY}.",
-    "d-your-own-code-closes-it",
+    "code that bypassed the upload, such as os.close or a close of the stream under it", _READ_EARLY, "own-close"
 )
 
 
-def _closer(closing: Closing) -> Closer:
+def _closer(closing: ObservedClose) -> Closer:
     behind = _behind_the_request(closing)
     if behind is not None:
         return _request_closed(closing, behind)
@@ -173,8 +149,8 @@ def _behind_the_request(closing: ObservedClose) -> list[Call] | None:
     return None
 
 
-def _request_closed(closing: Closing, calls: list[Call]) -> Closer:
-    """A request closes its files when a context of it is left, or when it is closed itself; the caller shows which."""
+def _request_closed(closing: ObservedClose, calls: list[Call]) -> Closer:
+    """Read off the callers whether a context was popped or the request was closed."""
     left = False
     for index, call in enumerate(calls):
         if call.module in _CONTEXTS and call.code.co_name == "wrapper":
@@ -188,45 +164,44 @@ def _request_closed(closing: Closing, calls: list[Call]) -> Closer:
     return _popped(closing, [], left=left)
 
 
-def _copied(closing: Closing) -> Closer:
+def _copied(closing: ObservedClose) -> Closer:
     function = closing.copied
     name = f"{function.name} ({_place(function)})" if function else "a function"
     event = f" from boto's event '{closing.event}'" if closing.event else ""
     return Closer(
         f"the pop of a copied request context: {name} is wrapped in {closing.copier}, and when it "
         f"returned{event}, leaving its copy of the context closed every file of the request (pallets/flask#5399)",
-        USE_PLAIN_VALUES,
-        "a-a-copied-request-context",
+        BIND_PLAIN_VALUES,
+        "copied-context",
     )
 
 
 def _end_of_request(call: Call) -> Closer:
     place = f"({_name(call)})"
     end = (
-        f"the end of a stream_with_context iterator: its context was popped {place}"
+        f"the end of the generator in stream_with_context: its context was left {place}"
         if call.module in _STREAMING
         else f"the end of the request: its context was popped {place}"
     )
     return Closer(
-        f"{end}, which closes every file of the request, before this use of the file",
-        USE_BYTES_OR_WAIT,
-        "c-the-response-is-sent-first",
+        f"{end}, which closes every file of the request; this reader came too late",
+        BYTES_OR_WAIT,
+        "after-response",
     )
 
 
-def _popped(closing: Closing, calls: list[Call], *, left: bool) -> Closer:
+def _popped(closing: ObservedClose, calls: list[Call], *, left: bool) -> Closer:
     by = _by(closing, inside(calls))
     if left:
         return Closer(
-            f"{by}, through a context of the request that was left, which closes every file of the request",
-            "a contextvars snapshot (the hook 'snapshot'), which closes nothing when it is left, or the hand-off "
-            "'read_early', 'temp_file' or 'stream'.",
-            "a-a-copied-request-context",
+            f"{by}, which left a context of the request and so closed every file of the request",
+            f"use a contextvars snapshot (the hook 'snapshot'), which closes nothing when it is left, or {_READ_EARLY}",
+            "copied-context",
         )
     return Closer(
-        f"{by}, through a close of the request (`request.close()` or a `with` block), which closes every file of it",
-        f"no close of the request, since the framework closes it at its end, or {_READ_EARLY}.",
-        "d-your-own-code-closes-it",
+        f"{by}, which closed the request (`request.close()` or a `with` block) and so every file of it",
+        f"leave the close of the request to the framework, or {_READ_EARLY}",
+        "own-close",
     )
 
 
@@ -235,24 +210,23 @@ def _transfer(calls: list[Call]) -> Closer:
     user = _app_call(calls)
     called = f", called at {_line(user)}" if user else ""
     return Closer(
-        f"boto3's S3 transfer manager ({_name(call)}{called}), which closes what upload_fileobj is "
-        "given when it fits under the multipart threshold (boto/s3transfer#80)",
-        USE_NEW_BYTESIO,
-        "b-boto3-closes-what-you-give-it",
+        f"boto3's S3 transfer manager ({_name(call)}{called}), which closes the file of upload_fileobj "
+        "if it is smaller than the multipart threshold (boto/s3transfer#80)",
+        NEW_BYTESIO,
+        "transfer-closes",
     )
 
 
 def _collected(calls: list[Call]) -> Closer:
     return Closer(
-        "a TextIOWrapper, or another wrapper around it, which closes it when it is collected, as happened in "
-        f"{_called(calls)}",
-        f"the wrapper's detach() before it is collected, or {_READ_EARLY}.",
-        "d-your-own-code-closes-it",
+        f"a TextIOWrapper or another wrapper, which closes its file when Python collects it, here in {_called(calls)}",
+        f"call detach() on the wrapper before it goes out of scope, or {_READ_EARLY}",
+        "own-close",
     )
 
 
-def _own_code(closing: Closing, calls: list[Call]) -> Closer:
-    return Closer(_by(closing, calls), f"no close before the last use, or {_READ_EARLY}.", "d-your-own-code-closes-it")
+def _own_code(closing: ObservedClose, calls: list[Call]) -> Closer:
+    return Closer(_by(closing, calls), f"close nothing before the last use, or {_READ_EARLY}", "own-close")
 
 
 def _by(closing: ObservedClose, calls: list[Call]) -> str:

@@ -20,7 +20,7 @@ from filehandoff.http import ObjectInfo
 from filehandoff.parts import Part
 from filehandoff.receipt import Incoming
 from filehandoff.sweep import Unfinished
-from filehandoff.verify import Completed, bare_etag, check_crc32, quoted_etag, told
+from filehandoff.verify import Completed, bare_etag, check_crc32, quoted_etag, require
 
 #: A part as `complete_multipart_upload` names it.
 type SentPart = dict[str, Any]
@@ -321,5 +321,5 @@ def _gone(status: int, code: str, message: str) -> Exception:
 
 
 def _page(answer: Answer, name: str, *markers: tuple[str, str]) -> Page[Answer]:
-    following = {ours: told(answer, next_) for ours, next_ in markers} if answer.get("IsTruncated") else {}
+    following = {ours: require(answer, next_) for ours, next_ in markers} if answer.get("IsTruncated") else {}
     return Page(answer.get(name, []), following)

@@ -20,7 +20,7 @@ from filehandoff.receipt import Incoming, Stored
 from filehandoff.s3 import calls
 from filehandoff.s3.calls import Answer, Flow, Page, SentPart
 from filehandoff.sweep import Unfinished
-from filehandoff.verify import Completed, check_etag, check_size, told
+from filehandoff.verify import Completed, check_etag, check_size, require
 
 if TYPE_CHECKING:
     from filehandoff.cleanup import Undo
@@ -44,7 +44,7 @@ def create(service: "Service", incoming: Incoming, hook: Any, metadata: dict[str
             service.metrics.undo_failures.inc()
             logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__ or error)
             service.cleanup.later(abort, logs.bound_id(), incoming.key)
-    return str(told({} if created.upload_id is None else {"UploadId": created.upload_id}, "UploadId"))
+    return str(require({} if created.upload_id is None else {"UploadId": created.upload_id}, "UploadId"))
 
 
 def complete(key: str, upload_id: str, parts: list[SentPart]) -> Flow[Completed]:

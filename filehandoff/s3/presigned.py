@@ -29,7 +29,7 @@ from filehandoff.presigned import (
     put_headers,
     sha256_header,
 )
-from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import calls, flows
 from filehandoff.s3.calls import Answer, Finish, Flow, Presign
 from filehandoff.verify import quoted_etag
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from filehandoff.service import Service
 
 
-def begin(service: "Service", wanted: Wanted, way: Way, hook: Any) -> Flow[dict[str, object]]:
+def begin(service: "Service", wanted: Wanted, way: UploadContext, hook: Any) -> Flow[dict[str, object]]:
     """Return what the client needs to send the file: one URL, or the first page of those of its parts."""
     settings = service.settings
     key = new_key(settings.key_prefix, wanted.filename)

@@ -23,10 +23,10 @@ from filehandoff.errors import (
 )
 from filehandoff.explain import explanation
 from filehandoff.form import DIGEST_HEADER, FileStart, check_coding
-from filehandoff.http import CACHE_CONTROL, Asked, ObjectInfo
+from filehandoff.http import CACHE_CONTROL, ConditionalRequest, ObjectInfo
 from filehandoff.keys import is_key, new_key
 from filehandoff.presigned import Promise, Upload, WantedReader, number
-from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import calls, flows, presigned
 from filehandoff.s3.calls import Flow
 from filehandoff.web import openapi
@@ -84,7 +84,7 @@ def ready(service: "Service") -> Flow[Answer]:
     return json_answer({"status": "ready"})
 
 
-def upload_context(service: "Service", request: RequestValues, handoff: str) -> Way:
+def upload_context(service: "Service", request: RequestValues, handoff: str) -> UploadContext:
     """Return by which hand-off and hook the request's files go.
 
     Raises:
@@ -95,7 +95,7 @@ def upload_context(service: "Service", request: RequestValues, handoff: str) -> 
     hook = request.args.get("hook", strategies.DEFAULT_HOOK)
     if hook not in strategies.HOOKS:
         raise UnknownHook(f"There is no hook '{hook}'; there are {', '.join(strategies.HOOKS)}.")
-    return Way(service.framework, handoff, hook, request.request_id)
+    return UploadContext(service.framework, handoff, hook, request.request_id)
 
 
 def incoming(service: "Service", start: FileStart) -> Incoming:
@@ -112,7 +112,7 @@ def incoming_file(service: "Service", file: Any) -> Incoming:
 
 
 @contextmanager
-def explained(file: Any, way: Way) -> Iterator[None]:
+def explained(file: Any, way: UploadContext) -> Iterator[None]:
     """Raise FileClosed, with what the explainer saw, if the block fails because the FileStorage was closed."""
     try:
         yield
@@ -124,7 +124,7 @@ def explained(file: Any, way: Way) -> Iterator[None]:
         raise
 
 
-def stored(service: "Service", request: RequestValues, way: Way, files: Sequence[Stored]) -> Answer:
+def stored(service: "Service", request: RequestValues, way: UploadContext, files: Sequence[Stored]) -> Answer:
     """Answer an upload: 201 with the receipts, or 303 to their page for a browser."""
     elapsed = time.perf_counter() - request.arrived
     service.metrics.count_files(way.handoff, [one.size for one in files])
@@ -151,7 +151,7 @@ def wanted_reader(service: "Service", request: RequestValues) -> WantedReader:
     return WantedReader(request.mimetype, service.settings.limits, request.content_length)
 
 
-def presign(service: "Service", way: Way, reader: WantedReader, hook: Any) -> Flow[Answer]:
+def presign(service: "Service", way: UploadContext, reader: WantedReader, hook: Any) -> Flow[Answer]:
     """`POST /uploads/presigned`: the URL, or the first of them, for the file that the body describes."""
     given = yield from presigned.begin(service, reader.finish(), way, hook)
     return json_answer(given, 201, {"Location": _object_path(service, str(given["key"]))})
@@ -177,8 +177,8 @@ def complete_presigned(service: "Service", request: RequestValues, key: str) -> 
     return stored(service, request, _promised_way(service, promise), [file])
 
 
-def _promised_way(service: "Service", promise: Promise) -> Way:
-    return Way(service.framework, "presigned", promise.hook, promise.request_id)
+def _promised_way(service: "Service", promise: Promise) -> UploadContext:
+    return UploadContext(service.framework, "presigned", promise.hook, promise.request_id)
 
 
 def _presigned_upload(service: "Service", request: RequestValues, key: str) -> Upload | None:
@@ -208,7 +208,7 @@ def check_key(service: "Service", key: str) -> None:
 def get_object(service: "Service", request: RequestValues, key: str) -> Flow[Answer | tuple[ObjectInfo, Any]]:
     """`GET` and `HEAD /objects/<key>`: an answer without a body, or the object's headers and its body."""
     check_key(service, key)
-    asked = Asked.of(request.method, request.headers)
+    asked = ConditionalRequest.of(request.method, request.headers)
     info = (yield from calls.head_object(key)) if asked.needs_head else None
     if info is not None and (answer := asked.without_body(info)):
         return Answer(status=answer[0], headers=answer[1])
@@ -219,7 +219,7 @@ def delete_object(service: "Service", request: RequestValues, key: str) -> Flow[
     """`DELETE /objects/<key>`."""
     check_key(service, key)
     info = yield from calls.head_object(key)
-    Asked.of(request.method, request.headers).check(info)
+    ConditionalRequest.of(request.method, request.headers).check(info)
     yield from calls.delete_object(key)
     return NO_CONTENT
 

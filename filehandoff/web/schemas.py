@@ -10,7 +10,7 @@ from filehandoff.causes import CAUSES, Report, report
 from filehandoff.digest import SHA256_PATTERN, Digest
 from filehandoff.errors import FileClosed, FormError, UploadError
 from filehandoff.explain import CloseRecord
-from filehandoff.explain.note import USE_BYTES_OR_WAIT
+from filehandoff.explain.note import BYTES_OR_WAIT
 from filehandoff.http import REQUEST_ID_PATTERN, ObjectInfo
 from filehandoff.keys import KEY_PATTERN
 from filehandoff.presigned import Promise, Seal, Upload, expiry, parts_answer, put_answer, put_headers
@@ -135,7 +135,7 @@ def report_examples() -> dict[str, Node]:
     close = CloseRecord(
         closed_by="the end of the request: its context was popped (flask.app:wsgi_app), which closes every file of the "
         "request, before this use of the file",
-        use_instead=USE_BYTES_OR_WAIT,
+        use_instead=BYTES_OR_WAIT,
         section="c-the-response-is-sent-first",
         where="thread 's3-call'",
         when="1.5 ms after the view began",

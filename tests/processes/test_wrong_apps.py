@@ -17,7 +17,7 @@ import flask_app.hooks
 from demo import stores
 from demo.processes import ROOT, ending, python
 from demo.stack import Stack, wait_until_ready
-from filehandoff.http import Asked
+from filehandoff.http import ConditionalRequest
 from filehandoff.parts import Part
 from filehandoff.receipt import Incoming
 from filehandoff.s3 import calls

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from filehandoff.errors import SettingsError
 from filehandoff.parts import PartSizes
-from filehandoff.settings import GIB, KIB, MIB, Limits, Settings, misspelt, variable
+from filehandoff.settings import GIB, KIB, MIB, Limits, Settings, kinds, misspelt, variable
 
 VARIABLES = [variable(field.name) for field in fields(Settings)]
 DEFAULTS = Settings()
@@ -347,3 +347,13 @@ def test_links_begin_where_clients_reach_the_app(public_url: str | None, root_pa
     """A link begins with the public URL, or the client's host and root path."""
     settings = Settings(public_url=public_url, root_path=root_path)
     assert settings.base_url("http://here.example:8001/") == base
+
+
+def test_a_setting_needs_an_annotation_that_reads_it() -> None:
+    """A field of a plain type could arrive as a string, so it is an error of the class."""
+
+    class Plain:
+        max_files: int = 1
+
+    with pytest.raises(TypeError, match="the setting max_files must have"):
+        kinds(Plain)
