@@ -68,10 +68,8 @@ def _without_folders(note: str) -> str:
 
     def shorten(match: re.Match[str]) -> str:
         path = PurePath(match[0])
-        if path.suffix == ".md":
-            return path.name
         folders = [PurePath(folder) for folder in sys.path if folder and path.is_relative_to(folder)]
         # The longest: site-packages lies in a folder that is itself on the path.
         return str(path.relative_to(max(folders, key=lambda folder: len(folder.parts)))) if folders else path.name
 
-    return re.sub(r"(?<![\w.:/])(?:[A-Za-z]:)?[\\/][^\n:`'\"]*?\.(?:py|md)\b", shorten, note)
+    return re.sub(r"(?<![\w.:/])(?:[A-Za-z]:)?[\\/][^\n:`'\"]*?\.py\b", shorten, note)
