@@ -1,5 +1,6 @@
 # make demo    send real files through every hand-off of both apps, on an embedded S3 server, and print what became of them
 # make test    every check and test
+# make docs    the documentation as a site in build/docs, with every link checked
 # make contract-all  the contract on all three stores, whole
 # make processes-all  the tests of processes, whole: `make test` leaves some out of which others of their kind run
 # make contract-uvicorn  the contract and the end of the process, with the Quart app on uvicorn
@@ -27,7 +28,7 @@ OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
 ENDS := tests/processes/test_servers.py $(addprefix tests/faults/test_,shutdown.py clients.py slow_clients.py)
 
-.PHONY: help demo serve test lint unit contract contract-rclone contract-swift contract-all contract-uvicorn
+.PHONY: help demo serve test lint unit docs contract contract-rclone contract-swift contract-all contract-uvicorn
 .PHONY: processes processes-all faults faults-table waiting soak memory
 .PHONY: bench bench-full bench-smoke matrix lock clean
 .SILENT:
@@ -42,7 +43,7 @@ serve: $(READY)
 	exec $(BIN)/python -m demo.serve
 
 test: $(READY)
-	$(TWO_AT_ONCE) lint unit
+	$(TWO_AT_ONCE) lint unit docs
 	$(MAKE) --no-print-directory contract waiting
 
 lint: $(READY)
@@ -53,6 +54,11 @@ lint: $(READY)
 unit: $(READY)
 	file=$$(mktemp -u) && COVERAGE_FILE=$$file $(PYTEST) tests/unit -n 2 --cov --cov-fail-under=100; \
 	status=$$?; rm -f $$file; exit $$status
+
+docs: $(READY)
+	rm -rf build/docs
+	$(BIN)/sphinx-build -W -q docs build/docs
+	$(PYTEST) tests/docs
 
 # On three stores that differ (tests/contract/store_differences.py): all of it on one, and on the others the tests that ask
 # most of a store, the grid by one hook. They pass the rest too, for which `make test` has no time.

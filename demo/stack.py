@@ -27,7 +27,7 @@ TOLD_LINES = 15
 
 #: The ASGI server that runs the Quart app.
 QUART_SERVER = os.environ.get("UPLOAD_QUART_SERVER") or "hypercorn"
-#: How each app is started, on the socket it inherits: the command of its README section, but for the address.
+#: How each app is started, on the socket it inherits: the command of docs/service/start.md, but for the address.
 COMMANDS = {
     "flask": python("gunicorn", "-c", "flask_app/gunicorn.conf.py", "-b", "fd://{fd}", "flask_app.wsgi:app"),
     "quart": python("quart_app", "--server", QUART_SERVER, "-b", "fd://{fd}", "quart_app.asgi:app"),

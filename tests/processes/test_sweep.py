@@ -84,7 +84,7 @@ def unfinished(s3: "S3Client", bucket: str) -> set[tuple[str, str]]:
 
 
 def run(framework: str, *arguments: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run the command as the README says."""
+    """Run the command as the documentation says."""
     return subprocess.run(  # noqa: S603 - our own command
         python(framework, "--app", f"{framework}_app", "sweep-uploads", *arguments),
         cwd=ROOT,

@@ -1,23 +1,33 @@
-"""The README's tables say what the code says: the settings, the grid, the error codes.
+"""The tables of README.md and docs/ have the facts of the code: settings, grid, costs, error codes, metrics.
 
-A row of settings is one setting: its variable, its default as one would write it into the environment, what it is for:
+A row of settings is one setting: its variable, its default as one would write it into the environment, its meaning:
 | `UPLOAD_PART_BYTES` | 8 MiB | … |
 """
 
 import re
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
+import flask
 import pytest
 
 import filehandoff
 from filehandoff.errors import UploadError
+from filehandoff.explain.closing import Closing, Function
+from filehandoff.explain.note import sentence
 from filehandoff.settings import Settings, variable
 from filehandoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, verdict
 from filehandoff.web.metrics import OUTCOMES, Metrics
 
-README = Path(filehandoff.__file__).parent.parent / "README.md"
+ROOT = Path(filehandoff.__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+SETTINGS = (ROOT / "docs/service/settings.md").read_text("utf-8")
+ERRORS = (ROOT / "docs/errors.md").read_text("utf-8")
+METRICS = (ROOT / "docs/service/metrics.md").read_text("utf-8")
+GENERATED = {"benchmark.md", "faults.md", "matrix.md"}
 ROW = re.compile(r"^\|\s*`(UPLOAD_\w+)`\s*\|\s*([^|]*?)\s*\|\s*([^|]*?)\s*\|", re.MULTILINE)
 
 #: How a default is written that no environment variable could hold, by its field.
@@ -34,7 +44,7 @@ WORDS = {
 
 def rows() -> list[tuple[str, str, str]]:
     """Variable, default and purpose of each row."""
-    return ROW.findall(README.read_text("utf-8"))
+    return ROW.findall(SETTINGS)
 
 
 def test_every_setting_is_documented_once() -> None:
@@ -60,24 +70,78 @@ def test_every_setting_has_a_purpose() -> None:
     assert [name for name, _, purpose in rows() if not purpose] == []
 
 
+def cell(framework: str, handoff: str, hook: str) -> str:
+    """A cell of the README's grid, which has one column for all sizes."""
+    assert list(SIZE_CLASSES) == ["memory", "rolled", "parts"]
+    words = {"stored stored stored": "stored", "lost lost lost": "lost", "stored stored lost": "lost above one part"}
+    return words[" ".join(verdict(framework, handoff, hook, size) for size in SIZE_CLASSES)]
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_grid_is_the_grid(framework: str) -> None:
     """The README's grid, which it gives for both frameworks at once, has each cell with its verdict in each."""
-    block = README.read_text("utf-8").split("<!-- grid -->")[1].split("<!-- /grid -->")[0]
-    head, _, *lines = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in block.split("\n") if line]
-    assert head == ["hand-off", "hook", *SIZE_CLASSES]
-    assert lines == [
-        [handoff, hook, *(verdict(framework, handoff, hook, size) for size in SIZE_CLASSES)]
-        for handoff in HANDOFFS
-        for hook in HOOKS
+    block = README.split("<!-- grid -->")[1].split("<!-- /grid -->")[0]
+    [_, *hooks], _, *lines = [
+        [text.strip(" `") for text in line.strip("|").split("|")] for line in block.split("\n") if line
     ]
+    assert sorted(hooks) == sorted(HOOKS)
+    assert lines == [[handoff, *(cell(framework, handoff, hook) for hook in hooks)] for handoff in HANDOFFS]
+
+
+def test_every_handoff_has_its_costs() -> None:
+    """The README's table of hand-offs has the memory and the disk that `/strategies` serves."""
+    rows = re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \| ([^|]*) \|$", README.split("<!-- grid -->")[0], re.MULTILINE)
+    assert sorted(rows) == sorted((one.name, one.memory, one.disk) for one in HANDOFFS.values())
+
+
+def test_the_readme_shows_the_note_of_the_code() -> None:
+    """The note in the README ends with the remedy and the command that the explainer writes today."""
+    [shown] = re.findall(r"```text\nValueError: I/O operation on closed file\.\n(.*?)```", README, re.DOTALL)
+    closing = SimpleNamespace(
+        by_request=True,
+        calls=[SimpleNamespace(module="flask.ctx", code=SimpleNamespace(co_name="wrapper"))],
+        copied=Function("add_user", "/srv/app.py", 9),
+        copier="copy_current_request_context",
+        event="before-parameter-build.s3.PutObject",
+        in_view=True,
+        where="thread 'MainThread'",
+        milliseconds=3.2,
+    )
+    assert " ".join(shown.split()) == sentence("cat.jpg", "photo", cast("Closing", closing))
+
+
+def test_the_fix_in_the_readme_stores_both_objects() -> None:
+    """The first sample of the README, run in an app, gives S3 the whole file for each use."""
+    [fix] = re.findall(r"```python\n(from io import BytesIO.*?)```", README, re.DOTALL)
+    app, stored = flask.Flask(__name__), dict[str, bytes]()
+
+    def upload_fileobj(body: BytesIO, _bucket: str, key: str) -> None:
+        stored[key] = body.read()
+        body.close()  # as boto3 does
+
+    exec(fix, {"app": app, "request": flask.request, "s3": SimpleNamespace(upload_fileobj=upload_fileobj)})  # noqa: S102 - ours
+    answer = app.test_client().post("/photos", data={"photo": (BytesIO(b"bytes"), "name")})
+    assert answer.status_code == 201
+    assert stored == {"photo": b"bytes", "copy": b"bytes"}
+
+
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [(path, 250) for path in sorted((ROOT / "docs").rglob("*.md")) if path.name not in GENERATED]
+    + [(path, 250) for path in sorted((ROOT / "filehandoff/explain/pages").iterdir())]
+    + [(ROOT / "README.md", 200)],
+    ids=lambda value: value.name if isinstance(value, Path) else "",
+)
+def test_no_page_is_too_long(path: Path, lines: int) -> None:
+    """A reader scrolls little."""
+    assert len(path.read_text("utf-8").splitlines()) <= lines
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
-    """The README's table of errors has every code that a client can be told, in the row of its status."""
+    """The table of errors has every code of a response, in the row of its status."""
     documented = {
         (int(status), code)
-        for status, codes in re.findall(r"^\| (\d{3}) \| (`[^|]+`) \|", README.read_text("utf-8"), re.MULTILINE)
+        for status, codes in re.findall(r"^\| (\d{3}) \| (`[^|]+`) \|", ERRORS, re.MULTILINE)
         for code in re.findall(r"`([a-z-]+)`", codes)
     }
     known, todo = set(), [UploadError]
@@ -89,8 +153,8 @@ def test_every_error_code_is_documented_with_its_status() -> None:
 
 
 def test_every_number_is_documented_with_its_labels() -> None:
-    """The README's table has each of the app's own series, in its order, and each outcome by its name."""
-    block = README.read_text("utf-8").split("<!-- metrics -->")[1].split("<!-- /metrics -->")[0]
+    """The table of metrics has each of the service's own series with its labels, and each outcome by its name."""
+    block = METRICS.split("<!-- metrics -->")[1].split("<!-- /metrics -->")[0]
     metrics = Metrics()
     with metrics.upload("file"):
         metrics.count_files("file", [1])

@@ -1,4 +1,4 @@
-"""The README's samples, run with only the packages that the README names: every other package cannot be imported."""
+"""The samples of docs/copying.md and docs/streaming.md run with the named packages; no other can be imported."""
 
 import os
 import re
@@ -16,7 +16,6 @@ from unit.explain import store
 import filehandoff
 
 ROOT = Path(filehandoff.__file__).parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
 
 #: Runs a sample with a file for its client, where only some distributions and what they need exist.
 RUN = r"""
@@ -81,13 +80,11 @@ def s3() -> Iterator[tuple[str, dict[str, bytes]]]:
     server.server_close()
 
 
-def sample(section: str, framework: str) -> str:
-    """The sample of a section for a framework."""
-    text = README.split(f"\n### {section}\n")[1].partition("\n##")[0]
+def sample(page: str, framework: str) -> str:
+    """The sample of a page for a framework."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
     found: str
-    [found] = [
-        code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if f"from {framework} import" in code
-    ]
+    [found] = re.findall(rf":::{{tab}} {framework.title()}\n```python\n(.*?)```\n:::\n", text, re.DOTALL)
     return found
 
 
@@ -95,14 +92,14 @@ def sample(section: str, framework: str) -> str:
     ("framework", "packages"), [("flask", "flask,boto3"), ("quart", "quart,aioboto3")], ids=["Flask", "Quart"]
 )
 @pytest.mark.parametrize(
-    ("section", "handoff_", "project"),
+    ("page", "handoff_", "project"),
     [
         pytest.param("Copying a hand-off into your own app", "read_early", "", id="copied"),
         pytest.param("Streaming in your own app", "stream", "filehandoff,quart_app", id="streaming"),
     ],
 )
 def test_a_sample_stores_a_file_with_the_packages_that_the_text_names(  # noqa: PLR0913, PLR0917 - parametrised
-    section: str,
+    page: str,
     handoff_: str,
     project: str,
     framework: str,
@@ -112,7 +109,7 @@ def test_a_sample_stores_a_file_with_the_packages_that_the_text_names(  # noqa: 
 ) -> None:
     """The framework, its SDK, the copied hand-off, and this project without extras where the text asks for it."""
     url, objects = s3
-    (tmp_path / "sample.py").write_text(sample(section, framework), "utf-8")
+    (tmp_path / "sample.py").write_text(sample(page, framework), "utf-8")
     (tmp_path / "run.py").write_text(RUN, "utf-8")
     shutil.copy(ROOT / f"{framework}_app" / "handoffs" / f"{handoff_}.py", tmp_path)
     allowed = {"sample", handoff_, *filter(None, project.split(","))}
