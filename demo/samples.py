@@ -44,7 +44,7 @@ def samples() -> list[Sample]:
 def _source_archive() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for package in ("handoff", "flask_app", "quart_app", "demo"):
+        for package in ("filehandoff", "flask_app", "quart_app", "demo"):
             for path in sorted((ROOT / package).rglob("*.py")):
                 archive.add(path, path.relative_to(ROOT).as_posix())
     return buffer.getvalue()
