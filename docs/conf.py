@@ -69,7 +69,16 @@ def lead_readme_links_to_the_first_page(_app: Sphinx, _docname: str, source: lis
     source[0] = source[0].replace("](../README.md", "](index.md")
 
 
+def mark_code(_app: Sphinx, _what: str, _name: str, _value: object, _options: object, lines: list[str]) -> None:
+    """Let an indented block of a docstring be code, as in Markdown; a napoleon section has no blank line before it."""
+    for index in range(len(lines) - 1, 1, -1):
+        above = next((line for line in reversed(lines[:index]) if line), "")
+        if lines[index].startswith("    ") and not lines[index - 1] and not above.startswith(" "):
+            lines[index:index] = ["::", ""]
+
+
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
+    app.connect("autodoc-process-docstring", mark_code, priority=400)  # before napoleon
     app.connect("source-read", lead_readme_links_to_the_first_page)
     app.connect("build-finished", warn_of_broken_links)
