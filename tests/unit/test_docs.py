@@ -4,6 +4,7 @@ A row of settings is one setting: its variable, its default as one would write i
 | `UPLOAD_PART_BYTES` | 8 MiB | … |
 """
 
+import json
 import re
 from dataclasses import fields
 from io import BytesIO
@@ -21,13 +22,25 @@ from filehandoff.explain.note import sentence
 from filehandoff.settings import Settings, variable
 from filehandoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, verdict
 from filehandoff.web.metrics import OUTCOMES, Metrics
+from filehandoff.web.openapi import document
 
 ROOT = Path(filehandoff.__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 SETTINGS = (ROOT / "docs/service/settings.md").read_text("utf-8")
 ERRORS = (ROOT / "docs/errors.md").read_text("utf-8")
 METRICS = (ROOT / "docs/service/metrics.md").read_text("utf-8")
+HTTP_API = (ROOT / "docs/http-api.md").read_text("utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 GENERATED = {"benchmark.md", "faults.md", "matrix.md"}
+#: The pages that people write.
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(path for path in (ROOT / "docs").rglob("*.md") if path.name not in GENERATED),
+    *(ROOT / "filehandoff/explain/pages").glob("*.md"),
+]
+each_page = pytest.mark.parametrize(
+    "page", [pytest.param(path, id=str(path.relative_to(ROOT))) for path in sorted(PAGES)]
+)
 ROW = re.compile(r"^\|\s*`(UPLOAD_\w+)`\s*\|\s*([^|]*?)\s*\|\s*([^|]*?)\s*\|", re.MULTILINE)
 
 #: How a default is written that no environment variable could hold, by its field.
@@ -125,16 +138,43 @@ def test_the_fix_in_the_readme_stores_both_objects() -> None:
     assert stored == {"photo": b"bytes", "copy": b"bytes"}
 
 
-@pytest.mark.parametrize(
-    ("path", "lines"),
-    [(path, 250) for path in sorted((ROOT / "docs").rglob("*.md")) if path.name not in GENERATED]
-    + [(path, 250) for path in sorted((ROOT / "filehandoff/explain/pages").iterdir())]
-    + [(ROOT / "README.md", 200)],
-    ids=lambda value: value.name if isinstance(value, Path) else "",
-)
-def test_no_page_is_too_long(path: Path, lines: int) -> None:
+@each_page
+def test_no_page_is_too_long(page: Path) -> None:
     """A reader scrolls little."""
-    assert len(path.read_text("utf-8").splitlines()) <= lines
+    assert len(page.read_text("utf-8").splitlines()) <= (200 if page.name == "README.md" else 250)
+
+
+@each_page
+def test_every_sample_is_code(page: Path) -> None:
+    """Each block of Python compiles, each block of JSON parses."""
+    for language, code in re.findall(
+        r"^```(python|json)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        compile(code, page.name, "exec") if language == "python" else json.loads(code)
+
+
+@each_page
+def test_every_make_command_exists(page: Path) -> None:
+    """A command of `make` in a page is a target of the Makefile."""
+    named = re.findall(r"(?:`|^(?:\$ )?)make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE)
+    assert set(named) <= set(re.findall(r"^# make ([a-z-]+) ", MAKEFILE, re.MULTILINE)) | set(
+        re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)
+    )
+
+
+def test_every_route_is_documented_once() -> None:
+    """The table of routes has each method and path of `/openapi.json`, without HEAD and the parameters' names."""
+    rows = "".join(re.findall(r"^\| (`.*?) \|", HTTP_API, re.MULTILINE))
+    documented = [
+        f"{method} {re.sub(r'<.*?>', '{}', path)}" for method, path in re.findall(r"`([A-Z]+) (/[^?` ]*)", rows)
+    ]
+    described = [
+        f"{method.upper()} {re.sub(r'{.*?}', '{}', path)}"
+        for path, methods in cast("dict[str, dict[str, object]]", document()["paths"]).items()
+        for method in methods.keys() - {"parameters", "head"}
+    ]
+    described.remove("PUT /uploads/presigned")  # a file of that name: `PUT /uploads/<name>` includes it
+    assert sorted(documented) == sorted(described)
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
