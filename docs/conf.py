@@ -1,6 +1,8 @@
 """The Sphinx configuration of the documentation site. The build needs no network."""
 # ruff: noqa: INP001 - Sphinx runs it, nothing imports it
 
+import os
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import metadata
@@ -24,6 +26,11 @@ html_theme = "furo"
 html_title = f"{project} {release}"
 html_copy_source = False
 html_show_sphinx = False
+
+#: The line by which a page of the site names a file of the repository as its text.
+_TEXT = re.compile(r"\[The text of this page\]\((.*)\)\n")
+#: A link of Markdown to a file, and its anchor.
+_LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]+)(#[^)\s]*)?\)")
 
 logger = getLogger(__name__)
 
@@ -64,9 +71,24 @@ def warn_of_broken_links(app: Sphinx, error: Exception | None) -> None:
             logger.warning("%s: broken link to %s", path.name, link)
 
 
-def lead_readme_links_to_the_first_page(_app: Sphinx, _docname: str, source: list[str]) -> None:
-    """Let a link to README.md work on the site too, whose first page includes it."""
-    source[0] = source[0].replace("](../README.md", "](index.md")
+def text_of(page: Path) -> Path:
+    """Return the file that a page of the site names as its text, or the page itself."""
+    named = _TEXT.match(page.read_text("utf-8"))
+    return (page.parent / named[1]).resolve() if named else page
+
+
+def take_text(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Replace the line that names a page's text by that text, and lead its links to the pages of the site."""
+    page = Path(app.srcdir, f"{docname}.md").resolve()
+    text = text_of(page)
+    pages = {text_of(other): other for other in Path(app.srcdir).resolve().rglob("*.md")}
+
+    def lead(link: re.Match[str]) -> str:
+        target = (text.parent / link[1]).resolve()
+        return f"]({os.path.relpath(pages.get(target, target), page.parent)}{link[2] or ''})"
+
+    whole = _TEXT.sub(lambda _: text.read_text("utf-8"), source[0])
+    source[0] = _LINK.sub(lead, whole)
 
 
 def mark_code(_app: Sphinx, _what: str, _name: str, _value: object, _options: object, lines: list[str]) -> None:
@@ -80,5 +102,5 @@ def mark_code(_app: Sphinx, _what: str, _name: str, _value: object, _options: ob
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.connect("autodoc-process-docstring", mark_code, priority=400)  # before napoleon
-    app.connect("source-read", lead_readme_links_to_the_first_page)
+    app.connect("source-read", take_text)
     app.connect("build-finished", warn_of_broken_links)
