@@ -26,7 +26,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in sorted(PAGES)])
 def test_every_link_in_the_repository_leads_to_a_file_and_a_heading(page: Path) -> None:
-    """A relative link of Markdown, as a reader follows it on GitHub: to a text, not to the site's page that names it."""
+    """A relative link of Markdown, as on GitHub: to a text, not to the site's page that names the text."""
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", _CODE.sub("", page.read_text("utf-8"))):
         path, _, anchor = link.partition("#")
