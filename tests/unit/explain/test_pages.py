@@ -134,7 +134,7 @@ def command(*arguments: str) -> int | str | None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["explain", *arguments])
         try:
-            runpy.run_module("filehandoff.explain", run_name="__main__")
+            runpy.run_path(str(files("filehandoff.explain") / "__main__.py"), run_name="__main__")
         except SystemExit as end:
             return end.code
     return 0
