@@ -28,5 +28,4 @@ def _without_tab(mark: re.Match[str]) -> str:
     return f"In {mark[1]}:\n\n" if mark[1] else ""
 
 
-if __name__ == "__main__":
-    main()
+main()

@@ -74,7 +74,7 @@ def test_a_copied_boto_hook_is_named_with_its_event(s3: Store, size: str) -> Non
     assert "in thread 'MainThread'" in note
     assert re.search(r"\d+\.\d ms after the view began", note)
     assert "the hook 'bound'" in note
-    assert note.endswith("python -m filehandoff.explain copied-context")
+    assert note.endswith("run `python -m filehandoff.explain copied-context`.")
 
 
 def test_a_copied_hook_in_a_transfer_worker_is_named(s3: Store) -> None:
@@ -214,7 +214,7 @@ def test_the_transfer_manager_is_named(s3: Store, size: str, threads: bool) -> N
     note = note_of("flask", view, SIZES[size])
     assert "by boto3's S3 transfer manager (s3transfer.upload:close" in note
     assert "a new BytesIO" in note
-    assert note.endswith("python -m filehandoff.explain transfer-closes")
+    assert note.endswith("run `python -m filehandoff.explain transfer-closes`.")
     if not threads:
         assert line_of(note).startswith("s3.client().upload_fileobj(")
 
@@ -229,7 +229,7 @@ def test_the_end_of_the_request_is_named(framework: str) -> None:
     call = {"flask": "flask.app:wsgi_app", "quart": "quart.app:handle_request"}[framework]
     assert f"by the end of the request: its context was popped ({call})" in note
     assert "'read_early'" in note
-    assert note.endswith("python -m filehandoff.explain after-response")
+    assert note.endswith("run `python -m filehandoff.explain after-response`.")
 
 
 def test_a_file_of_a_streamed_response_is_closed_by_the_end() -> None:
@@ -275,7 +275,7 @@ def test_the_apps_own_close_is_named_by_its_line(framework: str, size: str, func
     assert line_of(note) == line
     assert f"in {function.__name__} (`{line}`)" in note
     assert "TextIOWrapper" not in note
-    assert note.endswith("python -m filehandoff.explain own-close")
+    assert note.endswith("run `python -m filehandoff.explain own-close`.")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -359,7 +359,7 @@ def test_a_with_block_of_the_request_is_the_apps_own_code(view: Any, line: str) 
     assert line_of(note) == line
     assert "by closing the request" in note
     assert "end of the request" not in note
-    assert note.endswith("python -m filehandoff.explain own-close")
+    assert note.endswith("run `python -m filehandoff.explain own-close`.")
 
 
 class TrioLike(flask.Flask):
@@ -514,7 +514,7 @@ def test_the_explanation_is_found_behind_other_errors() -> None:
     error = caught.value
     [note] = notes(error)
     note = note.replace(f"{Path(__file__).parents[3]}/", "")
-    assert note.endswith("python -m filehandoff.explain after-response")
+    assert note.endswith("run `python -m filehandoff.explain after-response`.")
     assert explanation(error) == note
     wrapped = RuntimeError("boto's own")
     wrapped.__context__ = error
