@@ -455,7 +455,7 @@ def test_a_close_under_the_file_has_no_name() -> None:
             return self.opened
 
     note = note_of("flask", lambda _file: flask.request.opened.close(), request_class=Request)  # type: ignore[attr-defined]
-    assert "was closed by code that did not go through the upload" in note
+    assert "was closed by code that bypassed the upload" in note
 
 
 def test_a_file_that_is_closed_before_the_view_counts_from_the_request() -> None:
