@@ -132,7 +132,7 @@ def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target])
             bar.update(task, completed=total, description="profiling what missed its goal")
             runner.profile(decide.missed(results.read(folder.folder)))
     except KeyboardInterrupt:
-        kept = f"Interrupted; {len(run.visits)} measurements are kept."
+        kept = f"Interrupted; {len(run.trials)} measurements are kept."
         console.print(f"{kept} Go on with --resume {folder.folder}", soft_wrap=True)
         sys.exit(INTERRUPTED)
     except (StartError, SettingsError, NoRun, OSError) as error:
@@ -141,14 +141,14 @@ def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target])
 
 
 def _say_result(console: Console, folder: RunFolder) -> None:
-    visits = folder.run.visits
+    trials = folder.run.trials
     seen = {
-        status: {v["cell"]: v["reason"] for v in visits if v["status"] == status} for status in ("failed", "skipped")
+        status: {v["cell"]: v["reason"] for v in trials if v["status"] == status} for status in ("failed", "skipped")
     }
     for status, cells in seen.items():
         for cell, reason in cells.items():
             console.print(f"{status}: {cell}: {reason}", soft_wrap=True, markup=False)
-    good = {visit["cell"] for visit in visits} - set(seen["failed"]) - set(seen["skipped"])
+    good = {trial["cell"] for trial in trials} - set(seen["failed"]) - set(seen["skipped"])
     console.print(f"{len(good)} cells measured, {len(seen['failed'])} failed, {len(seen['skipped'])} skipped.")
     try:
         html, *_ = report.write(folder.folder)

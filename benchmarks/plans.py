@@ -163,7 +163,7 @@ _OVERHEAD_SECONDS, _GUESSED_BYTES_PER_SECOND = 2.5, 200 * MIB
 
 
 def guessed_seconds(cell: Cell, seconds: float) -> float:
-    """How long a visit to a cell takes about, where each level lasts this long at least."""
+    """How long a trial to a cell takes about, where each level lasts this long at least."""
     scenario = SCENARIOS[cell.scenario]
     rate = scenario.store_bytes_per_second or _GUESSED_BYTES_PER_SECOND
     once = max(seconds, scenario.seconds + scenario.stall_seconds, cell.size * cell.clients / rate)

@@ -57,12 +57,12 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Result:
-    """A cell at one level of load: its visits, and its figures over the rounds."""
+    """A cell at one level of load: its trials, and its figures over the rounds."""
 
     cell: Cell
     level: str
     target: dict[str, Any]
-    visits: Sequence[dict[str, Any]]
+    trials: Sequence[dict[str, Any]]
     histograms: Sequence[HdrHistogram]
     on_disk: bool
 
@@ -78,7 +78,7 @@ class Result:
 
     @property
     def _levels(self) -> list[dict[str, Any]]:
-        return [visit["levels"][self.level] for visit in self.visits]
+        return [trial["levels"][self.level] for trial in self.trials]
 
     @cached_property
     def figures(self) -> dict[str, Measure]:
@@ -144,7 +144,7 @@ class Results:
     @property
     def not_reached(self) -> list[str]:
         """Cells that an interrupted run did not come to."""
-        seen = {visit["cell"] for visit in self.run.visits}
+        seen = {trial["cell"] for trial in self.run.trials}
         return [cell.id for cell in self.run.measured_cells() if cell.id not in seen]
 
 
@@ -156,28 +156,28 @@ def read(folder: Path) -> Results:
     """
     run = runs.load(folder)
     reasons: dict[str, dict[str, str]] = {"failed": {}, "skipped": {}}
-    for visit in run.visits:
-        if visit["status"] in reasons:
-            reasons[visit["status"]][visit["cell"]] = visit["reason"]
+    for trial in run.trials:
+        if trial["status"] in reasons:
+            reasons[trial["status"]][trial["cell"]] = trial["reason"]
     bottlenecked: dict[str, str] = {}
     results = []
     for cell in run.measured_cells():
-        visits = [visit for visit in run.visits if visit["cell"] == cell.id]
-        if not visits or any(cell.id in cells for cells in reasons.values()):
+        trials = [trial for trial in run.trials if trial["cell"] == cell.id]
+        if not trials or any(cell.id in cells for cells in reasons.values()):
             continue
-        reason = _bottleneck(cell, run, visits)
+        reason = _bottleneck(cell, run, trials)
         if reason:
             bottlenecked[cell.id] = reason
             continue
-        results += _results(cell, run, visits, folder)
+        results += _results(cell, run, trials, folder)
     return Results(run, results, reasons["failed"], reasons["skipped"], bottlenecked)
 
 
-def _results(cell: Cell, run: Run, visits: list[dict[str, Any]], folder: Path) -> list[Result]:
+def _results(cell: Cell, run: Run, trials: list[dict[str, Any]], folder: Path) -> list[Result]:
     by_level: dict[str, list[HdrHistogram]] = {level: [] for level in cell.levels}
-    for visit in visits:
+    for trial in trials:
         histograms = {level: HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS) for level in cell.levels}
-        for line in runs.requests(folder, visit):
+        for line in runs.requests(folder, trial):
             if line["error"] is None and line["group"] == "measured":
                 # from when it should have begun: what had to wait for a free client has waited
                 histograms[line["level"]].record_value(max(line["ended_us"] - line["intended_us"], _LOWEST_US))
@@ -185,16 +185,16 @@ def _results(cell: Cell, run: Run, visits: list[dict[str, Any]], folder: Path) -
             by_level[level].append(histogram)
     on_disk = run.environment.get("temporary_files_on") != "tmpfs"
     target = run.targets[cell.target]
-    return [Result(cell, level, target, visits, histograms, on_disk) for level, histograms in by_level.items()]
+    return [Result(cell, level, target, trials, histograms, on_disk) for level, histograms in by_level.items()]
 
 
-def _bottleneck(cell: Cell, run: Run, visits: list[dict[str, Any]]) -> str | None:
+def _bottleneck(cell: Cell, run: Run, trials: list[dict[str, Any]]) -> str | None:
     """Why a cell is not reported: the load generator could not do more."""
     as_form = run.targets[cell.target]["as_form"]
     kind = (cell.size, cell.clients, as_form)
     sink = next((it for it in run.sink if (it["size"], it["clients"], it["as_form"]) == kind), None)
-    for visit in visits:
-        level = visit["levels"]["closed"]
+    for trial in trials:
+        level = trial["levels"]["closed"]
         if level["load_cpu_seconds"] > _LOAD_CPU * level["seconds"]:
             return f"the load generator used {level['load_cpu_seconds'] / level['seconds']:.0%} of its core"
         if sink is not None and level["rate"] > _LOAD_SHARE * sink["rate"]:

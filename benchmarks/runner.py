@@ -15,13 +15,13 @@ from benchmarks.load import Group, Job
 from benchmarks.plans import Cell, guessed_seconds
 from benchmarks.runs import RunFolder
 from benchmarks.targets import Target
-from benchmarks.visit import REQUEST_TIMEOUT, Visitor, send
+from benchmarks.trial import REQUEST_TIMEOUT, Workbench, send
 from demo.processes import Server, ending, listen, python
 
 #: How long the load generator is measured with each size and number of clients, in seconds.
 SINK_SECONDS = 0.5
 
-#: Told before each visit: which it is, of how many, its cell and round, and how many seconds are left by estimate.
+#: Told before each trial: which it is, of how many, its cell and round, and how many seconds are left by estimate.
 Progress = Callable[[int, int, Cell, int, float], None]
 
 
@@ -60,16 +60,16 @@ class Runner:
                     self._run.sink = measured_sink(self._run.measured_cells(), self._targets, bodies)
                     with suppress(OSError):
                         self._folder.save()
-                self._visit_all(Visitor(bodies, Path(temporary), self._run.seconds), progress)
+                self._run_trials(Workbench(bodies, Path(temporary), self._run.seconds), progress)
                 self._run.complete = True
             finally:
                 bodies.close()
                 self._folder.save()
 
-    def _visit_all(self, visitor: Visitor, progress: Progress) -> None:
-        done = {(visit["cell"], visit["round"]) for visit in self._run.visits}
+    def _run_trials(self, workbench: Workbench, progress: Progress) -> None:
+        done = {(trial["cell"], trial["round"]) for trial in self._run.trials}
         # a cell that failed or cannot be measured is not measured again
-        over = {visit["cell"] for visit in self._run.visits if visit["status"] != "measured"}
+        over = {trial["cell"] for trial in self._run.trials if trial["status"] != "measured"}
         left = [(number, cell) for number, cell in self._order() if (cell.id, number) not in done]
         while left:
             left = [it for it in left if it[1].id not in over]
@@ -77,12 +77,12 @@ class Runner:
                 return
             number, cell = left.pop(0)
             remaining = sum(self._estimate(it) for _, it in left) + self._estimate(cell)
-            visits = len(self._run.visits)
-            progress(visits + 1, visits + 1 + len(left), cell, number, remaining)
-            record, lines = visitor.visit(cell, self._targets[cell.target], thorough=number == 0)
+            number_of_trial = len(self._run.trials) + 1
+            progress(number_of_trial, number_of_trial + len(left), cell, number, remaining)
+            record, lines = workbench.run_trial(cell, self._targets[cell.target], thorough=number == 0)
             self._seconds[cell.id] = record["seconds"]
             self._folder.add({"cell": cell.id, "round": number, **record}, lines)
-            if self._run.visits[-1]["status"] != "measured":
+            if self._run.trials[-1]["status"] != "measured":
                 over.add(cell.id)
             if self._interrupted:
                 raise KeyboardInterrupt
@@ -97,10 +97,10 @@ class Runner:
         with tempfile.TemporaryDirectory(prefix="benchmark-", dir=self._folder.folder) as temporary:
             bodies = Bodies()
             try:
-                visitor = Visitor(bodies, Path(temporary), self._run.seconds)
+                workbench = Workbench(bodies, Path(temporary), self._run.seconds)
                 for name in dict.fromkeys(missed):
                     cell = cells[name]
-                    self._run.profiles[name] = asdict(visitor.profile(cell, self._targets[cell.target]))
+                    self._run.profiles[name] = asdict(workbench.profile(cell, self._targets[cell.target]))
                     if self._interrupted:
                         raise KeyboardInterrupt
             finally:

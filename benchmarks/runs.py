@@ -12,7 +12,7 @@ from typing import Any, Self
 from benchmarks.plans import Cell
 from benchmarks.targets import Target
 
-FORMAT = 1
+FORMAT = 2
 SUMMARY, REQUESTS = "run.json", "requests.jsonl.gz"
 
 
@@ -24,7 +24,7 @@ class NoRun(Exception):
 class Run:
     """What was to be measured, where, and what was.
 
-    A visit says where its requests are, by offset and length; `profiles` are by cell.
+    A trial says where its requests are, by offset and length; `profiles` are by cell.
     """
 
     plan: str
@@ -37,7 +37,7 @@ class Run:
     environment: dict[str, Any]
     began: str
     sink: list[dict[str, Any]] = field(default_factory=list)
-    visits: list[dict[str, Any]] = field(default_factory=list)
+    trials: list[dict[str, Any]] = field(default_factory=list)
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     complete: bool = False
     format: int = FORMAT
@@ -92,17 +92,17 @@ class RunFolder:
             NoRun: there is none.
         """
         one = cls(folder, load(folder))
-        one.run.visits = [visit for visit in one.run.visits if visit["status"] != "skipped"]
+        one.run.trials = [trial for trial in one.run.trials if trial["status"] != "skipped"]
         with suppress(FileNotFoundError):
             os.truncate(folder / REQUESTS, one._end)  # what a killed run wrote and did not record
         return one
 
     @property
     def _end(self) -> int:
-        return max((visit["offset"] + visit["length"] for visit in self.run.visits), default=0)
+        return max((trial["offset"] + trial["length"] for trial in self.run.trials), default=0)
 
-    def add(self, visit: dict[str, Any], lines: Sequence[dict[str, Any]]) -> None:
-        """Record a visit, its requests first; where they cannot be written, it has failed, and the run goes on."""
+    def add(self, trial: dict[str, Any], lines: Sequence[dict[str, Any]]) -> None:
+        """Record a trial, its requests first; where they cannot be written, it has failed, and the run goes on."""
         offset = self._end
         data = gzip.compress("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode(), 6)
         try:
@@ -112,9 +112,9 @@ class RunFolder:
             with suppress(OSError):
                 os.truncate(self.folder / REQUESTS, offset)
             reason = f"its requests could not be written: {os.strerror(error.errno or 0)}"
-            visit, data = {**visit, "status": "failed", "reason": reason, "levels": {}}, b""
-        self.run.visits.append({**visit, "offset": offset, "length": len(data)})
-        with suppress(OSError):  # it is all written again after the next visit, and at the end
+            trial, data = {**trial, "status": "failed", "reason": reason, "levels": {}}, b""
+        self.run.trials.append({**trial, "offset": offset, "length": len(data)})
+        with suppress(OSError):  # it is all written again after the next trial, and at the end
             self.save()
 
     def save(self) -> None:
@@ -145,16 +145,16 @@ def load(folder: Path) -> Run:
         raise NoRun(f"{folder / SUMMARY} is not the record of a run: {error!r}") from None
 
 
-def requests(folder: Path, visit: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The requests of a visit.
+def requests(folder: Path, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The requests of a trial.
 
     Raises:
         NoRun: they are not there, or damaged.
     """
     try:
         with (folder / REQUESTS).open("rb") as file:
-            file.seek(visit["offset"])
-            data = file.read(visit["length"])
+            file.seek(trial["offset"])
+            data = file.read(trial["length"])
         yield from (json.loads(line) for line in gzip.decompress(data).splitlines())
     except (OSError, EOFError, ValueError) as error:
         raise NoRun(f"{folder / REQUESTS} cannot be read: {error}") from None

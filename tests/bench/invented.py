@@ -111,8 +111,8 @@ def invent(folder: Path, cells: Mapping[str, Sequence[Seen]], *, sink_rate: floa
     made = RunFolder.create(folder, run)
     for number in range(run.rounds):
         for cell, rounds in known.items():
-            visit = {"cell": cell.id, "round": number, "status": "measured", "reason": None, "seconds": 1.0}
-            made.add(visit | {"levels": {"closed": level(cell, rounds[number])}}, lines(cell, rounds[number]))
+            trial = {"cell": cell.id, "round": number, "status": "measured", "reason": None, "seconds": 1.0}
+            made.add(trial | {"levels": {"closed": level(cell, rounds[number])}}, lines(cell, rounds[number]))
     made.save()
     return folder
 

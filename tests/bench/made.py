@@ -62,8 +62,8 @@ def raw_lines(folder: Path, cell: str, level: str) -> list[list[dict[str, Any]]]
     """What is recorded of a cell, by round, read without the program's own reader."""
     run = json.loads((folder / "run.json").read_text("utf-8"))
     data = (folder / "requests.jsonl.gz").read_bytes()
-    visits = [visit for visit in run["visits"] if visit["cell"] == cell]
-    parts = [gzip.decompress(data[visit["offset"] :][: visit["length"]]) for visit in visits]
+    trials = [trial for trial in run["trials"] if trial["cell"] == cell]
+    parts = [gzip.decompress(data[trial["offset"] :][: trial["length"]]) for trial in trials]
     lines = [[json.loads(line) for line in part.splitlines()] for part in parts]
     return [[line for line in each if line["level"] == level] for each in lines]
 

@@ -17,7 +17,7 @@ from benchmarks.bodies import POOL_BYTES, Bodies
 from benchmarks.clients import BOUNDARY
 from benchmarks.connection import is_whole
 from benchmarks.load import Group, Job
-from benchmarks.visit import send
+from benchmarks.trial import send
 
 Serve = Callable[[socket.socket], None]
 CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"

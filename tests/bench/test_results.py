@@ -75,11 +75,11 @@ def test_a_percentile_of_too_few_requests_is_not_given(tmp_path: Path) -> None:
     """The slowest of 20 is no 99th percentile."""
     folder = invent(tmp_path / "run", {QUART: around(8)})
     run = json.loads((folder / runs.SUMMARY).read_text("utf-8"))
-    visit = run["visits"][0]
-    kept = list(runs.requests(folder, visit))[:20]
+    trial = run["trials"][0]
+    kept = list(runs.requests(folder, trial))[:20]
     data = gzip.compress("".join(json.dumps(line) + "\n" for line in kept).encode())
     (folder / runs.REQUESTS).write_bytes(data)
-    run["visits"] = [visit | {"length": len(data)}]
+    run["trials"] = [trial | {"length": len(data)}]
     (folder / runs.SUMMARY).write_text(json.dumps(run))
     (one,) = results.read(folder).results
     assert "p90" in one.figures
@@ -221,18 +221,18 @@ def test_a_full_disk_fails_the_cell_and_not_the_run(tmp_path: Path) -> None:
     """What cannot be written is not in the record; what comes later is."""
     folder = invent(tmp_path / "run", {QUART: around(10)})
     one = RunFolder.resume(folder)
-    visits = list(one.run.visits)
-    visit = {name: value for name, value in visits[0].items() if name not in {"offset", "length"}}
+    trials = list(one.run.trials)
+    trial = {name: value for name, value in trials[0].items() if name not in {"offset", "length"}}
     kept = (folder / runs.REQUESTS).rename(folder / "kept")
     (folder / runs.REQUESTS).symlink_to("/dev/full")
-    one.add(visit | {"round": 5}, [{"level": "closed"}])
-    assert one.run.visits[-1]["status"] == "failed"
-    assert "No space left on device" in one.run.visits[-1]["reason"]
+    one.add(trial | {"round": 5}, [{"level": "closed"}])
+    assert one.run.trials[-1]["status"] == "failed"
+    assert "No space left on device" in one.run.trials[-1]["reason"]
     (folder / runs.REQUESTS).unlink()
     kept.rename(folder / runs.REQUESTS)
-    one.add(visit | {"round": 6}, list(runs.requests(folder, visits[0])))
+    one.add(trial | {"round": 6}, list(runs.requests(folder, trials[0])))
     read = runs.load(folder)
-    assert list(runs.requests(folder, read.visits[-1])) == list(runs.requests(folder, visits[0]))
+    assert list(runs.requests(folder, read.trials[-1])) == list(runs.requests(folder, trials[0]))
 
 
 def test_what_a_killed_run_wrote_last_is_written_anew(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_errors_stand_beside_the_throughput(ours: Done) -> None:
     (result,) = [it for it in ours.read.results if (it.cell.target, it.level) == ("full@uvicorn", "closed")]
     assert result.errors >= 1
     assert result.requests >= 1
-    raw = [line for line in runs.requests(ours.folder, result.visits[0]) if line["level"] == "closed"]
+    raw = [line for line in runs.requests(ours.folder, result.trials[0]) if line["level"] == "closed"]
     statuses = {line["status"] for line in raw if line["error"]}
     assert 500 in statuses
     assert statuses <= {500, 0}  # uvicorn closes the connection after an exception, perhaps under the next upload
@@ -57,8 +57,8 @@ def test_both_apps_are_measured_with_what_they_cost(ours: Done) -> None:
         assert "disk" not in it.figures or it.figures["disk"].median < 0.01
     for it in apps:
         if it.level == "open50":
-            offered = it.visits[0]["levels"]["closed"]["rate"] / 2
-            assert it.visits[0]["levels"]["open50"]["offered_rate"] == pytest.approx(offered)
+            offered = it.trials[0]["levels"]["closed"]["rate"] / 2
+            assert it.trials[0]["levels"]["open50"]["offered_rate"] == pytest.approx(offered)
 
 
 def test_the_report_needs_nothing_else(ours: Done) -> None:
@@ -85,10 +85,10 @@ def test_the_record_names_no_place(ours: Done) -> None:
         assert str(Path.home()) + "/" not in text
 
 
-def visits(folder: Path) -> Sequence[dict[str, Any]]:
+def trials(folder: Path) -> Sequence[dict[str, Any]]:
     """What is recorded so far."""
     try:
-        return list(runs.load(folder).visits)
+        return list(runs.load(folder).trials)
     except runs.NoRun:
         return []
 
@@ -99,20 +99,20 @@ def test_ctrl_c_keeps_what_was_measured_and_a_resumed_run_goes_on(tmp_path: Path
     cells = ("--target", "relay@uvicorn", "--size", "4KiB", "--size", "64KiB", "--clients", "2", "--rounds", "2")
     arguments = command("run", "--out", str(folder), "--seconds", "0.2", *cells)
     with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
-        while not visits(folder):
+        while not trials(folder):
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate()
     assert process.returncode == 130
     assert f"Go on with --resume {folder}" in output
-    kept = visits(folder)
+    kept = trials(folder)
     assert 1 <= len(kept) < 4
     subprocess.run(command("run", "--resume", str(folder)), cwd=ROOT, check=True, capture_output=True)  # noqa: S603 - our own
     run = runs.load(folder)
     assert run.complete
-    assert run.visits[: len(kept)] == kept
-    assert sorted((visit["cell"], visit["round"]) for visit in run.visits) == sorted(
+    assert run.trials[: len(kept)] == kept
+    assert sorted((trial["cell"], trial["round"]) for trial in run.trials) == sorted(
         (cell.id, number) for cell in run.measured_cells() for number in range(2)
     )
-    assert all(list(runs.requests(folder, visit)) for visit in run.visits)
+    assert all(list(runs.requests(folder, trial)) for trial in run.trials)

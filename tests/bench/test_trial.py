@@ -1,4 +1,4 @@
-"""A visit to a cell that goes wrong: what cannot be measured is skipped, what breaks has failed, and why is told."""
+"""A trial to a cell that goes wrong: what cannot be measured is skipped, what breaks has failed, and why is told."""
 
 import os
 import signal
@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import visit
+from benchmarks import trial
 from benchmarks.bodies import Bodies
 from benchmarks.counters import family
 from benchmarks.plans import Cell
 from benchmarks.targets import TARGETS, Target, own
-from benchmarks.visit import Visitor
+from benchmarks.trial import Workbench
 from demo import stores
 from demo.processes import StartError, listen
 from filehandoff.settings import KIB
 
 
 @pytest.fixture
-def visitor(tmp_path: Path) -> Iterator[Visitor]:
+def workbench(tmp_path: Path) -> Iterator[Workbench]:
     """One that measures for a moment."""
     with closing(Bodies()) as bodies:
-        yield Visitor(bodies, tmp_path, seconds=0.1)
+        yield Workbench(bodies, tmp_path, seconds=0.1)
 
 
 def cell(target: Target, store: str = "null") -> Cell:
@@ -35,10 +35,10 @@ def cell(target: Target, store: str = "null") -> Cell:
 RELAY = TARGETS["relay@uvicorn"]
 
 
-def test_a_server_that_ends_at_its_start_is_skipped_with_its_last_words(visitor: Visitor) -> None:
+def test_a_server_that_ends_at_its_start_is_skipped_with_its_last_words(workbench: Workbench) -> None:
     """An app that is not in its module."""
     target = own("wrong=json:no_such_app@uvicorn")
-    record, lines = visitor.visit(cell(target), target, thorough=True)
+    record, lines = workbench.run_trial(cell(target), target, thorough=True)
     assert record["status"] == "skipped"
     assert "did not start" in record["reason"]
     assert "no_such_app" in record["reason"]
@@ -46,7 +46,7 @@ def test_a_server_that_ends_at_its_start_is_skipped_with_its_last_words(visitor:
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "granian"])
-def test_a_port_in_use_skips_the_cell(visitor: Visitor, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+def test_a_port_in_use_skips_the_cell(workbench: Workbench, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
     """Somebody took it between its choice and the server's start."""
     taken = []
     start = listen
@@ -56,10 +56,10 @@ def test_a_port_in_use_skips_the_cell(visitor: Visitor, monkeypatch: pytest.Monk
         taken.append(listener.dup())  # it stays open when the other is closed
         return listener
 
-    monkeypatch.setattr("benchmarks.visit.listen", take)
+    monkeypatch.setattr("benchmarks.trial.listen", take)
     target = own(f"mine=tests.bench.odd_peers:right@{server}")
     try:
-        record, _ = visitor.visit(cell(target), target, thorough=True)
+        record, _ = workbench.run_trial(cell(target), target, thorough=True)
     finally:
         for listener in taken:
             listener.close()
@@ -67,7 +67,7 @@ def test_a_port_in_use_skips_the_cell(visitor: Visitor, monkeypatch: pytest.Monk
     assert "did not start" in record["reason"]
 
 
-def test_a_missing_program_skips_the_cell(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_skips_the_cell(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store's reason is the cell's."""
 
     def missing() -> Path:
@@ -75,16 +75,16 @@ def test_a_missing_program_skips_the_cell(visitor: Visitor, monkeypatch: pytest.
 
     monkeypatch.setattr(stores, "rclone_program", missing)
     target = TARGETS["flask-plain@gunicorn-gthread"]
-    record, _ = visitor.visit(cell(target, "rclone"), target, thorough=True)
+    record, _ = workbench.run_trial(cell(target, "rclone"), target, thorough=True)
     assert (record["status"], record["reason"]) == ("skipped", "rclone's program is not installed")
 
 
-def test_a_store_that_dies_fails_the_cell(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_dies_fails_the_cell(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not the one before the measurement, so the cell is not skipped; and nothing is left running."""
-    measure = visit.Visit.measure
+    measure = trial.Trial.measure
     pids: list[int] = []
 
-    def kill_first(self: visit.Visit, *arguments: object) -> None:
+    def kill_first(self: trial.Trial, *arguments: object) -> None:
         assert self.backend.server is not None
         pids.extend([*family(self.server.pid), self.backend.server.pid])
         os.kill(self.backend.server.pid, signal.SIGKILL)
@@ -92,16 +92,16 @@ def test_a_store_that_dies_fails_the_cell(visitor: Visitor, monkeypatch: pytest.
             time.sleep(0.01)
         measure(self, *arguments)  # type: ignore[arg-type] # as they come
 
-    monkeypatch.setattr(visit.Visit, "measure", kill_first)
-    record, _ = visitor.visit(cell(RELAY), RELAY, thorough=True)
+    monkeypatch.setattr(trial.Trial, "measure", kill_first)
+    record, _ = workbench.run_trial(cell(RELAY), RELAY, thorough=True)
     assert record["status"] == "failed"
     assert record["reason"]
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
 
 
-def test_nothing_of_the_servers_is_left_in_the_folder(visitor: Visitor) -> None:
+def test_nothing_of_the_servers_is_left_in_the_folder(workbench: Workbench) -> None:
     """Their temporary files go with them."""
-    record, lines = visitor.visit(cell(RELAY), RELAY, thorough=True)
+    record, lines = workbench.run_trial(cell(RELAY), RELAY, thorough=True)
     assert record["status"] == "measured"
     assert lines
-    assert list(visitor.folder.iterdir()) == []
+    assert list(workbench.folder.iterdir()) == []

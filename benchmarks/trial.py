@@ -1,4 +1,4 @@
-"""One visit to a cell: its store and its server are started anew, what they do is checked, and then it is measured."""
+"""One trial to a cell: its store and its server are started anew, what they do is checked, and then it is measured."""
 
 import json
 import os
@@ -98,14 +98,14 @@ class Level:
 
 
 @dataclass
-class Visitor:
-    """What all visits share: random bodies, a folder for what the servers write, how long to measure."""
+class Workbench:
+    """What all trials share: random bodies, a folder for what the servers write, how long to measure."""
 
     bodies: Bodies
     folder: Path
     seconds: float
 
-    def visit(self, cell: Cell, target: Target, *, thorough: bool) -> tuple[dict[str, Any], list[Line]]:
+    def run_trial(self, cell: Cell, target: Target, *, thorough: bool) -> tuple[dict[str, Any], list[Line]]:
         """Measure a cell once; what is to be recorded of it, and a line for each request.
 
         Args:
@@ -140,7 +140,7 @@ class Visitor:
             return Profile(reason=str(error) or repr(error))
 
     @contextmanager
-    def _running(self, cell: Cell, target: Target) -> Iterator["Visit"]:
+    def _running(self, cell: Cell, target: Target) -> Iterator["Trial"]:
         if missing := target.missing():
             raise Skipped(f"the module {missing} is not installed")
         scenario = SCENARIOS[cell.scenario]
@@ -152,7 +152,7 @@ class Visitor:
             exits.enter_context(ending([server]))
             # it has been measured, and how it ends is none of our questions
             exits.callback(server.kill)
-            one = Visit(self, cell, target, scenario, backend, server, log)
+            one = Trial(self, cell, target, scenario, backend, server, log)
             one.wait_until_ready()
             yield one
 
@@ -183,10 +183,10 @@ def start(target: Target, scenario: Scenario, environ: Mapping[str, str], log: I
 
 
 @dataclass
-class Visit:
+class Trial:
     """A store and a server that run."""
 
-    visitor: Visitor
+    workbench: Workbench
     cell: Cell
     target: Target
     scenario: Scenario
@@ -240,18 +240,18 @@ class Visit:
         self._must_store(warm)
 
     def _must_store(self, group: Group) -> None:
-        lines, _ = self._send([group], min(self.visitor.seconds / 3, 0.3))
+        lines, _ = self._send([group], min(self.workbench.seconds / 3, 0.3))
         if error := next((line["error"] for line in lines if line["error"]), None):
             raise Failed(f"a file before the measurement was not stored: {error}{self._crash()}")
         keys = self._compare(lines)
         for number, line in enumerate(lines):
             key, _ = keys[line["name"]]
-            if self.backend.sha256(key) != self.visitor.bodies.digest(group, number):
+            if self.backend.sha256(key) != self.workbench.bodies.digest(group, number):
                 raise Failed(f"the object of {line['name']} does not hold the bytes that were sent")
         self.backend.delete([key for key, _ in keys.values()])
 
     def _digests(self, size: int) -> dict[int, str]:
-        return self.visitor.bodies.digests(size)
+        return self.workbench.bodies.digests(size)
 
     def _compare(self, lines: Sequence[Line]) -> dict[str, tuple[str, int]]:
         """See that every file that was answered by 201 is in the store, with its size; the objects of all lines."""
@@ -274,7 +274,7 @@ class Visit:
             share = LEVELS[name]
             ceiling = levels["closed"].rate if share else 0.0
             rate = share and share * ceiling
-            most = min(LATENCIES_SECONDS, LATENCIES_TIMES * self.visitor.seconds)
+            most = min(LATENCIES_SECONDS, LATENCIES_TIMES * self.workbench.seconds)
             level, sent = self._level(self._groups(name, rate), min(LATENCIES / rate, most) if rate else 0)
             lines += [{"level": name, **line} for line in sent]
             levels[name] = level
@@ -311,7 +311,7 @@ class Visit:
         return groups
 
     def _level(self, groups: list[Group], at_least_seconds: float) -> tuple[Level, list[Line]]:
-        seconds = max(self.visitor.seconds, self.scenario.seconds, at_least_seconds)
+        seconds = max(self.workbench.seconds, self.scenario.seconds, at_least_seconds)
         store = Tree(self.backend.server.pid) if self.backend.server is not None else None
         self._lags()
         threads: list[int] = []
@@ -385,7 +385,7 @@ class Visit:
         os.killpg(server.pid, signal.SIGCONT)
 
     def _send(self, groups: list[Group], seconds: float) -> tuple[list[Line], dict[str, float]]:
-        target, bodies = self.target, self.visitor.bodies
+        target, bodies = self.target, self.workbench.bodies
         job = Job(
             self.port,
             target.path,
