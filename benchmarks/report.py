@@ -29,7 +29,7 @@ _COLUMNS = {
         "peak",
         "disk",
         "threads",
-        "lag_p99",
+        "loop_lag_p99",
     ),
     "open50": ("rate", "p50", "p90", "p99", "cpu_per_request"),
     "open80": ("rate", "p50", "p90", "p99", "cpu_per_request"),

@@ -50,7 +50,7 @@ FIGURES = {
         Figure("peak", "memory above idle", "MiB"),
         Figure("disk", "disk written per byte", ""),
         Figure("threads", "threads", ""),
-        Figure("lag_p99", "event loop late, 99%", "ms"),
+        Figure("loop_lag_p99", "event loop lag, 99%", "ms"),
     )
 }
 
@@ -114,8 +114,8 @@ def _figures(
     if on_disk and sent:
         yield "disk", level["disk_bytes"] / sent
     yield "threads", level["threads"]
-    if level["lag_p99"] is not None:
-        yield "lag_p99", level["lag_p99"] * 1000
+    if level["loop_lag_p99"] is not None:
+        yield "loop_lag_p99", level["loop_lag_p99"] * 1000
 
 
 def _others_share(level: dict[str, Any]) -> float:

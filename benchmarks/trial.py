@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from benchmarks import backends, lag
+from benchmarks import backends, loop_lag
 from benchmarks.backends import Backend
 from benchmarks.bodies import POOL_BYTES, Bodies
 from benchmarks.counters import Tree, busy_seconds
@@ -91,9 +91,9 @@ class Level:
     peak_bytes: int
     disk_bytes: int
     threads: int
-    lag_median: float | None
-    lag_p99: float | None
-    lag_most: float | None
+    loop_lag_median: float | None
+    loop_lag_p99: float | None
+    loop_lag_most: float | None
     first_error: str | None
 
 
@@ -175,7 +175,7 @@ def start(target: Target, scenario: Scenario, environ: Mapping[str, str], log: I
     environ = {**os.environ, **scenario.environ, **environ}
     app = target.app
     if target.server.interface == "asgi":
-        environ["BENCHMARK_APP"], app = app, "benchmarks.lagged:app"
+        environ["BENCHMARK_APP"], app = app, "benchmarks.loop_lag_app:app"
     count = str(threads(Settings.from_env(environ).max_concurrent))  # as many as flask_app/gunicorn.conf.py has
     command = [part.replace("{app}", app).replace("{threads}", count) for part in target.server.command]
     listener = listen(target.name, "nothing", 0)
@@ -313,7 +313,7 @@ class Trial:
     def _level(self, groups: list[Group], at_least_seconds: float) -> tuple[Level, list[Line]]:
         seconds = max(self.workbench.seconds, self.scenario.seconds, at_least_seconds)
         store = Tree(self.backend.server.pid) if self.backend.server is not None else None
-        self._lags()
+        self._loop_lags()
         threads: list[int] = []
         before, before_store, busy = self.tree.counts(), store and store.counts(), busy_seconds()
         with self._meanwhile(threads):
@@ -323,7 +323,7 @@ class Trial:
         good = [line for line in measured if line["error"] is None]
         # those in the background end later than what is measured
         last = max((line["ended_us"] for line in measured), default=0) / 1e6
-        lags = self._lags()
+        lags = self._loop_lags()
         return Level(
             requests=len(good),
             errors=len(measured) - len(good),
@@ -340,18 +340,18 @@ class Trial:
             peak_bytes=max(after.peak_bytes - self.idle_bytes, 0),
             disk_bytes=after.disk_bytes - before.disk_bytes,
             threads=max([*threads, after.threads]),
-            lag_median=statistics.median(lags) / 1e6 if lags else None,
-            lag_p99=lags[len(lags) * 99 // 100] / 1e6 if lags else None,
-            lag_most=lags[-1] / 1e6 if lags else None,
+            loop_lag_median=statistics.median(lags) / 1e6 if lags else None,
+            loop_lag_p99=lags[len(lags) * 99 // 100] / 1e6 if lags else None,
+            loop_lag_most=lags[-1] / 1e6 if lags else None,
             first_error=next((line["error"] for line in measured if line["error"]), None),
         ), lines
 
-    def _lags(self) -> list[int]:
+    def _loop_lags(self) -> list[int]:
         """How late the event loop was since this was last asked, in microseconds, sorted; none without a loop."""
         if self.target.server.interface != "asgi":
             return []
         try:
-            return sorted(json.loads(ask(self.port, lag.PATH)[1]))
+            return sorted(json.loads(ask(self.port, loop_lag.PATH)[1]))
         except (OSError, HTTPException, ValueError):
             return []  # a crash is seen elsewhere
 

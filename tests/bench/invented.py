@@ -49,9 +49,9 @@ def level(cell: Cell, seen: Seen) -> dict[str, Any]:
         "peak_bytes": seen.peak_bytes,
         "disk_bytes": seen.disk_per_byte * sent,
         "threads": 5,
-        "lag_median": None,
-        "lag_p99": None,
-        "lag_most": None,
+        "loop_lag_median": None,
+        "loop_lag_p99": None,
+        "loop_lag_most": None,
         "first_error": None,
     }
 

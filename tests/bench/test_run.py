@@ -53,7 +53,7 @@ def test_both_apps_are_measured_with_what_they_cost(ours: Done) -> None:
         assert it.errors == 0
         assert it.figures["cpu_per_request"].median > 0
         assert it.figures["threads"].median >= 1
-        assert ("lag_p99" in it.figures) == (it.cell.target == "quart/stream@hypercorn")
+        assert ("loop_lag_p99" in it.figures) == (it.cell.target == "quart/stream@hypercorn")
         assert "disk" not in it.figures or it.figures["disk"].median < 0.01
     for it in apps:
         if it.level == "open50":

@@ -1,4 +1,4 @@
-"""How late an event loop is, seen from within, for any ASGI app: `Lag` around it.
+"""How late an event loop is, seen from within, for any ASGI app: `LoopLag` around it.
 
 A task sleeps for 10 ms again and again, and the time that it oversleeps is the lag. `GET /_benchmark/lag` answers the
 lags since it was last asked, in microseconds, as JSON. Everything else goes to the app untouched.
@@ -12,7 +12,7 @@ PATH = "/_benchmark/lag"
 INTERVAL_SECONDS = 0.01
 
 
-class Lag:
+class LoopLag:
     """An ASGI app that passes everything on but our own request."""
 
     def __init__(self, app: Any) -> None:
@@ -25,7 +25,7 @@ class Lag:
         if self._watching is None:  # the first call, on the loop that serves
             self._watching = asyncio.create_task(self._watch())
         if scope["type"] == "http" and scope["path"] == PATH:
-            await self._tell(send)
+            await self._respond(send)
         else:
             await self._app(scope, receive, send)
 
@@ -36,7 +36,7 @@ class Lag:
             await asyncio.sleep(INTERVAL_SECONDS)
             self._lags.append(int((loop.time() - began - INTERVAL_SECONDS) * 1e6))
 
-    async def _tell(self, send: Any) -> None:
+    async def _respond(self, send: Any) -> None:
         body = json.dumps(self._lags).encode()
         self._lags.clear()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

@@ -3,7 +3,7 @@
 import importlib
 import os
 
-from benchmarks.lag import Lag
+from benchmarks.loop_lag import LoopLag
 
 _module, _, _name = os.environ["BENCHMARK_APP"].partition(":")
-app = Lag(getattr(importlib.import_module(_module), _name))
+app = LoopLag(getattr(importlib.import_module(_module), _name))
