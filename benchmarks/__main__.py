@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import compare, decide, report, results, stats
-from benchmarks.choosing import Choices, chosen, one_of, plan_named
 from benchmarks.plans import LEVELS, PLANS, SCENARIOS, SIZES, STORES, Cell, Plan, guessed_seconds
 from benchmarks.runner import Runner
 from benchmarks.runs import NoRun, Run, RunFolder, described
+from benchmarks.selection import Filters, one_of, plan_named, select_cells
 from benchmarks.targets import SERVERS, Target, known
 from demo.processes import StartError
 from filehandoff.errors import SettingsError
@@ -36,7 +36,7 @@ def main() -> None:
     """Read the command."""
 
 
-def _choosing(command: click.decorators.FC) -> click.decorators.FC:
+def _selection_options(command: click.decorators.FC) -> click.decorators.FC:
     """The options that choose cells, which `run` and `list cells` share."""
     options = [
         click.option("--plan", metavar="NAME", help=f"what to measure: {', '.join(PLANS)}"),
@@ -55,7 +55,7 @@ def _choosing(command: click.decorators.FC) -> click.decorators.FC:
 
 
 @main.command()
-@_choosing
+@_selection_options
 @click.option("--rounds", type=click.IntRange(1), help="how often each cell is measured; the plan's by default")
 @click.option("--seconds", type=click.FloatRange(0.1), help="for how long at least each time; the plan's by default")
 @click.option("--seed", type=int, help="of the order of the cells")
@@ -68,7 +68,7 @@ def run(
     seed: int | None,
     out: Path | None,
     resume: Path | None,
-    **choices: Any,
+    **filters: Any,
 ) -> None:
     """Measure the cells of a plan, or those that are chosen by the other options.
 
@@ -81,16 +81,16 @@ def run(
             folder = RunFolder.resume(resume)
             targets = known(folder.run.own_peers)
         else:
-            targets = known(choices["peers"])
+            targets = known(filters["peers"])
             named = plan_named(plan)
             basis = named or PLANS["default"]
-            cells = chosen(named, targets, Choices(**choices))
+            cells = select_cells(named, targets, Filters(**filters))
             made = Run(
                 plan=named.name if named else "own",
                 rounds=rounds or basis.rounds,
                 seconds=seconds or basis.seconds,
                 seed=random.randrange(10**6) if seed is None else seed,  # noqa: S311 - an order, no secret
-                own_peers=list(choices["peers"]),
+                own_peers=list(filters["peers"]),
                 cells=[vars(cell) for cell in cells],
                 targets={cell.target: described(targets[cell.target]) for cell in cells},
                 environment={},
@@ -197,11 +197,11 @@ def compare_(before: Path, after: Path) -> None:
 
 @main.command("list")
 @click.argument("what", default="plans")
-@_choosing
-def list_(what: str, plan: str | None, **choices: Any) -> None:
+@_selection_options
+def list_(what: str, plan: str | None, **filters: Any) -> None:
     """List plans, cells, targets, servers, stores, scenarios, sizes or levels."""
     try:
-        targets = known(choices["peers"])
+        targets = known(filters["peers"])
         kinds: dict[str, Iterable[str]] = {
             "plans": (
                 f"{it.name:8} {len(it.cells(targets)):4} cells × {it.rounds} rounds, about {_duration(it, targets)}: "
@@ -217,7 +217,7 @@ def list_(what: str, plan: str | None, **choices: Any) -> None:
         }
         if what == "cells":
             named = plan_named(plan)
-            kinds["cells"] = (cell.id for cell in chosen(named, targets, Choices(**choices)))
+            kinds["cells"] = (cell.id for cell in select_cells(named, targets, Filters(**filters)))
         for line in kinds[one_of(what, [*kinds, "cells"], "list")]:
             print(line)
     except ValueError as error:

@@ -361,7 +361,7 @@ class Store:
         return Answer(headers={"ETag": stored.etag})
 
     def _complete_upload(self, request: Request, body: bytes) -> Answer:
-        parts = _chosen_parts(self._upload(request), body)
+        parts = _completed_parts(self._upload(request), body)
         etag = f'"{self._etag()}-{len(parts)}"'
         size = sum(part.size for part in parts)
         kept = None if any(part.body is None for part in parts) else b"".join(part.body or b"" for part in parts)
@@ -417,7 +417,7 @@ def _part_number(request: Request) -> int:
     return number
 
 
-def _chosen_parts(upload: Upload, completion: bytes) -> list[Stored]:
+def _completed_parts(upload: Upload, completion: bytes) -> list[Stored]:
     """The parts that a completion makes an object of."""
     named = _named_parts(completion)
     if any(number >= following for (number, _), (following, _) in itertools.pairwise(named)):

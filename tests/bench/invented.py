@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.choosing import parse_cell
 from benchmarks.plans import Cell
 from benchmarks.runs import Run, RunFolder, described
+from benchmarks.selection import parse_cell
 from benchmarks.targets import TARGETS
 from filehandoff.settings import GIB
 

@@ -11,7 +11,7 @@ from benchmarks.targets import Target
 
 
 @dataclass(frozen=True)
-class Choices:
+class Filters:
     """What the options name, each perhaps several times, as it was written."""
 
     cells: Sequence[str] = ()
@@ -47,37 +47,37 @@ def one_of(name: str, choices: Iterable[str], kind: str) -> str:
     raise ValueError(f"there is no {kind} '{name}'{meant} There is {', '.join(names)}")
 
 
-def chosen(plan: Plan | None, targets: Mapping[str, Target], choices: Choices) -> list[Cell]:
+def select_cells(plan: Plan | None, targets: Mapping[str, Target], filters: Filters) -> list[Cell]:
     """The cells that a plan and the options choose.
 
     Raises:
         ValueError: one of them names what does not exist, or nothing is left; one line.
     """
-    names = _matching(choices.targets or [f"{peer.partition('=')[0]}@*" for peer in choices.peers], targets)
-    for store in choices.stores:
+    names = _matching(filters.targets or [f"{peer.partition('=')[0]}@*" for peer in filters.peers], targets)
+    for store in filters.stores:
         backends.check(store)
-    for name in choices.scenarios:
+    for name in filters.scenarios:
         one_of(name, SCENARIOS, "scenario")
-    sizes = [parse_size(text) for text in choices.sizes]
-    if any(number < 1 for number in choices.clients):
+    sizes = [parse_size(text) for text in filters.sizes]
+    if any(number < 1 for number in filters.clients):
         raise ValueError("the number of clients is 1 or more")
-    levels = tuple(one_of(name, LEVELS, "level") for name in choices.levels)
-    if choices.cells:
-        return merged(parse_cell(text, targets, levels) for text in choices.cells)
-    if plan is None and not (names or choices.scenarios or sizes or choices.clients or choices.stores):
+    levels = tuple(one_of(name, LEVELS, "level") for name in filters.levels)
+    if filters.cells:
+        return merged(parse_cell(text, targets, levels) for text in filters.cells)
+    if plan is None and not (names or filters.scenarios or sizes or filters.clients or filters.stores):
         plan = PLANS["default"]
     if plan is None:
         block = Block(
             names or [name for name, it in targets.items() if it.hook in {"", "bound"}],
             sizes or [SIZES["64KiB"], SIZES["16MiB"]],
-            choices.clients or [8],
-            choices.stores or ["null"],
-            choices.scenarios or ["plain"],
+            filters.clients or [8],
+            filters.stores or ["null"],
+            filters.scenarios or ["plain"],
             _with_ceiling(levels),
         )
         cells = [cell for cell in block.cells() if is_possible(cell, targets)]
     else:
-        wanted = (names, choices.stores, choices.scenarios, sizes, choices.clients)
+        wanted = (names, filters.stores, filters.scenarios, sizes, filters.clients)
         cells = [cell for cell in plan.cells(targets) if _has(cell, wanted)]
     if not cells:
         raise ValueError("nothing is left: no cell has all that is asked for, or its file is known to be lost")
