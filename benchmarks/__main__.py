@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import compare, decide, report, results, stats
+from benchmarks import compare, recommendations, report, results, stats
 from benchmarks.plans import LEVELS, PLANS, SCENARIOS, SIZES, STORES, Cell, Plan, guessed_seconds
 from benchmarks.runner import Runner
 from benchmarks.runs import NoRun, Run, RunFolder, described
@@ -130,7 +130,7 @@ def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target])
                 signal.signal(number, runner.interrupt)
             runner.run(progress)
             bar.update(task, completed=total, description="profiling what missed its goal")
-            runner.profile(decide.missed(results.read(folder.folder)))
+            runner.profile(recommendations.missed(results.read(folder.folder)))
     except KeyboardInterrupt:
         kept = f"Interrupted; {len(run.trials)} measurements are kept."
         console.print(f"{kept} Go on with --resume {folder.folder}", soft_wrap=True)

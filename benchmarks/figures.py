@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from benchmarks.decide import allowed_bytes
 from benchmarks.plans import LEVELS, size_name
+from benchmarks.recommendations import allowed_bytes
 from benchmarks.results import FIGURES, Result, Results
 from benchmarks.stats import Measure
 from filehandoff.settings import MIB

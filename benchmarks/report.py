@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from benchmarks import decide, figures
+from benchmarks import figures, recommendations
 from benchmarks.plans import LEVELS, SCENARIOS, size_name
 from benchmarks.results import FIGURES, NOISY, Result, Results, read
 from benchmarks.stats import FEWEST, Measure
@@ -90,8 +90,8 @@ def context(results: Results) -> dict[str, Any]:
         "began": datetime.fromisoformat(run.began),
         "run": run,
         "environment": run.environment,
-        "choices": [_choice(it) for it in decide.choices(results)],
-        "goals": [_goal(it) for it in decide.goals(results)],
+        "recommendations": [_recommendation(it) for it in recommendations.recommend(results)],
+        "goals": [_goal(it) for it in recommendations.goals(results)],
         "profiles": [_profile(cell, profile) for cell, profile in run.profiles.items()],
         "tables": tables(results),
         "scenarios": _scenarios(results),
@@ -160,23 +160,25 @@ def _row(result: Result) -> list[str]:
     ]
 
 
-def _choice(choice: decide.Choice) -> dict[str, Any]:
-    best = choice.best
+def _recommendation(recommendation: recommendations.Recommendation) -> dict[str, Any]:
+    best = recommendation.best
     return {
-        "size": size_name(choice.size),
-        "clients": choice.clients,
-        "disk": "yes" if choice.disk else "no",
-        "needs_request": "yes" if choice.hook_needs_request else "no",
+        "size": size_name(recommendation.size),
+        "clients": recommendation.clients,
+        "disk": "yes" if recommendation.disk else "no",
+        "needs_request": "yes" if recommendation.hook_needs_request else "no",
         "way": f"{best.target['handoff']} × {best.target['hook']}" if best else "not measured",
         "framework": best.target["framework"] if best else "–",
         "server": best.target["server"] if best else "–",
         "rate": shown(best.figures["rate"]) if best else "–",
-        "ties": "; ".join(figures.label(it) for it in choice.ties),
-        "against": f"{shown(choice.against)} × {figures.label(choice.peer)}" if choice.against and choice.peer else "–",
+        "ties": "; ".join(figures.label(it) for it in recommendation.ties),
+        "against": f"{shown(recommendation.against)} × {figures.label(recommendation.peer)}"
+        if recommendation.against and recommendation.peer
+        else "–",
     }
 
 
-def _goal(goal: decide.Goal) -> dict[str, str]:
+def _goal(goal: recommendations.Goal) -> dict[str, str]:
     return {"sentence": goal.sentence, "seen": shown(goal.seen), "verdict": goal.verdict, "cell": goal.cell or ""}
 
 

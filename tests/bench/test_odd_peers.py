@@ -5,7 +5,7 @@ import re
 import pytest
 from bench.made import Done, check_report, done
 
-from benchmarks import decide, report
+from benchmarks import recommendations, report
 from benchmarks.stats import is_tie, ratio
 
 #: What each odd peer is to be found out by.
@@ -51,7 +51,7 @@ def test_a_peer_that_is_slower_shows_as_slower(odd: Done) -> None:
     assert quotient.median < 1
     assert not is_tie(quotient)
     assert slow.figures["p50"].median > 500
-    assert "tie" not in decide.Goal("", 1, at_least=True, seen=quotient, cell=None).verdict
+    assert "tie" not in recommendations.Goal("", 1, at_least=True, seen=quotient, cell=None).verdict
 
 
 def test_what_is_printed_agrees_with_the_raw_data(odd: Done) -> None:

@@ -10,7 +10,7 @@ import pytest
 from bench.invented import REQUESTS, Seen, around, invent
 from click.testing import CliRunner
 
-from benchmarks import decide, report, results, runs
+from benchmarks import recommendations, report, results, runs
 from benchmarks.__main__ import main
 from benchmarks.compare import compare
 from benchmarks.runs import RunFolder
@@ -125,7 +125,7 @@ CELLS = {
 
 def test_the_table_decides_by_what_was_measured(tmp_path: Path) -> None:
     """The fastest where disk may be used; without it the cheaper of a tie; with the request only what has it."""
-    rows = decide.choices(results.read(invent(tmp_path / "run", CELLS)))
+    rows = recommendations.recommend(results.read(invent(tmp_path / "run", CELLS)))
     chosen = {(row.disk, row.hook_needs_request): row for row in rows}
     ways = {case: row.best.cell.target if row.best else None for case, row in chosen.items()}
     assert ways == {
@@ -144,7 +144,7 @@ def test_the_table_decides_by_what_was_measured(tmp_path: Path) -> None:
 def test_what_no_cell_can_do_is_not_measured(tmp_path: Path) -> None:
     """A row without a way says so, and names none."""
     folder = invent(tmp_path / "run", {"flask/file@gunicorn": around(5, disk_per_byte=1)})
-    rows = decide.choices(results.read(folder))
+    rows = recommendations.recommend(results.read(folder))
     assert [row.best is None for row in rows if not row.disk or row.hook_needs_request] == [True] * 3
     report.write(folder)
     assert (folder / report.MARKDOWN).read_text("utf-8").count("| not measured | – | – |") == 3
@@ -163,7 +163,7 @@ def test_what_no_cell_can_do_is_not_measured(tmp_path: Path) -> None:
 def test_a_goal_is_reached_or_missed_by_what_was_seen(tmp_path: Path, quart: list[Seen] | None, verdict: str) -> None:
     """1.2 times the uploads of FastAPI: what is inside the noise is said to be."""
     cells = {FASTAPI: around(15)} | ({QUART: quart} if quart else {})
-    goals = decide.goals(results.read(invent(tmp_path / "run", cells)))
+    goals = recommendations.goals(results.read(invent(tmp_path / "run", cells)))
     (goal,) = [goal for goal in goals if goal.sentence.startswith("uploads per second") and QUART in goal.sentence]
     assert goal.verdict == verdict
 

@@ -17,7 +17,7 @@ _WITH_REQUEST = {"snapshot", "copied"}
 
 
 @dataclass(frozen=True)
-class Choice:
+class Recommendation:
     """A row of the decision table: the case, the fastest way, and those that are as fast for all that can be told.
 
     `against` is how many times as fast it is as the fastest peer.
@@ -33,7 +33,7 @@ class Choice:
     against: Measure | None
 
 
-def choices(results: Results) -> list[Choice]:
+def recommend(results: Results) -> list[Recommendation]:
     """The decision table: the null store, clients and store as fast as they can."""
     plain = [
         it
@@ -49,7 +49,7 @@ def choices(results: Results) -> list[Choice]:
         for disk in (True, False):
             for needs_request in (False, True):
                 fitting = [it for it in here if _fits(it, disk=disk, needs_request=needs_request)]
-                rows.append(_choice((size, clients, disk, needs_request), fitting, peer))
+                rows.append(_recommendation((size, clients, disk, needs_request), fitting, peer))
     return rows
 
 
@@ -69,15 +69,15 @@ def _beside_log(written: float, result: Result) -> float:
     return max(0.0, written - _LOG_BYTES / result.cell.size)
 
 
-def _choice(case: tuple[int, int, bool, bool], fitting: list[Result], peer: Result | None) -> Choice:
+def _recommendation(case: tuple[int, int, bool, bool], fitting: list[Result], peer: Result | None) -> Recommendation:
     if not fitting:
-        return Choice(*case, best=None, ties=(), peer=peer, against=None)
+        return Recommendation(*case, best=None, ties=(), peer=peer, against=None)
     fastest = max(fitting, key=_rate)
     tied = [it for it in fitting if it is fastest or is_tie(ratio(it.figures["rate"], fastest.figures["rate"]))]
     # of those that are as fast, the one that costs least
     best = min(tied, key=lambda it: it.figures["cpu_per_request"].median)
     against = ratio(best.figures["rate"], peer.figures["rate"]) if peer else None
-    return Choice(*case, best=best, ties=[it for it in tied if it is not best], peer=peer, against=against)
+    return Recommendation(*case, best=best, ties=[it for it in tied if it is not best], peer=peer, against=against)
 
 
 @dataclass(frozen=True)
