@@ -28,7 +28,7 @@ class Counts:
     threads: int
 
 
-class Tree:
+class ProcessTree:
     """A process and its children, those included that it may start later."""
 
     def __init__(self, pid: int) -> None:
@@ -36,7 +36,7 @@ class Tree:
 
     def counts(self) -> Counts:
         """What is counted now; a process that has ended counts nothing."""
-        pids = list(family(self.pid))
+        pids = list(tree_pids(self.pid))
         status = [_fields(pid, "status") for pid in pids]
         return Counts(
             cpu_seconds=sum(cpu_seconds(pid) for pid in pids),
@@ -48,7 +48,7 @@ class Tree:
 
     def forget_peak(self) -> None:
         """Count the peak of memory from now on."""
-        for pid in family(self.pid):
+        for pid in tree_pids(self.pid):
             with suppress(OSError):
                 (_PROC / str(pid) / "clear_refs").write_text("5")
 
@@ -61,14 +61,14 @@ def cpu_seconds(pid: int) -> float:
         return 0.0
 
 
-def family(pid: int) -> Iterator[int]:
+def tree_pids(pid: int) -> Iterator[int]:
     """A process, its children, theirs."""
     yield pid
     with suppress(OSError):
         for task in (_PROC / str(pid) / "task").iterdir():
             with suppress(OSError):
                 for child in (task / "children").read_text().split():
-                    yield from family(int(child))
+                    yield from tree_pids(int(child))
 
 
 def _fields(pid: int, name: str) -> dict[str, int]:

@@ -65,7 +65,7 @@ def pictures(results: Results) -> list[Picture]:
     return [picture for picture in made if picture is not None]
 
 
-def family(result: Result) -> str:
+def maker(result: Result) -> str:
     """Who made a target: `Flask` and `Quart` are ours, `peer` the others', `limit` the bare relay."""
     if result.target["is_ours"]:
         return str(result.target["framework"])
@@ -102,7 +102,7 @@ def _bars(axes: Axes, results: Sequence[Result], name: str, title: str) -> None:
     order = sorted(results, key=lambda it: it.figures[name].median, reverse=not figure.more_is_better)
     for row, result in enumerate(order):
         measure = result.figures[name]
-        colour, hatch = _COLOURS[family(result)]
+        colour, hatch = _COLOURS[maker(result)]
         axes.barh(row, measure.median, 0.72, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
         if measure.low is not None and measure.high is not None:
             axes.plot([measure.low, measure.high], [row, row], color="black", linewidth=1, marker="|", markersize=5)
@@ -213,7 +213,7 @@ def _latency(plain: Sequence[Result]) -> Picture | None:
 
 
 def _percentiles(axes: Axes, row: int, result: Result, names: Sequence[str]) -> None:
-    colour = _COLOURS[family(result)][0]
+    colour = _COLOURS[maker(result)][0]
     medians = [result.figures[name].median for name in names]
     axes.plot(medians, [row] * len(names), color=colour, linewidth=1, alpha=0.5)
     for name, marker in zip(names, ("o", "|", "^"), strict=True):
@@ -273,7 +273,7 @@ _MARKERS = "osv^D<>Pp*Xhd8H"
 def _memory_line(axes: Axes, results: Sequence[Result]) -> None:
     sizes = [it.cell.size for it in results]
     measures = [it.figures["peak"] for it in results]
-    colour = _COLOURS[family(results[0])][0]
+    colour = _COLOURS[maker(results[0])][0]
     marker = _MARKERS[sum(map(ord, results[0].cell.target)) % len(_MARKERS)]
     floor = 0.25  # so that nothing at all can be drawn on this scale
     medians = [max(it.median, floor) for it in measures]
@@ -304,7 +304,7 @@ def _sync_and_async(closed: Sequence[Result]) -> Picture | None:
     for axes, name in zip(grid.flat, names, strict=True):
         for it in rows:
             way = (it.target["handoff"], it.target["framework"], it.target["server"])
-            _dot(axes, ways.index(way), it.figures[name], _COLOURS[family(it)][0])
+            _dot(axes, ways.index(way), it.figures[name], _COLOURS[maker(it)][0])
         axes.set_title(f"{FIGURES[name].label}{f', {FIGURES[name].unit}' if FIGURES[name].unit else ''}", loc="left")
         axes.set_xlim(left=0)
         axes.grid(axis="x", color=_GRID)

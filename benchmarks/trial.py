@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from benchmarks import backends, loop_lag
 from benchmarks.backends import Backend
 from benchmarks.bodies import POOL_BYTES, Bodies
-from benchmarks.counters import Tree, busy_seconds
+from benchmarks.counters import ProcessTree, busy_seconds
 from benchmarks.load import Group, Job
 from benchmarks.null_s3 import KEPT
 from benchmarks.plans import (
@@ -195,7 +195,7 @@ class Trial:
     log: IO[bytes]
 
     def __post_init__(self) -> None:
-        self.tree = Tree(self.server.pid)
+        self.tree = ProcessTree(self.server.pid)
         self.idle_bytes = 0
 
     @property
@@ -312,7 +312,7 @@ class Trial:
 
     def _level(self, groups: list[Group], at_least_seconds: float) -> tuple[Level, list[Line]]:
         seconds = max(self.workbench.seconds, self.scenario.seconds, at_least_seconds)
-        store = Tree(self.backend.server.pid) if self.backend.server is not None else None
+        store = ProcessTree(self.backend.server.pid) if self.backend.server is not None else None
         self._loop_lags()
         threads: list[int] = []
         before, before_store, busy = self.tree.counts(), store and store.counts(), busy_seconds()

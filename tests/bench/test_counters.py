@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.counters import Tree
+from benchmarks.counters import ProcessTree
 from benchmarks.environment import captured, filesystem
 from filehandoff.settings import MIB
 
@@ -16,12 +16,12 @@ PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv
 
 
 @contextmanager
-def paused(script: str) -> Iterator[tuple[Tree, "subprocess.Popen[str]"]]:
+def paused(script: str) -> Iterator[tuple[ProcessTree, "subprocess.Popen[str]"]]:
     """A process whose child runs a script that prints a line and reads one again and again."""
     command = [sys.executable, "-c", PARENT, script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         try:
-            yield Tree(process.pid), process
+            yield ProcessTree(process.pid), process
         finally:
             process.kill()
 
@@ -93,7 +93,7 @@ def test_a_process_that_is_gone_counts_nothing() -> None:
     """And is no error."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
-    assert Tree(process.pid).counts().resident_bytes == 0
+    assert ProcessTree(process.pid).counts().resident_bytes == 0
 
 
 def test_the_environment_has_what_a_figure_may_depend_on_and_no_secret(tmp_path: Path) -> None:

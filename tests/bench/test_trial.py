@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import trial
 from benchmarks.bodies import Bodies
-from benchmarks.counters import family
+from benchmarks.counters import tree_pids
 from benchmarks.plans import Cell
 from benchmarks.targets import TARGETS, Target, own
 from benchmarks.trial import Workbench
@@ -86,7 +86,7 @@ def test_a_store_that_dies_fails_the_cell(workbench: Workbench, monkeypatch: pyt
 
     def kill_first(self: trial.Trial, *arguments: object) -> None:
         assert self.backend.server is not None
-        pids.extend([*family(self.server.pid), self.backend.server.pid])
+        pids.extend([*tree_pids(self.server.pid), self.backend.server.pid])
         os.kill(self.backend.server.pid, signal.SIGKILL)
         while self.backend.server.returncode is None:
             time.sleep(0.01)
