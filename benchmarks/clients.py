@@ -88,31 +88,31 @@ def read_answer(answer: bytes) -> tuple[int, bytes]:
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where files go. `path` may have the file's `{name}`; `way` is `form`, `bare` (a PUT) or `presigned`."""
+class Destination:
+    """Where files go. `path` may have the file's `{name}`; `upload_kind` is `form`, `bare` (a PUT) or `presigned`."""
 
     port: int
     path: str
-    way: str
+    upload_kind: str
 
 
 class Client:
     """Sends one file after the other by one request each; `over` is told when one was answered, or failed."""
 
     def __init__(
-        self, loop: Loop, pool: Pool, target: Target, pace: int | None, over: Callable[["Client", Sent], None]
+        self, loop: Loop, pool: Pool, destination: Destination, pace: int | None, over: Callable[["Client", Sent], None]
     ) -> None:
         self._pool = pool
-        self._target = target
+        self._destination = destination
         self._over = over
         self._sent: Sent | None = None
-        self.connections = [Connection(loop, target.port, pace, self._answered)]
+        self.connections = [Connection(loop, destination.port, pace, self._answered)]
 
     def begin(self, sent: Sent, at: int) -> None:
         """Send a file, whose bytes begin there in the pool."""
         self._sent = sent
         sent.began = time.monotonic_ns()
-        before, after = _frame(self._target, sent)
+        before, after = _frame(self._destination, sent)
         self.connections[0].begin(Request(self._pool, before, at, sent.size, after))
 
     def _answered(self, answer: bytes, error: str | None) -> None:
@@ -130,9 +130,9 @@ class PresignedClient(Client):
     """Asks the app for URLs, sends the file to S3 by them, part after part, and has the app complete it."""
 
     def __init__(
-        self, loop: Loop, pool: Pool, target: Target, pace: int | None, over: Callable[["Client", Sent], None]
+        self, loop: Loop, pool: Pool, destination: Destination, pace: int | None, over: Callable[["Client", Sent], None]
     ) -> None:
-        super().__init__(loop, pool, target, pace, over)
+        super().__init__(loop, pool, destination, pace, over)
         self._loop, self._pace = loop, pace
         self._next: Callable[[dict[str, Any]], None] | None = None
         self._parts: list[dict[str, Any]] = []
@@ -147,10 +147,10 @@ class PresignedClient(Client):
         asked = {"filename": sent.name, "size": sent.size, "sha256": sent.digest, "content_type": OCTETS}
         body = json.dumps(asked).encode()
         self._next = self._given
-        self.connections[0].begin(Request(self._pool, self._post(self._target.path, len(body)), after=body))
+        self.connections[0].begin(Request(self._pool, self._post(self._destination.path, len(body)), after=body))
 
     def _post(self, path: str, length: int) -> bytes:
-        lines = [f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{self._target.port}", f"Content-Length: {length}"]
+        lines = [f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{self._destination.port}", f"Content-Length: {length}"]
         return "\r\n".join([*lines, "Content-Type: application/json", "", ""]).encode()
 
     def _given(self, told: dict[str, Any]) -> None:
@@ -197,11 +197,11 @@ class PresignedClient(Client):
             super()._answered(b"", f"the answer cannot be read: {wrong!r}")
 
 
-def _frame(target: Target, sent: Sent) -> tuple[bytes, bytes]:
+def _frame(destination: Destination, sent: Sent) -> tuple[bytes, bytes]:
     """What stands before and after the file in a request."""
     before = after = b""
     content_type, method = OCTETS, "PUT"
-    if target.way == "form":
+    if destination.upload_kind == "form":
         method = "POST"
         content_type = f"multipart/form-data; boundary={BOUNDARY}"
         disposition = f'form-data; name="{FIELD}"; filename="{sent.name}"'
@@ -209,8 +209,8 @@ def _frame(target: Target, sent: Sent) -> tuple[bytes, bytes]:
         before = "\r\n".join([*lines, "", ""]).encode()
         after = f"\r\n--{BOUNDARY}--\r\n".encode()
     lines = [
-        f"{method} {target.path.format(name=sent.name)} HTTP/1.1",
-        f"Host: 127.0.0.1:{target.port}",
+        f"{method} {destination.path.format(name=sent.name)} HTTP/1.1",
+        f"Host: 127.0.0.1:{destination.port}",
         f"Content-Type: {content_type}",
         f"Content-Length: {len(before) + sent.size + len(after)}",
     ]

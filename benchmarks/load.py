@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.clients import Client, PresignedClient, Sent, Target
+from benchmarks.clients import Client, PresignedClient, Sent, Destination
 from benchmarks.connection import Connection, Pool
 
 #: An open loop whose queue has not drained after so many times its duration is not going to.
@@ -60,7 +60,7 @@ class Job:
     Args:
         port: of loopback.
         path: where a file goes; `{name}` is replaced by the file's name.
-        way: `form` for multipart/form-data, `bare` for the body of a PUT, `presigned` to S3 itself.
+        upload_kind: `form` for multipart/form-data, `bare` for the body of a PUT, `presigned` to S3 itself.
         receipts: whether the answer is to hold a receipt with the file's size and SHA-256.
         pool_fd: the file that bodies come from.
         pool_bytes: its size; a body that is longer begins again.
@@ -70,7 +70,7 @@ class Job:
 
     port: int
     path: str
-    way: str
+    upload_kind: str
     receipts: bool
     pool_fd: int
     pool_bytes: int
@@ -103,9 +103,11 @@ class Source:
         self._number = 0
         self._due: deque[int] = deque()
         self._idle: list[Client] = []
-        kind = PresignedClient if load.job.way == "presigned" else Client
-        target = Target(load.job.port, load.job.path, load.job.way)
-        self.clients = [kind(load, load.pool, target, group.bytes_per_second, self._over) for _ in range(group.clients)]
+        kind = PresignedClient if load.job.upload_kind == "presigned" else Client
+        destination = Destination(load.job.port, load.job.path, load.job.upload_kind)
+        self.clients = [
+            kind(load, load.pool, destination, group.bytes_per_second, self._over) for _ in range(group.clients)
+        ]
 
     def start(self) -> None:
         """Begin."""

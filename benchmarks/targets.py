@@ -14,7 +14,7 @@ NOT_ON = {"presigned": ({"null"}, "the file is read back from S3, and that store
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerProgram:
     """A program that serves apps.
 
     Args:
@@ -32,25 +32,25 @@ class Server:
     inherits: bool = True
 
 
-def _servers() -> Iterator[Server]:
+def _servers() -> Iterator[ServerProgram]:
     hypercorn = python("hypercorn", "-c", "quart_app/hypercorn.toml", "-b", "fd://{fd}")
-    yield Server("hypercorn", "asgi", [*hypercorn, "{app}"], ("hypercorn",))
-    yield Server("hypercorn-uvloop", "asgi", [*hypercorn, "-k", "uvloop", "{app}"], ("hypercorn", "uvloop"))
+    yield ServerProgram("hypercorn", "asgi", [*hypercorn, "{app}"], ("hypercorn",))
+    yield ServerProgram("hypercorn-uvloop", "asgi", [*hypercorn, "-k", "uvloop", "{app}"], ("hypercorn", "uvloop"))
     quiet = ["--no-access-log", "--log-level", "warning"]
     # what `uvicorn[standard]` installs, uvicorn then uses by itself
     # not by --fd: uvicorn takes such a socket for a Unix one and leaves Nagle's algorithm on, 40 ms for each answer
     uvicorn = python("uvicorn", "--host", "127.0.0.1", "--port", "{port}", *quiet, "{app}")
-    yield Server("uvicorn", "asgi", uvicorn, ("uvicorn", "uvloop", "httptools"), inherits=False)
+    yield ServerProgram("uvicorn", "asgi", uvicorn, ("uvicorn", "uvloop", "httptools"), inherits=False)
     granian = python("granian", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning")
-    yield Server("granian", "asgi", [*granian, "--interface", "asgi", "{app}"], ("granian",), inherits=False)
+    yield ServerProgram("granian", "asgi", [*granian, "--interface", "asgi", "{app}"], ("granian",), inherits=False)
     shipped = python("gunicorn", "-c", "flask_app/gunicorn.conf.py", "-b", "fd://{fd}", "{app}")
-    yield Server("gunicorn", "wsgi", shipped, ("gunicorn",))
+    yield ServerProgram("gunicorn", "wsgi", shipped, ("gunicorn",))
     gthread = python("gunicorn", "-k", "gthread", "--threads", "{threads}", "--no-control-socket", "-b", "fd://{fd}")
-    yield Server("gunicorn-gthread", "wsgi", [*gthread, "--log-level", "warning", "{app}"], ("gunicorn",))
+    yield ServerProgram("gunicorn-gthread", "wsgi", [*gthread, "--log-level", "warning", "{app}"], ("gunicorn",))
     wsgi = [*granian, "--interface", "wsgi", "--blocking-threads", "{threads}", "{app}"]
-    yield Server("granian-wsgi", "wsgi", wsgi, ("granian",), inherits=False)
+    yield ServerProgram("granian-wsgi", "wsgi", wsgi, ("granian",), inherits=False)
     waitress = python("waitress", "--listen=127.0.0.1:{port}", "--threads={threads}", "{app}")
-    yield Server("waitress", "wsgi", waitress, ("waitress",), inherits=False)
+    yield ServerProgram("waitress", "wsgi", waitress, ("waitress",), inherits=False)
 
 
 SERVERS = {server.name: server for server in _servers()}
@@ -70,20 +70,20 @@ class Target:
         handoff: for one of our apps; empty for others.
         hook: likewise.
         framework: what it is written in.
-        way: how a file gets there: `form`, `bare` for the body of a PUT, `presigned` for S3's own URLs.
+        upload_kind: how a file gets there: `form`, `bare` for the body of a PUT, `presigned` for S3's own URLs.
         stores: the stores it works with; none for all.
     """
 
     name: str
     label: str
     app: str
-    server: Server
+    server: ServerProgram
     path: str
     framework: str
     requires: tuple[str, ...] = ()
     handoff: str = ""
     hook: str = ""
-    way: str = "form"
+    upload_kind: str = "form"
     stores: tuple[str, ...] = ()
 
     @property
@@ -94,7 +94,7 @@ class Target:
     @property
     def as_form(self) -> bool:
         """Whether it takes a form."""
-        return self.way == "form"
+        return self.upload_kind == "form"
 
     def works_on(self, store: str) -> bool:
         """Whether it can be measured on this store."""
@@ -143,7 +143,7 @@ def _ours() -> Iterator[Target]:
                         ("boto3",) if framework == "flask" else ("aioboto3",),
                         handoff,
                         hook,
-                        way="presigned" if handoff == "presigned" else "form",
+                        upload_kind="presigned" if handoff == "presigned" else "form",
                     )
 
 
@@ -172,7 +172,7 @@ def _peers() -> Iterator[Target]:
         "/{name}",
         "none",
         ("aiohttp",),
-        way="bare",
+        upload_kind="bare",
         stores=("null",),  # it signs nothing
     )
 

@@ -389,7 +389,7 @@ class Trial:
         job = Job(
             self.port,
             target.path,
-            target.way,
+            target.upload_kind,
             target.is_ours,
             bodies.fd,
             POOL_BYTES,

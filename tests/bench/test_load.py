@@ -99,7 +99,7 @@ def job(bodies: Bodies, port: int, *groups: Group, **values: Any) -> Job:
     plain = Job(
         port,
         "/upload",
-        way="form",
+        upload_kind="form",
         receipts=False,
         pool_fd=bodies.fd,
         pool_bytes=POOL_BYTES,
@@ -128,7 +128,7 @@ def test_the_bytes_that_are_sent_are_those_that_are_told(bodies: Bodies, size: i
 
     wanted = group(bodies, size, at_least=2, at_most=2)
     with serving(serve) as port:
-        lines, _ = send(job(bodies, port, wanted, way="form" if as_form else "bare", path="/{name}"))
+        lines, _ = send(job(bodies, port, wanted, upload_kind="form" if as_form else "bare", path="/{name}"))
     assert [line["error"] for line in lines] == [None, None]
     assert [line["name"] for line in lines] == ["f-0000000.bin", "f-0000001.bin"]
     for number, (head, body) in enumerate(seen):
@@ -310,7 +310,7 @@ def test_a_presigned_upload_sends_each_part_and_completes(bodies: Bodies, parts:
     """The file's bytes go to the URLs that were given, in their order, and the receipt is of all of them."""
     wanted = group(bodies, 10)
     with presigning(parts) as (port, received, asked):
-        (line,), _ = send(job(bodies, port, wanted, way="presigned", path="/presigned", receipts=True))
+        (line,), _ = send(job(bodies, port, wanted, upload_kind="presigned", path="/presigned", receipts=True))
     assert line["error"] is None
     assert line["status"] == 201
     assert [len(one) for one in received] == [size for page in parts for size in page]
@@ -321,7 +321,9 @@ def test_a_presigned_upload_sends_each_part_and_completes(bodies: Bodies, parts:
 def test_a_presigned_upload_that_s3_refuses_is_an_error(bodies: Bodies) -> None:
     """It is not completed."""
     with presigning([[10]], "403 Forbidden") as (port, _, asked):
-        (line,), _ = send(job(bodies, port, group(bodies, 10), way="presigned", path="/presigned", receipts=True))
+        (line,), _ = send(
+            job(bodies, port, group(bodies, 10), upload_kind="presigned", path="/presigned", receipts=True)
+        )
     assert line["error"] == "answered 403: "
     assert "POST /complete" not in asked
 
