@@ -20,7 +20,7 @@ _GOOD = {200, _CREATED}
 
 
 @dataclass
-class Sent:
+class SentFile:
     """One request. Times in nanoseconds of CLOCK_MONOTONIC; `intended` is when it should have begun."""
 
     group: str
@@ -34,7 +34,7 @@ class Sent:
     error: str | None = None
     answer: bytes = b""
 
-    def judge(self, *, receipts: bool) -> None:
+    def check_answer(self, *, receipts: bool) -> None:
         """Look at the answer: it is 201, well-formed, and says of the file what was sent."""
         if self.error is not None:
             return
@@ -44,9 +44,9 @@ class Sent:
                 self.error = f"answered {self.status}: {body[:200].decode(errors='replace')}"
             elif receipts:
                 (receipt,) = json.loads(body)["receipts"]
-                told = {"filename": receipt["filename"], "size": receipt["size"], "sha256": receipt["sha256"]}
-                if told != {"filename": self.name, "size": self.size, "sha256": self.digest}:
-                    self.error = f"the receipt is another file's: {told}"
+                answer = {"filename": receipt["filename"], "size": receipt["size"], "sha256": receipt["sha256"]}
+                if answer != {"filename": self.name, "size": self.size, "sha256": self.digest}:
+                    self.error = f"the receipt is another file's: {answer}"
         except (HTTPException, ValueError, KeyError, TypeError) as error:
             self.error = f"the answer cannot be read: {error!r}"
         finally:
@@ -100,15 +100,20 @@ class Client:
     """Sends one file after the other by one request each; `over` is told when one was answered, or failed."""
 
     def __init__(
-        self, loop: Loop, pool: Pool, destination: Destination, pace: int | None, over: Callable[["Client", Sent], None]
+        self,
+        loop: Loop,
+        pool: Pool,
+        destination: Destination,
+        pace: int | None,
+        on_end: Callable[["Client", SentFile], None],
     ) -> None:
         self._pool = pool
         self._destination = destination
-        self._over = over
-        self._sent: Sent | None = None
+        self._on_end = on_end
+        self._sent: SentFile | None = None
         self.connections = [Connection(loop, destination.port, pace, self._answered)]
 
-    def begin(self, sent: Sent, at: int) -> None:
+    def begin(self, sent: SentFile, at: int) -> None:
         """Send a file, whose bytes begin there in the pool."""
         self._sent = sent
         sent.began = time.monotonic_ns()
@@ -121,18 +126,23 @@ class Client:
         sent.ended = time.monotonic_ns()
         sent.answer = answer
         if answer and error:
-            sent.judge(receipts=False)  # its status counts for more
+            sent.check_answer(receipts=False)  # its status counts for more
         sent.error = sent.error or error
-        self._over(self, sent)
+        self._on_end(self, sent)
 
 
 class PresignedClient(Client):
     """Asks the app for URLs, sends the file to S3 by them, part after part, and has the app complete it."""
 
     def __init__(
-        self, loop: Loop, pool: Pool, destination: Destination, pace: int | None, over: Callable[["Client", Sent], None]
+        self,
+        loop: Loop,
+        pool: Pool,
+        destination: Destination,
+        pace: int | None,
+        on_end: Callable[["Client", SentFile], None],
     ) -> None:
-        super().__init__(loop, pool, destination, pace, over)
+        super().__init__(loop, pool, destination, pace, on_end)
         self._loop, self._pace = loop, pace
         self._next: Callable[[dict[str, Any]], None] | None = None
         self._parts: list[dict[str, Any]] = []
@@ -140,7 +150,7 @@ class PresignedClient(Client):
         self._complete = ""
         self._following: str | None = None
 
-    def begin(self, sent: Sent, at: int) -> None:
+    def begin(self, sent: SentFile, at: int) -> None:
         """Ask for the URLs of a file, whose bytes begin there in the pool."""
         self._sent, self._at = sent, at
         sent.began = time.monotonic_ns()
@@ -153,10 +163,10 @@ class PresignedClient(Client):
         lines = [f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{self._destination.port}", f"Content-Length: {length}"]
         return "\r\n".join([*lines, "Content-Type: application/json", "", ""]).encode()
 
-    def _given(self, told: dict[str, Any]) -> None:
-        self._parts = told.get("parts", [told])
-        self._complete = told["complete"]
-        self._following = told.get("next")
+    def _given(self, answer: dict[str, Any]) -> None:
+        self._parts = answer.get("parts", [answer])
+        self._complete = answer["complete"]
+        self._following = answer.get("next")
         self._send_part()
 
     def _send_part(self) -> None:
@@ -171,7 +181,7 @@ class PresignedClient(Client):
         self.connections[1].begin(Request(self._pool, before, self._at, part["size"]))
         self._at += part["size"]
 
-    def _stored(self, _told: dict[str, Any]) -> None:
+    def _stored(self, _answer: dict[str, Any]) -> None:
         if self._parts:
             self._send_part()
         elif self._following:
@@ -191,13 +201,13 @@ class PresignedClient(Client):
             if status not in _GOOD:
                 super()._answered(b"", f"answered {status}: {body[:200].decode(errors='replace')}")
                 return
-            told = json.loads(body) if body.startswith(b"{") else {}
-            step(told)
+            values = json.loads(body) if body.startswith(b"{") else {}
+            step(values)
         except (HTTPException, ValueError, KeyError, TypeError) as wrong:
             super()._answered(b"", f"the answer cannot be read: {wrong!r}")
 
 
-def _frame(destination: Destination, sent: Sent) -> tuple[bytes, bytes]:
+def _frame(destination: Destination, sent: SentFile) -> tuple[bytes, bytes]:
     """What stands before and after the file in a request."""
     before = after = b""
     content_type, method = OCTETS, "PUT"

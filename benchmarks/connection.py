@@ -91,13 +91,13 @@ class Connection:
         loop: what waits for it.
         port: of loopback.
         pace: how many bytes it sends in each second at most; None for as many as go.
-        over: told of each request's end: the answer, as far as it came, and what went wrong with it.
+        on_end: told of each request's end: the answer, as far as it came, and what went wrong with it.
     """
 
-    def __init__(self, loop: Loop, port: int, pace: int | None, over: Callable[[bytes, str | None], None]) -> None:
+    def __init__(self, loop: Loop, port: int, pace: int | None, on_end: Callable[[bytes, str | None], None]) -> None:
         self._loop = loop
         self._port = port
-        self._over = over
+        self._on_end = on_end
         self._pace = pace
         self._most = _SENDFILE_BYTES if self._pace is None else max(min(self._pace // 100, _SENDFILE_BYTES), 1024)
         self._socket: socket.socket | None = None
@@ -208,14 +208,14 @@ class Connection:
         assert request is not None
         if not request.is_whole or b"\r\nconnection: close" in self._answer.lower():
             self._close()
-        self._over(self._answer, None if request.is_whole else "answered before the file had been sent")
+        self._on_end(self._answer, None if request.is_whole else "answered before the file had been sent")
 
     def fail(self, error: Exception) -> None:
         """The request has failed, if there is one; the connection is over."""
         self._close()
         request, self._request = self._request, None
         if request is not None:
-            self._over(b"", f"{type(error).__name__}: {error}")
+            self._on_end(b"", f"{type(error).__name__}: {error}")
 
     def check_timeout(self, now: float, timeout: float) -> None:
         """Fail if nothing has moved for so many seconds."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.clients import Client, PresignedClient, Sent, Destination
+from benchmarks.clients import Client, Destination, PresignedClient, SentFile
 from benchmarks.connection import Connection, Pool
 
 #: An open loop whose queue has not drained after so many times its duration is not going to.
@@ -106,7 +106,7 @@ class Source:
         kind = PresignedClient if load.job.upload_kind == "presigned" else Client
         destination = Destination(load.job.port, load.job.path, load.job.upload_kind)
         self.clients = [
-            kind(load, load.pool, destination, group.bytes_per_second, self._over) for _ in range(group.clients)
+            kind(load, load.pool, destination, group.bytes_per_second, self._on_end) for _ in range(group.clients)
         ]
 
     def start(self) -> None:
@@ -118,7 +118,7 @@ class Source:
             self._idle = list(self.clients)
             self._load.at(self._load.origin / 1e9, self._arrive)
 
-    def _over(self, client: Client, sent: Sent) -> None:
+    def _on_end(self, client: Client, sent: SentFile) -> None:
         self._load.ended(sent)
         self.free(client)
 
@@ -138,11 +138,11 @@ class Source:
             return False
         return self._number < self.group.at_least or now < self._load.deadline
 
-    def _next(self, intended: int) -> tuple[Sent, int]:
+    def _next(self, intended: int) -> tuple[SentFile, int]:
         number, self._number = self._number, self._number + 1
         at, digest = self._digests[number % len(self._digests)]
         name = f"{self.group.prefix}{number:07d}.bin"
-        sent = Sent(self.group.name, name, self.group.size, digest, intended)
+        sent = SentFile(self.group.name, name, self.group.size, digest, intended)
         self._load.began(sent)
         return sent, at
 
@@ -184,7 +184,7 @@ class Load:
     job: Job
     pool: Pool
     epoll: select.epoll = field(default_factory=select.epoll)
-    requests: list[Sent] = field(default_factory=list)
+    requests: list[SentFile] = field(default_factory=list)
     origin: int = 0
     deadline: int = 0
 
@@ -228,13 +228,13 @@ class Load:
         """Do something soon, from the loop: not from within what called."""
         self._soon.append(then)
 
-    def began(self, sent: Sent) -> None:
+    def began(self, sent: SentFile) -> None:
         """A request is being sent."""
         self.requests.append(sent)
         self._in_flight += 1
         self._foreground += sent.group not in self._background
 
-    def ended(self, sent: Sent) -> None:
+    def ended(self, sent: SentFile) -> None:
         """It was answered, or failed."""
         self._in_flight -= 1
         self._foreground -= sent.group not in self._background
@@ -286,7 +286,7 @@ def run(job: Job) -> Iterable[dict[str, Any]]:
     cpu = time.process_time() - cpu
     last = max((sent.ended for sent in load.requests), default=load.origin)
     for sent in load.requests:
-        sent.judge(receipts=job.receipts)
+        sent.check_answer(receipts=job.receipts)
         yield sent.to_line(load.origin)
     yield {"cpu_seconds": cpu, "seconds": (last - load.origin) / 1e9}
 

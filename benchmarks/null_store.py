@@ -76,7 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         self._kept: memoryview | None = None  # the body, where it is not thrown away
         self._left = 0  # bytes of the body that are still to come
         self._counted = False  # had a request
-        self._over = False  # had its last answer
+        self._last_answered = False  # had its last answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """There is a client."""
@@ -94,7 +94,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Where to read to, and no further than the body goes."""
-        if self._over:
+        if self._last_answered:
             return _DROP[: self._read_bytes]
         if not self._left:
             return self._head_view[self._head_size :]
@@ -104,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         """Some bytes are there."""
-        if self._over:
+        if self._last_answered:
             self._body_came(size)
         elif self._left:
             self._left -= size
@@ -164,7 +164,7 @@ class Connection(asyncio.BufferedProtocol):
         """Some bytes of a body are there, or all of none."""
         self._store.bytes_received += size
         seconds = self._pace.seconds_for(size, self._loop.time()) if size and self._pace is not None else 0.0
-        whole = not self._left and not self._over
+        whole = not self._left and not self._last_answered
         self._after(seconds, self._perform if whole else lambda: None)
 
     def _perform(self) -> None:
@@ -188,7 +188,7 @@ class Connection(asyncio.BufferedProtocol):
         with_body = request is None or request.method != "HEAD"
         self._transport.write(answer.rendered(with_body=with_body, last=last))
         if last:
-            self._over = True
+            self._last_answered = True
             self._transport.write_eof()
 
     def _after(self, seconds: float, then: Callable[[], None]) -> None:
