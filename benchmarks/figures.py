@@ -1,6 +1,7 @@
-"""The pictures of the report, as SVG: each shows medians with their 95% intervals."""
+"""Draw the report's figures as SVG: medians with their 95% intervals."""
 
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,21 +16,33 @@ from benchmarks.results import FIGURES, Result, Results
 from benchmarks.stats import Measure
 from filehandoff.settings import MIB
 
-#: By who made it: ours in Flask, ours in Quart, the limit, the peers. Told apart without colour as well, by hatching.
+#: Colour and hatching by a target's maker; the hatching distinguishes them without colour too.
 _COLOURS = {
     "Flask": ("#d55e00", "////"),
     "Quart": ("#0072b2", ""),
-    "limit": ("#222222", "...."),
+    "limit": ("#222222", "xxxx"),
     "peer": ("#a7a9ac", ""),
 }
 _GRID = "#dddddd"
-_LEVEL_NAMES = {"closed": "as fast as it can", "open50": "at 50%", "open80": "at 80%"}
+_LEVEL_NAMES = {"closed": "closed loop", "open50": "at 50%", "open80": "at 80%"}
 _BAR_INCHES = 0.27
+
+#: Parts of matplotlib's SVG that no reader sees, each with its replacement.
+_SHORTER = (
+    (re.compile(r"\A.*?(?=<svg)", re.DOTALL), ""),
+    (re.compile(r" *<metadata>.*?</metadata>\n", re.DOTALL), ""),
+    (re.compile(r"(?<=\d\.\d)\d+(?=[^<>]*>)"), ""),  # of attributes; a tenth of a point is less than a pixel
+    (re.compile(r"(?m)^ +|(?<=\") $"), ""),
+    (re.compile(r" *\n(?![ <])"), " "),
+    (re.compile(r" transform=\"rotate\(-0 [^\"]*\"|(?<=<g) id=\"[^\"]*\""), ""),
+)
 
 mpl.rcParams.update(
     {
-        "svg.hashsalt": "benchmarks",  # the same run makes the same file
+        "svg.hashsalt": "benchmarks",  # the same run draws the same file
+        "svg.fonttype": "none",  # text, not outlines: a tenth of the size
         "font.size": 9,
+        "font.sans-serif": ["DejaVu Sans"],  # the list of fallbacks would stand in every text
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
@@ -42,7 +55,7 @@ mpl.rcParams.update(
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with what it shows."""
+    """A figure with its title and caption."""
 
     name: str
     title: str
@@ -51,7 +64,7 @@ class Picture:
 
 
 def pictures(results: Results) -> list[Picture]:
-    """Every picture that the run has figures for."""
+    """Draw every figure that the run has data for."""
     plain = [it for it in results.results if it.cell.scenario == "plain" and it.cell.store == "null"]
     closed = [it for it in plain if it.level == "closed"]
     made = [
@@ -66,30 +79,36 @@ def pictures(results: Results) -> list[Picture]:
 
 
 def maker(result: Result) -> str:
-    """Who made a target: `Flask` and `Quart` are ours, `peer` the others', `limit` the bare relay."""
+    """A target's maker: `Flask` or `Quart` for our apps, `limit` for the bare relay, `peer` for the others."""
     if result.target["is_ours"]:
         return str(result.target["framework"])
     return "peer" if result.target["as_form"] else "limit"
 
 
 def label(result: Result) -> str:
-    """A target and its server in words."""
+    """A target's label with its server."""
     return f"{result.target['label']}, {result.target['server']}"
 
 
 def _drawn(figure: Figure, name: str, title: str, caption: str) -> Picture:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
-    svg = buffer.getvalue()
-    return Picture(name, title, caption, svg[svg.index("<svg") :])
+    return Picture(name, title, caption, _compact(buffer.getvalue()))
+
+
+def _compact(svg: str) -> str:
+    """Shorten an SVG: a published figure is a file in the repository."""
+    for pattern, shorter in _SHORTER:
+        svg = pattern.sub(shorter, svg)
+    return svg
 
 
 def _cases(results: Sequence[Result]) -> list[tuple[int, int]]:
-    """File sizes with numbers of clients: the most clients that most of a size was measured with."""
+    """Each file size with the number of clients that most of its results have."""
     by_size: dict[int, list[int]] = {}
     for it in results:
         by_size.setdefault(it.cell.size, []).append(it.cell.clients)
-    return [(size, max(set(many), key=lambda n: (many.count(n), n == 8))) for size, many in sorted(by_size.items())]  # noqa: PLR2004 - the number that all goals are set for
+    return [(size, max(set(many), key=lambda n: (many.count(n), n == 8))) for size, many in sorted(by_size.items())]  # noqa: PLR2004 - the goals are for 8 clients
 
 
 def _of(results: Sequence[Result], case: tuple[int, int]) -> list[Result]:
@@ -97,19 +116,20 @@ def _of(results: Sequence[Result], case: tuple[int, int]) -> list[Result]:
 
 
 def _bars(axes: Axes, results: Sequence[Result], name: str, title: str) -> None:
-    """A bar for each result, the best on top, with its interval and its number."""
+    """Draw a bar per result, the best on top, with its interval and value."""
     figure = FIGURES[name]
     order = sorted(results, key=lambda it: it.figures[name].median, reverse=not figure.more_is_better)
     for row, result in enumerate(order):
         measure = result.figures[name]
         colour, hatch = _COLOURS[maker(result)]
-        axes.barh(row, measure.median, 0.72, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
+        axes.barh(row, measure.median, 0.72, color=colour, hatch=hatch, edgecolor="white", linewidth=0, clip_on=False)
         if measure.low is not None and measure.high is not None:
-            axes.plot([measure.low, measure.high], [row, row], color="black", linewidth=1, marker="|", markersize=5)
+            axes.plot([measure.low, measure.high], [row, row], color="black", linewidth=1, clip_on=False)
         end = max(measure.median, measure.high or 0)
         text = f"{measure.median:,.0f}" if measure.median >= 1000 else f"{measure.median:.3g}"  # noqa: PLR2004 - no powers of ten
         axes.annotate(text, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(order)), [label(it) for it in order])
+    axes.tick_params(axis="y", left=False)
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
@@ -119,7 +139,7 @@ def _bars(axes: Axes, results: Sequence[Result], name: str, title: str) -> None:
 
 
 def _panels(results: Sequence[Result], name: str, of: Callable[[tuple[int, int]], str] | None = None) -> Figure | None:
-    """A panel of bars for each size, one below the other."""
+    """Draw a panel of bars per file size, one below another."""
     cases = [case for case in _cases(results) if any(name in it.figures for it in _of(results, case))]
     if not cases:
         return None
@@ -141,7 +161,7 @@ def _clients(number: int) -> str:
     return "one client" if number == 1 else f"{number} clients"
 
 
-_KEY = "Orange, striped: ours in Flask; blue: ours in Quart; black, dotted: the bare relay; grey: others."
+_KEY = "Orange, striped: ours in Flask; blue: ours in Quart; black, crossed: the bare relay; grey: others."
 
 
 def _throughput(closed: Sequence[Result]) -> Picture | None:
@@ -156,7 +176,7 @@ def _cpu(closed: Sequence[Result]) -> Picture | None:
     figure = _panels(closed, "cpu_per_gib")
     if figure is None:
         return None
-    caption = f"CPU seconds of all of a server's processes for each GiB of files: less is better. {_KEY}"
+    caption = f"CPU seconds of all of a server's processes per GiB of files: less is better. {_KEY}"
     return _drawn(figure, "cpu", "CPU per GiB", caption)
 
 
@@ -173,12 +193,12 @@ def _disk(closed: Sequence[Result]) -> Picture | None:
     axes = figure.subplots()
     _bars(axes, rows, "disk", _case_name(case))
     axes.set_xlabel("bytes written to disk for each byte of the file")
-    caption = f"What is written to temporary files, for each byte of the file; 1 is the whole file once. {_KEY}"
+    caption = f"Bytes written to temporary files per byte of the file; 1 is the whole file once. {_KEY}"
     return _drawn(figure, "disk", "Disk written", caption)
 
 
 def _latency(plain: Sequence[Result]) -> Picture | None:
-    """Percentiles at each load, where all three loads were measured."""
+    """Draw latency percentiles at each load, for targets measured at all three loads."""
     names = ("p50", "p90", "p99")
     sizes = sorted({(it.cell.size, it.cell.clients) for it in plain if it.level != "closed"})
     if not sizes:
@@ -206,8 +226,8 @@ def _latency(plain: Sequence[Result]) -> Picture | None:
     grid[0][0].set_ylim(-0.6, len(targets) - 0.4)
     caption = (
         f"With {_case_name(case)}: the median (dot), 90% (bar) and 99% (triangle) of latencies, with their intervals. "
-        "At 50% and 80% of what each can do, uploads begin at fixed times, and latency counts from when one should "
-        "have begun."
+        "At 50% and 80% of each target's ceiling, uploads begin at fixed times, and latency counts from the scheduled "
+        "start."
     )
     return _drawn(figure, "latency", "Latency by load", caption)
 
@@ -224,7 +244,7 @@ def _percentiles(axes: Axes, row: int, result: Result, names: Sequence[str]) -> 
 
 
 def _memory(closed: Sequence[Result]) -> Picture | None:
-    """Lines by file size, for as many clients as most sizes were measured with; and the formula."""
+    """Draw memory by file size, and the limit of `stream` by its formula."""
     lines = list(_memory_lines(closed))
     if not lines:
         return None
@@ -247,15 +267,15 @@ def _memory(closed: Sequence[Result]) -> Picture | None:
     axes.grid(color=_GRID)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
     caption = (
-        f"With {_clients(max(clients))}: the most memory that a server's processes had, above what they have when "
-        "idle. A line that goes up with the file's size is a server that keeps the file; one that stays level does "
-        "not. The page cache of temporary files is not in it."
+        f"With {_clients(max(clients))}: the most memory that a server's processes used, above their memory when "
+        "idle. A rising line is a server that keeps the file; a level line is one that does "
+        "not. The page cache of temporary files does not count."
     )
     return _drawn(figure, "memory", "Memory by file size", caption)
 
 
 def _memory_lines(closed: Sequence[Result]) -> Iterator[list[Result]]:
-    """The results of each target by size, all with the number of clients that reaches the largest file."""
+    """Yield each target's results by size, with the number of clients that reached the largest file."""
     by_line: dict[tuple[int, str], list[Result]] = {}
     for it in sorted(closed, key=lambda it: it.cell.size):
         if it.target["hook"] in {"", "bound"}:
@@ -275,7 +295,7 @@ def _memory_line(axes: Axes, results: Sequence[Result]) -> None:
     measures = [it.figures["peak"] for it in results]
     colour = _COLOURS[maker(results[0])][0]
     marker = _MARKERS[sum(map(ord, results[0].cell.target)) % len(_MARKERS)]
-    floor = 0.25  # so that nothing at all can be drawn on this scale
+    floor = 0.25  # a logarithmic axis has no zero
     medians = [max(it.median, floor) for it in measures]
     axes.plot(sizes, medians, marker=marker, markersize=5, color=colour, linewidth=1.2, label=label(results[0]))
     for size, measure in zip(sizes, measures, strict=True):
@@ -290,7 +310,7 @@ def _memory_line(axes: Axes, results: Sequence[Result]) -> None:
 
 
 def _sync_and_async(closed: Sequence[Result]) -> Picture | None:
-    """Flask's and Quart's figures for the same hand-off, side by side."""
+    """Draw Flask's and Quart's figures for the same hand-offs side by side."""
     chosen = [it for it in closed if it.target["is_ours"] and it.target["hook"] == "bound"]
     both = [case for case in _cases(chosen) if len({it.target["framework"] for it in _of(chosen, case)}) > 1]
     if not both:

@@ -1,4 +1,4 @@
-"""The report of a run, from its raw data alone: `report.html`, which needs nothing else, and `report.md`."""
+"""Write a run's report from its raw data: a self-contained `report.html`, and `report.md`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,10 @@ from benchmarks.targets import NOT_ON
 from filehandoff.settings import GIB
 
 HTML, MARKDOWN, PICTURES = "report.html", "report.md", "pictures"
+#: Figures in a report that is one Markdown file; the others are drawn into a folder only.
+PUBLISHED = ("cpu", "memory")
 _TEMPLATES = Path(__file__).parent / "templates"
-#: Of each level, the figures that its table has.
+#: The figures in the table of each level.
 _COLUMNS = {
     "closed": (
         "rate",
@@ -38,7 +40,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Table:
-    """Every target at one store, scenario, size, number of clients and level of load."""
+    """The results at one store, scenario, size, number of clients and level."""
 
     title: str
     columns: Sequence[str]
@@ -46,25 +48,30 @@ class Table:
 
 
 def write(folder: Path, to: Path | None = None) -> list[Path]:
-    """Write the report of the run in a folder, there or in another; what was written.
+    """Write the report of the run in `folder`; return the written files.
 
-    Where `to` is a Markdown file, it is that alone, with its pictures in a folder of the same name beside it.
+    Args:
+        folder: the folder of the run.
+        to: another folder for the report, or a Markdown file. The latter gets only `PUBLISHED` pictures, in a folder of
+            the same name beside it.
 
     Raises:
         NoRun: there is no run, or it cannot be read.
-        OSError: it cannot be written.
+        OSError: the report cannot be written.
     """
     results = read(folder)
-    drawn = figures.pictures(results)
+    drawn, omitted = figures.pictures(results), list[str]()
     values = context(results)
     if to is not None and to.suffix == ".md":
         pictures, pages = to.with_suffix(""), {to: "report.md.jinja"}
+        omitted = [picture.title for picture in drawn if picture.name not in PUBLISHED]
+        drawn = [picture for picture in drawn if picture.name in PUBLISHED]
     else:
         place = to or folder
         pictures, pages = place / PICTURES, {place / HTML: "report.html.jinja", place / MARKDOWN: "report.md.jinja"}
     pictures.mkdir(parents=True, exist_ok=True)
     for path, template in pages.items():
-        path.write_text(_render(template, **values, pictures=drawn, folder=pictures.name), "utf-8")
+        path.write_text(_render(template, **values, pictures=drawn, omitted=omitted, folder=pictures.name), "utf-8")
     files = {pictures / f"{picture.name}.svg": picture.svg for picture in drawn}
     for path, svg in files.items():
         path.write_text(svg, "utf-8")
@@ -84,7 +91,7 @@ def _render(name: str, **values: Any) -> str:
 
 
 def context(results: Results) -> dict[str, Any]:
-    """What the report says, in words and numbers."""
+    """The values for the templates."""
     run = results.run
     return {
         "began": datetime.fromisoformat(run.began),
@@ -109,15 +116,15 @@ def context(results: Results) -> dict[str, Any]:
 
 
 def number(value: float) -> str:
-    """A number with three digits that count, and never in powers of ten."""
-    if value >= 99.95:  # noqa: PLR2004 - from there on no decimals
+    """Format a number with three significant digits, without powers of ten."""
+    if value >= 99.95:  # noqa: PLR2004 - larger numbers have no decimals
         return f"{value:,.0f}"
     digits = next((it for it, limit in ((0, 100), (1, 10), (2, 1)) if value >= limit), 3)
     return f"{value:.{digits}f}" if value else "0"
 
 
 def shown(measure: Measure | None) -> str:
-    """A median with its interval: `12.3 (11.9–12.8)`."""
+    """Format a median with its interval: `12.3 (11.9–12.8)`."""
     if measure is None:
         return "–"
     if measure.low is None or measure.high is None:
@@ -126,7 +133,7 @@ def shown(measure: Measure | None) -> str:
 
 
 def tables(results: Results) -> list[Table]:
-    """Everything that was measured."""
+    """Every figure of the run."""
     made = []
     kinds = {(it.cell.store, it.cell.scenario, it.cell.size, it.cell.clients, it.level) for it in results.results}
     scenarios, levels = list(SCENARIOS), list(LEVELS)
@@ -140,7 +147,7 @@ def tables(results: Results) -> list[Table]:
             if (it.cell.store, it.cell.scenario, it.cell.size, it.cell.clients, it.level) == kind
         ]
         rows.sort(key=lambda it: -it.figures["rate"].median)
-        load = "as fast as it goes" if level == "closed" else f"at {LEVELS[level]:.0%} of that"
+        load = "closed loop" if level == "closed" else f"open loop at {LEVELS[level]:.0%} of the ceiling"
         title = f"{size_name(size)}, {clients} at once, {load}; {scenario}, store {store}"
         made.append(Table(title, _head(level), [_row(it) for it in rows]))
     return made
@@ -193,24 +200,24 @@ def _scenarios(results: Results) -> list[tuple[str, str]]:
 
 
 def not_measured(results: Results) -> list[tuple[str, str]]:
-    """What the run has no figures of, each with the reason."""
+    """Everything that the run did not measure, each with the reason."""
     run = results.run
     seen = {it.cell for it in results.results}
-    said = [(cell, f"failed: {reason}") for cell, reason in results.failed.items()]
-    said += [(cell, f"skipped: {reason}") for cell, reason in results.skipped.items()]
-    said += [
+    reasons = [(cell, f"failed: {reason}") for cell, reason in results.failed.items()]
+    reasons += [(cell, f"skipped: {reason}") for cell, reason in results.skipped.items()]
+    reasons += [
         (cell, f"the load generator was the bottleneck: {reason}") for cell, reason in results.bottlenecked.items()
     ]
-    said += [(cell, "the run was interrupted before it") for cell in results.not_reached]
-    said += [
-        (f"hand-off {name} on {', '.join(sorted(on))}, and so in the table above", reason)
+    reasons += [(cell, "the run was interrupted earlier") for cell in results.not_reached]
+    reasons += [
+        (f"hand-off {name} on the store {', '.join(sorted(on))}, and so in the table above", reason)
         for name, (on, reason) in NOT_ON.items()
     ]
     scenarios = [name for name in SCENARIOS if name not in {it.scenario for it in seen}]
     stores = [name for name in ("rclone", "moto", "swift") if name not in {it.store for it in seen}]
     if scenarios:
-        said.append((f"scenarios {', '.join(scenarios)}", f"not in the plan '{run.plan}'"))
+        reasons.append((f"scenarios {', '.join(scenarios)}", f"not in the plan '{run.plan}'"))
     if stores:
-        said.append((f"stores {', '.join(stores)}", f"not in the plan '{run.plan}'"))
-    said.append(("TLS, HTTP/2, several processes, networks other than loopback", "no plan has them"))
-    return said
+        reasons.append((f"stores {', '.join(stores)}", f"not in the plan '{run.plan}'"))
+    reasons.append(("TLS, HTTP/2, several processes, networks other than loopback", "no plan has them"))
+    return reasons

@@ -1,4 +1,4 @@
-"""What is made of a run: medians and their intervals, ties, the decision table, the goals, and what changed."""
+"""Results of a run: medians, intervals, ties, recommendations, goals and comparisons."""
 
 import gzip
 import json
@@ -13,14 +13,16 @@ from click.testing import CliRunner
 from benchmarks import recommendations, report, results, runs
 from benchmarks.__main__ import main
 from benchmarks.compare import compare
+from benchmarks.plans import PLANS
 from benchmarks.runs import RunFolder
 from benchmarks.stats import is_tie, measure, ratio
+from benchmarks.targets import TARGETS
 
 QUART, FLASK, FASTAPI = "quart/stream@uvicorn", "flask/stream@gunicorn", "fastapi@uvicorn"
 
 
 def test_an_interval_holds_the_median_and_lies_within_the_values() -> None:
-    """The same for the same values in any order; three values are the fewest."""
+    """An interval contains the median, in any order of the values, and needs three of them."""
     one = measure([5.0, 1.0, 3.0, 4.0, 2.0])
     assert one.median == 3
     assert one.low is not None
@@ -31,7 +33,7 @@ def test_an_interval_holds_the_median_and_lies_within_the_values() -> None:
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """Of 400 medians of 15 draws, the interval holds the true one in about 95 of 100; 88 is far from chance."""
+    """The 95% interval contains the true median in 88 to 99% of 400 samples of 15 values."""
     chance = random.Random(7)  # noqa: S311 - draws, no secret
     held = 0
     for _ in range(400):
@@ -42,8 +44,8 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.88 <= held / 400 <= 0.99
 
 
-def test_the_same_is_a_tie_and_twice_as_much_is_none() -> None:
-    """By the interval of the ratio; without intervals, nothing can be told apart."""
+def test_equal_measures_tie_and_doubled_ones_do_not() -> None:
+    """Two measures are tied if the interval of their ratio contains 1, or if there is none."""
     few, many = measure([1.0, 1.1, 0.9, 1.05, 0.95]), measure([2.0, 2.2, 1.8, 2.1, 1.9])
     assert is_tie(ratio(few, measure([1.02, 1.1, 0.9, 1.0, 0.97])))
     assert not is_tie(ratio(many, few))
@@ -52,7 +54,7 @@ def test_the_same_is_a_tie_and_twice_as_much_is_none() -> None:
 
 
 def test_figures_are_those_of_the_rounds(tmp_path: Path) -> None:
-    """Rate, throughput, time, CPU, memory and percentiles, of known ones."""
+    """The figures are computed from known rounds: rate, time, CPU, memory, disk and percentiles."""
     seen = [Seen(8, cpu_per_gib=16, peak_bytes=2**20, disk_per_byte=2) for _ in range(5)]
     (one,) = results.read(invent(tmp_path / "run", {QUART: seen})).results
     expected = {
@@ -71,8 +73,8 @@ def test_figures_are_those_of_the_rounds(tmp_path: Path) -> None:
     assert one.requests == 5 * REQUESTS
 
 
-def test_a_percentile_of_too_few_requests_is_not_given(tmp_path: Path) -> None:
-    """The slowest of 20 is no 99th percentile."""
+def test_too_few_requests_have_no_percentile(tmp_path: Path) -> None:
+    """A round of 20 requests has no 99th percentile."""
     folder = invent(tmp_path / "run", {QUART: around(8)})
     run = json.loads((folder / runs.SUMMARY).read_text("utf-8"))
     trial = run["trials"][0]
@@ -90,13 +92,13 @@ def test_a_percentile_of_too_few_requests_is_not_given(tmp_path: Path) -> None:
     ("values", "sink_rate", "reason"),
     [
         pytest.param({"load_cpu_share": 0.95}, 1e6, "used 95% of its core", id="its CPU is used up"),
-        pytest.param({}, 1100, "can do 1100 uploads/s, and did 1000", id="it can do no more"),
+        pytest.param({}, 1100, "limit is 1100 uploads/s, and it did 1000", id="its rate is reached"),
     ],
 )
-def test_a_cell_that_the_load_generator_held_back_is_not_reported(
+def test_a_cell_limited_by_the_load_generator_has_no_figures(
     tmp_path: Path, values: dict[str, float], sink_rate: float, reason: str
 ) -> None:
-    """It has no figures, and the reason stands among what was not measured."""
+    """A cell limited by the load generator has no figures, but the reason is reported."""
     folder = invent(tmp_path / "run", {QUART: [Seen(8, **values)] * 5}, sink_rate=sink_rate)  # type: ignore[arg-type] # a dict of keywords
     read = results.read(folder)
     assert read.results == []
@@ -105,8 +107,8 @@ def test_a_cell_that_the_load_generator_held_back_is_not_reported(
     assert reason in (folder / report.MARKDOWN).read_text("utf-8")
 
 
-def test_a_machine_that_was_not_quiet_is_told_of(tmp_path: Path) -> None:
-    """If others took more than a tenth of the CPU time; not if they took less."""
+def test_a_noisy_machine_is_reported(tmp_path: Path) -> None:
+    """The report warns if other programs took more than a tenth of the CPU time."""
     for name, seconds, told in (("loud", 1.0, True), ("quiet", 0.01, False)):
         folder = invent(tmp_path / name, {QUART: [Seen(8, cpu_per_gib=20, others_cpu_seconds=seconds)] * 5})
         report.write(folder)
@@ -123,8 +125,8 @@ CELLS = {
 }
 
 
-def test_the_table_decides_by_what_was_measured(tmp_path: Path) -> None:
-    """The fastest where disk may be used; without it the cheaper of a tie; with the request only what has it."""
+def test_the_table_recommends_by_the_measurements(tmp_path: Path) -> None:
+    """The table recommends the fastest target, or the cheapest of a tie, for each condition."""
     rows = recommendations.recommend(results.read(invent(tmp_path / "run", CELLS)))
     chosen = {(row.disk, row.hook_needs_request): row for row in rows}
     ways = {case: row.best.cell.target if row.best else None for case, row in chosen.items()}
@@ -138,11 +140,11 @@ def test_the_table_decides_by_what_was_measured(tmp_path: Path) -> None:
     assert chosen[True, False].ties == []
     against = chosen[False, False].against
     assert against is not None
-    assert against.median == pytest.approx(1.5)  # the relay, which is no peer, does not count
+    assert against.median == pytest.approx(1.5)  # the relay is no peer and does not count
 
 
-def test_what_no_cell_can_do_is_not_measured(tmp_path: Path) -> None:
-    """A row without a way says so, and names none."""
+def test_a_condition_without_a_target_is_not_measured(tmp_path: Path) -> None:
+    """A condition that no target meets is reported as not measured."""
     folder = invent(tmp_path / "run", {"flask/file@gunicorn": around(5, disk_per_byte=1)})
     rows = recommendations.recommend(results.read(folder))
     assert [row.best is None for row in rows if not row.disk or row.hook_needs_request] == [True] * 3
@@ -160,8 +162,8 @@ def test_what_no_cell_can_do_is_not_measured(tmp_path: Path) -> None:
         pytest.param(None, "not measured", id="not there"),
     ],
 )
-def test_a_goal_is_reached_or_missed_by_what_was_seen(tmp_path: Path, quart: list[Seen] | None, verdict: str) -> None:
-    """1.2 times the uploads of FastAPI: what is inside the noise is said to be."""
+def test_a_goal_is_reached_or_missed_by_its_ratio(tmp_path: Path, quart: list[Seen] | None, verdict: str) -> None:
+    """A goal's verdict follows from the measured ratio, and names a result within the noise."""
     cells = {FASTAPI: around(15)} | ({QUART: quart} if quart else {})
     goals = recommendations.goals(results.read(invent(tmp_path / "run", cells)))
     (goal,) = [goal for goal in goals if goal.sentence.startswith("uploads per second") and QUART in goal.sentence]
@@ -169,7 +171,7 @@ def test_a_goal_is_reached_or_missed_by_what_was_seen(tmp_path: Path, quart: lis
 
 
 def test_two_runs_of_the_same_do_not_differ(tmp_path: Path) -> None:
-    """Within the spread of their rounds, and for less than 5%."""
+    """Changes below 5% or within the spread of the rounds are not reported."""
     before = results.read(invent(tmp_path / "before", CELLS))
     after = {
         name: [Seen(**{**vars(it), "milliseconds": it.milliseconds * 1.01}) for it in seen]
@@ -181,8 +183,8 @@ def test_two_runs_of_the_same_do_not_differ(tmp_path: Path) -> None:
     assert seen.environment == []
 
 
-def test_what_changed_is_told_with_by_how_much(tmp_path: Path) -> None:
-    """Slower by half, with more memory: two cells' figures, worse; and what is different about the places."""
+def test_changes_are_printed_with_their_ratio(tmp_path: Path) -> None:
+    """`compare` prints each change with its ratio, and the differences of the environments."""
     before = invent(tmp_path / "before", CELLS)
     after = invent(
         tmp_path / "after",
@@ -195,12 +197,12 @@ def test_what_changed_is_told_with_by_how_much(tmp_path: Path) -> None:
     assert "environment: packages: boto3 was 1, is 2" in lines
     assert [line for line in lines if line.startswith(f"worse: {QUART} null plain 64KiB x8 closed: uploads was 800")]
     assert [line for line in lines if line.startswith(f"better: {FLASK} null plain 64KiB x8 closed: CPU per upload")]
-    assert lines[-1].startswith("4 of ")  # uploads, median and 99% of the one, CPU of the other
+    assert lines[-1].startswith("4 of ")  # uploads, median and 99% of one cell, CPU of the other
     assert "(0.667 (" in result.output
 
 
-def test_what_only_one_run_has_is_told(tmp_path: Path) -> None:
-    """A cell that the other does not have is not compared, and is not passed over either."""
+def test_cells_of_only_one_run_are_listed(tmp_path: Path) -> None:
+    """`compare` lists the cells of only one run instead of comparing them."""
     before = invent(tmp_path / "before", {QUART: around(10), FLASK: around(10)})
     after = invent(tmp_path / "after", {QUART: around(10), FASTAPI: around(10)})
     output = CliRunner().invoke(main, ["compare", str(before), str(after)]).output
@@ -208,8 +210,8 @@ def test_what_only_one_run_has_is_told(tmp_path: Path) -> None:
     assert f"only after: {FASTAPI} null plain 64KiB x8" in output
 
 
-def test_of_too_few_rounds_nothing_is_said_to_have_changed(tmp_path: Path) -> None:
-    """Two rounds have no interval, be they ever so different."""
+def test_too_few_rounds_show_no_change(tmp_path: Path) -> None:
+    """With two rounds, `compare` reports no change, however large."""
     before = invent(tmp_path / "before", {QUART: around(10)[:2]})
     after = invent(tmp_path / "after", {QUART: around(90)[:2]})
     output = CliRunner().invoke(main, ["compare", str(before), str(after)]).output
@@ -218,7 +220,7 @@ def test_of_too_few_rounds_nothing_is_said_to_have_changed(tmp_path: Path) -> No
 
 
 def test_a_full_disk_fails_the_cell_and_not_the_run(tmp_path: Path) -> None:
-    """What cannot be written is not in the record; what comes later is."""
+    """A trial whose requests cannot be written is recorded as failed; later trials are kept."""
     folder = invent(tmp_path / "run", {QUART: around(10)})
     one = RunFolder.resume(folder)
     trials = list(one.run.trials)
@@ -235,8 +237,8 @@ def test_a_full_disk_fails_the_cell_and_not_the_run(tmp_path: Path) -> None:
     assert list(runs.requests(folder, read.trials[-1])) == list(runs.requests(folder, trials[0]))
 
 
-def test_what_a_killed_run_wrote_last_is_written_anew(tmp_path: Path) -> None:
-    """Requests without a record are cut off when the run goes on."""
+def test_a_resumed_run_drops_unrecorded_requests(tmp_path: Path) -> None:
+    """A resumed run cuts off requests that have no record."""
     folder = invent(tmp_path / "run", {QUART: around(10)})
     whole = (folder / runs.REQUESTS).read_bytes()
     (folder / runs.REQUESTS).write_bytes(whole + b"\x1f\x8bhalf")
@@ -244,8 +246,8 @@ def test_what_a_killed_run_wrote_last_is_written_anew(tmp_path: Path) -> None:
     assert (folder / runs.REQUESTS).read_bytes() == whole
 
 
-def test_damaged_requests_are_said_in_one_line(tmp_path: Path) -> None:
-    """A report is not made from half of what was measured."""
+def test_damaged_requests_are_rejected_in_one_line(tmp_path: Path) -> None:
+    """Damaged requests exit with 2 and one line instead of a partial report."""
     folder = invent(tmp_path / "run", {QUART: around(10)})
     (folder / runs.REQUESTS).write_bytes(b"damaged")
     result = CliRunner().invoke(main, ["report", str(folder)])
@@ -257,15 +259,29 @@ def test_damaged_requests_are_said_in_one_line(tmp_path: Path) -> None:
     ("value", "text"),
     [(0, "0"), (0.01234, "0.012"), (0.5, "0.500"), (1.234, "1.23"), (12.34, "12.3"), (99.96, "100"), (1234.5, "1,234")],
 )
-def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
-    """And no powers of ten."""
+def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
+    """Numbers have three significant digits and no powers of ten."""
     assert report.number(value) == text
 
 
 def test_a_report_may_be_one_markdown_file(tmp_path: Path) -> None:
-    """With its pictures beside it, in a folder of its name, and nothing else."""
+    """Its published pictures stand beside it in a folder of its name; the others are only mentioned."""
     folder = invent(tmp_path / "run", {"quart/stream@uvicorn": around(10)})
     written = report.write(folder, tmp_path / "docs" / "speed.md")
     assert {path.relative_to(tmp_path / "docs").parts[0] for path in written} == {"speed.md", "speed"}
-    linked = re.findall(r"\]\(([^)]*\.svg)\)", written[0].read_text("utf-8"))
+    page = written[0].read_text("utf-8")
+    linked = re.findall(r"\]\(([^)]*\.svg)\)", page)
     assert {tmp_path / "docs" / path for path in linked} == set(written[1:])
+    assert "more pictures: Throughput by file size" in page
+    assert "throughput" not in {path.stem for path in written}
+
+
+def test_published_pictures_of_a_whole_run_are_small(tmp_path: Path) -> None:
+    """A published picture has less than 60 KB, and its numbers are text with all their digits."""
+    cells = [cell for cell in PLANS["published"].cells(TARGETS) if (cell.store, cell.scenario) == ("null", "plain")]
+    folder = invent(tmp_path / "run", {cell.id: around(10, cpu_per_gib=1.234) for cell in cells})
+    _, *pictures = report.write(folder, tmp_path / "speed.md")
+    assert {path.stem for path in pictures} == set(report.PUBLISHED)
+    for path in pictures:
+        assert path.stat().st_size < 60_000
+    assert ">1.23</text>" in (tmp_path / "speed" / "cpu.svg").read_text("utf-8")
