@@ -1,1 +1,1 @@
-"""What measurements of the apps need."""
+"""Measure uploads to both apps and their peers, over HTTP."""

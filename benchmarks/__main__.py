@@ -1,4 +1,4 @@
-"""`python -m benchmarks run|report|compare|list`: measure uploads, and say what was seen."""
+"""`python -m benchmarks run|report|compare|list`: measure uploads and report the results."""
 
 import random
 import signal
@@ -25,28 +25,30 @@ from filehandoff.errors import SettingsError
 INTERRUPTED = 130
 
 
-class Wrong(click.ClickException):
-    """What was asked for does not exist; one line."""
+class BadArgument(click.ClickException):
+    """An option or argument names something that does not exist; a one-line message."""
 
     exit_code = 2
 
 
 @click.group(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Read the command."""
+    """Parse the command line."""
 
 
 def _selection_options(command: click.decorators.FC) -> click.decorators.FC:
-    """The options that choose cells, which `run` and `list cells` share."""
+    """Add the options that select cells; `run` and `list cells` share them."""
     options = [
-        click.option("--plan", metavar="NAME", help=f"what to measure: {', '.join(PLANS)}"),
-        click.option("--cell", "cells", metavar="ID", multiple=True, help="a cell, as `list cells` writes it"),
-        click.option("--target", "targets", metavar="PATTERN", multiple=True, help="such as 'quart/*@uvicorn'"),
-        click.option("--peer", "peers", metavar="NAME=MODULE:APP@SERVER", multiple=True, help="an app of your own"),
+        click.option("--plan", metavar="NAME", help=f"the plan: {', '.join(PLANS)}"),
+        click.option("--cell", "cells", metavar="ID", multiple=True, help="a cell id from `list cells`"),
+        click.option(
+            "--target", "targets", metavar="PATTERN", multiple=True, help="targets, such as 'quart/*@uvicorn'"
+        ),
+        click.option("--peer", "peers", metavar="NAME=MODULE:APP@SERVER", multiple=True, help="your own app"),
         click.option("--store", "stores", metavar="NAME", multiple=True, help=f"{', '.join(STORES)}, or a URL"),
         click.option("--scenario", "scenarios", metavar="NAME", multiple=True, help=", ".join(SCENARIOS)),
-        click.option("--size", "sizes", metavar="SIZE", multiple=True, help="of the files, such as 64KiB"),
-        click.option("--clients", metavar="N", multiple=True, type=int, help="how many send at once"),
+        click.option("--size", "sizes", metavar="SIZE", multiple=True, help="the file size, such as 64KiB"),
+        click.option("--clients", metavar="N", multiple=True, type=int, help="the number of concurrent clients"),
         click.option("--level", "levels", metavar="NAME", multiple=True, help=", ".join(LEVELS)),
     ]
     for option in reversed(options):
@@ -56,11 +58,11 @@ def _selection_options(command: click.decorators.FC) -> click.decorators.FC:
 
 @main.command()
 @_selection_options
-@click.option("--rounds", type=click.IntRange(1), help="how often each cell is measured; the plan's by default")
-@click.option("--seconds", type=click.FloatRange(0.1), help="for how long at least each time; the plan's by default")
-@click.option("--seed", type=int, help="of the order of the cells")
-@click.option("--out", type=click.Path(path_type=Path), help="the folder for the run; a new one by default")
-@click.option("--resume", type=click.Path(path_type=Path), help="the folder of a run to go on with")
+@click.option("--rounds", type=click.IntRange(1), help="measurements of each cell (default: the plan's)")
+@click.option("--seconds", type=click.FloatRange(0.1), help="shortest duration of a measurement (default: the plan's)")
+@click.option("--seed", type=int, help="the seed of the cells' order")
+@click.option("--out", type=click.Path(path_type=Path), help="the folder of the run (default: a new one)")
+@click.option("--resume", type=click.Path(path_type=Path), help="the folder of a run to continue")
 def run(
     plan: str | None,
     rounds: int | None,
@@ -70,10 +72,10 @@ def run(
     resume: Path | None,
     **filters: Any,
 ) -> None:
-    """Measure the cells of a plan, or those that are chosen by the other options.
+    """Measure the cells of a plan, or the cells that the other options select.
 
-    With --plan the other options choose from the plan's cells; without, they stand for all that they can be combined
-    to. Ctrl-C ends the run and keeps what was measured; --resume goes on with it.
+    With --plan, the other options filter the plan's cells. Without it, every combination of their values is measured.
+    Ctrl-C ends the run and keeps its measurements; --resume continues it.
     """
     console = Console(highlight=False)
     try:
@@ -98,7 +100,7 @@ def run(
             )
             folder = RunFolder.create(out or _new_folder(), made)
     except (NoRun, ValueError) as error:
-        raise Wrong(str(error)) from None
+        raise BadArgument(str(error)) from None
     _measure(console, folder, targets)
 
 
@@ -107,7 +109,7 @@ def _new_folder() -> Path:
 
 
 def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target]) -> None:
-    """Run it, with progress, and say what came of it."""
+    """Run the measurements, show progress, and print the result."""
     run = folder.run
     total = len(run.cells) * run.rounds
     console.print(
@@ -116,10 +118,10 @@ def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target])
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     try:
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("measuring what the load generator can do", total=total)
+            task = bar.add_task("measuring the load generator", total=total)
 
             def progress(number: int, of: int, cell: Cell, round_number: int, left: float) -> None:
-                minutes = f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"  # noqa: PLR2004 - below, minutes are too coarse
+                minutes = f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"  # noqa: PLR2004 - minutes are too coarse below it
                 text = f"about {minutes} left  round {round_number + 1}  {cell.id}"
                 bar.update(task, completed=number - 1, total=of, description=text)
                 if not console.is_terminal:
@@ -129,18 +131,18 @@ def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target])
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, runner.interrupt)
             runner.run(progress)
-            bar.update(task, completed=total, description="profiling what missed its goal")
+            bar.update(task, completed=total, description="profiling the cells that missed a goal")
             runner.profile(recommendations.missed(results.read(folder.folder)))
     except KeyboardInterrupt:
         kept = f"Interrupted; {len(run.trials)} measurements are kept."
-        console.print(f"{kept} Go on with --resume {folder.folder}", soft_wrap=True)
+        console.print(f"{kept} Continue with --resume {folder.folder}", soft_wrap=True)
         sys.exit(INTERRUPTED)
     except (StartError, SettingsError, NoRun, OSError) as error:
         raise click.ClickException(str(error)) from None
-    _say_result(console, folder)
+    _print_result(console, folder)
 
 
-def _say_result(console: Console, folder: RunFolder) -> None:
+def _print_result(console: Console, folder: RunFolder) -> None:
     trials = folder.run.trials
     seen = {
         status: {v["cell"]: v["reason"] for v in trials if v["status"] == status} for status in ("failed", "skipped")
@@ -159,13 +161,13 @@ def _say_result(console: Console, folder: RunFolder) -> None:
 
 @main.command("report")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--to", type=click.Path(path_type=Path), help="a folder or a Markdown file; by default the run's folder")
+@click.option("--to", type=click.Path(path_type=Path), help="a folder or a Markdown file (default: the run's folder)")
 def report_(folder: Path, to: Path | None) -> None:
-    """Write report.html and report.md of the run in FOLDER."""
+    """Write report.html and report.md for the run in FOLDER."""
     try:
         written = report.write(folder, to)
     except NoRun as error:
-        raise Wrong(str(error)) from None
+        raise BadArgument(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"the report cannot be written: {error}") from None
     print("\n".join(str(path) for path in written))
@@ -175,11 +177,11 @@ def report_(folder: Path, to: Path | None) -> None:
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path))
 def compare_(before: Path, after: Path) -> None:
-    """Say what changed from the run in BEFORE to the one in AFTER, beyond noise."""
+    """Print the figures that changed beyond noise from the run in BEFORE to the run in AFTER."""
     try:
         seen = compare.compare(results.read(before), results.read(after))
     except NoRun as error:
-        raise Wrong(str(error)) from None
+        raise BadArgument(str(error)) from None
     for line in seen.environment:
         print(f"environment: {line}")
     for change in seen.changes:
@@ -191,7 +193,7 @@ def compare_(before: Path, after: Path) -> None:
         for cell in cells:
             print(f"only {word}: {cell}")
     if seen.too_few_rounds:
-        print(f"Fewer than {stats.FEWEST} rounds: nothing can be told from noise.")
+        print(f"Fewer than {stats.FEWEST} rounds: no change can be distinguished from noise.")
     print(f"{len(seen.changes)} of {seen.compared} figures changed beyond noise.")
 
 
@@ -221,13 +223,13 @@ def list_(what: str, plan: str | None, **filters: Any) -> None:
         for line in kinds[one_of(what, [*kinds, "cells"], "list")]:
             print(line)
     except ValueError as error:
-        raise Wrong(str(error)) from None
+        raise BadArgument(str(error)) from None
 
 
 def _duration(plan: Plan, targets: Mapping[str, Target]) -> str:
-    """How long a plan takes about."""
+    """Estimate how long a plan takes."""
     minutes = plan.rounds * sum(guessed_seconds(cell, plan.seconds) for cell in plan.cells(targets)) / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.0f} h"  # noqa: PLR2004 - from there, minutes are too fine
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.0f} h"  # noqa: PLR2004 - minutes are too fine above it
 
 
 def _about(target: Target) -> str:

@@ -1,4 +1,7 @@
-"""The stores behind what is measured, and what they have stored: the null store, those of `demo`, or any endpoint."""
+"""Stores behind the measured apps, and access to their objects.
+
+A store is the null store, one of `demo.stores`, or any S3 endpoint.
+"""
 
 import hashlib
 import os
@@ -25,11 +28,11 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 _READ_BYTES = 2**20
-_MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - what is made there is ours, and has a random name
+_MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - our files there have random names
 
 
 class Backend(ABC):
-    """A store that runs: what an app needs to find it, its process if it is ours."""
+    """A running store: the environment that points an app at it, and its process if we started it."""
 
     def __init__(self, environ: Mapping[str, str], server: Server | None) -> None:
         self.environ = environ
@@ -37,27 +40,27 @@ class Backend(ABC):
 
     @abstractmethod
     def keys(self) -> dict[str, tuple[str, int]]:
-        """By file name (what follows a key's last `/`), the keys and the sizes of all objects."""
+        """Map each file name (the key after its last `/`) to the object's key and size."""
 
     @abstractmethod
     def sha256(self, key: str) -> str:
-        """The digest, in hex, of an object that is read back."""
+        """Read an object back and return its SHA-256 in hex."""
 
     @abstractmethod
     def delete(self, keys: list[str]) -> None:
-        """Remove objects."""
+        """Delete objects."""
 
     @abstractmethod
     def unfinished(self) -> int:
-        """How many multipart uploads were neither completed nor aborted."""
+        """Count the multipart uploads that were neither completed nor aborted."""
 
     def can_read(self, _name: str) -> bool:
-        """Whether a file of this name can be read back."""
+        """Whether an object with this file name can be read back."""
         return True
 
 
 class NullBackend(Backend):
-    """The null store: keeps sizes, and the bytes of what is named to be kept."""
+    """The null store: keeps sizes, and bytes only of objects whose name begins with `KEPT`."""
 
     def __init__(self, store: null_store.NullStore) -> None:
         super().__init__(store.environ, store.server)
@@ -100,7 +103,7 @@ class NullBackend(Backend):
 
 
 class S3Backend(Backend):
-    """A real store, or one that is like it."""
+    """A real S3 store, or a compatible one."""
 
     def __init__(self, store: stores.Store, bucket: str) -> None:
         endpoint = {"UPLOAD_S3_ENDPOINT_URL": store.endpoint_url, "UPLOAD_BUCKET": bucket}
@@ -131,17 +134,17 @@ class S3Backend(Backend):
         try:
             return len(self._client.list_multipart_uploads(Bucket=self._bucket).get("Uploads", []))
         except ClientError as error:
-            if error.response["Error"]["Code"] == "NoSuchUpload":  # how rclone says that there are none
+            if error.response["Error"]["Code"] == "NoSuchUpload":  # rclone reports "none" with this error
                 return 0
             raise
 
 
 @contextmanager
 def running(choice: str, scenario: Scenario, log: IO[bytes]) -> Iterator[Backend]:
-    """Start a store for the block, or take the one at a URL.
+    """Run a store for the block, or use the one at a URL.
 
     Raises:
-        StartError: it cannot be started; one line.
+        StartError: the store cannot start; a one-line message.
     """
     if choice == "null":
         paced = {"bytes_per_second": scenario.store_bytes_per_second, "latency_ms": scenario.store_latency_ms}
@@ -161,7 +164,7 @@ def running(choice: str, scenario: Scenario, log: IO[bytes]) -> Iterator[Backend
 
 @contextmanager
 def _on_memory_disk() -> Iterator[None]:
-    """Have the store keep its files in memory: the disk's speed is nobody's question here."""
+    """Make the store keep its files in memory: this benchmark does not measure disks."""
     before, tempfile.tempdir = tempfile.tempdir, str(_MEMORY_DISK) if _MEMORY_DISK.is_dir() else tempfile.tempdir
     try:
         yield
@@ -170,10 +173,10 @@ def _on_memory_disk() -> Iterator[None]:
 
 
 def check(choice: str) -> None:
-    """See that there is such a store.
+    """Check that the store exists.
 
     Raises:
-        ValueError: there is none; one line with the choices.
+        ValueError: it does not; a one-line message with the choices.
     """
     if choice not in STORES and not choice.startswith(("http://", "https://")):
-        raise ValueError(f"there is no store '{choice}'; there is {', '.join(STORES)}, or an http:// or https:// URL")
+        raise ValueError(f"unknown store '{choice}'; known: {', '.join(STORES)}, and http:// or https:// URLs")

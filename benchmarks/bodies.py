@@ -1,4 +1,4 @@
-"""Random bodies of any size, and what their SHA-256 is."""
+"""Random bodies of any size, with their SHA-256."""
 
 import hashlib
 import os
@@ -6,16 +6,16 @@ from functools import cache
 
 from benchmarks.load import Group
 
-#: Prime, so that no two parts of a large body are the same bytes: parts stored in a wrong order are seen.
+#: Bytes in the pool. It is prime, so that no two parts of a large body are equal: a store that swaps parts is caught.
 POOL_BYTES = 67_108_859
 _SMALL_BYTES = 64 * 2**20
-#: How many different bodies of one size are sent: hashing large ones takes its time.
+#: Number of different bodies of one size, for small and large ones; hashing large bodies takes seconds.
 _MANY, _FEW = 8, 2
 _HASH_BYTES = 4 * 2**20
 
 
 class Bodies:
-    """Random bytes in a memory file: each body is a stretch of them, and goes on at their beginning."""
+    """Random bytes in a memory file; each body is a slice that wraps around at the end."""
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("bodies")
@@ -26,7 +26,7 @@ class Bodies:
         self.digests = cache(self._digests)
 
     def _digests(self, size: int) -> dict[int, str]:
-        """Where the bodies of a size begin, each with its SHA-256 in hex."""
+        """Map the offset of each body of this size to its SHA-256 in hex."""
         count = _MANY if size <= _SMALL_BYTES else _FEW
         return {at: self._sha256(at, size) for at in (number * (POOL_BYTES // _MANY) for number in range(count))}
 
@@ -41,9 +41,9 @@ class Bodies:
         return digest.hexdigest()
 
     def digest(self, group: Group, number: int) -> str:
-        """The SHA-256 of the body that a group's request of this number sends."""
+        """The SHA-256 of the body that request `number` of a group sends."""
         return list(group.digests.values())[number % len(group.digests)]
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         os.close(self.fd)

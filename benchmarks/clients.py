@@ -1,4 +1,4 @@
-"""What one client does for one file: an upload by one request, or by a presigned URL."""
+"""A client's part of an upload: one request, or the steps of a presigned upload."""
 
 import json
 import time
@@ -15,13 +15,13 @@ BOUNDARY = "benchmark-2f6d1c"
 FIELD = "file"
 OCTETS = "application/octet-stream"
 _CREATED = 201
-#: What the app and S3 answer on the way to that.
+#: Statuses of the app and of S3 in the steps before the last one.
 _GOOD = {200, _CREATED}
 
 
 @dataclass
 class SentFile:
-    """One request. Times in nanoseconds of CLOCK_MONOTONIC; `intended` is when it should have begun."""
+    """A file sent by one request; times in ns of CLOCK_MONOTONIC, `intended` is the scheduled start."""
 
     group: str
     name: str
@@ -35,7 +35,7 @@ class SentFile:
     answer: bytes = b""
 
     def check_answer(self, *, receipts: bool) -> None:
-        """Look at the answer: it is 201, well-formed, and says of the file what was sent."""
+        """Set `error` unless the answer is a well-formed 201 whose receipt matches the file."""
         if self.error is not None:
             return
         try:
@@ -46,14 +46,14 @@ class SentFile:
                 (receipt,) = json.loads(body)["receipts"]
                 answer = {"filename": receipt["filename"], "size": receipt["size"], "sha256": receipt["sha256"]}
                 if answer != {"filename": self.name, "size": self.size, "sha256": self.digest}:
-                    self.error = f"the receipt is another file's: {answer}"
+                    self.error = f"the receipt does not match the file: {answer}"
         except (HTTPException, ValueError, KeyError, TypeError) as error:
-            self.error = f"the answer cannot be read: {error!r}"
+            self.error = f"malformed answer: {error!r}"
         finally:
             self.answer = b""
 
     def to_line(self, origin: int) -> dict[str, Any]:
-        """As it is written: times in microseconds since the job began."""
+        """The record of this file, with times in microseconds since the job began."""
         return {
             "group": self.group,
             "name": self.name,
@@ -67,7 +67,7 @@ class SentFile:
 
 
 class _Socket:
-    """Bytes that came, for http.client to parse."""
+    """Received bytes in the shape of a socket, for http.client to parse."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -77,19 +77,25 @@ class _Socket:
 
 
 def read_answer(answer: bytes) -> tuple[int, bytes]:
-    """The status and the body of an answer.
+    """Parse an answer into status and body.
 
     Raises:
-        HTTPException: it is none, or cut short.
+        HTTPException: it is malformed or cut short.
     """
-    with HTTPResponse(_Socket(answer)) as response:  # type: ignore[arg-type] # all that it asks of a socket
+    with HTTPResponse(_Socket(answer)) as response:  # type: ignore[arg-type] # HTTPResponse calls only makefile
         response.begin()
         return response.status, response.read()
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where files go. `path` may have the file's `{name}`; `upload_kind` is `form`, `bare` (a PUT) or `presigned`."""
+    """Where files go.
+
+    Args:
+        port: a port on loopback.
+        path: may contain the file's `{name}`.
+        upload_kind: `form`, `bare` (a PUT) or `presigned`.
+    """
 
     port: int
     path: str
@@ -97,7 +103,7 @@ class Destination:
 
 
 class Client:
-    """Sends one file after the other by one request each; `over` is told when one was answered, or failed."""
+    """Sends files one after another, one request each; calls `on_end` after each answer or failure."""
 
     def __init__(
         self,
@@ -114,7 +120,7 @@ class Client:
         self.connections = [Connection(loop, destination.port, pace, self._answered)]
 
     def begin(self, sent: SentFile, at: int) -> None:
-        """Send a file, whose bytes begin there in the pool."""
+        """Send a file whose bytes begin at offset `at` of the pool."""
         self._sent = sent
         sent.began = time.monotonic_ns()
         before, after = _frame(self._destination, sent)
@@ -126,13 +132,13 @@ class Client:
         sent.ended = time.monotonic_ns()
         sent.answer = answer
         if answer and error:
-            sent.check_answer(receipts=False)  # its status counts for more
+            sent.check_answer(receipts=False)  # a bad status explains more than the broken connection
         sent.error = sent.error or error
         self._on_end(self, sent)
 
 
 class PresignedClient(Client):
-    """Asks the app for URLs, sends the file to S3 by them, part after part, and has the app complete it."""
+    """Gets URLs from the app, sends the parts to S3, and has the app complete the upload."""
 
     def __init__(
         self,
@@ -151,7 +157,7 @@ class PresignedClient(Client):
         self._following: str | None = None
 
     def begin(self, sent: SentFile, at: int) -> None:
-        """Ask for the URLs of a file, whose bytes begin there in the pool."""
+        """Request the URLs for a file whose bytes begin at offset `at` of the pool."""
         self._sent, self._at = sent, at
         sent.began = time.monotonic_ns()
         asked = {"filename": sent.name, "size": sent.size, "sha256": sent.digest, "content_type": OCTETS}
@@ -204,11 +210,11 @@ class PresignedClient(Client):
             values = json.loads(body) if body.startswith(b"{") else {}
             step(values)
         except (HTTPException, ValueError, KeyError, TypeError) as wrong:
-            super()._answered(b"", f"the answer cannot be read: {wrong!r}")
+            super()._answered(b"", f"malformed answer: {wrong!r}")
 
 
 def _frame(destination: Destination, sent: SentFile) -> tuple[bytes, bytes]:
-    """What stands before and after the file in a request."""
+    """The bytes before and after the file in a request."""
     before = after = b""
     content_type, method = OCTETS, "PUT"
     if destination.upload_kind == "form":

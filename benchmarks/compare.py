@@ -1,4 +1,4 @@
-"""What changed between two runs, beyond noise."""
+"""Compare two runs and find the changes beyond noise."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from benchmarks.results import FIGURES, Figure, Result, Results
 from benchmarks.stats import Measure, ratio
 
 COMPARED = ("rate", "p50", "p99", "cpu_per_request", "peak", "disk")
-#: A change below that is none, however sure: from one start to the next a machine is no steadier.
+#: Smallest relative change that counts; a machine varies by as much from one start to the next.
 SMALLEST = 0.05
-#: Memory and disk below that, in their units, are nothing: 2 MiB are not twice as much as 1.
+#: Memory (MiB) and disk (bytes per byte) up to this count as none, so that 2 MiB is not "twice" 1 MiB.
 _NOTHING = {"peak": 4.0, "disk": 0.01}
 
 
 @dataclass(frozen=True)
 class Change:
-    """A figure of a cell that is not what it was: how many times as much it is, and whether that is better."""
+    """A figure of a cell that changed; `times` is the ratio of after to before."""
 
     cell: str
     level: str
@@ -26,13 +26,13 @@ class Change:
 
     @property
     def is_better(self) -> bool:
-        """Whether the change is for the better."""
+        """Whether the change is an improvement."""
         return (self.times.median > 1) == self.figure.more_is_better
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: what changed, how many figures were compared, and what only one of them has."""
+    """The changes between two runs, and the cells that only one of them has."""
 
     changes: list[Change]
     compared: int
@@ -45,8 +45,8 @@ class Comparison:
 def compare(before: Results, after: Results) -> Comparison:
     """Compare the cells that both runs have.
 
-    A change counts if the two intervals are apart, so is the ratio's from 1, and it is 5% or more: with 5 rounds each,
-    two runs of the same code then differ in about one figure of a hundred.
+    A change counts if it is at least 5%, the two intervals do not overlap, and the interval of their ratio excludes 1.
+    With 5 rounds each, two runs of the same code then differ in about one figure of a hundred.
     """
     first, second = ({(it.cell.id, it.level): it for it in results.results} for results in (before, after))
     both = [key for key in first if key in second]
@@ -86,7 +86,7 @@ def _change(name: str, old: Result, new: Result) -> Change | None:
 
 
 def _environment(before: dict[str, object], after: dict[str, object]) -> Iterator[str]:
-    """What is different about the two places, a line each."""
+    """Yield a line for each difference between the two environments."""
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if name == "load_average_before" or old == new:

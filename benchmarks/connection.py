@@ -1,4 +1,4 @@
-"""A client's connection to a server: raw sockets and epoll, bodies by sendfile(2) from a memory file. Linux only."""
+"""A client connection on raw sockets and epoll; bodies go out by sendfile(2). Linux only."""
 
 import errno
 import mmap
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-#: A body up to this size goes out with its head by one call.
+#: Bodies up to this size are sent together with their head in one call.
 _AT_ONCE_BYTES = 256 * 1024
 _SENDFILE_BYTES = 1024 * 1024
 _ANSWER_BYTES = 64 * 1024
-#: For how long a paced connection may catch up what a late timer missed.
+#: Seconds of unused allowance that a paced connection keeps, to make up for late timers.
 _KEPT_SECONDS = 0.02
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -23,23 +23,23 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 
 
 class Loop(Protocol):
-    """What waits for connections, and for moments."""
+    """The event loop: watches sockets and runs timers."""
 
     epoll: select.epoll
 
     def watch(self, connection: socket.socket, client: "Connection") -> None:
-        """Tell a client of what happens to its socket."""
+        """Call the client's `ready` on each event of its socket."""
 
     def forget(self, connection: socket.socket) -> None:
-        """Tell it no more."""
+        """Stop watching a socket."""
 
     def at(self, moment: float, then: Callable[[], None]) -> None:
-        """Do something at a moment of CLOCK_MONOTONIC, in seconds."""
+        """Call `then` at a moment of CLOCK_MONOTONIC, in seconds."""
 
 
 @dataclass
 class Pool:
-    """Where bodies come from: a body begins somewhere in it, and goes on at its beginning after its end."""
+    """The memory file of bodies; a body is a slice that wraps around at the end."""
 
     fd: int
     size: int
@@ -52,7 +52,7 @@ class Pool:
 
 
 class Request:
-    """The bytes of a request, of which so many are sent: given ones, around `size` of the pool from `at` on."""
+    """A partly sent request: `before`, then `size` bytes of the pool from offset `at`, then `after`."""
 
     def __init__(self, pool: Pool, before: bytes, at: int = 0, size: int = 0, after: bytes = b"") -> None:
         self._pool = pool
@@ -64,11 +64,11 @@ class Request:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of it was sent."""
+        """Whether the whole request was sent."""
         return self._done == self.length
 
     def send(self, connection: socket.socket, most: int) -> int:
-        """Send some of it, at most so many bytes of the file; how many went."""
+        """Send the next piece, with at most `most` bytes of the file; return its length."""
         done, head, size = self._done, len(self._head), self._size
         if done == 0 and size <= min(_AT_ONCE_BYTES, most) and self._at + size <= self._pool.size:
             count = connection.sendmsg([self._head, self._pool.view[self._at : self._at + size], self._tail])
@@ -85,13 +85,13 @@ class Request:
 
 
 class Connection:
-    """A connection to a port that sends one request after the other, made anew when it broke.
+    """A connection that sends one request after another and reconnects after a failure.
 
     Args:
-        loop: what waits for it.
-        port: of loopback.
-        pace: how many bytes it sends in each second at most; None for as many as go.
-        on_end: told of each request's end: the answer, as far as it came, and what went wrong with it.
+        loop: the event loop.
+        port: a port on loopback.
+        pace: most bytes per second; None for no limit.
+        on_end: called after each request with the answer so far and the error, if any.
     """
 
     def __init__(self, loop: Loop, port: int, pace: int | None, on_end: Callable[[bytes, str | None], None]) -> None:
@@ -133,7 +133,7 @@ class Connection:
         self._loop.epoll.modify(self._socket, events)
 
     def ready(self, events: int) -> None:
-        """The socket can be read or written."""
+        """Handle events of the socket."""
         try:
             if events & ~select.EPOLLOUT:
                 self._receive()
@@ -160,7 +160,7 @@ class Connection:
             self._listen_for(select.EPOLLIN)
 
     def _receive_refusal(self, error: OSError) -> None:
-        """Sending failed: an answer may have come before that."""
+        """Read the answer that the server may have sent before it stopped reading."""
         try:
             self._receive()
         except OSError:
@@ -170,7 +170,7 @@ class Connection:
                 self.fail(error)
 
     def _must_wait(self, count: int) -> bool:
-        """Whether what was sent has yet to be paid for: then go on when it is."""
+        """Whether the pace is exceeded; if so, schedule the continuation."""
         assert self._pace is not None
         now = time.monotonic()
         self._paid_until = max(self._paid_until, now - _KEPT_SECONDS) + count / self._pace
@@ -193,11 +193,11 @@ class Connection:
         except BlockingIOError:
             return
         self.moved = time.monotonic()
-        if self._request is None:  # the server closes a connection that has nothing to do
+        if self._request is None:  # the server closes an idle connection
             self._close()
             return
         if not data:
-            self.fail(ConnectionError("the connection was closed without a whole answer"))
+            self.fail(ConnectionError("the connection was closed before the end of the answer"))
             return
         self._answer += data
         if is_whole(self._answer):
@@ -208,19 +208,19 @@ class Connection:
         assert request is not None
         if not request.is_whole or b"\r\nconnection: close" in self._answer.lower():
             self._close()
-        self._on_end(self._answer, None if request.is_whole else "answered before the file had been sent")
+        self._on_end(self._answer, None if request.is_whole else "answered before the whole file was sent")
 
     def fail(self, error: Exception) -> None:
-        """The request has failed, if there is one; the connection is over."""
+        """Close the connection and fail the request in flight, if any."""
         self._close()
         request, self._request = self._request, None
         if request is not None:
             self._on_end(b"", f"{type(error).__name__}: {error}")
 
     def check_timeout(self, now: float, timeout: float) -> None:
-        """Fail if nothing has moved for so many seconds."""
+        """Fail the request if nothing was sent or received for `timeout` seconds."""
         if self._request is not None and now - self.moved > timeout:
-            self.fail(TimeoutError(f"nothing moved for {timeout:g} s"))
+            self.fail(TimeoutError(f"no progress for {timeout:g} s"))
 
     def _close(self) -> None:
         if self._socket is not None:
@@ -230,7 +230,7 @@ class Connection:
 
 
 def is_whole(answer: bytes) -> bool:
-    """Whether an answer has come to its end."""
+    """Whether the answer is complete."""
     head, blank, body = answer.partition(b"\r\n\r\n")
     if not blank:
         return False

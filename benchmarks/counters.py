@@ -1,4 +1,4 @@
-"""What Linux counts of a process and its children: CPU time, memory, bytes written to disk, threads (proc(5))."""
+"""Linux's counters of a process tree (proc(5)): CPU time, memory, disk writes, threads."""
 
 import os
 import time
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
-#: The lowest bits of a process's CPU clock: CPUCLOCK_SCHED in Linux's posix-timers.h.
+#: Low bits of the clock id of a process: CPUCLOCK_SCHED in Linux's posix-timers.h.
 _CPUCLOCK_SCHED = 2
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of a process and its children together, at one moment.
+    """Counters of a process tree at one moment.
 
-    `cpu_seconds` and `disk_bytes` count from their start, `peak_bytes` from the last `forget_peak`. What was written to
-    disk is counted when it is written to the page cache of a file system that has a disk, deleted later or not; pipes,
-    sockets and memory disks do not count.
+    `cpu_seconds` and `disk_bytes` count from the start of the processes, `peak_bytes` from the last `forget_peak`.
+    `disk_bytes` counts writes to the page cache of a file system on a disk, even if the file is deleted before it
+    reaches the disk. Pipes, sockets and memory disks do not count.
     """
 
     cpu_seconds: float
@@ -29,13 +29,13 @@ class Counts:
 
 
 class ProcessTree:
-    """A process and its children, those included that it may start later."""
+    """A process with its present and future children."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
     def counts(self) -> Counts:
-        """What is counted now; a process that has ended counts nothing."""
+        """Read the counters; a process that has ended counts as zero."""
         pids = list(tree_pids(self.pid))
         status = [_fields(pid, "status") for pid in pids]
         return Counts(
@@ -47,14 +47,14 @@ class ProcessTree:
         )
 
     def forget_peak(self) -> None:
-        """Count the peak of memory from now on."""
+        """Restart the peak of memory from its present value."""
         for pid in tree_pids(self.pid):
             with suppress(OSError):
                 (_PROC / str(pid) / "clear_refs").write_text("5")
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process, in nanoseconds' resolution, with that of its threads that have ended."""
+    """CPU time of a process with that of its ended threads, in nanosecond resolution."""
     try:
         return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
     except OSError:
@@ -62,7 +62,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def tree_pids(pid: int) -> Iterator[int]:
-    """A process, its children, theirs."""
+    """The ids of a process and its descendants."""
     yield pid
     with suppress(OSError):
         for task in (_PROC / str(pid) / "task").iterdir():
@@ -72,7 +72,7 @@ def tree_pids(pid: int) -> Iterator[int]:
 
 
 def _fields(pid: int, name: str) -> dict[str, int]:
-    """The numbers in a file of `Name: number` lines; none if the process has ended."""
+    """The numbers in a file of `Name: number` lines; empty if the process has ended."""
     try:
         lines = (_PROC / str(pid) / name).read_text().splitlines()
     except OSError:
@@ -82,6 +82,6 @@ def _fields(pid: int, name: str) -> dict[str, int]:
 
 
 def busy_seconds() -> float:
-    """CPU time that the whole machine has spent on anything, since it was started."""
+    """CPU seconds that the whole machine was busy since its start."""
     user, nice, system, _idle, _waiting, *others = map(int, (_PROC / "stat").read_text().split("\n")[0].split()[1:])
     return (user + nice + system + sum(others[:3])) / os.sysconf("SC_CLK_TCK")

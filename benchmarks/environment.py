@@ -1,4 +1,4 @@
-"""Where a run was made: processor, kernel, Python, packages, settings, commit; nothing that names a person or place."""
+"""The machine and software of a run, without names of persons or places."""
 
 import importlib.metadata
 import os
@@ -13,16 +13,16 @@ from typing import Any
 from demo.processes import ROOT
 
 _SETTINGS = ("UPLOAD_", "AWS_DEFAULT_REGION")
-#: What could carry a secret, or names a place.
-_UNSAID = ("ENDPOINT", "KEY", "TOKEN", "SECRET")
+#: Words in the names of settings that may hold a secret or name a place.
+_SECRET_WORDS = ("ENDPOINT", "KEY", "TOKEN", "SECRET")
 
 
 def captured(environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
-    """Everything that a figure may depend on.
+    """Collect everything that may influence a figure.
 
     Args:
         environ: this process's environment.
-        folder: where the servers put temporary files.
+        folder: the folder for the servers' temporary files.
     """
     packages = {it.metadata["Name"]: it.version for it in importlib.metadata.distributions()}
     return {
@@ -36,7 +36,7 @@ def captured(environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
         "settings": {
             name: value
             for name, value in sorted(environ.items())
-            if name.startswith(_SETTINGS) and not any(word in name for word in _UNSAID)
+            if name.startswith(_SETTINGS) and not any(word in name for word in _SECRET_WORDS)
         },
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain")),
@@ -54,7 +54,7 @@ def _processor() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of this repository; nothing if this is none."""
+    """The output of a git command in this repository; empty if this is not a repository."""
     try:
         command = ["git", "-C", str(ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - ours
@@ -63,9 +63,9 @@ def _git(*arguments: str) -> str:
 
 
 def filesystem(folder: Path) -> str:
-    """The type of the file system that a folder is on, such as `ext4`; bytes written to a `tmpfs` are not counted."""
+    """The type of the file system that holds a folder, such as `ext4`."""
     folder = folder.resolve()
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     fitting = [(len(place), kind) for place, kind in mounts if folder.is_relative_to(place)]
-    # of two on the same place the later one is on top
+    # the later of two mounts on one place covers the earlier
     return max(reversed(fitting), key=lambda it: it[0], default=(0, "unknown"))[1]

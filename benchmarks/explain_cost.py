@@ -1,11 +1,11 @@
-"""What explaining costs: `python -m benchmarks.explain_cost`, some minutes.
+"""Measure the cost of explaining: `python -m benchmarks.explain_cost`, some minutes.
 
-A plain app and an explained one, each in a process of its own, take the same 64 KiB upload and put it to the null
-store by boto3, in one thread, with no server before them: as little else as an upload can cost, so that the share is
-the largest there is. They take turns in pairs, in an order that is drawn for each pair, so that whatever slows the
-machine down slows both. Two processes differ by a few per cent for as long as they live, so there are many rounds,
-each with new ones. Told are the median over the rounds of the paired differences' median, in CPU time, with a 95%
-interval by a bootstrap of the rounds, as a share of the plain app's median.
+A plain app and an explained app, each in its own process, take the same 64 KiB upload and put it to the null store
+with boto3, in one thread and without a server. Nothing else costs CPU, so the share of explaining is at its largest.
+Uploads alternate in pairs, in random order, so that a slow moment of the machine slows both apps. Two processes
+differ by a few per cent for their whole life, so there are many rounds, each with new processes. The result is the
+median over the rounds of the median paired difference in CPU time, as a share of the plain app's median, with a 95%
+interval by bootstrap over the rounds.
 """
 
 import argparse
@@ -34,7 +34,7 @@ BOUNDARY = "a-boundary-of-the-measurement"
 
 
 def make_app(client: Any, *, explained: bool) -> Flask:
-    """An app that puts the uploaded file."""
+    """Make an app that puts the uploaded file to S3."""
     app = Flask(__name__)
     if explained:
         explain_closed_files(app)
@@ -48,7 +48,7 @@ def make_app(client: Any, *, explained: bool) -> Flask:
 
 
 def sender(app: Flask) -> Callable[[], float]:
-    """A function that sends one upload to the app, and tells its CPU time in seconds."""
+    """Return a function that sends one upload to the app and returns its CPU seconds."""
     body = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'.encode()
         + os.urandom(BYTES)
@@ -67,7 +67,7 @@ def sender(app: Flask) -> Callable[[], float]:
 
 
 def worker(pipe: Connection, endpoint_url: str, *, explained: bool) -> None:
-    """Send one upload for each word, and answer with its CPU time; end with the pipe."""
+    """Send one upload per received message and reply with its CPU seconds; end when the pipe closes."""
     credentials: dict[str, Any] = {
         "aws_access_key_id": "a",
         "aws_secret_access_key": "b",
@@ -77,7 +77,7 @@ def worker(pipe: Connection, endpoint_url: str, *, explained: bool) -> None:
     send = sender(make_app(client, explained=explained))
     for _ in range(WARM_UP):
         send()
-    gc.disable()  # a collection would fall on one of a pair
+    gc.disable()  # a collection would slow only one upload of a pair
     with suppress(EOFError):
         for number in itertools.count():
             pipe.recv()
@@ -87,7 +87,7 @@ def worker(pipe: Connection, endpoint_url: str, *, explained: bool) -> None:
 
 
 def measure(endpoint_url: str, pairs: int) -> list[tuple[float, float]]:
-    """CPU seconds of a new plain and a new explained app, pair by pair."""
+    """Start a plain and an explained app; return the CPU seconds of each pair of uploads."""
     context = multiprocessing.get_context("spawn")
     with ExitStack() as ends:
         pipes = []
@@ -111,10 +111,10 @@ def measure(endpoint_url: str, pairs: int) -> list[tuple[float, float]]:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.explain_cost")
-    parser.add_argument("--rounds", type=int, default=20, help="how often with new processes (%(default)s)")
-    parser.add_argument("--pairs", type=int, default=400, help="how many pairs of uploads in each (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds, each with new processes (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=400, help="pairs of uploads per round (%(default)s)")
     arguments = parser.parse_args()
     with running() as store:
         rounds = [measure(store.endpoint_url, arguments.pairs) for _ in range(arguments.rounds)]

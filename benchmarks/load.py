@@ -1,7 +1,7 @@
-"""A lean load generator: `python -m benchmarks.load` reads one job as JSON, and answers with a JSON line a request.
+"""A lean load generator: `python -m benchmarks.load` reads a job as JSON and writes a JSON line per request.
 
-Raw sockets and one epoll loop; bodies go from a memory file into the socket by sendfile(2), so that sending costs far
-less than receiving. Answers are only kept while it runs and judged afterwards. Linux only.
+Raw sockets and one epoll loop. Bodies go from a memory file into the socket by sendfile(2), so that sending costs far
+less than receiving. Answers are stored during the load and checked afterwards. Linux only.
 """
 
 import heapq
@@ -20,25 +20,25 @@ from typing import Any
 from benchmarks.clients import Client, Destination, PresignedClient, SentFile
 from benchmarks.connection import Connection, Pool
 
-#: An open loop whose queue has not drained after so many times its duration is not going to.
+#: An open loop stops waiting for its queue after this multiple of its duration.
 _OVERTIME = 2.0
 
 
 @dataclass(frozen=True)
 class Group:
-    """Clients that do the same.
+    """Clients with the same behaviour.
 
     Args:
-        name: what their requests are reported under.
-        clients: how many send at once; in an open loop, how many may.
-        size: of each file in bytes.
-        prefix: what each file's name begins with.
-        digests: SHA-256 in hex by where in the pool a body begins; request i sends number i modulo their count.
-        rate: how many requests are to begin in each second (open loop); None for one after the other (closed loop).
-        bytes_per_second: how fast each connection sends; None for as fast as it can.
-        at_least: how many requests are sent even if the time is over.
-        at_most: how many are sent even if there is time left.
-        in_background: whether they send only for as long as others do.
+        name: the name in the record of their requests.
+        clients: number of concurrent clients; in an open loop, the most.
+        size: bytes of each file.
+        prefix: start of each file's name.
+        digests: SHA-256 in hex by the body's offset in the pool; request i sends number i modulo their count.
+        rate: requests begun per second (open loop); None for one after another (closed loop).
+        bytes_per_second: rate of each connection; None for no limit.
+        at_least: requests sent even after the time is over.
+        at_most: requests after which the group stops early.
+        in_background: send only while other groups send.
     """
 
     name: str
@@ -55,17 +55,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Job:
-    """What to send where.
+    """Where to send which files.
 
     Args:
-        port: of loopback.
-        path: where a file goes; `{name}` is replaced by the file's name.
-        upload_kind: `form` for multipart/form-data, `bare` for the body of a PUT, `presigned` to S3 itself.
-        receipts: whether the answer is to hold a receipt with the file's size and SHA-256.
-        pool_fd: the file that bodies come from.
-        pool_bytes: its size; a body that is longer begins again.
-        seconds: for how long new requests are begun.
-        timeout: after how many seconds without any progress a request has failed.
+        port: a port on loopback.
+        path: the URL path of a file; `{name}` is replaced by its name.
+        upload_kind: `form` for multipart/form-data, `bare` for the body of a PUT, `presigned` for S3's own URLs.
+        receipts: whether each answer must contain a receipt with the file's size and SHA-256.
+        pool_fd: descriptor of the memory file of bodies.
+        pool_bytes: its size; a longer body wraps around.
+        seconds: time during which requests begin.
+        timeout: seconds without progress after which a request fails.
     """
 
     port: int
@@ -79,12 +79,12 @@ class Job:
     groups: list[Group]
 
     def to_json(self) -> str:
-        """One line."""
+        """Serialize the job as one line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
-        """What `to_json` wrote."""
+        """Parse the output of `to_json`."""
         values = json.loads(text)
         groups = [
             Group(**{**group, "digests": {int(at): digest for at, digest in group["digests"].items()}})
@@ -94,7 +94,7 @@ class Job:
 
 
 class Source:
-    """The requests of a group, and its clients."""
+    """A group's requests and clients while the job runs."""
 
     def __init__(self, load: "Load", group: Group) -> None:
         self.group = group
@@ -110,7 +110,7 @@ class Source:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Send the first requests."""
         if self.group.rate is None:
             for client in self.clients:
                 self.free(client)
@@ -123,7 +123,7 @@ class Source:
         self.free(client)
 
     def free(self, client: Client) -> None:
-        """A client has nothing to do: give it the next request, if there is one."""
+        """Give an idle client its next request, if there is one."""
         now = time.monotonic_ns()
         if self.group.rate is not None:
             self._idle.append(client)
@@ -147,7 +147,7 @@ class Source:
         return sent, at
 
     def _arrive(self) -> None:
-        """The time for a request has come, whether or not a client is free."""
+        """Queue the requests that are due, and set the timer for the next one."""
         assert self.group.rate is not None
         due = self._load.origin + int((self._number + len(self._due)) * 1e9 / self.group.rate)
         while due <= time.monotonic_ns() and due < self._load.deadline:
@@ -164,12 +164,12 @@ class Source:
 
     @property
     def waits(self) -> bool:
-        """Whether requests are due that no client was free for, or some are yet to come."""
+        """Whether requests are queued or still to come."""
         is_open = self.group.rate is not None and time.monotonic_ns() < self._load.deadline
         return is_open or bool(self._due)
 
     def give_up(self, reason: str) -> None:
-        """Report what was due and never sent as failed."""
+        """Record the queued requests as failed."""
         while self._due:
             sent, _ = self._next(self._due.popleft())
             sent.began = sent.ended = time.monotonic_ns()
@@ -179,7 +179,7 @@ class Source:
 
 @dataclass
 class Load:
-    """One job while it runs."""
+    """A running job."""
 
     job: Job
     pool: Pool
@@ -202,7 +202,7 @@ class Load:
 
     @property
     def has_foreground(self) -> bool:
-        """Whether there is anything yet to send that is not in the background."""
+        """Whether groups outside the background still have something to send or to receive."""
         now = time.monotonic_ns()
         return now < self.deadline or self._foreground > 0 or self._waiting
 
@@ -211,36 +211,36 @@ class Load:
         return any(source.waits for source in self._sources if not source.group.in_background)
 
     def watch(self, connection: socket.socket, client: Connection) -> None:
-        """Tell a client of what happens to its socket."""
+        """Call the client's `ready` on each event of its socket."""
         self._by_fd[connection.fileno()] = client
         self.epoll.register(connection, select.EPOLLIN)
 
     def forget(self, connection: socket.socket) -> None:
-        """Tell it no more."""
+        """Stop watching a socket."""
         if self._by_fd.pop(connection.fileno(), None) is not None:
             self.epoll.unregister(connection)
 
     def at(self, moment: float, then: Callable[[], None]) -> None:
-        """Do something at a moment of CLOCK_MONOTONIC, in seconds."""
+        """Call `then` at a moment of CLOCK_MONOTONIC, in seconds."""
         heapq.heappush(self._timers, (moment, next(self._numbers), then))
 
     def later(self, then: Callable[[], None]) -> None:
-        """Do something soon, from the loop: not from within what called."""
+        """Call `then` in the next turn of the loop, outside the caller's stack."""
         self._soon.append(then)
 
     def began(self, sent: SentFile) -> None:
-        """A request is being sent."""
+        """Count a request that begins."""
         self.requests.append(sent)
         self._in_flight += 1
         self._foreground += sent.group not in self._background
 
     def ended(self, sent: SentFile) -> None:
-        """It was answered, or failed."""
+        """Count a request that was answered or failed."""
         self._in_flight -= 1
         self._foreground -= sent.group not in self._background
 
     def run(self) -> None:
-        """Send everything, until the last answer."""
+        """Send all requests and wait for the last answer."""
         self.origin = time.monotonic_ns()
         self.deadline = self.origin + int(self.job.seconds * 1e9)
         for source in self._sources:
@@ -258,7 +258,7 @@ class Load:
             self._fire()
 
     def _arm(self) -> None:
-        # a moment that has passed already would disarm it if it were 0
+        # 0 would disarm the timer, so a moment in the past becomes 1 ns
         moment = max(self._timers[0][0], 1e-9) if not self._soon else 1e-9
         os.timerfd_settime(self._timer, flags=os.TFD_TIMER_ABSTIME, initial=moment)
 
@@ -274,12 +274,12 @@ class Load:
                 for connection in client.connections:
                     connection.check_timeout(now, self.job.timeout)
             if now > self.deadline / 1e9 + max(self.job.seconds * _OVERTIME, self.job.timeout):
-                source.give_up("never sent: no client was free in time")
+                source.give_up("not sent: no client became free in time")
         self.at(now + 1, self._check_timeouts)
 
 
 def run(job: Job) -> Iterable[dict[str, Any]]:
-    """Run a job; a line for each request, and one for the whole."""
+    """Run a job; yield a record per request and one for the whole job."""
     load = Load(job, Pool.open(job.pool_fd, job.pool_bytes))
     cpu = time.process_time()
     load.run()
@@ -292,9 +292,9 @@ def run(job: Job) -> Iterable[dict[str, Any]]:
 
 
 def main() -> None:
-    """Read a job from the standard input."""
+    """Run the job that arrives on standard input."""
     job = Job.from_json(sys.stdin.readline())
-    print("ready", flush=True)  # what follows is the load itself, and not this interpreter's start
+    print("ready", flush=True)  # the load begins after the next line, so that this interpreter's start is not measured
     sys.stdin.readline()
     for line in run(job):
         print(json.dumps(line, separators=(",", ":")))

@@ -1,7 +1,7 @@
-"""How late an event loop is, seen from within, for any ASGI app: `LoopLag` around it.
+"""Measure the lag of the event loop that serves an ASGI app.
 
-A task sleeps for 10 ms again and again, and the time that it oversleeps is the lag. `GET /_benchmark/lag` answers the
-lags since it was last asked, in microseconds, as JSON. Everything else goes to the app untouched.
+A task sleeps for 10 ms again and again; the excess is the lag. `GET /_benchmark/lag` responds with the lags since the
+last such request as JSON, in microseconds. All other requests go to the app.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ INTERVAL_SECONDS = 0.01
 
 
 class LoopLag:
-    """An ASGI app that passes everything on but our own request."""
+    """ASGI middleware that measures the event loop and serves the measured lags."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -21,8 +21,8 @@ class LoopLag:
         self._watching: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve a connection."""
-        if self._watching is None:  # the first call, on the loop that serves
+        """Handle one ASGI scope."""
+        if self._watching is None:  # the first call runs on the serving loop
             self._watching = asyncio.create_task(self._watch())
         if scope["type"] == "http" and scope["path"] == PATH:
             await self._respond(send)

@@ -1,4 +1,4 @@
-"""The ASGI app that `BENCHMARK_APP` names as `module:app`, with a look at its event loop."""
+"""The ASGI app that `BENCHMARK_APP` names as `module:app`, wrapped in `LoopLag`."""
 
 import importlib
 import os

@@ -1,7 +1,7 @@
-"""What S3 takes and what it refuses of an upload, without any I/O: the rules of the null store.
+"""The null store's rules, without I/O: the requests of an upload that S3 takes or refuses.
 
-It checks lengths, part numbers and ETags, and looks at no signature and no checksum. It keeps sizes, and bytes only of
-the objects whose name asks for it.
+It checks lengths, part numbers and ETags, but no signatures or checksums. It keeps sizes, and bytes only of objects
+whose name asks for it.
 """
 
 import itertools
@@ -17,18 +17,18 @@ from urllib.parse import parse_qsl, unquote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-#: S3's limits for a part, in bytes. The last part may be smaller; the larger limit is that of a single put as well.
+#: S3's limits for a part, in bytes. The last part may be smaller; a single put has the same upper limit.
 SMALLEST_PART = 5 * 2**20
 LARGEST_PART = 5 * 2**30
 LAST_PART_NUMBER = 10_000
 
-#: An object is kept with its bytes if what follows the last `/` of its key begins so: to be read back and compared.
+#: Objects whose file name begins so keep their bytes, to be read back and compared.
 KEPT = "kept-"
 
-#: Room for 10,000 parts, each with a checksum.
+#: Limit for the body that completes an upload: room for 10,000 parts, each with a checksum.
 _COMPLETION_BYTES = 4 * 2**20
 
-#: S3's error codes, each with its status and S3's words.
+#: S3's error codes with status and message.
 _ERRORS = {
     "BadRequest": (400, "An error occurred when parsing the HTTP request."),
     "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
@@ -45,7 +45,7 @@ _ERRORS = {
     "NotImplemented": (501, "A header you provided implies functionality that is not implemented"),
 }
 
-#: S3's name of each request that is answered: by its method, whether it has a key, and the parameters that decide.
+#: S3's operation names by method, presence of a key, and the query parameters that decide.
 _OPERATIONS: Mapping[tuple[str, bool, frozenset[str]], str] = {
     ("PUT", False, frozenset()): "CreateBucket",
     ("HEAD", False, frozenset()): "HeadBucket",
@@ -61,16 +61,16 @@ _OPERATIONS: Mapping[tuple[str, bool, frozenset[str]], str] = {
     ("DELETE", True, frozenset({"uploadId"})): "AbortMultipartUpload",
 }
 _UNKNOWN = "unknown"
-#: Those that bring bytes of an object.
+#: Operations whose body is bytes of an object.
 _WITH_BYTES = {"PutObject", "UploadPart"}
-#: Our own request; no bucket can have its name.
+#: The operation that returns our own counters; its path is no valid bucket name.
 STATS = "stats"
 STATS_PATH = "/_null/stats"
 
-#: Parameters that do not change which request it is. The last three sign it, as do those that begin with `X-Amz-`.
+#: Query parameters that do not decide the operation. The last three sign it, as do those that begin with `X-Amz-`.
 _INDECISIVE = {"prefix", "encoding-type", "x-id", "AWSAccessKeyId", "Signature", "Expires"}
 
-#: Headers that change what is asked, or what the length means: to pass over them would be to do something else.
+#: Headers that would change the operation or the meaning of the length; ignoring them would do something else.
 _DECISIVE_HEADERS = {
     "transfer-encoding",
     "x-amz-decoded-content-length",
@@ -82,7 +82,7 @@ _DECISIVE_HEADERS = {
 
 
 class Refused(Exception):
-    """What S3 would not do either: one of S3's error codes, with elements of its answer such as `PartNumber`."""
+    """An error that S3 would return: its code, with elements such as `PartNumber`."""
 
     def __init__(self, code: str, **details: object) -> None:
         super().__init__(code)
@@ -92,7 +92,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent back. `Content-Length` is that of the body, unless the headers say another."""
+    """A response; `Content-Length` is that of the body unless `headers` has another."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -100,12 +100,12 @@ class Answer:
 
     @classmethod
     def xml(cls, document: str, status: int = 200) -> Self:
-        """An answer that is an XML document."""
+        """Make a response with an XML document."""
         body = f'<?xml version="1.0" encoding="UTF-8"?>\n{document}'.encode()
         return cls(status, {"Content-Type": "application/xml"}, body)
 
     def rendered(self, *, with_body: bool, last: bool) -> bytes:
-        """Its bytes; HEAD gets no body, and the last answer of a connection says that it is."""
+        """Render the bytes: no body for HEAD, `Connection: close` on the last answer."""
         headers = {**self.headers, "Connection": "close" if last else "keep-alive"}
         if self.status != HTTPStatus.NO_CONTENT:
             headers.setdefault("Content-Length", str(len(self.body)))
@@ -116,7 +116,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """The head of a request. `key` is empty for the bucket itself, `length` None if there is no `Content-Length`."""
+    """The head of a request; `key` is empty for the bucket itself, `length` None without `Content-Length`."""
 
     operation: str
     method: str
@@ -128,10 +128,10 @@ class Request:
 
     @classmethod
     def parse(cls, head: bytes) -> Self:
-        """A request from its first line and its headers, without the empty line that ends them.
+        """Parse a request line and headers, without the empty line after them.
 
         Raises:
-            Refused: it is not HTTP/1.1.
+            Refused: they are not HTTP/1.1.
         """
         first, *lines = head.decode("latin-1").split("\r\n")
         try:
@@ -153,30 +153,30 @@ class Request:
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the client sends the body only when it is told to."""
+        """Whether the client waits for `100 Continue` before it sends the body."""
         return self.headers.get("expect", "").lower() == "100-continue"
 
     @property
     def is_last(self) -> bool:
-        """Whether the client wants nothing else on this connection."""
+        """Whether the client closes the connection after this request."""
         return self.headers.get("connection", "").lower() == "close"
 
     @property
     def has_body(self) -> bool:
-        """Whether there is a body, or may be for all that can be known."""
+        """Whether a body follows, or may follow."""
         if self.length is None:
             return "transfer-encoding" in self.headers or self.method in {"PUT", "POST"}
         return self.length > 0
 
 
 def _number(text: str) -> int | None:
-    """A number of digits alone; int() takes more than HTTP and S3 do."""
+    """Parse ASCII digits; int() accepts more than HTTP and S3 do."""
     return int(text) if text.isascii() and text.isdecimal() else None
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What is left of an object or a part: size in bytes, ETag in quotes, when it came, and its bytes if it is kept."""
+    """The remains of an object or part: its size, its quoted ETag, its time, and its bytes if kept."""
 
     size: int
     etag: str
@@ -186,7 +186,7 @@ class Stored:
 
 @dataclass
 class Upload:
-    """An unfinished multipart upload: its address, and its parts by number."""
+    """An unfinished multipart upload, with its parts by number."""
 
     bucket: str
     key: str
@@ -196,24 +196,24 @@ class Upload:
 
 @dataclass(frozen=True)
 class Stats:
-    """What the store holds, and what it saw since it was started; requests for these figures are left out of them."""
+    """The store's contents and its counters since the start; requests for them are not counted."""
 
-    #: Sizes in bytes by key, of all buckets together.
+    #: Sizes in bytes by key, over all buckets.
     objects: dict[str, int]
-    #: Keys by upload id, of the multipart uploads that were neither completed nor aborted.
+    #: Keys by upload id of the multipart uploads that were neither completed nor aborted.
     unfinished: dict[str, str]
-    #: Bytes of bodies, those of refused and of broken off requests included.
+    #: Bytes of all bodies, including those of refused and interrupted requests.
     bytes_received: int
-    #: How many requests there were of each operation, by S3's name for it; `unknown` are those that it does not do.
+    #: Number of requests by S3's name of the operation; `unknown` for unsupported ones.
     requests: dict[str, int]
-    #: The most connections open at once, each from its first request on.
+    #: Most connections open at once; each counts from its first request.
     most_connections: int
-    #: The most `UploadPart` requests at once, each from its head to its answer.
+    #: Most `UploadPart` requests at once; each counts from its head to its answer.
     most_parts: int
 
 
 class Store:
-    """What an S3 server knows, without any I/O: `check` when a request's head is there, `perform` when its body is."""
+    """An S3 server's state without I/O; call `check` after a request's head, `perform` after its body."""
 
     def __init__(self) -> None:
         self.buckets: dict[str, dict[str, Stored]] = {}
@@ -240,29 +240,29 @@ class Store:
         }
 
     def connected(self) -> None:
-        """Count a connection that has its first request."""
+        """Count a connection at its first request."""
         self._connections += 1
         self._most_connections = max(self._most_connections, self._connections)
 
     def disconnected(self) -> None:
-        """Count it no more."""
+        """Count the end of a connection."""
         self._connections -= 1
 
     def began(self, request: Request) -> None:
-        """Count a request whose head is there."""
+        """Count a request after its head."""
         self._requests[request.operation] += 1
         self._parts += request.operation == "UploadPart"
         self._most_parts = max(self._most_parts, self._parts)
 
     def ended(self, request: Request) -> None:
-        """A request was answered, or its connection is gone."""
+        """Count the end of a request, by its answer or by a lost connection."""
         self._parts -= request.operation == "UploadPart"
 
     def check(self, request: Request) -> None:
-        """Look at what can be known without the body.
+        """Check everything that the head alone decides.
 
         Raises:
-            Refused: it cannot be done.
+            Refused: the request is invalid or unsupported.
         """
         operation = request.operation
         if operation == STATS:
@@ -283,15 +283,15 @@ class Store:
             self._upload(request)
 
     def keeps(self, request: Request) -> bool:
-        """Whether the body of this request is needed, and not its length alone."""
+        """Whether the store needs the body of this request, not only its length."""
         is_kept = request.key.rpartition("/")[2].startswith(KEPT)
         return request.operation == "CompleteMultipartUpload" or (is_kept and request.operation in _WITH_BYTES)
 
     def perform(self, request: Request, body: bytes) -> Answer:
-        """Do what is asked, now that the whole body came; `body` is empty where it was thrown away.
+        """Perform a request whose body has arrived; `body` is empty if it was thrown away.
 
         Raises:
-            Refused: it cannot be done, perhaps because of what happened since `check`.
+            Refused: the request is invalid, perhaps because the state has changed since `check`.
         """
         self.check(request)
         return self._operations[request.operation](request, body)
@@ -332,7 +332,7 @@ class Store:
         return Answer(
             headers={
                 "Content-Length": str(stored.size),
-                "Content-Type": "binary/octet-stream",  # S3's own, where a put had none
+                "Content-Type": "binary/octet-stream",  # S3's default for a put without a type
                 "ETag": stored.etag,
                 "Last-Modified": format_datetime(stored.modified, usegmt=True),
             }
@@ -386,19 +386,19 @@ class Store:
         return Answer(headers={"Content-Type": "application/json"}, body=json.dumps(asdict(stats)).encode())
 
     def _upload(self, request: Request) -> Upload:
-        """The upload that a request names, unless it is over, or another key's."""
+        """Find the unfinished upload with this id and key."""
         upload = self._uploads.get(request.query["uploadId"])
         if upload is None or (upload.bucket, upload.key) != (request.bucket, request.key):
             raise Refused("NoSuchUpload", UploadId=request.query["uploadId"])
         return upload
 
     def _stored(self, request: Request, body: bytes) -> Stored:
-        """What is left of a body that came."""
+        """Make the record of a received object or part."""
         kept = body if self.keeps(request) else None
         return Stored(request.length or 0, f'"{self._etag()}"', datetime.now(UTC), kept)
 
     def _etag(self) -> str:
-        """An ETag without quotes that nothing else here has, and that nobody takes for an MD5."""
+        """Make a new ETag without quotes that cannot be mistaken for an MD5."""
         return f"null{next(self._ids):08x}"
 
 
@@ -418,7 +418,7 @@ def _part_number(request: Request) -> int:
 
 
 def _completed_parts(upload: Upload, completion: bytes) -> list[Stored]:
-    """The parts that a completion makes an object of."""
+    """Find the parts that a completion lists."""
     named = _named_parts(completion)
     if any(number >= following for (number, _), (following, _) in itertools.pairwise(named)):
         raise Refused("InvalidPartOrder")
@@ -435,9 +435,9 @@ def _completed_parts(upload: Upload, completion: bytes) -> list[Stored]:
 
 
 def _named_parts(completion: bytes) -> list[tuple[int, str]]:
-    """The numbers and the ETags, without quotes, that a completion names, in its order."""
+    """Parse the part numbers and unquoted ETags of a completion, in its order."""
     try:
-        # {*} is any namespace or none: S3 takes both
+        # {*} is any namespace or none; S3 accepts both
         parts = [
             (int(part.findtext("{*}PartNumber", "")), part.findtext("{*}ETag", "").strip('"'))
             for part in ET.fromstring(completion).iterfind("{*}Part")  # noqa: S314 - on loopback, from our own apps

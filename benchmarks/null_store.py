@@ -1,11 +1,11 @@
-"""An S3 server that checks the shape of an upload and throws the bytes away: `python -m benchmarks.null_store`.
+"""An S3 server that checks uploads and throws their bytes away: `python -m benchmarks.null_store`.
 
-With it behind an app, a measurement shows the app's cost and not the store's; and it can be slow on purpose. It speaks
-path style on loopback, with any credentials, and refuses what S3 refuses of an upload: a missing length, an unknown
-bucket or upload, wrong part numbers or ETags, parts too small or too large. It looks at no signature and no checksum,
-keeps no metadata and no bytes (a GET of an object is 501), and lists everything on one page. Only what is put as
-`…/kept-…` can be read back. A size is what `Content-Length` says; a chunked body is 501, as S3 has it.
-`GET /_null/stats` tells as JSON what it saw: see `null_s3.Stats`.
+Behind an app, it makes a measurement show the app's cost, not the store's. It can be slow on purpose. It speaks path
+style on loopback, accepts any credentials, and refuses the uploads that S3 refuses: those with a missing length, an
+unknown bucket or upload, wrong part numbers or ETags, or parts of a wrong size. It checks no signature and no
+checksum, keeps no metadata, and lists everything on one page. It keeps the bytes only of `…/kept-…` objects; a GET of
+another is 501. Sizes come from `Content-Length`; a chunked body is 501, as in S3. `GET /_null/stats` returns
+`null_s3.Stats` as JSON.
 """
 
 import argparse
@@ -25,40 +25,41 @@ START_SECONDS = 180.0
 
 _HEAD_BYTES = 16 * 1024
 
-#: Where all bodies go, one over the other. A larger one is slower: it must stay in the processor's cache.
+#: All discarded bodies are read into this memory. A larger buffer is slower: it leaves the processor's cache.
 _DROP = memoryview(bytearray(128 * 1024))
 
-#: What the kernel is asked to hold for a connection where reading is slow on purpose; Linux doubles it.
+#: Receive buffer of a paced connection, in bytes; Linux doubles it.
 _RECEIVE_BUFFER_BYTES = 128 * 1024
 
 
 class Pace:
-    """A token bucket that all connections share: whoever read some bytes reads nothing more until they are paid for.
+    """A token bucket that all connections share.
 
-    They are paid for in the order in which they were read, so that all connections get the same share.
+    A connection that has read some bytes reads again only after they are paid for. Bytes are paid for in the order in
+    which they were read, so all connections get the same share.
     """
 
-    #: For how long the tokens of a time without reading are kept; they make up for timers that are late.
+    #: Seconds of unused allowance that are kept, to make up for late timers.
     KEPT_SECONDS = 0.02
 
     def __init__(self, bytes_per_second: int) -> None:
         self._bytes_per_second = bytes_per_second
-        #: How much to read at once, a hundredth of a second's worth: the bytes are to flow, not to come by the second.
+        #: Bytes per read, a hundredth of a second's worth, so that the bytes flow evenly.
         self.read_bytes = min(max(bytes_per_second // 100, 1024), len(_DROP))
         self._paid_until = 0.0
 
     def seconds_for(self, size: int, now: float) -> float:
-        """How long the connection that read this much has to wait."""
+        """Seconds that a connection must wait after reading `size` bytes."""
         self._paid_until = max(self._paid_until, now - self.KEPT_SECONDS) + size / self._bytes_per_second
         return max(self._paid_until - now, 0.0)
 
 
 class Connection(asyncio.BufferedProtocol):
-    """HTTP/1.1 with one client, one request after the other; no pipelining.
+    """An HTTP/1.1 connection, one request after another; no pipelining.
 
-    A body is read into memory that all connections share and nobody looks at. A request that its head is enough to
-    refuse is answered at once, as S3 does. The connection then ends, but what the client still sends of the body is
-    read and thrown away: a reset could take the answer with it.
+    Bodies are read into shared memory and discarded. A request that can be refused by its head is answered at once, as
+    in S3. The connection then closes for writing, but the rest of the body is still read: a reset could destroy the
+    answer.
     """
 
     def __init__(self, store: Store, pace: Pace | None, latency_seconds: float) -> None:
@@ -73,18 +74,18 @@ class Connection(asyncio.BufferedProtocol):
         self._head_view = memoryview(self._head)
         self._head_size = 0
         self._request: Request | None = None
-        self._kept: memoryview | None = None  # the body, where it is not thrown away
-        self._left = 0  # bytes of the body that are still to come
-        self._counted = False  # had a request
-        self._last_answered = False  # had its last answer
+        self._kept: memoryview | None = None  # the body, unless it is discarded
+        self._left = 0  # bytes of the body still to come
+        self._counted = False  # whether it had a request
+        self._last_answered = False  # whether its last answer was sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """There is a client."""
+        """Store the transport."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The client is gone; a body that did not come to its end leaves nothing."""
+        """Stop the timer and the counts; an incomplete body leaves nothing."""
         if self._timer is not None:
             self._timer.cancel()
         if self._request is not None:
@@ -93,7 +94,7 @@ class Connection(asyncio.BufferedProtocol):
             self._store.disconnected()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Where to read to, and no further than the body goes."""
+        """Return the memory for the next bytes, at most to the end of the body."""
         if self._last_answered:
             return _DROP[: self._read_bytes]
         if not self._left:
@@ -103,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
         return _DROP[: min(self._left, self._read_bytes)]
 
     def buffer_updated(self, size: int) -> None:
-        """Some bytes are there."""
+        """Handle received bytes."""
         if self._last_answered:
             self._body_came(size)
         elif self._left:
@@ -114,7 +115,7 @@ class Connection(asyncio.BufferedProtocol):
             self._head_came()
 
     def _head_came(self) -> None:
-        """Some bytes of a head are there, and perhaps the beginning of a body."""
+        """Parse a complete head, and pass on the beginning of the body behind it."""
         end = self._head.find(b"\r\n\r\n", 0, self._head_size)
         if end < 0:
             if self._head_size == _HEAD_BYTES:
@@ -146,9 +147,9 @@ class Connection(asyncio.BufferedProtocol):
         self._store.began(request)
 
     def _begin(self, request: Request, beginning: memoryview) -> None:
-        """A head was taken."""
+        """Begin to read the body."""
         length = request.length or 0
-        if len(beginning) > length:  # the next request
+        if len(beginning) > length:  # pipelining
             self._answer(Refused("BadRequest").answer, last=True)
             return
         self._left = length - len(beginning)
@@ -161,14 +162,14 @@ class Connection(asyncio.BufferedProtocol):
         self._body_came(len(beginning))
 
     def _body_came(self, size: int) -> None:
-        """Some bytes of a body are there, or all of none."""
+        """Count bytes of the body, and perform the request when it is complete."""
         self._store.bytes_received += size
         seconds = self._pace.seconds_for(size, self._loop.time()) if size and self._pace is not None else 0.0
         whole = not self._left and not self._last_answered
         self._after(seconds, self._perform if whole else lambda: None)
 
     def _perform(self) -> None:
-        """The whole request is there."""
+        """Perform the complete request and answer it."""
         assert self._request is not None
         request, body = self._request, b"" if self._kept is None else bytes(self._kept)
         try:
@@ -192,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write_eof()
 
     def _after(self, seconds: float, then: Callable[[], None]) -> None:
-        """Do something later, and read nothing until then, so that TCP holds the client back."""
+        """Call `then` later and read nothing until then, so that TCP slows the client."""
         if seconds <= 0:
             then()
             return
@@ -205,13 +206,13 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class NullStore:
-    """A null store that runs in a process of its own, with one bucket."""
+    """A null store in its own process, with one bucket."""
 
     def __init__(self, server: Server, bucket: str) -> None:
         self.server = server
         self.bucket = bucket
         self.endpoint_url = server.url
-        #: What an app needs to find it.
+        #: The environment that points an app at this store.
         self.environ: Mapping[str, str] = {
             "UPLOAD_S3_ENDPOINT_URL": server.url,
             "UPLOAD_BUCKET": bucket,
@@ -221,10 +222,10 @@ class NullStore:
         }
 
     def stats(self) -> Stats:
-        """What it holds and what it saw; waits for one that is still starting.
+        """Fetch the counters; waits for a store that is still starting.
 
         Raises:
-            StartError: it does not answer; one line.
+            StartError: it does not answer; a one-line message.
         """
         connection = HTTPConnection(self.endpoint_url.removeprefix("http://"), timeout=START_SECONDS)
         try:
@@ -240,15 +241,15 @@ class NullStore:
 def running(
     *, bytes_per_second: int | None = None, latency_ms: float = 0, bucket: str = "uploads"
 ) -> Iterator[NullStore]:
-    """Start a null store for the block.
+    """Run a null store for the block.
 
     Args:
-        bytes_per_second: how much it reads of all bodies together; by default, as much as it can.
-        latency_ms: how much later than it could it sends each answer.
-        bucket: the bucket that it has from the start.
+        bytes_per_second: total rate at which it reads bodies; None for no limit.
+        latency_ms: delay of each answer.
+        bucket: the bucket that exists from the start.
 
     Raises:
-        StartError: it did not start; one line.
+        StartError: it does not start; a one-line message.
     """
     command = python("benchmarks.null_store", "--fd", "{fd}", "--bucket", bucket, "--latency", str(latency_ms))
     if bytes_per_second is not None:
@@ -268,7 +269,7 @@ async def serve(listener: socket.socket, store: Store, pace: Pace | None, latenc
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if pace is not None:
-        # each connection inherits it; the default holds megabytes, which would be taken at any rate
+        # connections inherit it; the default of some megabytes would absorb a body at any rate
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
     server = await loop.create_server(lambda: Connection(store, pace, latency_seconds), sock=listener, backlog=1024)
     await stop.wait()
@@ -277,14 +278,14 @@ async def serve(listener: socket.socket, store: Store, pace: Pace | None, latenc
 
 
 def main() -> None:
-    """Read the arguments and serve."""
+    """Parse the arguments and serve."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.null_store")
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--fd", type=int, help="an inherited socket that listens")
-    where.add_argument("--port", type=int, help="a port of loopback, 0 for any free one; it is printed when ready")
-    parser.add_argument("--bucket", default="uploads", help="the bucket that there is from the start (%(default)s)")
-    parser.add_argument("--bytes-per-second", type=int, metavar="N", help="read so much of all bodies together")
-    parser.add_argument("--latency", type=float, default=0, metavar="MS", help="send each answer so much later")
+    where.add_argument("--fd", type=int, help="an inherited listening socket")
+    where.add_argument("--port", type=int, help="a port on loopback, 0 for any free one; printed when ready")
+    parser.add_argument("--bucket", default="uploads", help="the bucket that exists from the start (%(default)s)")
+    parser.add_argument("--bytes-per-second", type=int, metavar="N", help="total rate at which bodies are read")
+    parser.add_argument("--latency", type=float, default=0, metavar="MS", help="delay of each answer")
     arguments = parser.parse_args()
     if arguments.bytes_per_second is not None and arguments.bytes_per_second < 1:
         parser.error("--bytes-per-second must be 1 or more")

@@ -1,4 +1,8 @@
-"""What is measured: cells, each a target, a store, a scenario, a size and a number of clients; and plans of cells."""
+"""Cells and plans.
+
+A cell is one thing to measure: a target, a store, a scenario, a file size and a number of clients. A plan is a list
+of cells with the number of rounds and the duration.
+"""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,19 +14,19 @@ from filehandoff.strategies import DEFAULT_HOOK
 
 SIZES = {"4KiB": 4 * KIB, "64KiB": 64 * KIB, "1MiB": MIB, "16MiB": 16 * MIB, "256MiB": 256 * MIB, "1GiB": GIB}
 CLIENTS = (1, 8, 32)
-#: The null store, and those of `demo.stores`; a URL is a store as well.
+#: The null store and those of `demo.stores`; a URL is a store as well.
 STORES = ("null", "rclone", "moto", "swift")
-#: Stores that keep what they get in memory, here: rclone is given a memory disk.
+#: Stores that keep objects in memory; rclone gets a memory disk.
 KEEPING = ("rclone", "moto", "swift")
 
-#: The ceiling is found by a closed loop; then an open one offers this share of it.
+#: Share of the ceiling that each level offers; `closed` is the closed loop that finds the ceiling.
 LEVELS: Mapping[str, float | None] = {"closed": None, "open50": 0.5, "open80": 0.8}
 
-#: Both hops' rate in the scenario of that name, bytes per second.
+#: Rate of both hops in the scenario `both-hops`.
 HOP_BYTES_PER_SECOND = 40_000_000
 SLOW_STORE_BYTES_PER_SECOND = 20_000_000
 SLOW_STORE_LATENCY_MS = 30
-#: The slow clients beside the fast ones: how many, what each sends, and how fast.
+#: Number, file size and rate of the slow clients beside the measured ones.
 SLOW_CLIENTS = 64
 SLOW_CLIENT_BYTES = 64 * KIB
 SLOW_CLIENT_BYTES_PER_SECOND = 32 * KIB
@@ -34,16 +38,16 @@ class Scenario:
     """The circumstances of a measurement.
 
     Args:
-        name: what it is called here.
-        sentence: what it is.
-        store_bytes_per_second: how fast the store reads of all bodies together; None for as fast as it can.
-        store_latency_ms: how much later the store answers.
-        client_bytes_per_second: how fast each client sends.
-        slow_clients: how many clients send slowly beside those that are measured.
-        stall_seconds: for how long the store stands still in the middle.
-        only: the stores it works with.
-        environ: settings of the app for this.
-        seconds: for how long a load lasts at least.
+        name: its name in cell ids and options.
+        sentence: its description.
+        store_bytes_per_second: total rate at which the store reads bodies; None for no limit.
+        store_latency_ms: delay of each of the store's answers.
+        client_bytes_per_second: rate at which each client sends; None for no limit.
+        slow_clients: number of slow clients beside the measured ones.
+        stall_seconds: time during which the store stops in the middle of the load.
+        only: the stores that support it; empty for all.
+        environ: the app's settings for it.
+        seconds: shortest duration of a load.
     """
 
     name: str
@@ -61,10 +65,10 @@ class Scenario:
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("plain", "clients and store as fast as they can"),
+        Scenario("plain", "clients and store without limits"),
         Scenario(
             "slow-clients",
-            f"{SLOW_CLIENTS} clients that send {SLOW_CLIENT_BYTES_PER_SECOND // KIB} KiB/s beside the measured ones",
+            f"{SLOW_CLIENTS} more clients that send {SLOW_CLIENT_BYTES_PER_SECOND // KIB} KiB/s each",
             slow_clients=SLOW_CLIENTS,
             environ={"UPLOAD_MAX_CONCURRENT": "128"},
             seconds=3,
@@ -78,14 +82,14 @@ SCENARIOS = {
         ),
         Scenario(
             "both-hops",
-            f"each client sends {HOP_BYTES_PER_SECOND // 10**6} MB/s, and the store reads as much",
+            f"each client sends {HOP_BYTES_PER_SECOND // 10**6} MB/s, and the store reads as fast",
             store_bytes_per_second=HOP_BYTES_PER_SECOND,
             client_bytes_per_second=HOP_BYTES_PER_SECOND,
             only=("null",),
         ),
         Scenario(
             "stalled-store",
-            f"a store that stands still for {STALL_SECONDS:g} s in the middle",
+            f"a store that stops for {STALL_SECONDS:g} s in the middle",
             stall_seconds=STALL_SECONDS,
             only=STORES,
             seconds=2,
@@ -96,7 +100,7 @@ SCENARIOS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing to measure; `size` in bytes, `levels` of `LEVELS`."""
+    """One thing to measure; `size` in bytes, `levels` from `LEVELS`."""
 
     target: str
     store: str
@@ -107,19 +111,19 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Its name, which it has in every run."""
+        """Its name, the same in every run."""
         return f"{self.target} {self.store} {self.scenario} {size_name(self.size)} x{self.clients}"
 
 
 def size_name(size: int) -> str:
-    """A size as it is written here: `64KiB`."""
+    """Format a size, such as `64KiB`."""
     unit, name = next((it for it in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")) if size % it[0] == 0), (1, "B"))
     return f"{size // unit}{name}"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Cells of everything with everything."""
+    """All combinations of some targets, sizes, clients, stores and scenarios."""
 
     targets: Sequence[str]
     sizes: Sequence[int]
@@ -129,7 +133,7 @@ class Block:
     levels: tuple[str, ...] = ("closed",)
 
     def cells(self) -> Iterator[Cell]:
-        """Its cells, in no order that matters."""
+        """Yield its cells; their order does not matter."""
         product = itertools.product(self.targets, self.stores, self.scenarios, self.sizes, self.clients)
         for target, store, scenario, size, clients in product:
             yield Cell(target, store, scenario, size, clients, self.levels)
@@ -137,14 +141,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """Blocks of cells, and for how long each is measured.
+    """Blocks of cells, with the number and duration of their measurements.
 
     Args:
-        name: what it is called here.
-        sentence: what it is for.
-        blocks: what it measures.
-        rounds: how often each cell is measured, each time by a new process.
-        seconds: for how long a load lasts at least.
+        name: its name in options.
+        sentence: its purpose.
+        blocks: the cells to measure.
+        rounds: measurements of each cell, each in a new process.
+        seconds: shortest duration of a load.
     """
 
     name: str
@@ -154,16 +158,16 @@ class Plan:
     seconds: float
 
     def cells(self, targets: Mapping[str, Target]) -> list[Cell]:
-        """Every cell of the plan that is known to work, once, with the most levels that any block asks for."""
+        """The plan's possible cells, each once, with the levels of all blocks."""
         return merged(cell for block in self.blocks for cell in block.cells() if is_possible(cell, targets))
 
 
-#: What starting, checking and ending takes about, for every cell, and how fast uploads are.
+#: Estimates: seconds to start, check and stop a cell, and the bytes per second of an upload.
 _OVERHEAD_SECONDS, _GUESSED_BYTES_PER_SECOND = 2.5, 200 * MIB
 
 
 def guessed_seconds(cell: Cell, seconds: float) -> float:
-    """How long a trial to a cell takes about, where each level lasts this long at least."""
+    """Estimate the seconds of a cell's trial if each level lasts at least `seconds`."""
     scenario = SCENARIOS[cell.scenario]
     rate = scenario.store_bytes_per_second or _GUESSED_BYTES_PER_SECOND
     once = max(seconds, scenario.seconds + scenario.stall_seconds, cell.size * cell.clients / rate)
@@ -171,14 +175,14 @@ def guessed_seconds(cell: Cell, seconds: float) -> float:
 
 
 def is_possible(cell: Cell, targets: Mapping[str, Target]) -> bool:
-    """Whether a cell makes sense: its file is stored by what is known, and store and scenario go together."""
+    """Whether the target stores files of this size, and the store fits target and scenario."""
     target, scenario = targets[cell.target], SCENARIOS[cell.scenario]
     fits = cell.store in scenario.only if scenario.only else True
     return target.works_with(cell.size) and fits and target.works_on(cell.store)
 
 
 def merged(cells: Iterable[Cell]) -> list[Cell]:
-    """Each cell once, with the levels of all of it."""
+    """Merge equal cells into one with all their levels."""
     levels: dict[Cell, dict[str, None]] = {}
     for cell in cells:
         key = Cell(cell.target, cell.store, cell.scenario, cell.size, cell.clients, ())
@@ -193,7 +197,7 @@ _STREAMS = ["flask/stream@gunicorn", "quart/stream@hypercorn-uvloop", "quart/str
 _HOME_STREAMS = ["flask/stream@gunicorn", "quart/stream@uvicorn"]
 _PEERS = [name for name, target in TARGETS.items() if not target.is_ours]
 _ASKED = ["fastapi@uvicorn", "flask-plain@gunicorn-gthread", "relay@uvicorn"]
-#: Each app on one server: its own, and the one that most peers run on.
+#: Each app on one server: Flask on its own, Quart on the one that most peers use.
 _HANDOFFS = [
     name
     for name, it in TARGETS.items()
@@ -216,7 +220,7 @@ PLANS = {
     for plan in (
         Plan(
             "smoke",
-            "whether everything works; its figures mean nothing",
+            "a check that everything works; its figures mean nothing",
             [
                 Block(
                     ["flask/stream@gunicorn", "quart/stream@hypercorn", "fastapi@uvicorn", "relay@uvicorn"],
@@ -229,7 +233,7 @@ PLANS = {
         ),
         Plan(
             "default",
-            "the streams, the hand-offs and the peers at the sizes that tell most",
+            "the streams, the hand-offs and the peers at the most instructive sizes",
             [
                 Block([*_HOME_STREAMS, *_ASKED], [64 * KIB], [8], levels=_ALL_LEVELS),
                 Block([*_IN_MEMORY, *_WITH_REQUEST, *_PEERS], [64 * KIB], [8]),
@@ -242,7 +246,7 @@ PLANS = {
         ),
         Plan(
             "published",
-            "what docs/benchmark.md is made from: most sizes, loads and scenarios, for the ways likely chosen",
+            "the run behind docs/benchmark.md: most sizes, loads and scenarios, for the usual hand-offs",
             [
                 Block([*_HOME_STREAMS, *_ASKED], [64 * KIB], [8], levels=_ALL_LEVELS),
                 Block([*_HOME_STREAMS, *_ASKED], [4 * KIB, MIB], [8]),

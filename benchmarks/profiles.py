@@ -1,4 +1,4 @@
-"""Where a server's CPU time goes, by the sampling profiler py-spy: which functions were running, and whose they are."""
+"""Profile a server's CPU time by function and package, with the sampling profiler py-spy."""
 
 import re
 import shutil
@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: Samples in each second.
+#: Samples per second.
 RATE = 200
-#: How many functions and packages are kept of a profile.
+#: Number of functions and packages kept of a profile.
 KEPT = 15
 _STOP_SECONDS = 30.0
 
-#: Functions that do nothing but wait. py-spy leaves out threads that wait, but cannot tell on every kernel.
+#: Functions that only wait. py-spy skips waiting threads, but cannot recognize them on every kernel.
 _WAITS = re.compile(
     r"^(_worker \(concurrent/futures/thread|\w*\.?select \(selectors|\S*do_poll \(urllib3|SocketIO\.readinto \(socket"
     r"|\S*\bwait \(|\S*\.get \(queue|\S*accept \(socket)"
@@ -27,7 +27,7 @@ _WAITS = re.compile(
 
 @dataclass
 class Profile:
-    """Shares of the samples in which a thread was running: by the function that ran itself, and by its package."""
+    """Shares of the samples by running function and by its package."""
 
     samples: int = 0
     functions: list[tuple[str, float]] = field(default_factory=list)
@@ -37,7 +37,10 @@ class Profile:
 
 @contextmanager
 def profiling(pid: int) -> Iterator[Profile]:
-    """Profile a process and its children during the block; the profile is filled after it, or has a reason."""
+    """Profile a process and its children during the block.
+
+    The profile is filled in after the block, or has a `reason` why not.
+    """
     profile = Profile()
     program = shutil.which("py-spy", path=sysconfig.get_path("scripts"))
     if program is None:
@@ -55,30 +58,30 @@ def profiling(pid: int) -> Iterator[Profile]:
         try:
             yield profile
         finally:
-            said = _stop(process)
+            messages = _stop(process)
         read(Path(file.name).read_text("utf-8"), profile)
     if not profile.samples:
-        profile.reason = said.splitlines()[-1] if said else "nothing was sampled"
+        profile.reason = messages.splitlines()[-1] if messages else "nothing was sampled"
 
 
 def _stop(process: "subprocess.Popen[str]") -> str:
-    """Have the profiler write what it has; what it said."""
+    """Make the profiler write its samples and end; return its messages."""
     process.send_signal(signal.SIGINT)
     try:
-        _, said = process.communicate(timeout=_STOP_SECONDS)
+        _, messages = process.communicate(timeout=_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        _, said = process.communicate()
-    return said.strip()
+        _, messages = process.communicate()
+    return messages.strip()
 
 
 def read(stacks: str, profile: Profile) -> None:
-    """Take py-spy's raw format: a line for each stack, its frames from the outermost, and how often it was seen."""
+    """Read py-spy's raw format: per line a stack, outermost frame first, and its number of samples."""
     functions, packages = Counter[str](), Counter[str]()
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")
         name = stack.rpartition(";")[2]
-        if not count.isdecimal() or _WAITS.match(name):  # a command line that has line feeds is cut at them
+        if not count.isdecimal() or _WAITS.match(name):  # py-spy cuts command lines at line feeds
             continue
         functions[name] += int(count)
         packages[package(name)] += int(count)
@@ -90,6 +93,6 @@ def read(stacks: str, profile: Profile) -> None:
 
 
 def package(frame: str) -> str:
-    """Whose function it is: `aiohttp` of `write (aiohttp/http_writer.py:84)`; a module of its own is its name."""
+    """The package of a frame: `aiohttp` for `write (aiohttp/http_writer.py:84)`; a top-level module is its own."""
     place = frame.rpartition("(")[2].partition(":")[0].rstrip(")")
     return place.partition("/")[0].removesuffix(".py") or "?"

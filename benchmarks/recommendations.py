@@ -1,4 +1,4 @@
-"""The decision table and the goals, computed from a run: which way to choose for which upload, and what was reached."""
+"""Compute from a run which hand-off to use for which upload, and which goals are reached."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,19 @@ from benchmarks.stats import Measure, is_tie, ratio
 from filehandoff.parts import peak_memory
 from filehandoff.settings import GIB, KIB, MIB, Settings
 
-#: Less than that of each byte, beside an upload's line in the log, and nothing of the file was written to disk.
+#: A target writes nothing to disk if it writes less than this share of the bytes, besides one log line of
+#: `_LOG_BYTES` per upload.
 _NO_DISK = 0.01
 _LOG_BYTES = 1024
-#: Hooks that have the request itself, and not only values of it.
+#: Hooks that get the request itself, not only some of its values.
 _WITH_REQUEST = {"snapshot", "copied"}
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A row of the decision table: the case, the fastest way, and those that are as fast for all that can be told.
+    """A row of the decision table: a kind of upload, the fastest target, and those tied with it.
 
-    `against` is how many times as fast it is as the fastest peer.
+    `against` is the ratio of its rate to that of the fastest peer.
     """
 
     size: int
@@ -34,7 +35,7 @@ class Recommendation:
 
 
 def recommend(results: Results) -> list[Recommendation]:
-    """The decision table: the null store, clients and store as fast as they can."""
+    """Compute the decision table, from the null store with unpaced clients."""
     plain = [
         it
         for it in results.results
@@ -65,7 +66,7 @@ def _fits(result: Result, *, disk: bool, needs_request: bool) -> bool:
 
 
 def _beside_log(written: float, result: Result) -> float:
-    """What was written of each byte, without a line in the log for each upload."""
+    """Bytes written per byte of the file, without one log line per upload."""
     return max(0.0, written - _LOG_BYTES / result.cell.size)
 
 
@@ -74,7 +75,7 @@ def _recommendation(case: tuple[int, int, bool, bool], fitting: list[Result], pe
         return Recommendation(*case, best=None, ties=(), peer=peer, against=None)
     fastest = max(fitting, key=_rate)
     tied = [it for it in fitting if it is fastest or is_tie(ratio(it.figures["rate"], fastest.figures["rate"]))]
-    # of those that are as fast, the one that costs least
+    # of the tied ones, the one that takes the least CPU
     best = min(tied, key=lambda it: it.figures["cpu_per_request"].median)
     against = ratio(best.figures["rate"], peer.figures["rate"]) if peer else None
     return Recommendation(*case, best=best, ties=[it for it in tied if it is not best], peer=peer, against=against)
@@ -82,7 +83,7 @@ def _recommendation(case: tuple[int, int, bool, bool], fitting: list[Result], pe
 
 @dataclass(frozen=True)
 class Goal:
-    """Something to reach: what was seen, as a ratio, and whether it is reached; None where it was not measured."""
+    """A goal with the measured ratio; `seen` is None if it was not measured."""
 
     sentence: str
     limit: float
@@ -92,7 +93,7 @@ class Goal:
 
     @property
     def verdict(self) -> str:
-        """`reached`, `missed`, or what can be said instead."""
+        """`reached`, `missed`, either one "within the noise", or `not measured`."""
         if self.seen is None:
             return "not measured"
         good = self.seen.median >= self.limit if self.at_least else self.seen.median <= self.limit
@@ -102,12 +103,12 @@ class Goal:
 
 
 def goals(results: Results) -> list[Goal]:
-    """What is to be reached on the null store, hashing and a checked checksum on."""
+    """The goals on the null store, with hashing and a verified checksum."""
     return [*_large(results), *_paced(results), *_small(results), *_memory(results)]
 
 
 def missed(results: Results) -> list[str]:
-    """The cells of ours that miss a goal, by id."""
+    """The ids of our cells that miss a goal."""
     return [goal.cell for goal in goals(results) if goal.cell is not None and goal.verdict == "missed"]
 
 
@@ -137,7 +138,7 @@ def _small(results: Results) -> Iterator[Goal]:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """What a goal compares: a figure of one target and of another, at a size and a number of clients."""
+    """A figure that a goal compares between two targets, at a size and a number of clients."""
 
     what: str
     size: int
@@ -174,7 +175,7 @@ def _paced(results: Results) -> Iterator[Goal]:
 
 
 def _memory(results: Results) -> Iterator[Goal]:
-    """The most memory and disk that any `stream` took, against what it may."""
+    """The most memory and disk that any `stream` cell used, against its limit."""
     streams = [it for it in results.results if it.target["handoff"] == "stream" and it.level == "closed"]
     if not streams:
         yield Goal("memory above idle of stream ≤ the formula", 1, at_least=False, seen=None, cell=None)
@@ -186,7 +187,7 @@ def _memory(results: Results) -> Iterator[Goal]:
     if written:
         most = max(written, key=lambda it: _beside_log(it.figures["disk"].median, it))
         seen = Measure(_beside_log(most.figures["disk"].median, most), None, None, ())
-        sentence = "disk written per byte by every stream, beside the log: none (0.01 at most)"
+        sentence = "disk written per byte by every stream, besides the log: none (at most 0.01)"
         yield Goal(sentence, _NO_DISK, at_least=False, seen=seen, cell=most.cell.id)
 
 
@@ -195,6 +196,6 @@ def _memory_share(result: Result) -> float:
 
 
 def allowed_bytes(uploads: int) -> int:
-    """What `stream` may take above the idle process, by the README's formula."""
+    """The memory that `stream` may use above the idle process, by the README's formula."""
     settings = Settings()
     return peak_memory(uploads, settings.parts_in_flight, settings.part_sizes)

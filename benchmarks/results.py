@@ -1,4 +1,4 @@
-"""What a run says: each figure of each cell over its rounds, from `run.json` and the requests alone."""
+"""Compute a run's figures over its rounds from `run.json` and the recorded requests."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from benchmarks.runs import Run
 from benchmarks.stats import Measure, measure
 from filehandoff.settings import GIB
 
-#: Latencies are kept from 1 µs to an hour, with three digits.
+#: Range and digits of the latency histograms, in µs: 1 µs to one hour.
 _LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
 PERCENTILES = (50.0, 90.0, 99.0)
-#: A percentile needs so many requests in each round: of 20 requests the slowest is no 99th percentile.
+#: Fewest requests per round for each percentile; the slowest of 20 requests is no 99th percentile.
 _FEWEST_FOR = {50.0: 1, 90.0: 10, 99.0: 100}
-#: More of one core than that, or a larger share of what it can do against the sink, and the load generator was the
-#: bottleneck.
+#: The load generator is the bottleneck above this share of one core, or above this share of its rate against the
+#: sink.
 _LOAD_CPU, _LOAD_SHARE = 0.9, 0.8
-#: Others took more of the machine's time than that: what was measured is not what the machine can do.
+#: A cell is noisy if other programs took more than this share of the machine's busy time.
 NOISY = 0.1
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What can be measured of a cell: how it is called, its unit, and whether more is better."""
+    """A measured quantity: its label, its unit, and whether more is better."""
 
     name: str
     label: str
@@ -57,7 +57,7 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Result:
-    """A cell at one level of load: its trials, and its figures over the rounds."""
+    """A cell at one level: its trials, and its figures over the rounds."""
 
     cell: Cell
     level: str
@@ -68,12 +68,12 @@ class Result:
 
     @property
     def requests(self) -> int:
-        """How many uploads there were in all rounds that were answered by 201 and found right."""
+        """Number of uploads in all rounds that were answered with 201 and verified."""
         return sum(level["requests"] for level in self._levels)
 
     @property
     def errors(self) -> int:
-        """How many failed."""
+        """Number of failed uploads in all rounds."""
         return sum(level["errors"] for level in self._levels)
 
     @property
@@ -82,7 +82,7 @@ class Result:
 
     @cached_property
     def figures(self) -> dict[str, Measure]:
-        """Every figure that there is, by its name."""
+        """The available figures by name."""
         each = [
             dict(_figures(self.cell, level, histogram, on_disk=self.on_disk))
             for level, histogram in zip(self._levels, self.histograms, strict=True)
@@ -92,7 +92,7 @@ class Result:
 
     @property
     def others_share(self) -> float:
-        """The largest share of the machine's busy time that was neither the server's, the store's nor the load's."""
+        """The largest share over the rounds of busy time that other programs took."""
         return max(_others_share(level) for level in self._levels)
 
 
@@ -104,7 +104,7 @@ def _figures(
     yield "bytes_per_second", level["bytes_per_second"] / 1e6
     if level["requests"]:
         yield "seconds_per_upload", level["seconds"] * cell.clients / level["requests"]
-        if cell.scenario != "slow-clients":  # whose uploads cost as well and are not counted
+        if cell.scenario != "slow-clients":  # their uploads cost CPU too but are not counted
             yield "cpu_per_gib", level["cpu_seconds"] / (sent / GIB)
             yield "cpu_per_request", level["cpu_seconds"] / level["requests"] * 1000
     for percentile in PERCENTILES:
@@ -120,13 +120,13 @@ def _figures(
 
 def _others_share(level: dict[str, Any]) -> float:
     known = level["cpu_seconds"] + level["store_cpu_seconds"] + level["load_cpu_seconds"]
-    # the machine counts in hundredths of a second, and from a moment before to a moment after
+    # the machine counts in hundredths of a second, and for slightly longer than the load
     return float(max(level["machine_cpu_seconds"] - known, 0) / max(level["machine_cpu_seconds"], 1e-9))
 
 
 @dataclass(frozen=True)
 class Results:
-    """A run that was read: what was measured, and of every other cell the reason why not."""
+    """A run: its results, and the reason for each cell without one."""
 
     run: Run
     results: Sequence[Result]
@@ -137,13 +137,13 @@ class Results:
     def get(
         self, target: str, store: str, scenario: str, size: int, clients: int, level: str = "closed"
     ) -> Result | None:
-        """One result, if there is one."""
+        """Find a result; None if the cell was not measured."""
         cell = Cell(target, store, scenario, size, clients).id
         return next((it for it in self.results if it.cell.id == cell and it.level == level), None)
 
     @property
     def not_reached(self) -> list[str]:
-        """Cells that an interrupted run did not come to."""
+        """Cells that an interrupted run did not reach."""
         seen = {trial["cell"] for trial in self.run.trials}
         return [cell.id for cell in self.run.measured_cells() if cell.id not in seen]
 
@@ -179,7 +179,7 @@ def _results(cell: Cell, run: Run, trials: list[dict[str, Any]], folder: Path) -
         histograms = {level: HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS) for level in cell.levels}
         for line in runs.requests(folder, trial):
             if line["error"] is None and line["group"] == "measured":
-                # from when it should have begun: what had to wait for a free client has waited
+                # latency counts from the scheduled start, so that waiting for a free client counts
                 histograms[line["level"]].record_value(max(line["ended_us"] - line["intended_us"], _LOWEST_US))
         for level, histogram in histograms.items():
             by_level[level].append(histogram)
@@ -189,7 +189,7 @@ def _results(cell: Cell, run: Run, trials: list[dict[str, Any]], folder: Path) -
 
 
 def _bottleneck(cell: Cell, run: Run, trials: list[dict[str, Any]]) -> str | None:
-    """Why a cell is not reported: the load generator could not do more."""
+    """The reason why the load generator limited a cell; None if it did not."""
     as_form = run.targets[cell.target]["as_form"]
     kind = (cell.size, cell.clients, as_form)
     sink = next((it for it in run.sink if (it["size"], it["clients"], it["as_form"]) == kind), None)
@@ -198,5 +198,5 @@ def _bottleneck(cell: Cell, run: Run, trials: list[dict[str, Any]]) -> str | Non
         if level["load_cpu_seconds"] > _LOAD_CPU * level["seconds"]:
             return f"the load generator used {level['load_cpu_seconds'] / level['seconds']:.0%} of its core"
         if sink is not None and level["rate"] > _LOAD_SHARE * sink["rate"]:
-            return f"the load generator can do {sink['rate']:.0f} uploads/s, and did {level['rate']:.0f}"
+            return f"the load generator's limit is {sink['rate']:.0f} uploads/s, and it did {level['rate']:.0f}"
     return None

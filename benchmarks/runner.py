@@ -1,4 +1,4 @@
-"""A whole run: the load generator is measured, then every cell in every round, in a new order each time."""
+"""Perform a run: measure the load generator, then every cell in each round, in random order."""
 
 import os
 import random
@@ -18,15 +18,16 @@ from benchmarks.targets import Target
 from benchmarks.trial import REQUEST_TIMEOUT, Workbench, send
 from demo.processes import Server, ending, listen, python
 
-#: How long the load generator is measured with each size and number of clients, in seconds.
+#: Seconds to measure the load generator for each size and number of clients.
 SINK_SECONDS = 0.5
 
-#: Told before each trial: which it is, of how many, its cell and round, and how many seconds are left by estimate.
+#: Called before each trial with its number, the number of trials, its cell, its round and the estimated seconds
+#: left.
 Progress = Callable[[int, int, Cell, int, float], None]
 
 
 class Runner:
-    """Makes a run, or the rest of one."""
+    """Performs a run, or the rest of an interrupted one."""
 
     def __init__(self, folder: RunFolder, targets: Mapping[str, Target]) -> None:
         self._folder = folder
@@ -36,9 +37,10 @@ class Runner:
         self._interrupted = False
 
     def interrupt(self, *_signal: object) -> NoReturn:
-        """End the run, as the handler of a signal.
+        """Handle a signal by ending the run.
 
-        That it raises may not be enough: in the hooks of a fork, which starts every server, what is raised is lost.
+        Besides the exception, a flag is set: Python drops exceptions in the hooks of a fork, and each server starts
+        with a fork.
 
         Raises:
             KeyboardInterrupt: always.
@@ -47,7 +49,7 @@ class Runner:
         raise KeyboardInterrupt
 
     def run(self, progress: Progress) -> None:
-        """Measure what is not measured yet; Ctrl-C ends it, and leaves the record of everything that was.
+        """Measure the remaining trials; Ctrl-C ends the run and keeps the record.
 
         Raises:
             OSError: the record cannot be written.
@@ -68,7 +70,7 @@ class Runner:
 
     def _run_trials(self, workbench: Workbench, progress: Progress) -> None:
         done = {(trial["cell"], trial["round"]) for trial in self._run.trials}
-        # a cell that failed or cannot be measured is not measured again
+        # cells that failed or were skipped are not tried again
         over = {trial["cell"] for trial in self._run.trials if trial["status"] != "measured"}
         left = [(number, cell) for number, cell in self._order() if (cell.id, number) not in done]
         while left:
@@ -88,7 +90,7 @@ class Runner:
                 raise KeyboardInterrupt
 
     def profile(self, missed: Iterable[str]) -> None:
-        """Profile cells whose goals were missed, once each, after everything was measured.
+        """Profile each cell that missed a goal once, after all measurements.
 
         Raises:
             OSError: the record cannot be written.
@@ -108,7 +110,7 @@ class Runner:
                 self._folder.save()
 
     def _order(self) -> list[tuple[int, Cell]]:
-        """Every cell in every round, shuffled within the round: what drifts on the machine meets all of them alike."""
+        """All cells of each round in random order, so that a slow phase of the machine affects all alike."""
         cells = self._run.measured_cells()
         order = []
         for number in range(self._run.rounds):
@@ -121,7 +123,7 @@ class Runner:
 
 
 def measured_sink(cells: list[Cell], targets: Mapping[str, Target], bodies: Bodies) -> list[dict[str, Any]]:
-    """What the load generator can do by itself, for each size, number of clients and kind of request."""
+    """Measure the load generator alone for each size, number of clients and kind of request."""
     listener = listen("the sink", "nothing", 0)
     port = listener.getsockname()[1]
     command = python("benchmarks.sink", "{fd}")
@@ -130,7 +132,7 @@ def measured_sink(cells: list[Cell], targets: Mapping[str, Target], bodies: Bodi
         return [_sink(port, bodies, *kind) for kind in kinds]
 
 
-def _sink(port: int, bodies: Bodies, size: int, clients: int, as_form: bool) -> dict[str, Any]:  # noqa: FBT001 - of a tuple
+def _sink(port: int, bodies: Bodies, size: int, clients: int, as_form: bool) -> dict[str, Any]:  # noqa: FBT001 - a field of the sorted tuple
     group = Group("measured", clients, size, "sink-", bodies.digests(size), at_least=clients)
     job = Job(
         port,

@@ -1,4 +1,7 @@
-"""A run on disk: `run.json`, and every request in `requests.jsonl.gz`. The report is made from these alone."""
+"""A run on disk: `run.json`, and every request in `requests.jsonl.gz`.
+
+The report is made from these two files alone.
+"""
 
 import gzip
 import json
@@ -17,14 +20,14 @@ SUMMARY, REQUESTS = "run.json", "requests.jsonl.gz"
 
 
 class NoRun(Exception):
-    """There is no run there, or not one that can be read; the message is one line."""
+    """There is no readable run in the folder; a one-line message."""
 
 
 @dataclass
 class Run:
-    """What was to be measured, where, and what was.
+    """A run's plan, environment and records.
 
-    A trial says where its requests are, by offset and length; `profiles` are by cell.
+    A trial locates its requests by offset and length; `profiles` are by cell id.
     """
 
     plan: str
@@ -43,12 +46,12 @@ class Run:
     format: int = FORMAT
 
     def measured_cells(self) -> list[Cell]:
-        """The cells, as they were planned."""
+        """The planned cells."""
         return [Cell(**{**cell, "levels": tuple(cell["levels"])}) for cell in self.cells]
 
 
 def described(target: Target) -> dict[str, Any]:
-    """What a report has to know of a target."""
+    """The properties of a target that a report needs."""
     return {
         "label": target.label,
         "framework": target.framework,
@@ -62,39 +65,39 @@ def described(target: Target) -> dict[str, Any]:
 
 @dataclass
 class RunFolder:
-    """The folder of a run that is being made."""
+    """The folder of an unfinished run."""
 
     folder: Path
     run: Run
 
     @classmethod
     def create(cls, folder: Path, run: Run) -> Self:
-        """Begin a run in a new or an empty folder.
+        """Start a run in a new or empty folder.
 
         Raises:
-            NoRun: there is a run in it, or it cannot be written to.
+            NoRun: the folder holds a run or cannot be written.
         """
         if (folder / SUMMARY).exists():
-            raise NoRun(f"there is a run in {folder}; go on with it by --resume, or name another folder by --out")
+            raise NoRun(f"{folder} already holds a run; continue it with --resume, or name another folder with --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             one = cls(folder, run)
             one.save()
         except OSError as error:
-            raise NoRun(f"{folder} cannot be written to: {os.strerror(error.errno or 0)}") from None
+            raise NoRun(f"cannot write to {folder}: {os.strerror(error.errno or 0)}") from None
         return one
 
     @classmethod
     def resume(cls, folder: Path) -> Self:
-        """Take up a run that was interrupted; what was skipped is tried again.
+        """Continue an interrupted run; skipped trials are tried again.
 
         Raises:
-            NoRun: there is none.
+            NoRun: there is no readable run.
         """
         one = cls(folder, load(folder))
         one.run.trials = [trial for trial in one.run.trials if trial["status"] != "skipped"]
         with suppress(FileNotFoundError):
-            os.truncate(folder / REQUESTS, one._end)  # what a killed run wrote and did not record
+            os.truncate(folder / REQUESTS, one._end)  # drop requests that a killed run did not record
         return one
 
     @property
@@ -102,7 +105,7 @@ class RunFolder:
         return max((trial["offset"] + trial["length"] for trial in self.run.trials), default=0)
 
     def add(self, trial: dict[str, Any], lines: Sequence[dict[str, Any]]) -> None:
-        """Record a trial, its requests first; where they cannot be written, it has failed, and the run goes on."""
+        """Append a trial and its requests; if these cannot be written, record the trial as failed."""
         offset = self._end
         data = gzip.compress("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode(), 6)
         try:
@@ -111,14 +114,14 @@ class RunFolder:
         except OSError as error:
             with suppress(OSError):
                 os.truncate(self.folder / REQUESTS, offset)
-            reason = f"its requests could not be written: {os.strerror(error.errno or 0)}"
+            reason = f"cannot write its requests: {os.strerror(error.errno or 0)}"
             trial, data = {**trial, "status": "failed", "reason": reason, "levels": {}}, b""
         self.run.trials.append({**trial, "offset": offset, "length": len(data)})
-        with suppress(OSError):  # it is all written again after the next trial, and at the end
+        with suppress(OSError):  # the next trial or the end of the run writes it again
             self.save()
 
     def save(self) -> None:
-        """Write what is known, all of it or nothing.
+        """Write `run.json` atomically.
 
         Raises:
             OSError: it cannot be written.
@@ -129,15 +132,15 @@ class RunFolder:
 
 
 def load(folder: Path) -> Run:
-    """The run in a folder.
+    """Load the run in a folder.
 
     Raises:
-        NoRun: there is none, or it is of another version.
+        NoRun: there is none, or it has another format.
     """
     try:
         values = json.loads((folder / SUMMARY).read_text("utf-8"))
         if values["format"] != FORMAT:
-            raise NoRun(f"the run in {folder} has format {values['format']}, and this program reads {FORMAT}")
+            raise NoRun(f"the run in {folder} has format {values['format']}, but this program reads format {FORMAT}")
         return Run(**values)
     except OSError as error:
         raise NoRun(f"there is no run in {folder}: {os.strerror(error.errno or 0)}") from None
@@ -146,10 +149,10 @@ def load(folder: Path) -> Run:
 
 
 def requests(folder: Path, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The requests of a trial.
+    """Yield the requests of a trial.
 
     Raises:
-        NoRun: they are not there, or damaged.
+        NoRun: they are missing or damaged.
     """
     try:
         with (folder / REQUESTS).open("rb") as file:
@@ -157,4 +160,4 @@ def requests(folder: Path, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
             data = file.read(trial["length"])
         yield from (json.loads(line) for line in gzip.decompress(data).splitlines())
     except (OSError, EOFError, ValueError) as error:
-        raise NoRun(f"{folder / REQUESTS} cannot be read: {error}") from None
+        raise NoRun(f"cannot read {folder / REQUESTS}: {error}") from None

@@ -1,4 +1,4 @@
-"""Which cells a command line chooses, and what it is told when there is no such thing."""
+"""Select cells by command line options; an unknown name raises an error that lists the known ones."""
 
 import difflib
 import fnmatch
@@ -12,7 +12,7 @@ from benchmarks.targets import Target
 
 @dataclass(frozen=True)
 class Filters:
-    """What the options name, each perhaps several times, as it was written."""
+    """The values of the options as typed; each option may repeat."""
 
     cells: Sequence[str] = ()
     targets: Sequence[str] = ()
@@ -25,33 +25,33 @@ class Filters:
 
 
 def plan_named(name: str | None) -> Plan | None:
-    """The plan of this name, None for none.
+    """Find a plan by name; None for None.
 
     Raises:
-        ValueError: there is none such; one line with the choices.
+        ValueError: there is no such plan; a one-line message with the choices.
     """
     return None if name is None else PLANS[one_of(name, PLANS, "plan")]
 
 
 def one_of(name: str, choices: Iterable[str], kind: str) -> str:
-    """The name, if it is one.
+    """Return the name if it is one of the choices.
 
     Raises:
-        ValueError: it is none; one line with the choices.
+        ValueError: it is not; a one-line message with the choices.
     """
     names = list(choices)
     if name in names:
         return name
     near = difflib.get_close_matches(name, names, n=1)
-    meant = f"; was '{near[0]}' meant?" if near else "."
-    raise ValueError(f"there is no {kind} '{name}'{meant} There is {', '.join(names)}")
+    suggestion = f"; did you mean '{near[0]}'?" if near else "."
+    raise ValueError(f"unknown {kind} '{name}'{suggestion} Known: {', '.join(names)}")
 
 
 def select_cells(plan: Plan | None, targets: Mapping[str, Target], filters: Filters) -> list[Cell]:
-    """The cells that a plan and the options choose.
+    """Select the cells of a plan, or of all combinations, that pass the filters.
 
     Raises:
-        ValueError: one of them names what does not exist, or nothing is left; one line.
+        ValueError: a filter names something unknown, or no cell is left; a one-line message.
     """
     names = _matching(filters.targets or [f"{peer.partition('=')[0]}@*" for peer in filters.peers], targets)
     for store in filters.stores:
@@ -60,7 +60,7 @@ def select_cells(plan: Plan | None, targets: Mapping[str, Target], filters: Filt
         one_of(name, SCENARIOS, "scenario")
     sizes = [parse_size(text) for text in filters.sizes]
     if any(number < 1 for number in filters.clients):
-        raise ValueError("the number of clients is 1 or more")
+        raise ValueError("the number of clients must be 1 or more")
     levels = tuple(one_of(name, LEVELS, "level") for name in filters.levels)
     if filters.cells:
         return merged(parse_cell(text, targets, levels) for text in filters.cells)
@@ -80,18 +80,18 @@ def select_cells(plan: Plan | None, targets: Mapping[str, Target], filters: Filt
         wanted = (names, filters.stores, filters.scenarios, sizes, filters.clients)
         cells = [cell for cell in plan.cells(targets) if _has(cell, wanted)]
     if not cells:
-        raise ValueError("nothing is left: no cell has all that is asked for, or its file is known to be lost")
+        raise ValueError("no cell is left: none passes all filters, or those that do are known to lose the file")
     return cells
 
 
 def _has(cell: Cell, wanted: tuple[Sequence[object], ...]) -> bool:
-    """Whether a cell is of each kind one that is wanted; of a kind that nothing is said of, all are."""
+    """Whether each property of a cell is among the wanted values; no wanted values admit all."""
     values = (cell.target, cell.store, cell.scenario, cell.size, cell.clients)
     return all(not some or value in some for value, some in zip(values, wanted, strict=True))
 
 
 def _with_ceiling(levels: tuple[str, ...]) -> tuple[str, ...]:
-    """The levels with the closed one, which the others are shares of."""
+    """Add the closed level, of whose rate the other levels are shares."""
     return tuple(name for name in LEVELS if name in {"closed", *levels})
 
 
@@ -104,34 +104,34 @@ def _matching(patterns: Sequence[str], targets: Mapping[str, Target]) -> list[st
 
 
 def parse_size(text: str) -> int:
-    """A size in bytes, from `64KiB` and the like.
+    """Parse a size such as `64KiB` into bytes.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a size.
     """
     units = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "B": 1}
     number, unit = next(((text.removesuffix(unit), unit) for unit in units if text.endswith(unit)), (text, "B"))
     if not (number.isascii() and number.isdecimal()) or not int(number):
-        raise ValueError(f"'{text}' is no size; a size is written like {', '.join(SIZES)}")
+        raise ValueError(f"'{text}' is not a size; write it like {', '.join(SIZES)}")
     return int(number) * units[unit]
 
 
 def parse_cell(text: str, targets: Mapping[str, Target], levels: tuple[str, ...] = ()) -> Cell:
-    """A cell by its id.
+    """Parse a cell from its id.
 
     Raises:
-        ValueError: there is none such, or it cannot be measured.
+        ValueError: there is no such cell, or it cannot be measured.
     """
     try:
         target, store, scenario, size, clients = text.split(" ")
         number = int(clients.removeprefix("x"))
     except ValueError:
         example = Cell("quart/stream@uvicorn", "null", "plain", SIZES["64KiB"], CLIENTS[1]).id
-        raise ValueError(f"there is no cell '{text}'; it is written like '{example}'; `list cells` has more") from None
+        raise ValueError(f"unknown cell '{text}'; write it like '{example}'; `list cells` lists more") from None
     backends.check(store)
     one_of(target, targets, "target")
     one_of(scenario, SCENARIOS, "scenario")
     cell = Cell(target, store, scenario, parse_size(size), number, _with_ceiling(levels))
     if number < 1 or not is_possible(cell, targets):
-        raise ValueError(f"the cell '{text}' cannot be: its file is known to be lost, or its parts do not go together")
+        raise ValueError(f"cannot measure '{text}': it is known to lose the file, or its parts do not fit together")
     return cell

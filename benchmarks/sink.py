@@ -1,7 +1,7 @@
-"""A server that takes requests and throws them away, to measure the load generator by: `python -m benchmarks.sink FD`.
+"""A server that discards requests, to measure the load generator alone: `python -m benchmarks.sink FD`.
 
-A thread for each connection, and the kernel drops the body without copying it (MSG_TRUNC, tcp(7)): it costs less than
-any server that a benchmark drives, so what is measured against it is what the load generator can do.
+Each connection has a thread, and the kernel drops the body without copying it (MSG_TRUNC, tcp(7)). It costs less than
+any measured server, so its rate is the load generator's limit.
 """
 
 import re
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def serve(connection: socket.socket) -> None:
-    """Answer a client until it goes."""
+    """Answer a client until it disconnects."""
     drop = bytearray(_DROP_BYTES)
     with connection:
         while head := read_head(connection):
@@ -41,7 +41,7 @@ def serve(connection: socket.socket) -> None:
 
 
 def read_head(connection: socket.socket) -> bytes:
-    """A request up to the end of its head, or some bytes further; nothing if the client has gone."""
+    """Read a request's head and perhaps some bytes after it; empty if the client has disconnected."""
     head = b""
     while b"\r\n\r\n" not in head:
         data = connection.recv(4096)

@@ -1,4 +1,4 @@
-"""Medians with bootstrap 95% intervals, their ratios, and what is a tie."""
+"""Medians with bootstrap 95% intervals, their ratios, and ties."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 4000
-#: The interval that is given, in percent from below and from above.
+#: Percentiles at the ends of the interval.
 _LOW, _HIGH = 2.5, 97.5
-#: An interval needs so many rounds; with fewer there is none.
+#: Fewest rounds for an interval.
 FEWEST = 3
 
 
 @dataclass(frozen=True)
 class Measure:
-    """The median of the rounds, and the 95% percentile-bootstrap interval of it; None where the rounds are too few."""
+    """The median of the rounds with its 95% percentile-bootstrap interval; None for too few rounds."""
 
     median: float
     low: float | None
@@ -23,7 +23,7 @@ class Measure:
 
 
 def measure(values: Sequence[float]) -> Measure:
-    """The median and its interval; the same for the same values, in any order."""
+    """Compute the median and its interval; the order of the values does not matter."""
     ordered = tuple(sorted(values))
     median = float(np.median(ordered))
     if len(ordered) < FEWEST:
@@ -33,7 +33,7 @@ def measure(values: Sequence[float]) -> Measure:
 
 
 def ratio(first: Measure, second: Measure) -> Measure:
-    """How many times the second the first is, with the interval of that."""
+    """Compute first / second with its interval."""
     if not second.median:
         return Measure(float("nan"), None, None, ())
     quotient = first.median / second.median
@@ -45,7 +45,7 @@ def ratio(first: Measure, second: Measure) -> Measure:
 
 
 def is_tie(quotient: Measure) -> bool:
-    """Whether a ratio may as well be 1: its interval holds 1, or there is none."""
+    """Whether the interval of a ratio includes 1, or is missing."""
     return quotient.low is None or quotient.high is None or quotient.low <= 1 <= quotient.high
 
 

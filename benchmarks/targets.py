@@ -1,4 +1,7 @@
-"""What is driven: both apps by every hand-off and hook that works, and their peers, each under a server."""
+"""The measured targets, each an app on a server.
+
+They are both apps with each working hand-off and hook, and their peers.
+"""
 
 import importlib.util
 import re
@@ -9,8 +12,8 @@ from demo.processes import python
 from filehandoff.settings import Settings
 from filehandoff.strategies import DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, LOST, outcomes
 
-#: Hand-offs that are measured on some stores only, with those they are not measured on and why.
-NOT_ON = {"presigned": ({"null"}, "the file is read back from S3, and that store has thrown it away")}
+#: Hand-offs that some stores cannot measure: those stores, and the reason.
+NOT_ON = {"presigned": ({"null"}, "the app reads the file back from S3, and the null store has discarded it")}
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,11 @@ class ServerProgram:
     """A program that serves apps.
 
     Args:
-        name: what it is called here.
+        name: its name in target names.
         interface: `asgi` or `wsgi`.
-        command: how it is started. `{app}` is the app, `{threads}` how many requests it is to serve at once.
+        command: its start command; `{app}` is the app, `{threads}` the number of concurrent requests.
         requires: the modules that it needs.
-        inherits: whether it takes a socket; otherwise it is told a port.
+        inherits: whether it accepts a listening socket; otherwise it gets a port number.
     """
 
     name: str
@@ -37,8 +40,9 @@ def _servers() -> Iterator[ServerProgram]:
     yield ServerProgram("hypercorn", "asgi", [*hypercorn, "{app}"], ("hypercorn",))
     yield ServerProgram("hypercorn-uvloop", "asgi", [*hypercorn, "-k", "uvloop", "{app}"], ("hypercorn", "uvloop"))
     quiet = ["--no-access-log", "--log-level", "warning"]
-    # what `uvicorn[standard]` installs, uvicorn then uses by itself
-    # not by --fd: uvicorn takes such a socket for a Unix one and leaves Nagle's algorithm on, 40 ms for each answer
+    # uvicorn uses the packages of `uvicorn[standard]` if they are installed
+    # --port, not --fd: uvicorn takes an inherited socket for a Unix one and leaves Nagle's algorithm on, which costs
+    # 40 ms per answer
     uvicorn = python("uvicorn", "--host", "127.0.0.1", "--port", "{port}", *quiet, "{app}")
     yield ServerProgram("uvicorn", "asgi", uvicorn, ("uvicorn", "uvloop", "httptools"), inherits=False)
     granian = python("granian", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning")
@@ -58,20 +62,20 @@ SERVERS = {server.name: server for server in _servers()}
 
 @dataclass(frozen=True)
 class Target:
-    """Something that takes uploads.
+    """An app on a server that takes uploads.
 
     Args:
-        name: what it is called here, with its server after an `@`.
-        label: the same for people, without the server.
+        name: its name in cell ids, with its server after an `@`.
+        label: its name for people, without the server.
         app: `module:app`.
-        server: what serves it.
-        path: where a file is sent; `{name}` is its name.
-        requires: the modules that it needs beyond its server's.
-        handoff: for one of our apps; empty for others.
-        hook: likewise.
-        framework: what it is written in.
-        upload_kind: how a file gets there: `form`, `bare` for the body of a PUT, `presigned` for S3's own URLs.
-        stores: the stores it works with; none for all.
+        server: the program that serves it.
+        path: the URL path of an upload; `{name}` is the file's name.
+        requires: the modules that it needs besides its server's.
+        handoff: the hand-off of one of our apps; empty for others.
+        hook: the hook of one of our apps; empty for others.
+        framework: the web framework.
+        upload_kind: `form`, `bare` for the body of a PUT, `presigned` for S3's own URLs.
+        stores: the stores that it works with; empty for all.
     """
 
     name: str
@@ -88,7 +92,7 @@ class Target:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is one of this project's apps, which answer receipts and are ready when `/readyz` says so."""
+        """Whether it is one of our apps, which return receipts and serve `/readyz`."""
         return bool(self.handoff)
 
     @property
@@ -101,11 +105,11 @@ class Target:
         return store in (self.stores or {store}) and store not in NOT_ON.get(self.handoff, (set(), ""))[0]
 
     def missing(self) -> str | None:
-        """The first module it needs that is not installed."""
+        """The first required module that is not installed."""
         return next((it for it in (*self.server.requires, *self.requires) if not _is_installed(it)), None)
 
     def works_with(self, size: int) -> bool:
-        """Whether a file of this size is known to be stored."""
+        """Whether it is known to store files of this size."""
         if not self.is_ours:
             return True
         known = outcomes(self.framework.lower(), self.handoff, self.hook, size, Settings().part_bytes)
@@ -115,11 +119,11 @@ class Target:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package above it
+    except ModuleNotFoundError:  # its parent package is missing
         return False
 
 
-#: By framework: the app, and the servers that it is measured on, its own first.
+#: Each framework's app, and the servers that it is measured on, its own first.
 _OURS: Mapping[str, tuple[str, list[str]]] = {
     "flask": ("flask_app.wsgi:app", ["gunicorn", "granian-wsgi", "waitress"]),
     "quart": ("quart_app.asgi:app", ["hypercorn", "hypercorn-uvloop", "uvicorn", "granian"]),
@@ -173,7 +177,7 @@ def _peers() -> Iterator[Target]:
         "none",
         ("aiohttp",),
         upload_kind="bare",
-        stores=("null",),  # it signs nothing
+        stores=("null",),  # it does not sign
     )
 
 
@@ -183,25 +187,25 @@ _OWN = re.compile(r"(?P<name>[A-Za-z0-9_-]+)=(?P<app>[\w.]+:\w+)@(?P<server>[\w-
 
 
 def own(text: str) -> Target:
-    """A peer of the user's own, from `NAME=MODULE:APP@SERVER`: it takes a form's `file` at `/upload`, like ours.
+    """Parse a user's own peer, `NAME=MODULE:APP@SERVER`; it takes the form field `file` at `/upload`.
 
     Raises:
-        ValueError: it is not of this form, or there is no such server; one line.
+        ValueError: the text has another form, or the server is unknown; a one-line message.
     """
     match = _OWN.fullmatch(text)
     if match is None:
         raise ValueError(f"'{text}' is not of the form NAME=MODULE:APP@SERVER")
     if match["server"] not in SERVERS:
-        raise ValueError(f"there is no server '{match['server']}'; there is {', '.join(SERVERS)}")
+        raise ValueError(f"unknown server '{match['server']}'; known: {', '.join(SERVERS)}")
     server = SERVERS[match["server"]]
     requires = (match["app"].partition(":")[0],)
     return Target(f"{match['name']}@{server.name}", match["name"], match["app"], server, "/upload", "other", requires)
 
 
 def known(own_peers: Iterable[str]) -> dict[str, Target]:
-    """Every target by its name: ours, the peers, and the user's own.
+    """All targets by name: ours, the peers, and the user's own.
 
     Raises:
-        ValueError: as `own` says.
+        ValueError: a peer of the user's own is malformed.
     """
     return TARGETS | {target.name: target for target in map(own, own_peers)}

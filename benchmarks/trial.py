@@ -1,4 +1,4 @@
-"""One trial to a cell: its store and its server are started anew, what they do is checked, and then it is measured."""
+"""One trial of a cell: start its store and server anew, verify some uploads, then measure."""
 
 import json
 import os
@@ -40,20 +40,20 @@ from filehandoff.admission import threads
 from filehandoff.settings import GIB, MIB, Settings
 
 START_SECONDS = 180.0
-#: For how long a cell is profiled at least.
+#: Shortest profile, in seconds.
 PROFILED_SECONDS = 4.0
-#: After how many seconds without any progress a request has failed.
+#: Seconds without progress after which a request fails.
 REQUEST_TIMEOUT = 60.0
-#: The first upload of a process, before its idle memory is looked at.
+#: Size of the first upload, after which the idle memory is read.
 FIRST_BYTES = 4096
-#: How many files are read back of what was measured, and how many bytes of them at most, where the store keeps them.
+#: Most measured files that are read back from a store that keeps them, and most bytes of them.
 READ_BACK_FILES, READ_BACK_BYTES = 8, 64 * MIB
-#: More clients than that never send at once in an open loop; what arrives then waits, and its latency counts that.
+#: Most concurrent clients in an open loop; later arrivals wait, and their latency includes the wait.
 OPEN_LOOP_CLIENTS = 32
-#: A level whose latencies are looked at has so many uploads at least, for the 99th percentile, if they can be sent in
-#: this many seconds, and in so many times those that the run gives to a level.
+#: Fewest uploads at a level whose 99th percentile is reported, unless they take longer than this many seconds or
+#: this multiple of the run's duration of a level.
 LATENCIES, LATENCIES_SECONDS, LATENCIES_TIMES = 120, 10.0, 20
-#: The largest file that is read back before the measurement: the null store has it in memory, more than once.
+#: Largest file that is read back before the measurement; the null store holds it in memory, more than once.
 _KEPT_BYTES = GIB
 _SAMPLE_SECONDS = 0.1
 _LARGE = 64 * MIB
@@ -63,19 +63,19 @@ Line = dict[str, Any]
 
 
 class Skipped(Exception):
-    """The cell cannot be measured here; the message is the reason, one line."""
+    """The cell cannot be measured here; the message is the one-line reason."""
 
 
 class Failed(Exception):
-    """What is to be measured does not do what it should; the message is the reason, one line."""
+    """The server or store misbehaved; the message is the one-line reason."""
 
 
 @dataclass
 class Level:
-    """What was measured at one level of load. Sizes in bytes, times in seconds, `latencies` are in the request lines.
+    """Measurements at one level, in bytes and seconds.
 
-    `cpu_seconds` are those of the server's processes, and for comparison the store's, the load generator's and the
-    whole machine's. `peak_bytes` is above the idle process.
+    `cpu_seconds` is that of the server's processes; the store's, the load generator's and the whole machine's stand
+    beside it. `peak_bytes` is above the idle process. Latencies are in the request records.
     """
 
     requests: int
@@ -99,19 +99,19 @@ class Level:
 
 @dataclass
 class Workbench:
-    """What all trials share: random bodies, a folder for what the servers write, how long to measure."""
+    """Shared by all trials: random bodies, a folder for temporary files, the duration of a level."""
 
     bodies: Bodies
     folder: Path
     seconds: float
 
     def run_trial(self, cell: Cell, target: Target, *, thorough: bool) -> tuple[dict[str, Any], list[Line]]:
-        """Measure a cell once; what is to be recorded of it, and a line for each request.
+        """Measure a cell once; return its record and a line for each request.
 
         Args:
-            cell: what to measure.
+            cell: the cell.
             target: its target.
-            thorough: whether the files that are read back beforehand have the cell's own size, be it large.
+            thorough: verify files of the cell's full size beforehand, even large ones.
         """
         began = time.monotonic()
         lines: list[Line] = []
@@ -129,7 +129,7 @@ class Workbench:
         return record | {"seconds": seconds, "levels": {name: asdict(level) for name, level in levels.items()}}, lines
 
     def profile(self, cell: Cell, target: Target) -> Profile:
-        """Where the time goes while a cell is under load."""
+        """Profile the server while a cell is under load."""
         try:
             with self._running(cell, target) as one, _failing():
                 one.check(thorough=False)
@@ -150,7 +150,7 @@ class Workbench:
             backend = exits.enter_context(backends.running(cell.store, scenario, log))
             server = start(target, scenario, {**backend.environ, "TMPDIR": temporary}, log)
             exits.enter_context(ending([server]))
-            # it has been measured, and how it ends is none of our questions
+            # it is killed: the measurement is over
             exits.callback(server.kill)
             one = Trial(self, cell, target, scenario, backend, server, log)
             one.wait_until_ready()
@@ -159,7 +159,7 @@ class Workbench:
 
 @contextmanager
 def _failing() -> Iterator[None]:
-    """What goes wrong once everything runs is a failure: of the server, or of the store."""
+    """Turn errors of the running server or store into `Failed`."""
     try:
         yield
     except (StartError, OSError, HTTPException, BotoCoreError, ClientError, ValueError) as error:
@@ -170,13 +170,13 @@ def start(target: Target, scenario: Scenario, environ: Mapping[str, str], log: I
     """Start a target's server with the settings of a scenario.
 
     Raises:
-        StartError: it cannot be started; one line.
+        StartError: it cannot be started; a one-line message.
     """
     environ = {**os.environ, **scenario.environ, **environ}
     app = target.app
     if target.server.interface == "asgi":
         environ["BENCHMARK_APP"], app = app, "benchmarks.loop_lag_app:app"
-    count = str(threads(Settings.from_env(environ).max_concurrent))  # as many as flask_app/gunicorn.conf.py has
+    count = str(threads(Settings.from_env(environ).max_concurrent))  # the number in flask_app/gunicorn.conf.py
     command = [part.replace("{app}", app).replace("{threads}", count) for part in target.server.command]
     listener = listen(target.name, "nothing", 0)
     return Server(target.name, command, listener, environ, log=log, drain_seconds=0, inherits=target.server.inherits)
@@ -184,7 +184,7 @@ def start(target: Target, scenario: Scenario, environ: Mapping[str, str], log: I
 
 @dataclass
 class Trial:
-    """A store and a server that run."""
+    """A trial with its store and server running."""
 
     workbench: Workbench
     cell: Cell
@@ -200,34 +200,34 @@ class Trial:
 
     @property
     def port(self) -> int:
-        """Where the server listens, on loopback."""
+        """The server's port on loopback."""
         return int(self.server.url.rpartition(":")[2])
 
     def wait_until_ready(self) -> None:
-        """Wait until the server answers, and not that it cannot serve yet."""
+        """Wait until the server is ready to serve."""
         deadline = time.monotonic() + START_SECONDS
         path = "/readyz" if self.target.is_ours else "/"
         while time.monotonic() < deadline:
             if self.server.returncode is not None:
                 raise Skipped(f"{self.target.name} did not start{self._last_words()}")
             with suppress(OSError, HTTPException):
-                # another process may have the port, and never answer: look again whether ours has ended
+                # if another process owns the port, it may never answer; check that our server is alive
                 status, _ = ask(self.port, path, timeout=1)
-                if not self.target.is_ours or status < 500:  # noqa: PLR2004 - 503 is not ready
+                if not self.target.is_ours or status < 500:  # noqa: PLR2004 - 503 means not ready
                     return
             time.sleep(0.02)
         raise Skipped(f"{self.target.name} was not ready within {START_SECONDS:g} s{self._last_words()}")
 
     def _last_words(self) -> str:
-        """The last line that it printed."""
+        """The last line that the server printed."""
         lines = tail(self.log).strip(":\n").splitlines()
         return f": {lines[-1].strip()[:300]}" if lines else ""
 
     def check(self, *, thorough: bool) -> None:
-        """Upload files and read them back; then the server is warm, and so is the store.
+        """Upload files and read them back, which also warms up server and store.
 
         Raises:
-            Failed: one of them is not in the store as it was sent.
+            Failed: a stored file differs from the sent one.
         """
         size = min(self.cell.size, _KEPT_BYTES if thorough else 16 * MIB)
         self._must_store(Group("first", 1, FIRST_BYTES, f"{KEPT}first-", self._digests(FIRST_BYTES), at_most=1))
@@ -247,28 +247,28 @@ class Trial:
         for number, line in enumerate(lines):
             key, _ = keys[line["name"]]
             if self.backend.sha256(key) != self.workbench.bodies.digest(group, number):
-                raise Failed(f"the object of {line['name']} does not hold the bytes that were sent")
+                raise Failed(f"the object of {line['name']} differs from the bytes sent")
         self.backend.delete([key for key, _ in keys.values()])
 
     def _digests(self, size: int) -> dict[int, str]:
         return self.workbench.bodies.digests(size)
 
     def _compare(self, lines: Sequence[Line]) -> dict[str, tuple[str, int]]:
-        """See that every file that was answered by 201 is in the store, with its size; the objects of all lines."""
+        """Check that each file answered with 201 is stored in its size; return all files' objects."""
         keys = self.backend.keys()
         for line in lines:
             if line["error"] is None and line["name"] not in keys:
-                raise Failed(f"{line['name']} was answered by 201 and is not in the store")
+                raise Failed(f"{line['name']} was answered with 201 but is not in the store")
             if line["error"] is None and keys[line["name"]][1] != line["size"]:
                 has = keys[line["name"]][1]
-                raise Failed(f"the object of {line['name']} has {has:,} bytes where {line['size']:,} were sent")
+                raise Failed(f"the object of {line['name']} has {has:,} bytes, but {line['size']:,} were sent")
         return {line["name"]: keys[line["name"]] for line in lines if line["name"] in keys}
 
     def measure(self, levels: dict[str, Level], lines: list[Line]) -> None:
-        """Measure every level of the cell, and see that what was stored is right.
+        """Measure every level of the cell, and verify the stored files.
 
         Raises:
-            Failed: something was lost, or is wrong, or the server died.
+            Failed: a file is missing or wrong, or the server died.
         """
         for name in self.cell.levels:
             share = LEVELS[name]
@@ -285,7 +285,7 @@ class Trial:
                 raise Failed(f"no upload succeeded: {level.first_error}")
 
     def send_closed(self, seconds: float) -> None:
-        """Load it as fast as it goes, and look at nothing."""
+        """Send uploads in a closed loop without measuring."""
         self._send(self._groups("profile", None), seconds)
 
     def _groups(self, name: str, rate: float | None) -> list[Group]:
@@ -321,7 +321,7 @@ class Trial:
         after, after_store, busy = self.tree.counts(), store and store.counts(), busy_seconds() - busy
         measured = [line for line in lines if line["group"] == "measured"]
         good = [line for line in measured if line["error"] is None]
-        # those in the background end later than what is measured
+        # background requests may end after the measured ones
         last = max((line["ended_us"] for line in measured), default=0) / 1e6
         lags = self._loop_lags()
         return Level(
@@ -347,17 +347,17 @@ class Trial:
         ), lines
 
     def _loop_lags(self) -> list[int]:
-        """How late the event loop was since this was last asked, in microseconds, sorted; none without a loop."""
+        """The event loop's lags since the last call, in sorted microseconds; empty without a loop."""
         if self.target.server.interface != "asgi":
             return []
         try:
             return sorted(json.loads(ask(self.port, loop_lag.PATH)[1]))
         except (OSError, HTTPException, ValueError):
-            return []  # a crash is seen elsewhere
+            return []  # a crash is reported elsewhere
 
     @contextmanager
     def _meanwhile(self, threads: list[int]) -> Iterator[None]:
-        """Look at the number of threads while the load runs, and let the store stall where that is to be."""
+        """Sample the number of threads during the load, and stall the store if the scenario says so."""
         over = threading.Event()
 
         def watch() -> None:
@@ -400,9 +400,9 @@ class Trial:
         return send(job)
 
     def _check_stored(self, lines: list[Line]) -> None:
-        """See that what was measured is in the store, by its size, and by its bytes where they were kept."""
+        """Check that the measured files are stored in their size, and compare the bytes of some kept ones."""
         keys = self._compare(lines)
-        # a line's number among its group's is in its name
+        # the file name contains the number of its request
         size = self.cell.size
         readable = [line for line in lines if line["error"] is None and self.backend.can_read(line["name"])]
         measured = [line for line in readable if line["group"] == "measured"]
@@ -410,7 +410,7 @@ class Trial:
         for line in measured[-min(READ_BACK_FILES, max(READ_BACK_BYTES // size, 1)) :]:
             number = int(line["name"].rpartition("-")[2].removesuffix(".bin"))
             if self.backend.sha256(keys[line["name"]][0]) != digests[number % len(digests)]:
-                raise Failed(f"the object of {line['name']} does not hold the bytes that were sent")
+                raise Failed(f"the object of {line['name']} differs from the bytes sent")
         if readable:
             self.backend.delete([key for key, _ in keys.values()])
 
@@ -421,7 +421,7 @@ class Trial:
 
 
 def send(job: Job) -> tuple[list[Line], dict[str, float]]:
-    """Run a job in a load generator of its own; a line for each request, and what is told of the whole.
+    """Run a job in a load generator process; return a record per request and one for the whole job.
 
     Raises:
         Failed: the load generator died.
@@ -453,7 +453,7 @@ def send(job: Job) -> tuple[list[Line], dict[str, float]]:
 
 
 def ask(port: int, path: str, timeout: float = REQUEST_TIMEOUT) -> tuple[int, bytes]:
-    """GET something from a server on loopback; the status and the body."""
+    """GET a path from a server on loopback; return status and body."""
     connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request("GET", path)

@@ -1,5 +1,5 @@
-"""What people write who do not know this project: each file an app that takes a form's `file` at `/upload` into S3.
+"""Peers: apps as the documentation of other frameworks and libraries shows them.
 
-Each is written as the documentation of its framework and its S3 library tells a user to, with one client for the whole
-process, no limit on the size, and the file's name as its key. They are what the hand-offs are compared with.
+Each takes the form field `file` at `/upload` and stores it in S3 under its name, with one client for the process and
+no size limit. The hand-offs are compared with them.
 """

@@ -1,4 +1,4 @@
-"""Django's uploaded file given to the default storage, which is django-storages' S3 storage.
+"""Django's uploaded file passed to the default storage, django-storages' S3 storage.
 
 Django, "File Uploads" and "Managing files"; django-storages, "Amazon S3": `STORAGES`.
 """

@@ -1,6 +1,6 @@
-"""FastAPI's `UploadFile` given to aioboto3's `upload_fileobj`.
+"""FastAPI's `UploadFile` passed to aioboto3's `upload_fileobj`.
 
-FastAPI, "Request Files": `file.file` is the file to give to libraries that expect one; aioboto3, "Usage":
+FastAPI, "Request Files": `file.file` is the file to pass to libraries that expect one; aioboto3, "Usage":
 `upload_fileobj`.
 """
 

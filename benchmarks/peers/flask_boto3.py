@@ -1,4 +1,4 @@
-"""Flask's own file given to boto3's `upload_fileobj`.
+"""Flask's own file passed to boto3's `upload_fileobj`.
 
 Flask, "Uploading Files"; boto3, "Uploading files": `upload_fileobj`.
 """

@@ -1,4 +1,4 @@
-"""Litestar's `UploadFile` given to aioboto3's `upload_fileobj`.
+"""Litestar's `UploadFile` passed to aioboto3's `upload_fileobj`.
 
 Litestar, "Requests", "File uploads": a multipart body as `UploadFile`; aioboto3, "Usage": `upload_fileobj`.
 """
@@ -33,5 +33,5 @@ async def upload(
     return {"key": data.filename}
 
 
-# By default a body may have 10 MB.
+# the default limit of a body is 10 MB
 app = Litestar([upload], lifespan=[lifespan], request_max_body_size=None)

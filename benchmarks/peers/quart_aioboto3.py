@@ -1,4 +1,4 @@
-"""Quart's own file given to aioboto3's `upload_fileobj`.
+"""Quart's own file passed to aioboto3's `upload_fileobj`.
 
 Quart, "File uploads" and "Startup and shutdown"; aioboto3, "Usage": `upload_fileobj`.
 """
@@ -12,7 +12,7 @@ from quart import Quart, request
 BUCKET = os.environ["UPLOAD_BUCKET"]
 
 app = Quart(__name__)
-app.config["MAX_CONTENT_LENGTH"] = None  # 16 MB by default
+app.config["MAX_CONTENT_LENGTH"] = None  # the default is 16 MB
 
 
 @app.while_serving

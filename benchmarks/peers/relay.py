@@ -1,4 +1,4 @@
-"""The limit: an ASGI app that copies the body of a PUT into one PUT to the store, unparsed, unhashed and unsigned."""
+"""The limit: an ASGI app that relays the body of a PUT to the store, unparsed, unhashed and unsigned."""
 
 import os
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ _sessions: list[ClientSession] = []
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Take `PUT /<name>`, whose length must be declared."""
+    """Handle `PUT /<name>`; the length must be declared."""
     if scope["type"] == "lifespan":
         await _live(receive, send)
         return

@@ -1,4 +1,4 @@
-"""Starlette's form given to aioboto3's `upload_fileobj`.
+"""Starlette's form passed to aioboto3's `upload_fileobj`.
 
 Starlette, "Requests", "Request Files"; aioboto3, "Usage": `upload_fileobj`.
 """

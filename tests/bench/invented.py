@@ -1,4 +1,4 @@
-"""Runs that were never made: the figures are chosen, so that what is to be seen in them is known."""
+"""Write runs with invented measurements, so that the report's figures are known."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ KIND = "null plain 64KiB x8"
 
 @dataclass(frozen=True)
 class Seen:
-    """What a round saw: how long each upload took in milliseconds, CPU in seconds for each GiB, and the like."""
+    """The measurements of one round: milliseconds per upload, CPU seconds per GiB, and so on."""
 
     milliseconds: float
     cpu_per_gib: float = 10
@@ -31,7 +31,7 @@ REQUESTS = 200
 
 
 def level(cell: Cell, seen: Seen) -> dict[str, Any]:
-    """A level that took so long."""
+    """Make the record of a level from these measurements."""
     seconds = seen.milliseconds / 1000 * REQUESTS / cell.clients
     sent = REQUESTS * cell.size
     cpu, load = seen.cpu_per_gib * sent / GIB, seen.load_cpu_share * seconds
@@ -57,7 +57,7 @@ def level(cell: Cell, seen: Seen) -> dict[str, Any]:
 
 
 def lines(cell: Cell, seen: Seen) -> list[dict[str, Any]]:
-    """A line for each request; one in a hundred takes ten times as long."""
+    """Make a record per request; one in a hundred takes ten times as long."""
     made = []
     for number in range(REQUESTS):
         latency = int(seen.milliseconds * 1000 * (10 if number % 100 == 0 else 1))
@@ -68,7 +68,7 @@ def lines(cell: Cell, seen: Seen) -> list[dict[str, Any]]:
 
 
 def invent(folder: Path, cells: Mapping[str, Sequence[Seen]], *, sink_rate: float = 1e6, **environment: Any) -> Path:
-    """Write a run: what each round saw, by target, or by the whole id of a cell."""
+    """Write a run from the measurements of each round, by target or by whole cell id."""
     known = {parse_cell(name if " " in name else f"{name} {KIND}", TARGETS): rounds for name, rounds in cells.items()}
     kinds = {(cell.size, cell.clients, TARGETS[cell.target].as_form) for cell in known}
     run = Run(
@@ -118,5 +118,5 @@ def invent(folder: Path, cells: Mapping[str, Sequence[Seen]], *, sink_rate: floa
 
 
 def around(milliseconds: float, spread: float = 0.02, **values: Any) -> list[Seen]:
-    """Five rounds that differ by so much from the one in the middle to the outermost."""
+    """Make five rounds, spread evenly around the median by at most this share."""
     return [Seen(milliseconds * (1 + spread * step), **values) for step in (-1, 0.5, 0, -0.5, 1)]

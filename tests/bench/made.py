@@ -1,4 +1,4 @@
-"""Runs that tests make, and their reports and raw data, read without the program's own reader."""
+"""Perform runs, and read their reports and raw data without the program's own reader."""
 
 import gzip
 import json
@@ -16,25 +16,25 @@ from demo.processes import ROOT, python
 
 
 def command(*arguments: str) -> list[str]:
-    """The program with these arguments."""
+    """The command line of the program."""
     return python("benchmarks", *arguments)
 
 
 @dataclass
 class Done:
-    """A run that is over: its folder, what it printed, what it says."""
+    """A finished run: its folder and its output."""
 
     folder: Path
     output: str
 
     @property
     def read(self) -> results.Results:
-        """Its results."""
+        """The results, read by the program's own reader."""
         return results.read(self.folder)
 
 
 def done(folder: Path, *arguments: str) -> Done:
-    """Make a run."""
+    """Perform a run."""
     process = subprocess.run(  # noqa: S603 - our own command
         command("run", "--out", str(folder), "--seed", "1", *arguments),
         cwd=ROOT,
@@ -47,7 +47,7 @@ def done(folder: Path, *arguments: str) -> Done:
 
 
 def tables(markdown: str) -> dict[str, list[dict[str, str]]]:
-    """The tables of every figure, by their titles: rows by column."""
+    """The tables of all figures by title; each row maps columns to values."""
     found = {}
     for block in markdown.partition("## Every figure")[2].partition("## How it was measured")[0].split("\n### ")[1:]:
         title, _, text = block.partition("\n")
@@ -59,7 +59,7 @@ def tables(markdown: str) -> dict[str, list[dict[str, str]]]:
 
 
 def raw_lines(folder: Path, cell: str, level: str) -> list[list[dict[str, Any]]]:
-    """What is recorded of a cell, by round, read without the program's own reader."""
+    """Read the records of a cell by round, without the program's own reader."""
     run = json.loads((folder / "run.json").read_text("utf-8"))
     data = (folder / "requests.jsonl.gz").read_bytes()
     trials = [trial for trial in run["trials"] if trial["cell"] == cell]
@@ -74,7 +74,7 @@ def first_number(text: str) -> float:
 
 
 def check_row(folder: Path, result: results.Result, row: dict[str, str]) -> None:
-    """See that a row says what the raw lines of its cell do."""
+    """Check a row of the report against the raw records of its cell."""
     size, rounds = result.cell.size, raw_lines(folder, result.cell.id, result.level)
     good = [[line for line in each if line["status"] == 201 and line["error"] is None] for each in rounds]
     rates = [
@@ -82,7 +82,7 @@ def check_row(folder: Path, result: results.Result, row: dict[str, str]) -> None
     ]
     latencies = [statistics.median(line["ended_us"] - line["intended_us"] for line in each) / 1000 for each in good]
     assert first_number(row["uploads, 1/s"]) == pytest.approx(statistics.median(rates), rel=0.006)
-    if all(len(each) % 2 for each in good):  # HDR's median of an even count is the lower of the two in the middle
+    if all(len(each) % 2 for each in good):  # HDR's median of an even count is the lower of the two middle values
         assert first_number(row["latency, median, ms"]) == pytest.approx(statistics.median(latencies), rel=0.006)
     if "throughput, MB/s" in row:
         assert first_number(row["throughput, MB/s"]) == pytest.approx(statistics.median(rates) * size / 1e6, rel=0.006)
@@ -91,11 +91,11 @@ def check_row(folder: Path, result: results.Result, row: dict[str, str]) -> None
 
 
 def check_report(made: Done) -> None:
-    """See that each row of a report says what the raw lines of its cell do, and that there is no other row."""
+    """Check that the report has one row per result, and that each matches the raw records."""
     by_title = tables((made.folder / report.MARKDOWN).read_text("utf-8"))
     read = made.read
     for result in read.results:
-        level = {"closed": "as fast as it goes", "open50": "at 50% of that"}[result.level]
+        level = {"closed": "closed loop", "open50": "open loop at 50% of the ceiling"}[result.level]
         rows = by_title[f"{size_name(result.cell.size)}, {result.cell.clients} at once, {level}; plain, store null"]
         (row,) = [row for row in rows if row[""] == f"{result.target['label']}, {result.target['server']}"]
         check_row(made.folder, result, row)

@@ -1,4 +1,4 @@
-"""Apps that do something wrong, for the benchmark to find: each takes a form's `file` at `/upload`."""
+"""Faulty apps for the benchmark to detect; each takes the form field `file` at `/upload`."""
 
 import asyncio
 import errno
@@ -14,13 +14,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 BUCKET = f"{os.environ['UPLOAD_S3_ENDPOINT_URL']}/{os.environ['UPLOAD_BUCKET']}"
-#: How long the slow one waits with each file, in seconds: far longer than an upload takes.
+#: Seconds that the slow app waits per file; far longer than an upload takes.
 DELAY = 0.5
 
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """One client for the whole process; the null store wants no signature."""
+    """One client for the process; the null store needs no signature."""
     async with ClientSession() as app.state.http:
         yield
 
@@ -29,7 +29,7 @@ Change = Callable[[str, bytes], Awaitable[bytes | None]]
 
 
 def peer(change: Change) -> Starlette:
-    """An app that stores what `change` makes of a file, given its name and its bytes; nothing for None."""
+    """An app that stores the result of `change` on a file's name and bytes, or nothing for None."""
 
     async def upload(request: Request) -> JSONResponse:
         async with request.form() as form:
@@ -45,7 +45,7 @@ def peer(change: Change) -> Starlette:
 
 
 def is_third(name: str) -> bool:
-    """Whether this is the third of the files that are measured."""
+    """Whether this is the third measured file."""
     return name == "closed-0000002.bin"
 
 

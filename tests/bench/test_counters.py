@@ -1,4 +1,4 @@
-"""What is counted of a process is what it did, that of its children and of threads that are gone as well."""
+"""The counters of a process include its children and its ended threads."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv
 
 @contextmanager
 def paused(script: str) -> Iterator[tuple[ProcessTree, "subprocess.Popen[str]"]]:
-    """A process whose child runs a script that prints a line and reads one again and again."""
+    """Start a process whose child runs a script that alternates between a line in and a line out."""
     command = [sys.executable, "-c", PARENT, script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         try:
@@ -27,7 +27,7 @@ def paused(script: str) -> Iterator[tuple[ProcessTree, "subprocess.Popen[str]"]]
 
 
 def step(process: "subprocess.Popen[str]") -> None:
-    """Let it go on to its next line."""
+    """Let the script run to its next line."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("\n")
@@ -36,7 +36,7 @@ def step(process: "subprocess.Popen[str]") -> None:
 
 
 def test_cpu_of_a_childs_dead_thread_counts() -> None:
-    """Half a second of work in a thread that is gone when it is looked at."""
+    """Half a second of CPU in a thread counts after the thread has ended."""
     script = """
 import threading, time
 def work():
@@ -54,7 +54,7 @@ print("done", flush=True); input()
 
 
 def test_the_peak_is_seen_after_it_and_forgotten_when_asked() -> None:
-    """64 MiB that were there for a moment."""
+    """A peak of 64 MiB is counted after the memory is freed, until `forget_peak`."""
     script = """
 input(); print("ready", flush=True); input()
 data = bytearray(64 * 2**20); del data
@@ -65,13 +65,13 @@ print("done", flush=True); input()
         tree.forget_peak()
         before = tree.counts()
         step(process)
-        assert tree.counts().peak_bytes - before.resident_bytes >= 60 * MIB  # Linux rounds what each core counts
+        assert tree.counts().peak_bytes - before.resident_bytes >= 60 * MIB  # Linux rounds per core
         tree.forget_peak()
         assert tree.counts().peak_bytes - before.resident_bytes < 32 * MIB
 
 
-def test_what_is_written_to_disk_counts_though_it_is_deleted(tmp_path: Path) -> None:
-    """16 MiB to a file without a name; not what goes into a pipe."""
+def test_bytes_written_to_a_deleted_file_count(tmp_path: Path) -> None:
+    """16 MiB written to an unnamed file count; bytes written to a pipe do not."""
     if filesystem(tmp_path) == "tmpfs":
         pytest.skip("TMPDIR is in memory, where Linux counts nothing as written to disk: name a folder on a disk")
     script = f"""
@@ -90,14 +90,14 @@ print("done", flush=True); input()
 
 
 def test_a_process_that_is_gone_counts_nothing() -> None:
-    """And is no error."""
+    """A process that has ended counts as zero."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
     assert ProcessTree(process.pid).counts().resident_bytes == 0
 
 
-def test_the_environment_has_what_a_figure_may_depend_on_and_no_secret(tmp_path: Path) -> None:
-    """Packages, settings and the processor; no endpoint, no key."""
+def test_the_environment_is_recorded_without_secrets(tmp_path: Path) -> None:
+    """The environment has packages, settings and cores, but no endpoint and no key."""
     environ = {
         "UPLOAD_PART_BYTES": "5 MiB",
         "UPLOAD_S3_ENDPOINT_URL": "http://secret.example",

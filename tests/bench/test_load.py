@@ -1,4 +1,4 @@
-"""The load generator: its times are true, its pace is kept, and it takes no answer for granted."""
+"""The load generator records true times, keeps its pace, and verifies every answer."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def bodies() -> Iterator[Bodies]:
 
 @contextmanager
 def serving(serve: Serve) -> Iterator[int]:
-    """A server that does this with each connection; its port."""
+    """Run `serve` on each connection to a new server; yield its port."""
     with ExitStack() as exits:
         listener = exits.enter_context(socket.create_server(("127.0.0.1", 0)))
         threads: list[threading.Thread] = []
@@ -61,7 +61,7 @@ def serving(serve: Serve) -> Iterator[int]:
 
 
 def read_request(connection: socket.socket) -> tuple[bytes, bytes]:
-    """A request's head and body; two times nothing when the client has gone."""
+    """Read a request's head and body; both empty when the client has disconnected."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = connection.recv(65536)
@@ -77,7 +77,7 @@ def read_request(connection: socket.socket) -> tuple[bytes, bytes]:
 
 
 def answer(*answers: bytes) -> Serve:
-    """Answer the requests of a connection by these, the last again and again; then leave."""
+    """Make a server that sends these answers in turn and repeats the last."""
 
     def serve(connection: socket.socket) -> None:
         number = 0
@@ -89,13 +89,13 @@ def answer(*answers: bytes) -> Serve:
 
 
 def group(bodies: Bodies, size: int, **values: Any) -> Group:
-    """One client that sends one file of this size, unless more is said."""
+    """A group of one client that sends one file, with some values changed."""
     plain = Group("g", clients=1, size=size, prefix="f-", digests=bodies.digests(size), at_most=1)
     return replace(plain, **values)
 
 
 def job(bodies: Bodies, port: int, *groups: Group, **values: Any) -> Job:
-    """A job of forms, that lasts no longer than what it has to send."""
+    """A job of forms that ends after its groups' files, with some values changed."""
     plain = Job(
         port,
         "/upload",
@@ -117,8 +117,8 @@ def job(bodies: Bodies, port: int, *groups: Group, **values: Any) -> Job:
         *(pytest.param(size, False, id=f"{size} bare") for size in (1, 300_000)),
     ],
 )
-def test_the_bytes_that_are_sent_are_those_that_are_told(bodies: Bodies, size: int, *, as_form: bool) -> None:
-    """Of any size, also of one that goes round the pool: framed as it should be, with the digest that is known."""
+def test_bodies_arrive_with_their_digest(bodies: Bodies, size: int, *, as_form: bool) -> None:
+    """Bodies of any size, even larger than the pool, arrive with correct framing and digest."""
     seen: list[tuple[bytes, bytes]] = []
 
     def serve(connection: socket.socket) -> None:
@@ -145,7 +145,7 @@ def test_the_bytes_that_are_sent_are_those_that_are_told(bodies: Bodies, size: i
 
 
 def test_two_bodies_are_not_the_same(bodies: Bodies) -> None:
-    """A server that mixes up files of one size is found out."""
+    """The bodies of one size differ, so that a server that swaps files is caught."""
     assert len(set(bodies.digests(4096).values())) == 8
 
 
@@ -161,21 +161,21 @@ def receipts(**values: object) -> bytes:
 @pytest.mark.parametrize(
     ("answers", "error"),
     [
-        pytest.param(CREATED, "the answer cannot be read", id="no receipt"),
+        pytest.param(CREATED, "malformed answer", id="no receipt"),
         pytest.param(receipts(), None, id="the right receipt"),
-        pytest.param(receipts(size=11), "the receipt is another file's", id="another size"),
-        pytest.param(receipts(sha256="other"), "the receipt is another file's", id="another digest"),
-        pytest.param(receipts(filename="other"), "the receipt is another file's", id="another name"),
+        pytest.param(receipts(size=11), "the receipt does not match the file", id="another size"),
+        pytest.param(receipts(sha256="other"), "the receipt does not match the file", id="another digest"),
+        pytest.param(receipts(filename="other"), "the receipt does not match the file", id="another name"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "answered 200", id="not created"),
         pytest.param(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nwait", "answered 503: wait", id="refused"),
         pytest.param(
-            b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n", "closed without a whole answer", id="cut short"
+            b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n", "closed before the end of the answer", id="cut short"
         ),
-        pytest.param(b"hello\r\n\r\n", "the answer cannot be read", id="no HTTP"),
+        pytest.param(b"hello\r\n\r\n", "malformed answer", id="no HTTP"),
     ],
 )
-def test_an_answer_is_judged(bodies: Bodies, answers: bytes, error: str | None) -> None:
-    """201 alone is not enough where a receipt is due, and nothing else is an upload."""
+def test_an_answer_is_checked(bodies: Bodies, answers: bytes, error: str | None) -> None:
+    """Only a 201 counts as an upload, and only with the right receipt where one is due."""
 
     def serve(connection: socket.socket) -> None:
         read_request(connection)
@@ -189,7 +189,7 @@ def test_an_answer_is_judged(bodies: Bodies, answers: bytes, error: str | None) 
 
 
 def test_a_file_that_was_not_read_is_not_stored(bodies: Bodies) -> None:
-    """An early answer is an error, also if it is 201."""
+    """An answer before the end of the file is an error, even a 201."""
 
     def serve(connection: socket.socket) -> None:
         connection.recv(100)
@@ -200,11 +200,11 @@ def test_a_file_that_was_not_read_is_not_stored(bodies: Bodies) -> None:
 
     with serving(serve) as port:
         (line,), _ = send(job(bodies, port, group(bodies, 64 * 2**20)))
-    assert line["error"] == "answered before the file had been sent"
+    assert line["error"] == "answered before the whole file was sent"
 
 
 def test_a_server_that_stands_still_is_given_up(bodies: Bodies) -> None:
-    """After the timeout, and the client goes on with another connection."""
+    """After the timeout the client closes the connection and records an error."""
     gone = threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -215,11 +215,11 @@ def test_a_server_that_stands_still_is_given_up(bodies: Bodies) -> None:
     with serving(serve) as port:
         (line,), _ = send(job(bodies, port, group(bodies, 10), timeout=0.1))
         assert gone.wait(PATIENCE)
-    assert "nothing moved for 0.1 s" in line["error"]
+    assert "no progress for 0.1 s" in line["error"]
 
 
-def test_nobody_there_is_an_error(bodies: Bodies) -> None:
-    """A port that nobody listens on."""
+def test_a_refused_connection_is_an_error(bodies: Bodies) -> None:
+    """A refused connection is an error."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     (line,), _ = send(job(bodies, port, group(bodies, 10)))
@@ -227,7 +227,7 @@ def test_nobody_there_is_an_error(bodies: Bodies) -> None:
 
 
 def test_latency_counts_from_when_an_upload_should_have_begun(bodies: Bodies) -> None:
-    """One that had to wait for a slow one before it has waited: 50 a second, and the first is held for 0.4 s."""
+    """Uploads that wait behind a request held for 0.4 s count the wait in their latency."""
     first = threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -244,20 +244,20 @@ def test_latency_counts_from_when_an_upload_should_have_begun(bodies: Bodies) ->
     assert [line["intended_us"] for line in lines] == [number * 20_000 for number in range(15)]
     waited = [line["ended_us"] - line["intended_us"] for line in lines]
     assert all(latency >= 400_000 - line["intended_us"] for latency, line in zip(waited, lines, strict=True))
-    # what is counted from the sending alone would hide it
+    # counted from the first byte sent, the latency would not show it
     assert min(line["ended_us"] - line["began_us"] for line in lines[1:]) < 400_000
 
 
 def test_a_pace_is_kept(bodies: Bodies) -> None:
-    """1 MB at 4 MB/s takes a quarter of a second at least; the server could take it at once."""
+    """1 MB at 4 MB/s takes at least a quarter of a second."""
     with serving(answer(CREATED)) as port:
         (line,), _ = send(job(bodies, port, group(bodies, 1_000_000, bytes_per_second=4_000_000)))
     assert line["error"] is None
     assert line["ended_us"] - line["began_us"] > 220_000
 
 
-def test_those_in_the_background_stop_with_the_others(bodies: Bodies) -> None:
-    """They send for as long as the others do, and what they have begun they end."""
+def test_background_clients_stop_with_the_others(bodies: Bodies) -> None:
+    """Background clients stop when the others have ended, and finish their requests."""
     others = group(bodies, 10, name="measured", at_most=None, at_least=5)
     background = group(bodies, 10, name="slow", in_background=True, at_most=None, prefix="s-")
     with serving(answer(CREATED)) as port:
@@ -268,15 +268,15 @@ def test_those_in_the_background_stop_with_the_others(bodies: Bodies) -> None:
     assert sum(line["began_us"] > last for line in lines if line["group"] == "slow") <= 1
 
 
-def told(status: str, **values: object) -> bytes:
-    """An answer in JSON."""
+def json_answer(status: str, **values: object) -> bytes:
+    """A response in JSON."""
     body = json.dumps(values).encode()
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 @contextmanager
 def presigning(parts: list[list[int]], s3_status: str = "200 OK") -> Iterator[tuple[int, list[bytes], list[str]]]:
-    """A server that is the app and S3 in one: gives URLs in these pages. Its port, bodies, requests."""
+    """Serve as app and S3 in one, with pages of part URLs; yield port, bodies and requests."""
     bodies, asked = list[bytes](), list[str]()
 
     def serve(connection: socket.socket) -> None:
@@ -293,13 +293,13 @@ def presigning(parts: list[list[int]], s3_status: str = "200 OK") -> Iterator[tu
             elif path == "/complete":
                 digest = hashlib.sha256(b"".join(bodies)).hexdigest()
                 receipt = {"filename": "f-0000000.bin", "size": len(b"".join(bodies)), "sha256": digest}
-                connection.sendall(told("201 Created", receipts=[receipt]))
+                connection.sendall(json_answer("201 Created", receipts=[receipt]))
             else:
                 number = int(path.partition("page")[2] or 0)
                 urls = [{"url": f"http://{host}/s3?sig={n}", "size": n, "headers": {"x": "1"}} for n in parts[number]]
                 following = f"/page{number + 1}" if number + 1 < len(parts) else None
                 pages = {"parts": urls, "next": following} if len(parts) > 1 or len(urls) > 1 else urls[0]
-                connection.sendall(told("201 Created", **pages, complete="/complete"))
+                connection.sendall(json_answer("201 Created", **pages, complete="/complete"))
 
     with serving(serve) as port:
         yield port, bodies, asked
@@ -307,7 +307,7 @@ def presigning(parts: list[list[int]], s3_status: str = "200 OK") -> Iterator[tu
 
 @pytest.mark.parametrize("parts", [[[10]], [[6, 4]], [[4, 3], [2, 1]]], ids=["one put", "parts", "pages of parts"])
 def test_a_presigned_upload_sends_each_part_and_completes(bodies: Bodies, parts: list[list[int]]) -> None:
-    """The file's bytes go to the URLs that were given, in their order, and the receipt is of all of them."""
+    """A presigned upload sends the bytes to the given URLs in order; the receipt covers all of them."""
     wanted = group(bodies, 10)
     with presigning(parts) as (port, received, asked):
         (line,), _ = send(job(bodies, port, wanted, upload_kind="presigned", path="/presigned", receipts=True))
@@ -319,7 +319,7 @@ def test_a_presigned_upload_sends_each_part_and_completes(bodies: Bodies, parts:
 
 
 def test_a_presigned_upload_that_s3_refuses_is_an_error(bodies: Bodies) -> None:
-    """It is not completed."""
+    """A presigned upload that S3 rejects is an error, and is not completed."""
     with presigning([[10]], "403 Forbidden") as (port, _, asked):
         (line,), _ = send(
             job(bodies, port, group(bodies, 10), upload_kind="presigned", path="/presigned", receipts=True)
@@ -341,5 +341,5 @@ def test_a_presigned_upload_that_s3_refuses_is_an_error(bodies: Bodies) -> None:
     ],
 )
 def test_the_end_of_an_answer_is_known(data: bytes, *, whole: bool) -> None:
-    """By its length, or by its last chunk."""
+    """An answer ends after Content-Length bytes or with its last chunk."""
     assert is_whole(data) == whole

@@ -1,4 +1,4 @@
-"""A run of peers that do something wrong: what is wrong is found, and what is slow is seen."""
+"""A run detects faulty peers, and ranks a slow peer below a fast one."""
 
 import re
 
@@ -8,11 +8,11 @@ from bench.made import Done, check_report, done
 from benchmarks import recommendations, report
 from benchmarks.stats import is_tie, ratio
 
-#: What each odd peer is to be found out by.
+#: The reason that the record must contain for each faulty peer.
 FOUND = {
-    "dropping": "was not stored|has 4,095 bytes where 4,096 were sent",
-    "flipping": "does not hold the bytes that were sent",
-    "losing": "was answered by 201 and is not in the store",
+    "dropping": "was not stored|has 4,095 bytes, but 4,096 were sent",
+    "flipping": "differs from the bytes sent",
+    "losing": "was answered with 201 but is not in the store",
     "mortal": "the server ended with 3",
 }
 PEERS = ("right", "slow", *FOUND)
@@ -20,7 +20,7 @@ PEERS = ("right", "slow", *FOUND)
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """A run of peers of which most do something wrong."""
+    """A run of peers, most of them faulty."""
     peers = [f"--peer={name}=tests.bench.odd_peers:{name}@uvicorn" for name in PEERS]
     missing = "--peer=missing=no_such_module:app@uvicorn"
     load = ("--size", "64KiB", "--clients", "4", "--rounds", "3", "--seconds", "0.2")
@@ -29,7 +29,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 @pytest.mark.parametrize("name", FOUND)
 def test_a_peer_that_stores_something_else_fails_its_cell(odd: Done, name: str) -> None:
-    """Whether it drops a byte, flips one, stores nothing or dies: the cell has the reason, and no figures."""
+    """A cell whose app drops a byte, flips one, loses a file or dies has a reason and no figures."""
     read = odd.read
     cell = f"{name}@uvicorn null plain 64KiB x4"
     assert re.search(FOUND[name], read.failed[cell])
@@ -39,13 +39,13 @@ def test_a_peer_that_stores_something_else_fails_its_cell(odd: Done, name: str) 
 
 
 def test_a_peer_that_cannot_be_loaded_is_skipped(odd: Done) -> None:
-    """The reason is told, and the run goes on."""
+    """A target with a missing module is skipped with that reason, and the run continues."""
     assert odd.read.skipped == {"missing@uvicorn null plain 64KiB x4": "the module no_such_module is not installed"}
     assert "skipped: missing@uvicorn null plain 64KiB x4: the module no_such_module is not installed" in odd.output
 
 
 def test_a_peer_that_is_slower_shows_as_slower(odd: Done) -> None:
-    """The same app with half a second more for each upload: beyond noise, and by as much."""
+    """An app that is half a second slower has a lower rate beyond noise and a higher latency."""
     right, slow = (it for name in ("right", "slow") for it in odd.read.results if it.cell.target == f"{name}@uvicorn")
     quotient = ratio(slow.figures["rate"], right.figures["rate"])
     assert quotient.median < 1
@@ -54,6 +54,6 @@ def test_a_peer_that_is_slower_shows_as_slower(odd: Done) -> None:
     assert "tie" not in recommendations.Goal("", 1, at_least=True, seen=quotient, cell=None).verdict
 
 
-def test_what_is_printed_agrees_with_the_raw_data(odd: Done) -> None:
-    """Each row of the report, computed anew from the lines of its requests; errors and all."""
+def test_the_report_matches_the_raw_data(odd: Done) -> None:
+    """Each row of the report matches the raw records, errors included."""
     check_report(odd)

@@ -1,4 +1,4 @@
-"""A profile says which functions were running, and whose they are."""
+"""A profile counts running functions and their packages."""
 
 import subprocess
 import sys
@@ -17,8 +17,8 @@ run (threading.py:1);Event.wait (threading.py:60) 90
 """
 
 
-def test_shares_are_those_of_what_ran_and_did_not_wait() -> None:
-    """By function and by package, the most first."""
+def test_shares_count_running_functions_only() -> None:
+    """Shares count running functions only, by function and by package, largest first."""
     profile = Profile()
     read(STACKS, profile)
     assert profile.samples == 10
@@ -39,12 +39,12 @@ def test_shares_are_those_of_what_ran_and_did_not_wait() -> None:
     ],
 )
 def test_a_frame_has_a_package(frame: str, name: str) -> None:
-    """The first part of its place."""
+    """A frame's package is the first part of its path."""
     assert package(frame) == name
 
 
 def test_a_process_that_works_is_seen_working() -> None:
-    """The one function that it is in; where it may not be looked at, the reason is told."""
+    """A busy process is profiled in its function, or the profile has a reason."""
     script = "import sys\ndef busy():\n    while True: sum(range(1000))\nprint('on', flush=True)\nbusy()"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:  # noqa: S603 - our own
         assert process.stdout is not None
@@ -59,7 +59,7 @@ def test_a_process_that_works_is_seen_working() -> None:
 
 
 def test_a_process_that_is_gone_has_no_profile() -> None:
-    """And a reason."""
+    """The profile of an ended process is empty and has a reason."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
     with profiling(process.pid) as profile:

@@ -1,4 +1,4 @@
-"""A run of both apps from its command to its report: what is printed was measured, and nothing else is needed."""
+"""A run of both apps, from the command to the report."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ from demo.processes import ROOT
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """A run of both apps with files of one part and of two, and of a peer whose disk is full once."""
+    """A run of both apps with files of one and two parts, and of a peer whose disk is full once."""
     names = ("flask/stream@gunicorn", "quart/stream@hypercorn")
     cells = [f"--cell={name} null plain {size} x2" for name in names for size in ("64KiB", "9MiB")]
     peer = ("--peer=full=tests.bench.odd_peers:full@uvicorn", "--cell=full@uvicorn null plain 64KiB x4")
@@ -26,25 +26,25 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return done(tmp_path_factory.mktemp("ours") / "run", *cells, *peer, *load)
 
 
-def test_what_is_printed_agrees_with_the_raw_data(ours: Done) -> None:
-    """Each row of the report, computed anew from the lines of its requests."""
+def test_the_report_matches_the_raw_data(ours: Done) -> None:
+    """Each row of the report matches the raw records."""
     check_report(ours)
 
 
 def test_errors_stand_beside_the_throughput(ours: Done) -> None:
-    """A peer whose disk is full for one upload answers it with 500: an error, and none of the uploads."""
+    """An upload answered with 500 counts as an error, not as an upload."""
     (result,) = [it for it in ours.read.results if (it.cell.target, it.level) == ("full@uvicorn", "closed")]
     assert result.errors >= 1
     assert result.requests >= 1
     raw = [line for line in runs.requests(ours.folder, result.trials[0]) if line["level"] == "closed"]
     statuses = {line["status"] for line in raw if line["error"]}
     assert 500 in statuses
-    assert statuses <= {500, 0}  # uvicorn closes the connection after an exception, perhaps under the next upload
+    assert statuses <= {500, 0}  # uvicorn closes the connection after an exception, perhaps during the next upload
     assert f"{result.errors} of {len(raw)}" in (ours.folder / report.MARKDOWN).read_text("utf-8")
 
 
-def test_both_apps_are_measured_with_what_they_cost(ours: Done) -> None:
-    """CPU, memory and threads are seen, nothing is written to disk, and the loop's lag is known where there is one."""
+def test_both_apps_have_their_costs_measured(ours: Done) -> None:
+    """Both apps have CPU, memory and threads, write nothing to disk, and ASGI apps have a loop lag."""
     read = ours.read
     assert (read.failed, read.skipped) == ({}, {})
     apps = [it for it in read.results if it.target["is_ours"]]
@@ -62,7 +62,7 @@ def test_both_apps_are_measured_with_what_they_cost(ours: Done) -> None:
 
 
 def test_the_report_needs_nothing_else(ours: Done) -> None:
-    """The page holds its pictures and its style, and asks for nothing from anywhere."""
+    """The HTML report embeds its figures and style, and loads nothing."""
     page = (ours.folder / report.HTML).read_text("utf-8")
     assert page.count("<svg") == len(list((ours.folder / report.PICTURES).glob("*.svg"))) > 0
     assert not re.findall(r"(?:src|href)=[\"'](?!#)", page)
@@ -70,7 +70,7 @@ def test_the_report_needs_nothing_else(ours: Done) -> None:
 
 
 def test_the_report_is_made_from_the_raw_data_alone(ours: Done, tmp_path: Path) -> None:
-    """From the two files of a run, elsewhere, the same report comes again, byte for byte."""
+    """The report made from a copy of the run's two files is the same, byte for byte."""
     for name in (runs.SUMMARY, runs.REQUESTS):
         shutil.copy(ours.folder / name, tmp_path)
     for path in report.write(tmp_path):
@@ -78,7 +78,7 @@ def test_the_report_is_made_from_the_raw_data_alone(ours: Done, tmp_path: Path) 
 
 
 def test_the_record_names_no_place(ours: Done) -> None:
-    """Not the folder of this copy, nor its user's home."""
+    """The record and the report contain neither this folder nor the user's home."""
     for name in (runs.SUMMARY, report.HTML, report.MARKDOWN):
         text = (ours.folder / name).read_text("utf-8")
         assert str(ROOT) not in text
@@ -86,15 +86,15 @@ def test_the_record_names_no_place(ours: Done) -> None:
 
 
 def trials(folder: Path) -> Sequence[dict[str, Any]]:
-    """What is recorded so far."""
+    """The trials recorded so far."""
     try:
         return list(runs.load(folder).trials)
     except runs.NoRun:
         return []
 
 
-def test_ctrl_c_keeps_what_was_measured_and_a_resumed_run_goes_on(tmp_path: Path) -> None:
-    """What was recorded stays as it is, the rest is measured once, and no server is left."""
+def test_ctrl_c_keeps_the_trials_and_a_resumed_run_continues(tmp_path: Path) -> None:
+    """Ctrl-C keeps the recorded trials; a resumed run measures only the rest."""
     folder = tmp_path / "run"
     cells = ("--target", "relay@uvicorn", "--size", "4KiB", "--size", "64KiB", "--clients", "2", "--rounds", "2")
     arguments = command("run", "--out", str(folder), "--seconds", "0.2", *cells)
@@ -105,7 +105,7 @@ def test_ctrl_c_keeps_what_was_measured_and_a_resumed_run_goes_on(tmp_path: Path
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate()
     assert process.returncode == 130
-    assert f"Go on with --resume {folder}" in output
+    assert f"Continue with --resume {folder}" in output
     kept = trials(folder)
     assert 1 <= len(kept) < 4
     subprocess.run(command("run", "--resume", str(folder)), cwd=ROOT, check=True, capture_output=True)  # noqa: S603 - our own

@@ -1,4 +1,4 @@
-"""A trial to a cell that goes wrong: what cannot be measured is skipped, what breaks has failed, and why is told."""
+"""A trial that cannot run is skipped, one that breaks fails, and both have a reason."""
 
 import os
 import signal
@@ -22,13 +22,13 @@ from filehandoff.settings import KIB
 
 @pytest.fixture
 def workbench(tmp_path: Path) -> Iterator[Workbench]:
-    """One that measures for a moment."""
+    """A workbench with short levels."""
     with closing(Bodies()) as bodies:
         yield Workbench(bodies, tmp_path, seconds=0.1)
 
 
 def cell(target: Target, store: str = "null") -> Cell:
-    """A small one."""
+    """A small cell."""
     return Cell(target.name, store, "plain", 64 * KIB, 2)
 
 
@@ -36,7 +36,7 @@ RELAY = TARGETS["relay@uvicorn"]
 
 
 def test_a_server_that_ends_at_its_start_is_skipped_with_its_last_words(workbench: Workbench) -> None:
-    """An app that is not in its module."""
+    """A server that ends at its start is skipped, with its last line as the reason."""
     target = own("wrong=json:no_such_app@uvicorn")
     record, lines = workbench.run_trial(cell(target), target, thorough=True)
     assert record["status"] == "skipped"
@@ -47,13 +47,13 @@ def test_a_server_that_ends_at_its_start_is_skipped_with_its_last_words(workbenc
 
 @pytest.mark.parametrize("server", ["uvicorn", "granian"])
 def test_a_port_in_use_skips_the_cell(workbench: Workbench, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
-    """Somebody took it between its choice and the server's start."""
+    """A cell is skipped if another process takes the port before the server starts."""
     taken = []
     start = listen
 
     def take(*arguments: object, **options: object) -> object:
-        listener = start(*arguments, **options)  # type: ignore[arg-type] # as they come
-        taken.append(listener.dup())  # it stays open when the other is closed
+        listener = start(*arguments, **options)  # type: ignore[arg-type] # passed on
+        taken.append(listener.dup())  # stays open when the server closes its own
         return listener
 
     monkeypatch.setattr("benchmarks.trial.listen", take)
@@ -68,7 +68,7 @@ def test_a_port_in_use_skips_the_cell(workbench: Workbench, monkeypatch: pytest.
 
 
 def test_a_missing_program_skips_the_cell(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store's reason is the cell's."""
+    """A cell is skipped if the store's program is missing, with the store's reason."""
 
     def missing() -> Path:
         raise StartError("rclone's program is not installed")
@@ -80,7 +80,7 @@ def test_a_missing_program_skips_the_cell(workbench: Workbench, monkeypatch: pyt
 
 
 def test_a_store_that_dies_fails_the_cell(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not the one before the measurement, so the cell is not skipped; and nothing is left running."""
+    """A store that dies during the measurement fails the cell; no process is left."""
     measure = trial.Trial.measure
     pids: list[int] = []
 
@@ -90,7 +90,7 @@ def test_a_store_that_dies_fails_the_cell(workbench: Workbench, monkeypatch: pyt
         os.kill(self.backend.server.pid, signal.SIGKILL)
         while self.backend.server.returncode is None:
             time.sleep(0.01)
-        measure(self, *arguments)  # type: ignore[arg-type] # as they come
+        measure(self, *arguments)  # type: ignore[arg-type] # passed on
 
     monkeypatch.setattr(trial.Trial, "measure", kill_first)
     record, _ = workbench.run_trial(cell(RELAY), RELAY, thorough=True)
@@ -100,7 +100,7 @@ def test_a_store_that_dies_fails_the_cell(workbench: Workbench, monkeypatch: pyt
 
 
 def test_nothing_of_the_servers_is_left_in_the_folder(workbench: Workbench) -> None:
-    """Their temporary files go with them."""
+    """A trial deletes the servers' temporary files."""
     record, lines = workbench.run_trial(cell(RELAY), RELAY, thorough=True)
     assert record["status"] == "measured"
     assert lines
