@@ -1,1 +1,1 @@
-"""Everything on one machine: an S3 server and both apps, for the demo, for `make serve` and for the tests."""
+"""Run an S3 server and both apps on one machine, for the demo, `make serve` and the tests."""

@@ -1,4 +1,4 @@
-"""`make demo`: real files through every hand-off and hook of both apps, read back from S3, and one table."""
+"""`make demo`: send real files through every hand-off and hook of both apps and print one table."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file in one cell; `surprise` says how that differs from what is known of the cell."""
+    """The result of one file in one cell; `surprise` is its difference from the known result."""
 
     framework: str
     handoff: str
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def main() -> None:
-    """Run the demo; exit status 0 only if every cell did what it is known to do and nothing was left behind."""
+    """Run the demo; exit with 0 only if every cell behaves as known and nothing is left in S3."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False)
     try:
@@ -116,7 +116,7 @@ def _send_form(http: httpx.Client, url: str, path: str, sample: Sample, headers:
 
 
 def _send_to_s3(http: httpx.Client, url: str, path: str, sample: Sample, headers: dict[str, str]) -> httpx.Response:
-    """Ask the app for the URLs, send the file to S3 itself, and let the app read it back."""
+    """Get the URLs from the app, send the file to S3, and have the app complete the upload."""
     wanted: dict[str, str | int] = {"filename": sample.filename, "content_type": sample.content_type}
     wanted |= {"size": len(sample.data), "sha256": sample.sha256}
     answer = http.post(url + path, json=wanted, headers=headers)
@@ -134,7 +134,7 @@ def _send_to_s3(http: httpx.Client, url: str, path: str, sample: Sample, headers
 
 
 def _read_back(stack: Stack, s3: "S3Client", key: str, sample: Sample, request_id: str) -> str | None:
-    """What is wrong with the stored object, None if nothing is; removes it."""
+    """Compare the stored object with the file, then delete it; return the difference or None."""
     stored = s3.get_object(Bucket=stack.settings.bucket, Key=key)
     digest = hashlib.sha256()
     for chunk in stored["Body"].iter_chunks(1024 * 1024):
@@ -149,7 +149,7 @@ def _read_back(stack: Stack, s3: "S3Client", key: str, sample: Sample, request_i
 
 
 def _left_behind(stack: Stack, s3: "S3Client") -> list[str]:
-    """Objects and unfinished uploads that the lost files left in an embedded store: there must be none."""
+    """Describe the objects and unfinished uploads left in an embedded store; there must be none."""
     if stack.store.server is None:
         return []
     objects = s3.list_objects_v2(Bucket=stack.settings.bucket).get("KeyCount", 0)
@@ -160,7 +160,7 @@ def _left_behind(stack: Stack, s3: "S3Client") -> list[str]:
 
 
 def _table(outcomes: list[Outcome], files: list[Sample]) -> Table:
-    """One row a cell of the grid, and under the table the reasons by the numbers in it."""
+    """One row per cell of the grid, with numbered reasons below the table."""
     table = Table(title="What became of each file, in milliseconds", title_justify="left", caption_justify="left")
     table.box, table.caption_style, table.padding, table.show_edge = box.SIMPLE_HEAD, "", (0, 1), False
     for name in ("app", "hand-off", "hook"):

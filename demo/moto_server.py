@@ -12,7 +12,7 @@ from werkzeug.serving import make_server
 def main() -> None:
     """Serve until SIGTERM."""
     signal.signal(signal.SIGTERM, _end)
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for each request
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no log line per request
     application = DomainDispatcherApplication(create_backend_app)
     make_server("127.0.0.1", 0, application, threaded=True, fd=int(sys.argv[1])).serve_forever()
 

@@ -1,4 +1,4 @@
-"""Server processes that this one starts, and ends whatever happens."""
+"""Start server processes, and end them in every case."""
 
 import ctypes
 import os
@@ -13,24 +13,24 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: How long a server may take to end after SIGTERM beyond its own drain time, in seconds, before it is killed: the apps
-#: have 15 to undo what they have to stop.
+#: Seconds beyond its drain time that a server may take to end after SIGTERM before it is killed; the apps use up to 15
+#: of them for cleanup.
 GRACE_SECONDS = 20.0
 
 
 class StartError(Exception):
-    """Something could not be started; the message is one line for the person at the terminal."""
+    """A server could not be started; the message is one line for the terminal."""
 
 
 class Server:
-    """One child process in a process group of its own, listening on a socket that it inherits.
+    """A child process in its own process group, listening on a socket that it inherits.
 
-    The socket is bound before the process starts, so that its port is known, surely free, and nobody else's. A program
-    that cannot take a socket (`inherits` is False) binds the port itself, which was free just before. In the command,
-    `{fd}` and `{port}` stand for the one and the other.
+    The socket is bound before the process starts, so its port is known and taken. A program that cannot inherit a
+    socket (`inherits` is False) binds the port itself, after the socket has released it. In the command, `{fd}` and
+    `{port}` stand for the socket's descriptor and the port.
     """
 
-    def __init__(  # noqa: PLR0913 - each is needed, and none belongs with another
+    def __init__(  # noqa: PLR0913 - each is needed, and no two belong together
         self,
         name: str,
         command: Sequence[str],
@@ -63,26 +63,26 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process's id, which is its group's as well."""
+        """The id of the process and of its group."""
         return self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """How it ended, None while it runs."""
+        """The exit status; None while it runs."""
         return self._process.poll()
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM to the process."""
         if self.returncode is None:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End its whole group at once."""
+        """Kill the whole group."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def wait(self) -> None:
-        """Wait until it has ended; kill what is left of its group if that takes too long."""
+        """Wait for the end; after the allowed time, kill the rest of the group."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(self._drain_seconds + GRACE_SECONDS)
         self.kill()
@@ -94,15 +94,15 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """In the child: have the kernel end it when this process is killed too hard to do so itself."""
+    """In the child: ask the kernel to end it when this process dies."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def port_from(environ: Mapping[str, str], variable: str, default: int = 0) -> int:
-    """The port that a variable sets.
+    """Read a port from an environment variable.
 
     Raises:
-        StartError: it is none.
+        StartError: the value is no port.
     """
     text = environ.get(variable) or str(default)
     if not text.isdecimal() or int(text) > 65535:  # noqa: PLR2004 - the largest port
@@ -111,7 +111,7 @@ def port_from(environ: Mapping[str, str], variable: str, default: int = 0) -> in
 
 
 def listen(name: str, variable: str, port: int) -> socket.socket:
-    """A listening socket on loopback; port 0 is any free one.
+    """Open a listening socket on loopback; port 0 means any free one.
 
     Raises:
         StartError: the port is in use.
@@ -124,7 +124,7 @@ def listen(name: str, variable: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartError(
-            f"port {port} for {name} cannot be had ({os.strerror(error.errno or 0)}); set {variable} to another"
+            f"port {port} for {name} is not available ({os.strerror(error.errno or 0)}); set {variable} to another"
         ) from None
     return listener
 
@@ -136,7 +136,7 @@ def python(module: str, *arguments: str) -> list[str]:
 
 @contextmanager
 def ending(servers: Sequence[Server]) -> Iterator[None]:
-    """End all servers at the end of the block, the last started first, and leave none behind."""
+    """End all servers after the block, the last started first."""
     try:
         yield
     finally:

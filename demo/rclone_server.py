@@ -1,7 +1,7 @@
-"""rclone's S3 on an inherited socket and a folder of its own: `python -m demo.rclone_server FD PROGRAM`.
+"""rclone's S3 on an inherited socket and a temporary folder: `python -m demo.rclone_server FD PROGRAM`.
 
-rclone takes a socket by systemd's socket activation (sd_listen_fds(3)): descriptor 3, if LISTEN_PID is its own id,
-which is known only between fork and exec. This process stays as its parent, to remove the folder however it is ended.
+rclone takes a socket by systemd's socket activation (sd_listen_fds(3)): descriptor 3, if LISTEN_PID is its own id. That
+id is known only between fork and exec. This process stays as its parent, to delete the folder however rclone ends.
 """
 
 import os
@@ -14,7 +14,7 @@ FIRST_FD = 3
 
 
 def main() -> None:
-    """Serve until SIGTERM, or until rclone ends; the exit status is rclone's."""
+    """Serve until SIGTERM or until rclone ends; exit with rclone's status."""
     signal.signal(signal.SIGTERM, _end)
     fd, program = int(sys.argv[1]), sys.argv[2]
     key = f"{os.environ['AWS_ACCESS_KEY_ID']},{os.environ['AWS_SECRET_ACCESS_KEY']}"
@@ -31,13 +31,13 @@ def main() -> None:
 
 
 def _become(command: list[str], fd: int) -> NoReturn:
-    """In the child: hand over the socket and become rclone; never returns, whatever happens."""
+    """In the child: pass the socket on and become rclone; never returns."""
     try:
         os.dup2(fd, FIRST_FD)
-        os.set_inheritable(FIRST_FD, True)  # noqa: FBT003 - dup2 of a descriptor on itself leaves that as it was
+        os.set_inheritable(FIRST_FD, True)  # noqa: FBT003 - dup2 onto the same descriptor leaves it non-inheritable
         os.execve(command[0], command, os.environ | {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())})  # noqa: S606 - our own command
     except OSError as error:
-        os.write(2, f"{command[0]} cannot be run: {error.strerror}\n".encode())
+        os.write(2, f"cannot run {command[0]}: {error.strerror}\n".encode())
     finally:
         os._exit(1)
 

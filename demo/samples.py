@@ -1,4 +1,4 @@
-"""The files that the demo sends: real ones, of three sizes."""
+"""The demo's files: real ones, in three sizes."""
 
 import hashlib
 import io
@@ -22,18 +22,18 @@ class Sample:
 
     @property
     def sha256(self) -> str:
-        """Lowercase hex."""
+        """The SHA-256 in lowercase hex."""
         return hashlib.sha256(self.data).hexdigest()
 
     def size_class(self, part_bytes: int) -> str:
-        """The class of the grid that a file of this size belongs to."""
+        """The size class of the grid."""
         if len(self.data) > part_bytes:
             return "parts"
         return "rolled" if len(self.data) >= SIZE_CLASSES["rolled"].size(part_bytes) else "memory"
 
 
 def samples() -> list[Sample]:
-    """The project's own source as an archive, a file as large as a photo, and one of 64 MiB."""
+    """The project's source as an archive, a file of a photo's size, and one of 64 MiB."""
     return [
         Sample("source", "handoff source.tar.gz", "application/gzip", _source_archive()),
         Sample("photo", "ein Föto.jpg", "image/jpeg", os.urandom(3 * MIB)),

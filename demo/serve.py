@@ -1,4 +1,4 @@
-"""`make serve`: the store and both apps, until Ctrl-C or SIGTERM, or until one of them dies."""
+"""`make serve`: run the store and both apps until Ctrl-C, SIGTERM or the death of one of them."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ PORTS = {"flask": 8001, "quart": 8002}
 
 
 def main() -> None:
-    """Serve; exit status 0 when asked to end, 1 when something did not start or died."""
+    """Serve; exit with 0 after a signal, with 1 if a server did not start or died."""
     signal.signal(signal.SIGTERM, _end)
     try:
         ports = {name: port_from(os.environ, f"{name.upper()}_PORT", default) for name, default in PORTS.items()}

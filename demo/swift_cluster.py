@@ -1,8 +1,8 @@
 """A Swift cluster in one process: `python -m demo.swift_cluster FD FOLDER`.
 
-The proxy with its S3 API listens on the inherited socket, and one account, container and object server each on a socket
-of their own on loopback, by which the proxy talks to them as in any cluster: Swift's own functional tests run it like
-this. There is one device, so one replica; no memcached, and none of the daemons that mend what a dead disk took.
+The proxy with its S3 API listens on the inherited socket. One account, one container and one object server each listen
+on their own socket on loopback, where the proxy reaches them as in any cluster; Swift's own functional tests run it in
+this way. There is one device and so one replica, no memcached, and no daemon that repairs a lost disk.
 """
 
 import logging
@@ -26,7 +26,7 @@ from swift.common.wsgi import init_request_processor  # noqa: E402
 
 DEVICE = "disk"
 
-#: S3 bounds the metadata of an object as a whole, to 2 KB; Swift each value as well, by default to 256 bytes.
+#: S3 limits an object's metadata to 2 KB in all; Swift also limits each value, by default to 256 bytes.
 CLUSTER = """
 [swift-hash]
 swift_hash_path_suffix = handoff
@@ -34,8 +34,8 @@ swift_hash_path_suffix = handoff
 max_meta_value_length = 2048
 """
 
-#: What all four are told. Each timeout is longer than any call to S3: one process does the work of four here, and one
-#: that is busy is not one that is gone.
+#: Settings of all four servers. Each timeout is longer than any S3 call: one process does the work of four here, so a
+#: busy server must not count as a dead one.
 COMMON = """
 [DEFAULT]
 swift_dir = {folder}
@@ -47,8 +47,8 @@ conn_timeout = 60
 node_timeout = 60
 """
 
-#: `origins` are of the pages that may send to it: by `cors_preflight_allow_origin` S3's middleware answers what a
-#: browser asks beforehand, and by `cors_allow_origin` the proxy tells it that the answer to a PUT is for the page.
+#: `origins` are the origins of pages that may send to it. With `cors_preflight_allow_origin` S3's middleware answers
+#: preflights; with `cors_allow_origin` the proxy allows the page to read the answer to its PUT.
 PROXY = """
 [pipeline:main]
 pipeline = catch_errors gatekeeper listing_formats s3api tempauth copy slo proxy-server
@@ -84,7 +84,7 @@ use = egg:swift#tempauth
 user_{user} = {secret} .admin
 """
 
-#: The object server tells the container server of each object, and would leave it to a daemon if that took a second.
+#: The object server reports each object to the container server; it would leave this to a daemon after a second.
 STORAGE = """
 [pipeline:main]
 pipeline = {kind}-server
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def write_ring(path: Path, port: int) -> None:
-    """Write the ring of one device and one replica: where everything of its kind is."""
+    """Write a ring with one device and one replica."""
     builder = RingBuilder(part_power=0, replicas=1, min_part_hours=0)
     place = {"region": 1, "zone": 1, "ip": "127.0.0.1", "port": port, "device": DEVICE}
     builder.add_dev({**place, "weight": 1.0, "meta": ""})
@@ -128,7 +128,7 @@ def write_ring(path: Path, port: int) -> None:
 
 
 def serve(listener: Any, conf_path: Path, section: str) -> None:
-    """Serve one of Swift's apps, with the settings of swift.common.wsgi.run_server, which cannot run twice in one."""
+    """Serve one of Swift's apps with the settings of `swift.common.wsgi.run_server`, which cannot run twice."""
     app, *_ = init_request_processor(str(conf_path), section)
     warnings.filterwarnings("ignore", message="capitalize_response_headers is disabled")
     eventlet.wsgi.server(
@@ -143,7 +143,7 @@ def serve(listener: Any, conf_path: Path, section: str) -> None:
 
 
 def log_to_stderr(*arguments: Any) -> None:
-    """Have a logger of Swift print warnings and errors instead of sending them to syslog: its hook for such changes."""
+    """Make Swift's logger print warnings and errors instead of sending them to syslog; a hook of Swift."""
     logger: logging.Logger = arguments[5]
     for handler in list(logger.handlers):
         logger.removeHandler(handler)

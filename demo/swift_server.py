@@ -1,7 +1,7 @@
-"""OpenStack Swift's S3 on an inherited socket and a folder of its own: `python -m demo.swift_server FD`.
+"""OpenStack Swift's S3 on an inherited socket and a temporary folder: `python -m demo.swift_server FD`.
 
-Swift itself runs in a child, `demo.swift_cluster`. This process stays as its parent, to remove the folder however the
-child ends; a child that is killed has nothing else to put away.
+Swift runs in a child, `demo.swift_cluster`. This process stays as its parent, to delete the folder however the child
+ends; a killed child leaves nothing else behind.
 """
 
 import signal
@@ -14,7 +14,7 @@ from demo.processes import end_with_parent, python
 
 
 def main() -> None:
-    """Serve until SIGTERM, or until Swift ends; the exit status is Swift's."""
+    """Serve until SIGTERM or until Swift ends; exit with Swift's status."""
     signal.signal(signal.SIGTERM, _end)
     fd = sys.argv[1]
     with tempfile.TemporaryDirectory(prefix="handoff-swift-") as folder:
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _end(*_signal: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not keep the folder from being removed
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the removal of the folder
     sys.exit(0)
 
 

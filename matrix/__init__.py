@@ -1,1 +1,1 @@
-"""Which versions of Flask and Quart close a file too early, by which cause, and what helps: run for real."""
+"""Run each cause of a closed file, and each fix, on many versions of Flask and Quart."""

@@ -1,6 +1,6 @@
-"""`make matrix`: each cause and each fix in throw-away environments, to `docs/matrix.json` and `docs/matrix.md`.
+"""`make matrix`: run each cause and fix in throw-away environments; write `docs/matrix.json` and `docs/matrix.md`.
 
-Takes some ten minutes on two cores, and pip's packages. What cannot be run is written down as not run, with the reason.
+Takes some ten minutes on two cores, and downloads packages. A cell that cannot run is recorded with the reason.
 """
 
 import argparse
@@ -27,7 +27,7 @@ RUN_SECONDS = 300
 
 
 def interpreter(version: str) -> str | None:
-    """The path of a Python of this version, on the PATH or among pyenv's; None if there is none that runs."""
+    """The path of a working Python of this version, on the PATH or among pyenv's; None if there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]
     if sys.version_info[:2] == tuple(map(int, version.split("."))):
@@ -43,13 +43,13 @@ def interpreter(version: str) -> str | None:
 
 
 def run(cell: Cell) -> Row:
-    """Run the reproduction in an environment of this cell's own, which is removed afterwards."""
+    """Run the reproduction in a temporary environment for this cell."""
     python = interpreter(cell.python)
     if python is None:
         return Row(cell, reason=f"there is no Python {cell.python} here")
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
         own = f"{folder}/bin/python"
-        # This process's own pip, run by that interpreter: an old one's would have to be installed first.
+        # pip of this process, run for that interpreter: an old interpreter has no usable pip
         pip = [sys.executable, "-m", "pip", "--python", own, "--quiet", "--disable-pip-version-check", "--no-input"]
         steps = [
             ("make an environment", [python, "-m", "venv", "--without-pip", folder], INSTALL_SECONDS),
@@ -71,17 +71,17 @@ def run(cell: Cell) -> Row:
 
 
 def _environ() -> dict[str, str]:
-    # What this process's own environment says about Python and AWS is not for the others.
+    # settings of this process's Python and AWS must not reach the others
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AWS_", "VIRTUAL_ENV"))}
 
 
 def _last_line(text: str) -> str:
     errors = [line for line in text.strip().splitlines() if line.startswith("ERROR:")] or text.strip().splitlines()
-    return errors[-1].removeprefix("ERROR: ")[:200] if errors else "it said nothing"
+    return errors[-1].removeprefix("ERROR: ")[:200] if errors else "no output"
 
 
 def run_all(cells: list[Cell], at_once: int) -> list[Row]:
-    """Run every cell, some at once, and show how far it is."""
+    """Run all cells, some at once, and show the progress."""
     rows: dict[Cell, Row] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress, ThreadPoolExecutor(at_once) as pool:
@@ -96,14 +96,16 @@ def run_all(cells: list[Cell], at_once: int) -> list[Row]:
 
 
 def main() -> int:
-    """Run the matrix and write it down; 1 if a version ran on no interpreter at all."""
+    """Run the matrix and write the pages; return 1 if a version ran on no interpreter."""
     parser = argparse.ArgumentParser(prog="python -m matrix")
-    parser.add_argument("--only", metavar="TEXT", help="run only the cells whose name has this; the other rows stay")
-    parser.add_argument("--at-once", type=int, default=2, help="how many environments at once (%(default)s)")
+    parser.add_argument(
+        "--only", metavar="TEXT", help="run only the cells whose name contains TEXT; keep the other rows"
+    )
+    parser.add_argument("--at-once", type=int, default=2, help="number of concurrent environments (%(default)s)")
     arguments = parser.parse_args()
     cells = [cell for cell in CELLS if arguments.only is None or arguments.only in str(cell)]
     if not cells:
-        parser.error(f"no cell's name has {arguments.only!r}; there are {', '.join(map(str, CELLS))}")
+        parser.error(f"no cell's name contains {arguments.only!r}; known: {', '.join(map(str, CELLS))}")
     rows = {row.cell: row for row in read(DOCS / "matrix.json")} if arguments.only is not None else {}
     rows |= {row.cell: row for row in run_all(cells, arguments.at_once)}
     write([rows[cell] for cell in CELLS if cell in rows])
@@ -115,7 +117,7 @@ def main() -> int:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of an earlier run; none if there was none."""
+    """The rows of an earlier run; empty if there was none."""
     return [Row.from_json(one) for one in json.loads(path.read_text("utf-8"))] if path.exists() else []
 
 

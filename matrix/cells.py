@@ -1,4 +1,4 @@
-"""Which versions are run with what, on which interpreters, as data; and what became of each."""
+"""The cells as data, each a framework's version and an interpreter, and their results."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -9,12 +9,12 @@ RIGHT = "right"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One version of a framework on one interpreter; `version` None is the newest."""
+    """A framework's version on an interpreter; `version` None means the newest."""
 
     framework: str
     version: str | None
     python: str
-    #: What must be older than the newest for this version to work at all.
+    #: Other packages that must be old enough for this version.
     also: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -22,19 +22,19 @@ class Cell:
 
     @property
     def version_name(self) -> str:
-        """Such as `flask 3.1.3` or `quart newest`."""
+        """A name such as `flask 3.1.3` or `quart newest`."""
         return f"{self.framework} {self.version or 'newest'}"
 
     @property
     def requirements(self) -> list[str]:
-        """What to install."""
+        """The packages to install."""
         pinned = f"{self.framework}=={self.version}" if self.version else self.framework
         return [pinned, *self.also, "boto3" if self.framework == "flask" else "aioboto3"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of a cell: what the reproduction printed, or the reason why it did not run."""
+    """The result of a cell: the reproduction's output, or the reason why it did not run."""
 
     cell: Cell
     ran: dict[str, Any] | None = None
@@ -42,13 +42,13 @@ class Row:
 
     @classmethod
     def from_json(cls, members: dict[str, Any]) -> Self:
-        """The row that `dataclasses.asdict` made these members of."""
+        """Make a row from the members that `dataclasses.asdict` gave."""
         cell = members["cell"]
         return cls(Cell(**{**cell, "also": tuple(cell["also"])}), members["ran"], members["reason"])
 
     @property
     def summary(self) -> str:
-        """Each cause in two words."""
+        """The verdict on each cause, in two words."""
         return ", ".join(f"{cause}: {self.occurs(cause)}" for cause in CAUSES)
 
     def outcome(self, cause: str, change: str) -> dict[str, str]:
@@ -58,7 +58,7 @@ class Row:
         return found
 
     def occurs(self, cause: str) -> str:
-        """`occurs`, `does not occur`, `not run`, or `fails otherwise` where the error is not about a closed file."""
+        """`occurs`, `does not occur`, `not run`, or `fails otherwise` for an error not about a closed file."""
         if self.ran is None:
             return "not run"
         texts = [text for text in self.outcome(cause, "none").values() if text != RIGHT]
@@ -67,7 +67,7 @@ class Row:
         return "occurs" if all("closed file" in text for text in texts) else "fails otherwise"
 
     def helps(self, cause: str, change: str) -> bool:
-        """Whether with this change the bytes arrived, in memory and on disk."""
+        """Whether the whole file arrived with this change, from memory and from disk."""
         return set(self.outcome(cause, change).values()) == {RIGHT}
 
 
@@ -75,7 +75,7 @@ def _cells(framework: str, version: str | None, pythons: str, *also: str) -> lis
     return [Cell(framework, version, python, also) for python in pythons.split()]
 
 
-#: Each version on the oldest and the newest interpreter that it and what it needs are known to work on.
+#: Each version on the oldest and the newest interpreter that it and its dependencies support.
 CELLS: list[Cell] = [
     *_cells("flask", "1.1.4", "3.8 3.9", "markupsafe<2.1"),
     *_cells("flask", "2.0.3", "3.8 3.11", "werkzeug<2.1"),

@@ -1,4 +1,4 @@
-"""The matrix as Markdown, from its rows alone."""
+"""Render the matrix as Markdown."""
 
 from collections.abc import Iterable
 
@@ -11,25 +11,25 @@ TITLES = {
 }
 
 _INTRODUCTION = (
-    "Made by `make matrix`, which runs [`matrix/reproduction.py`](../matrix/reproduction.py) in a throw-away "
-    "environment for each row; the same as data, with every error's text and every package's version, is "
-    "[`matrix.json`](matrix.json). Flask is run with boto3, Quart with aioboto3, each with a file that the form "
-    "parser keeps in memory and one that it writes to disk. The [README](../README.md#who-closed-the-file) tells of "
+    "`make matrix` makes this page. It runs [`matrix/reproduction.py`](../matrix/reproduction.py) in a throw-away "
+    "environment for each row; the data with every error's text and every package's version is in "
+    "[`matrix.json`](matrix.json). Flask runs with boto3, Quart with aioboto3, each on a file that the form "
+    "parser keeps in memory and one that it writes to disk. The [README](../README.md#who-closed-the-file) explains "
     "the causes."
 )
 
 
 def markdown(rows: list[Row]) -> str:
-    """The whole page."""
+    """Render the whole page."""
     parts = [
-        "# Which versions close the file, and what helps",
+        "# Versions that close the file, and the fixes that help",
         _INTRODUCTION,
-        "## What occurs",
+        "## Causes by version",
         _occurs(rows),
-        "## With which error",
+        "## Errors by cause",
         *(_errors(rows, cause) for cause in CAUSES),
-        "## What helps",
-        "*yes*: the whole file arrived at its last user, in memory and on disk alike; *no*: it did not. Tried are:",
+        "## Fixes by version",
+        "*yes*: the last user got the whole file, from memory and from disk; *no*: it did not. The fixes are:",
         "\n".join(f"{number}. {change}" for number, change in enumerate(_changes(rows), 1)),
         *(_helps(rows, cause) for cause in CAUSES),
     ]
@@ -49,7 +49,7 @@ def _occurs(rows: list[Row]) -> str:
     lines = [
         [*_name(row), *(row.occurs(cause) for cause in CAUSES), (row.reason or "").replace("|", "/")] for row in rows
     ]
-    return _table(["version", "Python", *(TITLES[cause] for cause in CAUSES), "why not run"], lines)
+    return _table(["version", "Python", *(TITLES[cause] for cause in CAUSES), "reason if not run"], lines)
 
 
 def _errors(rows: list[Row], cause: str) -> str:
@@ -84,4 +84,4 @@ def _helps(rows: list[Row], cause: str) -> str:
             cells = ["yes" if row.helps(cause, change) else "no" for change in changes]
         lines.append([*_name(row), *cells])
     head = ["version", "Python", *(str(number) for number in range(1, len(changes) + 1))]
-    return f"### {TITLES[cause]}: what helps\n\n" + _table(head, lines)
+    return f"### {TITLES[cause]}: fixes\n\n" + _table(head, lines)

@@ -1,11 +1,11 @@
-"""Each cause and each fix, small, in the environment that runs this: `python reproduction.py flask|quart` prints JSON.
+"""Reproduce each cause and each fix in this environment: `python reproduction.py flask|quart` prints JSON.
 
-It runs on Python 3.8 and with frameworks of 2019, needs boto3 with Flask and aioboto3 with Quart, and nothing else of
-this project. The S3 server is a thread of its own that stores what it is sent.
+It runs on Python 3.8 and with frameworks of 2019. It needs boto3 for Flask or aioboto3 for Quart, and nothing else of
+this project. The S3 server is a thread that stores the bodies it receives.
 
-For each cause (see the README) the view is run with each thing that one can change, and `none` changed, on a file that
-the form parser keeps in memory and on one that it writes to disk. An outcome is "right", where the bytes arrived whole
-at their last user, or the error's text.
+For each cause (see the README), the view runs with each change, and with none, on a file that the form parser keeps in
+memory and on one that it writes to disk. An outcome is "right" if the last user got the whole file, or the text of the
+error.
 """
 
 import asyncio
@@ -36,12 +36,12 @@ OBJECTS = {}  # type: Dict[str, bytes]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Takes every PUT."""
+    """Accepts every PUT."""
 
     protocol_version = "HTTP/1.1"
 
     def do_PUT(self) -> None:
-        """Keep the body."""
+        """Store the body."""
         OBJECTS[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Length", "0")
@@ -49,33 +49,33 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_args: Any) -> None:
-        """Print no line for each request."""
+        """Do not log requests."""
 
 
 class Server(ThreadingMixIn, HTTPServer):
-    """A thread for each connection."""
+    """Handles each connection in a thread."""
 
     daemon_threads = True
 
 
-# ---- what one can change: how each user of the file gets at it
+# ---- changes of the file that its users get
 
 
 def the_file(file: Any) -> Callable[[], Any]:
     """The request's own file, for every use."""
     if isinstance(file.stream, io.IOBase):
         return lambda: file.stream
-    return lambda: file.stream._file  # a spooled file before Python 3.11, which aiohttp does not take
+    return lambda: file.stream._file  # a spooled file before Python 3.11, which aiohttp rejects
 
 
 def new_bytes(file: Any) -> Callable[[], Any]:
-    """All bytes, read while the view runs; a new BytesIO for each use."""
+    """All bytes, read during the view; a new BytesIO for each use."""
     data = file.read()
     return lambda: io.BytesIO(data)
 
 
 def named_file(file: Any) -> Callable[[], Any]:
-    """A named temporary file, opened anew for each use."""
+    """A named temporary file, reopened for each use."""
     number, path = tempfile.mkstemp()
     with os.fdopen(number, "wb") as copy:
         copy.write(file.read())
@@ -93,7 +93,7 @@ def one_bytesio(file: Any) -> Callable[[], Any]:
 
 
 def one_spooled_file(file: Any) -> Callable[[], Any]:
-    """One temporary file without a name, for all uses."""
+    """One unnamed temporary file for all uses."""
     copy = tempfile.TemporaryFile()
     copy.write(file.read())
     copy.seek(0)
@@ -101,17 +101,17 @@ def one_spooled_file(file: Any) -> Callable[[], Any]:
 
 
 class Unclosed(io.RawIOBase):
-    """A file whose close does nothing."""
+    """A file whose `close` does nothing."""
 
     def __init__(self, file: Any) -> None:
         self.file = file
 
     def readable(self) -> bool:
-        """It can be read."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It can be sought in."""
+        """Return True."""
         return True
 
     def read(self, size: int = -1) -> Any:
@@ -119,7 +119,7 @@ class Unclosed(io.RawIOBase):
         return self.file.read(size)
 
     def readinto(self, buffer: Any) -> int:
-        """Read from the file."""
+        """Read from the file into a buffer."""
         data = self.file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -130,34 +130,34 @@ class Unclosed(io.RawIOBase):
         return self.file.tell()
 
     def tell(self) -> int:
-        """Where the file is."""
+        """Return the position in the file."""
         return self.file.tell()
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def never_closed(file: Any) -> Callable[[], Any]:
-    """The request's file in an object whose close does nothing."""
+    """The request's file, wrapped so that `close` does nothing."""
     wrapped = Unclosed(file.stream)
     return lambda: wrapped
 
 
-# ---- what one can change: how the hook gets at the request
+# ---- changes of the hook's access to the request
 
 
 def copied(framework: "Framework", hook: Callable[..., Any]) -> Callable[..., Any]:
-    """In a copied request context."""
+    """Run the hook in a copied request context."""
     return framework.module.copy_current_request_context(hook)
 
 
 def bound(framework: "Framework", _hook: Callable[..., Any]) -> Callable[..., Any]:
-    """A function bound to the one value that it needs."""
+    """Bind a function to the one value that it needs."""
     return functools.partial(stamp, framework.module.request.headers["X-Request-Id"])
 
 
 def snapshot(framework: "Framework", _hook: Callable[..., Any]) -> Callable[..., Any]:
-    """In a snapshot of the context variables, a copy for each call."""
+    """Run the hook in a snapshot of the context variables, copied for each call."""
     context = contextvars.copy_context()
 
     def run(params: Any, **_event: Any) -> None:
@@ -167,11 +167,11 @@ def snapshot(framework: "Framework", _hook: Callable[..., Any]) -> Callable[...,
 
 
 def stamp(request_id: str, params: Any, **_event: Any) -> None:
-    """What the hook is for."""
+    """Set the request id in the parameters: the hook's purpose."""
     params["Metadata"] = {"request-id": request_id}
 
 
-#: name: (the file for each use, the hook, whether the request class closes in its own context alone)
+#: name: (the file for each use, the hook, whether the request class closes only in its own context)
 CHANGES = {
     "none": (the_file, copied, False),
     "all bytes, a new BytesIO for each use": (new_bytes, copied, False),
@@ -189,7 +189,7 @@ CHANGES = {
 
 
 class Framework:
-    """What Flask and Quart have in common."""
+    """The common part of Flask and Quart."""
 
     name = ""
 
@@ -198,7 +198,7 @@ class Framework:
         self.endpoint = endpoint
 
     def current_context(self) -> Any:
-        """The request context, wherever this version keeps it."""
+        """The current request context, in this version's place for it."""
         from importlib import import_module
 
         for place, name in (
@@ -221,7 +221,7 @@ class FlaskFramework(Framework):
     name = "flask"
 
     def request_class(self) -> Any:
-        """A request class whose close acts only for the context in which the form was parsed."""
+        """A request class whose `close` acts only in the context that parsed the form."""
         framework = self
 
         class Owned(self.module.Request):
@@ -236,15 +236,15 @@ class FlaskFramework(Framework):
         return Owned
 
     def client(self) -> Any:
-        """A new client."""
+        """Make a client."""
         import boto3
 
-        # A session for all: reading its data takes longer than all else. Hooks are registered on the client.
+        # one session for all, because loading its data is slow; hooks are registered on the client
         self.session = getattr(self, "session", None) or boto3.session.Session()
         return self.session.client("s3", endpoint_url=self.endpoint, **OPTIONS)
 
     def view(self, cause: str, change: str, later: List[Any], outcome: Dict[str, str], data: bytes) -> str:
-        """The view that fails."""
+        """Run the failing view."""
         file, hook, _ = CHANGES[change]
         source = file(self.module.request.files["file"])
         if cause == "after_response":
@@ -268,7 +268,7 @@ class FlaskFramework(Framework):
         return "stored"
 
     def run(self, cause: str, change: str, data: bytes) -> str:
-        """What comes of it."""
+        """Run the view on a file and return the outcome."""
         app = self.module.Flask(__name__)
         app.testing = True
         if CHANGES[change][2]:
@@ -288,7 +288,7 @@ class QuartFramework(Framework):
     name = "quart"
 
     def request_class(self) -> Any:
-        """A request class whose close acts only for the context in which the form was parsed."""
+        """A request class whose `close` acts only in the context that parsed the form."""
         framework = self
 
         class Owned(self.module.Request):
@@ -300,11 +300,11 @@ class QuartFramework(Framework):
                 if framework.current_context() is getattr(self, "owner", None):
                     await super().close()
 
-        # Versions that never close an upload have no such method to call.
+        # versions that never close an upload have no such method
         return Owned if hasattr(self.module.Request, "close") else self.module.Request
 
     async def view(self, cause: str, change: str, later: List[Any], outcome: Dict[str, str], data: bytes) -> str:
-        """The view that fails."""
+        """Run the failing view."""
         import aioboto3
 
         file, hook, _ = CHANGES[change]
@@ -334,11 +334,11 @@ class QuartFramework(Framework):
         return "done"
 
     def run(self, cause: str, change: str, data: bytes) -> str:
-        """What comes of it."""
+        """Run the view on a file and return the outcome."""
         return asyncio.run(self.run_async(cause, change, data))
 
     async def run_async(self, cause: str, change: str, data: bytes) -> str:
-        """The same, in a loop of its own."""
+        """Run the view in a new event loop."""
         from quart.datastructures import FileStorage
 
         app = self.module.Quart(__name__)
@@ -359,29 +359,29 @@ class QuartFramework(Framework):
 
 
 def check(found: Any, data: bytes) -> None:
-    """Nothing is right but the whole file."""
+    """Raise unless the whole file arrived."""
     if found != data:
         raise RuntimeError("wrong bytes: %s of %d" % ("none" if found is None else len(found), len(data)))
 
 
 def text(error: BaseException) -> str:
-    """An error in one line."""
+    """Format an error in one line."""
     first = str(error).splitlines()[0] if str(error) else ""
     return "%s: %s" % (type(error).__name__, re.sub("0x[0-9a-f]+", "0x...", first))
 
 
 def outcome_of(framework: Framework, cause: str, change: str, size: int) -> str:
-    """Right, or the error's text."""
+    """Return "right" or the text of the error."""
     OBJECTS.clear()
     data = os.urandom(size)
     try:
         return framework.run(cause, change, data)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what is to be told
+    except Exception as error:  # noqa: BLE001 - any error is the outcome
         return text(error)
 
 
 def main() -> None:
-    """Run all, and print what came of each."""
+    """Run every cause with every change and print the outcomes."""
     warnings.simplefilter("ignore")  # files that a failing view leaves open
     server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -402,7 +402,7 @@ def main() -> None:
 
 
 def versions() -> Dict[str, str]:
-    """What is installed."""
+    """The versions of the installed packages."""
     from importlib import metadata
 
     found = {}

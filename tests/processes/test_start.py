@@ -124,7 +124,7 @@ def test_a_port_in_use_is_one_line() -> None:
         ended = run(python("demo.serve"), {"FLASK_PORT": str(port), "QUART_PORT": "0"})
     assert ended.returncode == 1
     assert ended.stderr == (
-        f"serve: port {port} for flask cannot be had (Address already in use); set FLASK_PORT to another\n"
+        f"serve: port {port} for flask is not available (Address already in use); set FLASK_PORT to another\n"
     )
 
 

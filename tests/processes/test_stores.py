@@ -32,7 +32,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_program_that_is_not_executable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package without a program that may be run is to be installed anew."""
     monkeypatch.setattr(importlib.metadata, "files", lambda _: None)
-    with pytest.raises(StartError, match=r"^rclone's program cannot be run \(there is none\): "):
+    with pytest.raises(StartError, match=r"^cannot run rclone \(there is none\): "):
         stores.start("rclone", {}, None)
 
 
@@ -43,7 +43,7 @@ def test_a_program_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch, tm
     program.chmod(0o755)
     monkeypatch.setattr(stores, "rclone_program", lambda: program)
     environ: Mapping[str, str] = {"UPLOAD_S3": "rclone"}
-    message = rf"^rclone ended with 1 instead of starting:\n{program} cannot be run: Exec format error$"
+    message = rf"^rclone ended with 1 instead of starting:\ncannot run {program}: Exec format error$"
     with pytest.raises(StartError, match=message), running(environ, log_path=tmp_path / "log"):
         pass
 
