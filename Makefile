@@ -9,20 +9,20 @@
 # make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)
 # make serve   the S3 server and both apps, until Ctrl-C
 # make bench   measure uploads in the apps and their peers, and write a report: 10 to 15 minutes
-# make bench-full   likewise with everything: many hours
-# make bench-smoke  whether the benchmark works, in less than a minute
-# make matrix  each cause and each fix on many versions of Flask and Quart, into docs/matrix.md (many minutes)
-# make lock    pin the dependencies anew (needs uv)
+# make bench-full   measure everything and write a report: many hours
+# make bench-smoke  test the benchmark, in about a minute
+# make matrix  run each cause and fix on many versions of Flask and Quart, and write docs/matrix.md (many minutes)
+# make lock    update the pinned dependencies (needs uv)
 #
-# UPLOAD_S3 chooses the S3 server of demo and serve: moto (default), rclone, swift, or the URL of one that runs already.
-# Needs Python 3.13 or newer; name one with PYTHON=… if it is not found.
+# UPLOAD_S3 selects the S3 server of demo and serve: moto (default), rclone, swift, or the URL of a running one.
+# Needs Python 3.13 or newer; if none is found, set PYTHON=… to one.
 
 VENV := .venv
 BIN := $(VENV)/bin
-# schemathesis takes two seconds of each process that loads it, and but one file has use for it.
+# loading schemathesis takes each process two seconds, and only one test file needs it
 PYTEST := $(BIN)/pytest --maxfail 10 -p no:schemathesis
 READY := $(VENV)/ready
-# Two targets at once, where one alone leaves a core idle; each prints its lines when it has ended.
+# two targets at once, because one leaves a core idle; each prints its output at its end
 TWO_AT_ONCE := $(MAKE) --no-print-directory -j 2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync=target)
 OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
@@ -76,7 +76,7 @@ contract-uvicorn: $(READY)
 	UPLOAD_QUART_SERVER=uvicorn $(BIN)/pytest tests/contract --store moto -n 2 --dist worksteal
 	UPLOAD_QUART_SERVER=uvicorn $(PYTEST) $(ENDS) -n 2 --dist loadfile
 
-# These three wait more than they work: for processes to start, for timeouts, for a slow store.
+# four workers on two cores: these tests mostly wait, for processes, timeouts and a slow store
 waiting: $(READY)
 	$(PYTEST) tests/faults tests/bench tests/processes -n 4 --dist loadfile --no-loadscope-reorder
 
@@ -117,7 +117,7 @@ lock:
 	uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --no-header --all-extras --group dev --unsafe-package=filehandoff pyproject.toml -o requirements.lock
 
-# One environment, made once: again when the pins change.
+# one environment, rebuilt when the pins change
 $(READY): requirements.lock pyproject.toml
 	python= ; seen= ; \
 	for candidate in $(PYTHON) python3.13 python3 python3.14 python; do \
@@ -128,12 +128,12 @@ $(READY): requirements.lock pyproject.toml
 	if [ -z "$$python" ]; then \
 	  echo "filehandoff needs Python 3.13 or newer; found:$${seen:- none}. Name one: make PYTHON=/path/to/python3.13 …" >&2; exit 1; \
 	fi; \
-	echo "Making the environment in $(VENV) with $$($$python --version), once; this takes a minute."; \
+	echo "Making the environment in $(VENV) with $$($$python --version); this takes a minute."; \
 	rm -rf $(VENV); \
-	$$python -m venv $(VENV) || { echo "$$python cannot make an environment: install its venv module (Debian: python3-venv)" >&2; exit 1; }; \
+	$$python -m venv $(VENV) || { echo "$$python cannot make an environment; install its venv module (Debian: python3-venv)" >&2; exit 1; }; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . || \
-	{ echo "the dependencies could not be installed: see above" >&2; exit 1; }; \
+	{ echo "cannot install the dependencies; see above" >&2; exit 1; }; \
 	touch $(READY)
 
 clean:
