@@ -1,4 +1,4 @@
-"""For all tests: assertions in shared modules are explained, and a failure's output fits on a screen."""
+"""Shared by all tests: assertions in shared modules are explained, and failure reports fit on a screen."""
 
 import itertools
 import signal
@@ -10,25 +10,25 @@ from _pytest._code.code import ExceptionChainRepr, ReprEntryNative, ReprTracebac
 
 pytest.register_assert_rewrite("contract.api", "contract.bucket", "patience")
 
-#: The most lines that a failure prints of its traceback, and of the output captured meanwhile.
+#: Most lines of a failure's traceback, and of the captured output.
 TRACEBACK_LINES, CAPTURED_LINES = 30, 15
-#: The first lines of a traceback that is cut: they name the line of the test.
+#: First lines kept of a shortened traceback; they name the line of the test.
 FIRST_LINES = 10
-#: The most lines of one explanation of an assertion; its first lines say most.
+#: Most lines kept of an assertion's explanation; the first ones explain most.
 EXPLANATION_LINES = 10
-#: The most characters of a line; a terminal wraps it into three.
+#: Most characters of a line; a terminal wraps them into three lines.
 LINE_CHARS = 240
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that runs more of each kind than `make test` has time for."""
+    """Add the option that also runs the tests for which `make test` has no time."""
     parser.addoption("--thorough", action="store_true", help="run the tests marked as thorough too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and have the processes that tests start heed the keys that end them.
+    """Register the marker, and let child processes receive SIGINT and SIGQUIT.
 
-    A shell lets its background jobs ignore SIGINT and SIGQUIT, and so does each process that they start.
+    A shell's background jobs ignore both signals, and so do their children.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked as thorough, unless the option asks for them; the longest file comes first."""
+    """Deselect the tests marked as thorough unless asked for; run the longest file first."""
     items.sort(key=lambda item: item.path.name != "test_servers.py")
     if not config.getoption("thorough"):
         left_out = [item for item in items if item.get_closest_marker("thorough")]
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Cut a failure's report to a screen; `-vv` shows the whole."""
+    """Shorten a failure's report to a screen; `-vv` shows all of it."""
     report = yield
     if report.failed and item.config.get_verbosity() < 2:
         report.longrepr = shortened(report.longrepr)
@@ -56,7 +56,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def shortened(failure: Any) -> Any:
-    """A failure's text with its middle left out, and with the location that the summary names."""
+    """Remove the middle of a failure's text, but keep the location that the summary names."""
     lines = list[str]()
     for explains, group in itertools.groupby(str(failure).splitlines(), lambda line: line.startswith("E ")):
         part = [cut(line) for line in group]
@@ -69,7 +69,7 @@ def shortened(failure: Any) -> Any:
 
 
 def without_middle(lines: list[str], at_most: int, first: int) -> list[str]:
-    """So many of the lines at most: the first ones, and the rest from the end."""
+    """Keep the first lines and as many last ones as fit."""
     if len(lines) <= at_most:
         return lines
     left_out = len(lines) - at_most + 1
@@ -77,7 +77,7 @@ def without_middle(lines: list[str], at_most: int, first: int) -> list[str]:
 
 
 def last_lines(sections: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The last lines of the captured output, under their titles."""
+    """Keep the last lines of each section of captured output."""
     kept: list[tuple[str, str]] = []
     room = CAPTURED_LINES
     for title, text in reversed(sections):
@@ -92,5 +92,5 @@ def last_lines(sections: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def cut(line: str) -> str:
-    """A line of bearable length."""
+    """Shorten a line."""
     return line if len(line) <= LINE_CHARS else f"{line[:LINE_CHARS]}… ({len(line):,} characters)"

@@ -1,16 +1,16 @@
-"""Waiting for events, with the one limit of all tests that are not about time."""
+"""Wait for events, with one time limit for all tests that do not measure time."""
 
 import time
 from collections.abc import Callable
 
-#: How long a test waits for an event, in seconds: only a fault takes that long, on the slowest machine too.
+#: Seconds that a test waits for an event; only a fault takes so long, even on a slow machine.
 PATIENCE = 180.0
-#: How often a test looks for an event that nothing announces, in seconds.
+#: Seconds between two checks for an event.
 LOOK_EVERY = 0.02
 
 
 def wait_until(happened: Callable[[], object], explain: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait for an event; fail with the explanation when it does not come."""
+    """Wait for an event; fail with the explanation after the time limit."""
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, explain()

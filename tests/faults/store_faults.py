@@ -191,14 +191,14 @@ class Outcome:
         return self.status == 201 and self.right
 
     @property
-    def told(self) -> bool:
+    def reported(self) -> bool:
         """An error of ours, and what it says holds."""
         return self.status in {502, 503} and bool(self.code) and self.right
 
     @property
     def lost(self) -> bool:
         """201, and the object is not there, or another: or no answer at all that means anything."""
-        return not self.survived and not self.told
+        return not self.survived and not self.reported
 
 
 def run(behind: Behind, bucket: Bucket, case: Case) -> Outcome:

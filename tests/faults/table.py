@@ -1,6 +1,6 @@
-"""Runs every case of a store that breaks, and writes the table in docs/faults.md: `python -m faults.table`.
+"""Run every case of a broken store, and write docs/faults.md: `python -m faults.table`.
 
-Exits with 1 if an upload was lost or left something behind, or a fault did not strike.
+Exits with 1 if an upload was lost or left something behind, or if a fault did not strike.
 """
 
 import argparse
@@ -24,37 +24,37 @@ from filehandoff.strategies import FORM_HANDOFFS
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "faults.md"
 
-HEADER = "| what breaks | on the call | of a file of | how often | cases | survived | told | lost | left behind |"
+HEADER = "| fault | call | file size | times | cases | survived | reported | lost | left behind |"
 
 INTRODUCTION = """\
-# The store breaks: what becomes of each upload
+# Uploads to a broken store
 
-Made by `make faults-table` from real uploads; not written by hand. Each row breaks one call to S3 in one way, once or
-each time it is tried, and is run {cases_in_a_row}: on Flask and on Quart, by each of
+`make faults-table` writes this page from real uploads. Each row breaks one call to S3 in one way, once or at each
+attempt, and runs {cases_in_a_row}: on Flask and on Quart, with each of
 {handoffs}.
-A file of {put:,} bytes is sent by one put, a file of {parts:,} bytes in three parts. After its answer S3 is well
-again, and each upload has {undo:g} seconds until it is looked at, past the proxy that breaks the calls.
+A file of {put:,} bytes is one put, a file of {parts:,} bytes has three parts. After the answer, S3 works again, and
+the cleanup has {undo:g} seconds before the objects are read directly, past the proxy that breaks the calls.
 
-Rows of a call that is **undoing** another have two faults: the other one was done and its answer lost, each time, so
-that the upload has failed, and then what is to undo it fails as well, until the client has its answer.
+Rows of a call that is **undoing** another have two faults. The other call was performed and its answer lost, at each
+attempt, so the upload fails; then the call that cleans up fails too, until the client has its answer.
 
-Rows **of `presigned`** are run on Flask and on Quart: the call that gives out URLs for parts, and those that complete
-the upload when its client has sent it to S3.
+Rows **of `presigned`** run on Flask and on Quart: the call that returns the URLs of parts, and the calls that complete
+the upload after the client has sent it to S3.
 
-- **survived**: 201, and the object was read back and is what was sent.
-- **told**: an error of ours, with its code. To complete a `presigned` upload again then gives its receipt, and the
-  object is right; but where the code is `store-rejected` and the upload was removed, 404.
-- **lost**: 201 and no such object or another one, or no answer that means anything.
+- **survived**: 201, and the object that was read back equals the file.
+- **reported**: an error of ours, with its code. Completing a `presigned` upload again then returns its receipt, and
+  the object is right; or 404 if the code is `store-rejected` and the upload was removed.
+- **lost**: 201 with a missing or different object, or no meaningful answer.
 - **left behind**: objects and unfinished multipart uploads in S3 that no 201 names.
 
-S3 is {store}; a call is tried {attempts} times. Where connections are
-refused, it is by a store that nobody can connect to for a moment, or for longer than a call is tried; all the
-connections that there are then are reset with it.
+S3 is {store}; a call has {attempts} attempts. Where connections are refused,
+the store refuses them for a moment, or for longer than all attempts of a call; its open connections
+are reset at the same time.
 """
 
 
 def run_row(behind: Behind, bucket: Bucket, row: Row) -> list[Outcome]:
-    """A row's cases, at the same time; but one after the other where all connections are refused."""
+    """Run a row's cases at the same time, or one by one if all connections are refused."""
     alone = isinstance(row.what(), Refuse)
     with ThreadPoolExecutor(1 if alone else len(cases(row))) as pool:
 
@@ -71,9 +71,9 @@ def run_row(behind: Behind, bucket: Bucket, row: Row) -> list[Outcome]:
 
 
 def line(row: Row, outcomes: Sequence[Outcome]) -> str:
-    """A row of the table."""
-    codes = Counter(outcome.code for outcome in outcomes if outcome.told)
-    told = ", ".join(f"{count} `{code}`" for code, count in sorted(codes.items())) or "0"
+    """Format a row of the table."""
+    codes = Counter(outcome.code for outcome in outcomes if outcome.reported)
+    reported = ", ".join(f"{count} `{code}`" for code, count in sorted(codes.items())) or "0"
     cells = [
         row.fault,
         row.where,
@@ -81,7 +81,7 @@ def line(row: Row, outcomes: Sequence[Outcome]) -> str:
         row.times,
         len(outcomes),
         sum(outcome.survived for outcome in outcomes),
-        told,
+        reported,
         sum(outcome.lost for outcome in outcomes),
         sum(bool(outcome.left) for outcome in outcomes),
     ]
@@ -89,13 +89,13 @@ def line(row: Row, outcomes: Sequence[Outcome]) -> str:
 
 
 def names(text: str) -> list[tuple[str, ...]]:
-    """What each row of a document's table is about: its first four cells."""
+    """The first four cells of each row in a document's table."""
     lines = [[cell.strip() for cell in text.strip("|").split("|")] for text in text.splitlines() if text[:1] == "|"]
     return [tuple(cells[:4]) for cells in lines[2:]]
 
 
 def document(store: str, results: Iterable[tuple[Row, Sequence[Outcome]]]) -> str:
-    """The whole document."""
+    """Render the whole document."""
     results = list(results)
     every = [outcome for _, outcomes in results for outcome in outcomes]
     introduction = INTRODUCTION.format(
@@ -108,7 +108,7 @@ def document(store: str, results: Iterable[tuple[Row, Sequence[Outcome]]]) -> st
     )
     summary = (
         f"\n{len(every)} cases: {sum(outcome.survived for outcome in every)} survived, "
-        f"{sum(outcome.told for outcome in every)} told, {sum(outcome.lost for outcome in every)} lost, "
+        f"{sum(outcome.reported for outcome in every)} reported, {sum(outcome.lost for outcome in every)} lost, "
         f"{sum(bool(outcome.left) for outcome in every)} left something behind.\n\n"
     )
     rule = "|---" * HEADER.count(" | ") + "|---|"
@@ -116,10 +116,10 @@ def document(store: str, results: Iterable[tuple[Row, Sequence[Outcome]]]) -> st
 
 
 def main() -> int:
-    """Run them all."""
+    """Run all rows and write the document."""
     parser = argparse.ArgumentParser(prog="make faults-table", description=__doc__)
     parser.add_argument("--store", choices=["moto", "rclone"], default="moto")
-    parser.add_argument("--only", default="", help="rows with this in them; nothing is written then")
+    parser.add_argument("--only", default="", help="run only rows that contain this; write nothing")
     options = parser.parse_args()
     wanted = [row for row in rows() if options.only in f"{row.fault} {row.where} {row.size} {row.times}"]
     results = []

@@ -48,7 +48,7 @@ def test_an_upload_is_stored_or_its_client_is_told(outcomes: dict[Case, Outcome]
     """201 and the right object, or an error of ours and nothing in S3; and the fault was there."""
     outcome = outcomes[case]
     assert outcome.struck
-    assert outcome.survived or outcome.told, outcome
+    assert outcome.survived or outcome.reported, outcome
     assert outcome.left == ()
 
 

@@ -1,4 +1,4 @@
-"""A WSGI app served from a thread of the test's own process."""
+"""Serve a WSGI app from a thread of the test process."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from werkzeug.serving import make_server
 
 @contextmanager
 def served(app: Any) -> Iterator[str]:
-    """Serve it on any free port of loopback for the block; gives its address."""
+    """Serve an app on a free port of loopback for the block; yield its URL."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

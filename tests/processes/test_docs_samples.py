@@ -17,7 +17,7 @@ import filehandoff
 
 ROOT = Path(filehandoff.__file__).parent.parent
 
-#: Runs a sample with a file for its client, where only some distributions and what they need exist.
+#: Runs a sample with a file for its client while all other distributions are hidden.
 RUN = r"""
 import asyncio, io, re, sys
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
@@ -69,7 +69,7 @@ print(answer.status_code)
 
 @pytest.fixture
 def s3() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """The address of an S3 server, and its objects."""
+    """The URL of an S3 server, and its objects."""
     objects: dict[str, bytes] = {}
     server = store.start(objects)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -107,7 +107,7 @@ def test_a_sample_stores_a_file_with_the_packages_that_the_text_names(  # noqa: 
     s3: tuple[str, dict[str, bytes]],
     tmp_path: Path,
 ) -> None:
-    """The framework, its SDK, the copied hand-off, and this project without extras where the text asks for it."""
+    """A sample stores a file with its framework, its SDK, the copied hand-off and the named extras only."""
     url, objects = s3
     (tmp_path / "sample.py").write_text(sample(page, framework), "utf-8")
     (tmp_path / "run.py").write_text(RUN, "utf-8")

@@ -1,4 +1,4 @@
-"""The pytest plugin where a framework is half there: without signals, or installed and broken."""
+"""The pytest plugin with a partly installed framework: without signals, or broken."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE
 
-#: What Flask 2.2 has for signals where there is no blinker.
+#: Flask 2.2's module of signals without blinker.
 NO_SIGNALS = """
 class FakeSignal:
     def connect(self, *_any, **_more):
@@ -24,7 +24,7 @@ OPTION = "--explain-closed-files"
 
 
 def run(folder: Path, suite: str, *options: str, **modules: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest on a suite, with modules of these names before all that are installed."""
+    """Run pytest on a suite, with modules that shadow installed ones."""
     (folder / "test_suite.py").write_text(suite, "utf-8")
     for name, source in modules.items():
         (folder / f"{name}.py").write_text(source, "utf-8")
@@ -36,15 +36,15 @@ def run(folder: Path, suite: str, *options: str, **modules: str) -> subprocess.C
     )
 
 
-def test_a_suite_that_never_asked_is_not_told_of_missing_signals(tmp_path: Path) -> None:
-    """Without the option, nothing is connected, and nothing is to be disconnected."""
+def test_without_the_option_missing_signals_do_not_matter(tmp_path: Path) -> None:
+    """Without the option, a suite without blinker passes and gets no message about signals."""
     done = run(tmp_path, "import flask\ndef test_one(): assert flask", flask=NO_SIGNALS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_who_asks_without_signals_is_told_so(tmp_path: Path) -> None:
-    """The option ends in one line, as a wrong use of pytest does, and in no traceback."""
+def test_the_option_without_signals_is_a_usage_error(tmp_path: Path) -> None:
+    """The option without signals is a usage error of one line, without a traceback."""
     done = run(tmp_path, "def test_one(): pass", OPTION, flask=NO_SIGNALS)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "ERROR: --explain-closed-files needs flask's signals: Signalling support is unavailable" in done.stderr
@@ -53,7 +53,7 @@ def test_who_asks_without_signals_is_told_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["flask", "quart"])
 def test_a_framework_that_cannot_be_imported_is_left_out(tmp_path: Path, name: str) -> None:
-    """The suite runs, and its header says which framework's apps are not explained, and why."""
+    """With a framework that fails to import, the suite runs and its header gives the reason."""
     other = "quart" if name == "flask" else "flask"
     working = NO_SIGNALS.replace("raise RuntimeError", "return str")
     done = run(tmp_path, "def test_one(): pass", OPTION, **{name: BROKEN, other: working})

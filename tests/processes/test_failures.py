@@ -1,4 +1,4 @@
-"""A failure of this suite fits on a screen, where CI is set too."""
+"""A failure report of this suite fits on a screen, even in CI."""
 
 import os
 import re
@@ -61,7 +61,7 @@ NAMES = re.findall(r"^def (test_\w+)", SUITE, re.MULTILINE)
 
 @pytest.mark.parametrize("options", [[], ["-n", "1"]], ids=["here", "by xdist"])
 def test_each_failure_fits_on_a_screen(tmp_path: Path, options: list[str]) -> None:
-    """Long differences, deep tracebacks and captured output are cut, and the summary has a line for each test."""
+    """Long differences, deep tracebacks and captured output are shortened; the summary lists each test."""
     shutil.copy(ROOT / "tests/conftest.py", tmp_path)
     (tmp_path / "test_suite.py").write_text(SUITE, "utf-8")
     command = ["-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "-p", "no:schemathesis"]

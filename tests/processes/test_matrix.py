@@ -1,4 +1,4 @@
-"""The matrix: what it says of the newest pair is what happens here; the page says what the data say."""
+"""The matrix matches this machine's results, and its page matches its data."""
 
 import json
 import subprocess
@@ -19,8 +19,8 @@ DOCS = FOLDER.parent / "docs"
 
 
 @pytest.mark.parametrize("framework", ["flask", "quart"])
-def test_what_the_matrix_says_of_the_newest_pair_happens(framework: str) -> None:
-    """Run here, each cause and each fix comes out as the committed matrix has it for this version."""
+def test_the_matrix_matches_the_newest_pair(framework: str) -> None:
+    """Each cause and fix has here the result that the committed matrix has for this version."""
     command = [sys.executable, str(FOLDER / "reproduction.py"), framework]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)  # noqa: S603 - our own
     found: dict[str, Any] = json.loads(done.stdout)
@@ -32,15 +32,15 @@ def test_what_the_matrix_says_of_the_newest_pair_happens(framework: str) -> None
 
 
 def test_the_matrix_has_every_cell_and_says_why_one_did_not_run() -> None:
-    """A row for each cell, which ran or has a reason; and every version ran somewhere."""
+    """Each cell has a result or a reason, and each version ran on some interpreter."""
     rows = read(DOCS / "matrix.json")
     assert [row.cell for row in rows] == CELLS
     assert [str(row.cell) for row in rows if (row.ran is None) == (row.reason is None)] == []
     assert {row.cell.version_name for row in rows if row.ran} == {cell.version_name for cell in CELLS}
 
 
-def test_the_page_is_made_of_the_data() -> None:
-    """docs/matrix.md is what docs/matrix.json gives."""
+def test_the_page_matches_the_data() -> None:
+    """docs/matrix.md is the rendering of docs/matrix.json."""
     assert (DOCS / "matrix.md").read_text("utf-8") == markdown(read(DOCS / "matrix.json"))
 
 
@@ -54,7 +54,7 @@ def test_the_page_is_made_of_the_data() -> None:
     ],
 )
 def test_a_cause_occurs_only_where_its_error_was_seen(text: str | None, word: str) -> None:
-    """Another error is no closed file, and what did not run is neither."""
+    """Only an error about a closed file counts as an occurrence of the cause."""
     outcomes = {cause: {"none": {"memory": text, "disk": text}} for cause in CAUSES}
     ran = {"outcomes": outcomes} if text else None
     row = Row(Cell("flask", None, "3.13"), ran, None if text else "there is none")

@@ -1,4 +1,4 @@
-"""The null store: it takes and refuses what S3 would, keeps nothing but sizes, and can be slow."""
+"""The null store accepts and refuses the requests that S3 does, keeps only sizes, and can be slow."""
 
 import itertools
 import os
@@ -29,14 +29,14 @@ BUCKET = "uploads"
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[NullStore]:
-    """A store without any limit; each test has keys of its own in it."""
+    """A store without limits, shared by tests that use different keys."""
     with running(bucket=BUCKET) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def s3(store: NullStore) -> Iterator["S3Client"]:
-    """boto3's client of it."""
+    """A boto3 client of the store."""
     client = stores.Store("null", store.endpoint_url, store.environ).client()
     yield client
     client.close()
@@ -47,25 +47,25 @@ keys = (f"key {number} & <more>" for number in itertools.count())
 
 @pytest.fixture
 def key() -> str:
-    """A key that no other test has, with what XML and URLs must escape."""
+    """A unique key with characters that XML and URLs escape."""
     return next(keys)
 
 
 @pytest.fixture
 def upload_id(s3: "S3Client", key: str) -> str:
-    """An unfinished multipart upload."""
+    """The id of an unfinished multipart upload."""
     return s3.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
 
 
 def refusal(call: Callable[[], object]) -> tuple[int, str]:
-    """The status and the code that a call is refused with."""
+    """The status and code of a refused call."""
     with pytest.raises(ClientError) as caught:
         call()
     return caught.value.response["ResponseMetadata"]["HTTPStatusCode"], caught.value.response["Error"]["Code"]
 
 
 def connect(store: NullStore) -> socket.socket:
-    """A connection without any HTTP, with little room for what was sent and not received."""
+    """A raw connection with small buffers."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
     connection.settimeout(PATIENCE)
@@ -81,7 +81,7 @@ def head(target: str, length: int, *headers: str) -> bytes:
 
 
 def test_an_object_is_known_by_its_size_until_it_is_deleted(s3: "S3Client", store: NullStore, key: str) -> None:
-    """What is put is seen by HEAD, in the list and in the figures; what is deleted is not."""
+    """An object appears in HEAD, in lists and in the counters until it is deleted."""
     etag = s3.put_object(Bucket=BUCKET, Key=key, Body=bytes(100_000))["ETag"]
     assert re.fullmatch('"[^"]+"', etag)
     seen = s3.head_object(Bucket=BUCKET, Key=key)
@@ -95,8 +95,8 @@ def test_an_object_is_known_by_its_size_until_it_is_deleted(s3: "S3Client", stor
     assert key not in store.stats().objects
 
 
-def test_what_is_named_to_be_kept_can_be_read_back(s3: "S3Client", key: str) -> None:
-    """By its name alone, put at once or in parts, byte for byte, whole only; and it can be deleted."""
+def test_a_kept_object_can_be_read_back(s3: "S3Client", key: str) -> None:
+    """An object named `kept-…` can be read back whole, whether put at once or in parts."""
     name = f"{key}/kept-{key}"
     body = os.urandom(300_000)
     s3.put_object(Bucket=BUCKET, Key=name, Body=body)
@@ -115,13 +115,13 @@ def test_what_is_named_to_be_kept_can_be_read_back(s3: "S3Client", key: str) -> 
 
 
 def test_no_etag_comes_twice(s3: "S3Client", key: str) -> None:
-    """The same bytes under the same key have another ETag: it is not their digest."""
+    """The same bytes under the same key get a new ETag, because it is no digest."""
     first, second = (s3.put_object(Bucket=BUCKET, Key=key, Body=b"same")["ETag"] for _ in range(2))
     assert first != second
 
 
 def test_a_bucket_is_there_once_it_is_created(s3: "S3Client") -> None:
-    """HEAD of a bucket says 404 before it is created, and nothing can be put in it."""
+    """A bucket answers 404 to HEAD and refuses objects until it is created."""
     assert refusal(lambda: s3.head_bucket(Bucket="later")) == (404, "404")
     assert refusal(lambda: s3.put_object(Bucket="later", Key="key", Body=b"body")) == (404, "NoSuchBucket")
     s3.create_bucket(Bucket="later")
@@ -130,7 +130,7 @@ def test_a_bucket_is_there_once_it_is_created(s3: "S3Client") -> None:
 
 
 def test_parts_become_an_object(s3: "S3Client", store: NullStore, key: str, upload_id: str) -> None:
-    """Until it is completed an upload is among the unfinished ones, then it is an object of all its parts' size."""
+    """An upload is listed as unfinished until it completes to an object of its parts' total size."""
     sizes = [SMALLEST_PART, SMALLEST_PART + 1, 1]
     sent = [part(s3, key, upload_id, number, size) for number, size in enumerate(sizes, start=1)]
     (unfinished,) = s3.list_multipart_uploads(Bucket=BUCKET, Prefix=key)["Uploads"]
@@ -145,7 +145,7 @@ def test_parts_become_an_object(s3: "S3Client", store: NullStore, key: str, uplo
 
 
 def test_an_aborted_upload_is_gone(s3: "S3Client", store: NullStore, key: str, upload_id: str) -> None:
-    """It takes no more parts, is not listed, and cannot be aborted again."""
+    """An aborted upload takes no parts, is not listed, and cannot be aborted again."""
     part(s3, key, upload_id, 1)
     s3.abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload_id)
     assert upload_id not in store.stats().unfinished
@@ -155,13 +155,13 @@ def test_an_aborted_upload_is_gone(s3: "S3Client", store: NullStore, key: str, u
 
 
 def part(s3: "S3Client", key: str, upload_id: str, number: int, size: int = 1) -> tuple[int, str]:
-    """Send a part; its number and its ETag."""
+    """Send a part; return its number and ETag."""
     answer = s3.upload_part(Bucket=BUCKET, Key=key, UploadId=upload_id, PartNumber=number, Body=bytes(size))
     return number, answer["ETag"]
 
 
 def complete(s3: "S3Client", key: str, upload_id: str, parts: Sequence[tuple[int, str]]) -> Any:
-    """Make an object of parts."""
+    """Complete an upload."""
     named: Any = [{"PartNumber": number, "ETag": etag} for number, etag in parts]
     return s3.complete_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload_id, MultipartUpload={"Parts": named})
 
@@ -181,7 +181,7 @@ def complete(s3: "S3Client", key: str, upload_id: str, parts: Sequence[tuple[int
 def test_parts_that_make_no_object_are_refused(
     s3: "S3Client", store: NullStore, key: str, upload_id: str, choose: Callable[..., list[Any]], code: str
 ) -> None:
-    """The answer is S3's, and the upload can still be completed by the right parts."""
+    """A wrong list of parts gets S3's error, and the upload can still be completed."""
     sent = [part(s3, key, upload_id, number) for number in (1, 2)]
     assert refusal(lambda: complete(s3, key, upload_id, choose(*sent))) == (400, code)
     assert key not in store.stats().objects
@@ -191,20 +191,20 @@ def test_parts_that_make_no_object_are_refused(
 
 @pytest.mark.parametrize("number", [0, 10_001])
 def test_a_part_number_has_limits(s3: "S3Client", key: str, upload_id: str, number: int) -> None:
-    """The first is 1, the last 10,000."""
+    """Part numbers range from 1 to 10,000."""
     assert refusal(lambda: part(s3, key, upload_id, number)) == (400, "InvalidArgument")
     part(s3, key, upload_id, min(max(number, 1), 10_000))
 
 
 def test_an_upload_belongs_to_its_key(s3: "S3Client", key: str, upload_id: str) -> None:
-    """An id that was never given out is refused, and so is one with another key."""
+    """An unknown upload id is refused, and so is a known one with another key."""
     assert refusal(lambda: part(s3, key, "never", 1)) == (404, "NoSuchUpload")
     assert refusal(lambda: part(s3, f"{key}2", upload_id, 1)) == (404, "NoSuchUpload")
     assert refusal(lambda: complete(s3, key, "never", [(1, "etag")])) == (404, "NoSuchUpload")
 
 
-def test_what_it_does_not_do_it_does_not_pretend(s3: "S3Client", store: NullStore, key: str) -> None:
-    """Nothing can be read, copied or put on a condition, and other requests are no better off."""
+def test_unsupported_requests_are_refused(s3: "S3Client", store: NullStore, key: str) -> None:
+    """Reads, copies, conditions and unknown requests are refused with 501."""
     s3.put_object(Bucket=BUCKET, Key=key, Body=b"body")
     calls: list[Callable[[], object]] = [
         lambda: s3.get_object(Bucket=BUCKET, Key=key),
@@ -229,10 +229,10 @@ def test_what_it_does_not_do_it_does_not_pretend(s3: "S3Client", store: NullStor
     ],
 )
 @pytest.mark.parametrize("is_part", [False, True], ids=["object", "part"])
-def test_a_length_is_judged_before_the_body(
+def test_a_wrong_length_is_refused_before_the_body(
     store: NullStore, s3: "S3Client", headers: dict[str, str], status: int, code: str, *, is_part: bool
 ) -> None:
-    """The refusal comes without the body, and the connection ends with it."""
+    """A wrong length is refused before the body, and the connection closes."""
     target = part_target(s3, "length") if is_part else f"/{BUCKET}/length"
     connection = HTTPConnection(store.endpoint_url.removeprefix("http://"), timeout=PATIENCE)
     connection.putrequest("PUT", target)
@@ -246,13 +246,13 @@ def test_a_length_is_judged_before_the_body(
 
 
 def part_target(s3: "S3Client", key: str) -> str:
-    """Where the first part of a new upload is put."""
+    """The URL path of the first part of a new upload."""
     upload_id = s3.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
     return f"/{BUCKET}/{key}?partNumber=1&uploadId={upload_id}"
 
 
-def test_a_client_that_asks_is_told_to_go_on(store: NullStore) -> None:
-    """`Expect: 100-continue` is answered by 100 for what can be taken, even 5 GiB, and the connection stays."""
+def test_expect_continue_is_answered(store: NullStore) -> None:
+    """`Expect: 100-continue` gets 100 for an acceptable request, even of 5 GiB."""
     with connect(store) as connection:
         for size in (3, 5):
             connection.sendall(head(f"/{BUCKET}/asked", size, "Expect: 100-continue"))
@@ -265,7 +265,7 @@ def test_a_client_that_asks_is_told_to_go_on(store: NullStore) -> None:
 
 
 def test_the_answer_to_head_has_no_body(store: NullStore) -> None:
-    """Not even a refusal, whose length is told; the next answer begins where it ends."""
+    """A HEAD gets no body even if it is refused; the next answer follows the head directly."""
     with connect(store) as connection:
         for _ in range(2):
             connection.sendall(f"HEAD /{BUCKET}/missing HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -275,12 +275,12 @@ def test_the_answer_to_head_has_no_body(store: NullStore) -> None:
 
 
 def test_a_head_may_come_in_pieces(store: NullStore) -> None:
-    """Wherever it is cut, what came is kept until the rest is there."""
+    """A head may arrive in two pieces, split anywhere."""
     whole = head(f"/{BUCKET}/pieces", 4) + b"body"
     with connect(store) as connection:
         for cut in (1, whole.index(b"\r\n\r\n") + 2, len(whole) - 2):
             connection.sendall(whole[:cut])
-            store.stats()  # a round through the store, which has read the first piece by then
+            store.stats()  # this round trip ensures that the store has read the first piece
             connection.sendall(whole[cut:])
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
 
@@ -294,8 +294,8 @@ def test_a_head_may_come_in_pieces(store: NullStore) -> None:
         pytest.param(2 * f"HEAD /{BUCKET} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(), id="two requests at once"),
     ],
 )
-def test_what_it_cannot_read_ends_the_connection(store: NullStore, sent: bytes) -> None:
-    """It says 400, and that this was the last answer."""
+def test_a_malformed_request_ends_the_connection(store: NullStore, sent: bytes) -> None:
+    """A malformed request gets 400 and `Connection: close`."""
     with connect(store) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -305,7 +305,7 @@ def test_what_it_cannot_read_ends_the_connection(store: NullStore, sent: bytes) 
 
 
 def test_a_refused_body_is_read_to_its_end(store: NullStore) -> None:
-    """A client that sends everything before it reads gets the refusal, and not a reset."""
+    """A client that sends its whole body before it reads gets the refusal, not a reset."""
     with connect(store) as connection:
         connection.sendall(head(f"/{BUCKET}/refused?partNumber=1&uploadId=never", 8 * 2**20))
         connection.sendall(bytes(8 * 2**20))
@@ -317,7 +317,7 @@ def test_a_refused_body_is_read_to_its_end(store: NullStore) -> None:
 
 @pytest.mark.parametrize("is_part", [False, True], ids=["object", "part"])
 def test_a_client_that_goes_in_mid_body_leaves_nothing(store: NullStore, s3: "S3Client", *, is_part: bool) -> None:
-    """A body one byte short is answered by nothing and recorded nowhere."""
+    """A body one byte short is not answered and stores nothing."""
     target = part_target(s3, "broken") if is_part else f"/{BUCKET}/broken"
     with connect(store) as connection:
         connection.sendall(head(target, 100_000) + bytes(99_999))
@@ -329,8 +329,8 @@ def test_a_client_that_goes_in_mid_body_leaves_nothing(store: NullStore, s3: "S3
         assert refusal(lambda: complete(s3, "broken", upload_id, [(1, "any")])) == (400, "InvalidPart")
 
 
-def test_it_counts_what_it_sees() -> None:
-    """Operations by S3's names, bytes of bodies, and how many connections and parts there were at once."""
+def test_it_counts_requests_bytes_and_connections() -> None:
+    """The counters have operations, bytes, and the most connections and parts at once."""
     with running() as store, ExitStack() as exits:
         s3 = stores.Store("null", store.endpoint_url, store.environ).client()
         exits.callback(s3.close)
@@ -350,7 +350,7 @@ def test_it_counts_what_it_sees() -> None:
 
 
 def test_connections_one_after_the_other_are_not_at_once(store: NullStore) -> None:
-    """A connection that ended is counted no more."""
+    """A closed connection no longer counts as open."""
     for _ in range(30):
         with connect(store) as connection:
             connection.sendall(head(f"/{BUCKET}/serial", 0))
@@ -359,7 +359,7 @@ def test_connections_one_after_the_other_are_not_at_once(store: NullStore) -> No
 
 
 def test_the_rate_is_that_of_all_bodies_together() -> None:
-    """4 MiB over two connections at 2 MB/s: TCP holds the senders back for more than a second."""
+    """4 MiB over two connections at 2 MB/s in all take more than a second to send."""
     with running(bytes_per_second=2_000_000) as store, ThreadPoolExecutor() as pool:
 
         def time_when_sent(key: str) -> float:
@@ -370,13 +370,13 @@ def test_the_rate_is_that_of_all_bodies_together() -> None:
             return sent
 
         began = time.monotonic()
-        # 2 s, less what the kernel holds; one after the other they would take as long, each at its own rate half of it
+        # 2 s, less the kernel's buffers; with a rate per connection it would be half
         assert max(pool.map(time_when_sent, ["one", "other"])) - began > 1.2
         assert store.stats().objects == {"one": 2 * 2**20, "other": 2 * 2**20}
 
 
 def test_latency_holds_back_the_answer() -> None:
-    """With an hour's latency the object is there, and its answer is not; the figures are told at once."""
+    """With an hour's latency the object is stored at once, but the answer waits; the counters do not."""
     with running(latency_ms=3_600_000) as store, connect(store) as connection:
         connection.sendall(head(f"/{BUCKET}/late", 4) + b"body")
         while "late" not in store.stats().objects:
@@ -387,7 +387,7 @@ def test_latency_holds_back_the_answer() -> None:
 
 
 def test_by_hand_it_prints_its_port() -> None:
-    """`--port 0` prints one line, the port that it serves on."""
+    """`--port 0` prints the port in one line."""
     command = python("benchmarks.null_store", "--port", "0")
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         try:

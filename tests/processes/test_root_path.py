@@ -1,4 +1,4 @@
-"""Both apps below a path, behind a proxy that removes this path from each request."""
+"""Both apps behind a proxy that strips a path prefix."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ ROOT_PATH = "/files"
 
 
 class StrippingProxy(httpx.HTTPTransport):
-    """Forwards requests as nginx does by `location /files/ { proxy_pass http://app/; }`, and has no other location."""
+    """Forwards like nginx with `location /files/ { proxy_pass http://app/; }` as its only location."""
 
     @override
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -29,7 +29,7 @@ class StrippingProxy(httpx.HTTPTransport):
 
 
 class ProxiedApi(Api):
-    """An app as a client sees it that knows the proxy's address alone."""
+    """An app, addressed through the proxy only."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -47,13 +47,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
 
 @pytest.fixture(params=stack.COMMANDS)
 def app(request: pytest.FixtureRequest, running: stack.Stack) -> Iterator[Api]:
-    """Each of the apps."""
+    """Each of the apps in turn."""
     with closing(ProxiedApi(running.apps[request.param].url)) as api:
         yield api
 
 
 def test_the_location_of_an_upload_leads_through_the_proxy(app: Api) -> None:
-    """A client reads and deletes its upload by the `Location` that it was given."""
+    """A client can read and delete its upload through the `Location` it received."""
     data = os.urandom(100)
     location = app.send("POST", f"{ROOT_PATH}/uploads", files={"file": data}).headers["Location"]
     assert location.startswith(f"{ROOT_PATH}/objects/")
@@ -63,7 +63,7 @@ def test_the_location_of_an_upload_leads_through_the_proxy(app: Api) -> None:
 
 @pytest.mark.parametrize("size", [100, 101 * 5 * MIB], ids=["one put", "two pages of parts"])
 def test_the_links_of_a_presigned_upload_lead_through_the_proxy(app: Api, size: int) -> None:
-    """`Location`, `complete` and each `next` of a presigned upload are addresses of the app, as the proxy offers it."""
+    """`Location`, `complete` and `next` of a presigned upload are URLs on the proxy."""
     wanted = {"filename": "a", "size": size, "sha256": "0" * 64}
     given = app.send("POST", f"{ROOT_PATH}/uploads/presigned", json=wanted)
     location, answer = given.headers["Location"], given.json()
@@ -77,6 +77,6 @@ def test_the_links_of_a_presigned_upload_lead_through_the_proxy(app: Api, size: 
 
 
 def test_the_document_leads_through_the_proxy(app: Api) -> None:
-    """A client that takes the server's URL from the document reaches the app."""
+    """The server URL in the API description leads through the proxy to the app."""
     document = app.send("GET", f"{ROOT_PATH}/openapi.json").json()
     assert app.send("GET", document["servers"][0]["url"] + "/healthz").status_code == 200

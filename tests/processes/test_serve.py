@@ -1,4 +1,4 @@
-"""`make serve`: everything it started ends with it, however it ends."""
+"""`make serve` ends every process that it started, however it ends."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from demo.processes import ROOT, python
 
 
 class Serve:
-    """A running `python -m demo.serve`, with every process below it."""
+    """A running `python -m demo.serve` with its descendants."""
 
     def __init__(self, log: Path, store: str) -> None:
         environ = {**os.environ, "FLASK_PORT": "0", "QUART_PORT": "0", "UPLOAD_DRAIN_SECONDS": "1", "S3_PORT": "0"}
@@ -30,35 +30,35 @@ class Serve:
         self.children = descendants(self.process.pid)
 
     def is_ready(self) -> bool:
-        """Whether it has said so; it must not have ended instead."""
+        """Whether it printed that it is ready; fails if it ended instead."""
         assert self.process.poll() is None, self.log.read_text()
         return "Ready." in self.log.read_text()
 
     def url(self, framework: str) -> str:
-        """Where an app listens, as it was printed."""
+        """The printed URL of an app."""
         match = re.search(rf"^ +{framework} +(http://\S+)$", self.log.read_text(), re.MULTILINE)
         assert match is not None
         return match[1]
 
     def end(self) -> int:
-        """Wait for its end; gives its exit status."""
+        """Wait for its end; return the exit status."""
         return self.process.wait(PATIENCE)
 
     def check_gone(self) -> None:
-        """Wait until no process below it is left; no folder may be either."""
+        """Wait until no descendant is left, and check that no folder is."""
         wait_until(lambda: not alive(self.children), lambda: f"still alive: {alive(self.children)}")
         assert [*self.log.parent.glob("handoff-rclone-*"), *self.log.parent.glob("handoff-swift-*")] == []
 
 
 @pytest.fixture
 def store() -> str:
-    """The S3 server, if a test does not choose another."""
+    """The S3 server, unless a test chooses another."""
     return "moto"
 
 
 @pytest.fixture
 def serve(tmp_path: Path, store: str) -> Iterator[Serve]:
-    """Everything up and ready; killed by id if a test leaves it running."""
+    """A ready `make serve`, killed after the test if it still runs."""
     served = Serve(tmp_path / "serve.log", store)
     yield served
     for pid in (served.process.pid, *served.children):
@@ -82,7 +82,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def alive(pids: list[int]) -> list[int]:
-    """Those that still run; a process that only waits to be collected does not."""
+    """The ids of the running ones; zombies do not count."""
     running = []
     for pid in pids:
         with suppress(OSError):
@@ -102,8 +102,8 @@ def alive(pids: list[int]) -> list[int]:
         pytest.param("swift", signal.SIGTERM),
     ],
 )
-def test_serve_answers_until_it_is_told_to_end(serve: Serve, signum: signal.Signals) -> None:
-    """Both apps take an upload; Ctrl-C or SIGTERM ends every process with status 0, and leaves no folder."""
+def test_serve_answers_until_a_signal_ends_it(serve: Serve, signum: signal.Signals) -> None:
+    """Both apps take an upload; Ctrl-C or SIGTERM ends every process with status 0 and deletes the folders."""
     assert len(serve.children) >= 4  # the store, gunicorn and its worker, hypercorn
     for framework in ("flask", "quart"):
         files = {"file": ("name", b"data")}
@@ -125,7 +125,7 @@ def test_serve_answers_until_it_is_told_to_end(serve: Serve, signum: signal.Sign
     ],
 )
 def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str, name: str) -> None:
-    """A server that dies takes the rest with it: status 1, and a line that says which one it was."""
+    """The death of one server ends the others, with status 1 and a line that names it."""
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in serve.children}
     pid = min(pid for pid, command in commands.items() if victim in command)
     os.kill(pid, signal.SIGKILL)
@@ -136,7 +136,7 @@ def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str, name: str
 
 @pytest.mark.parametrize("store", [pytest.param("moto", marks=pytest.mark.thorough), "rclone", "swift"])
 def test_a_killed_serve_takes_its_servers_with_it(serve: Serve) -> None:
-    """Even SIGKILL, which nothing can catch, leaves no server behind: the kernel tells them."""
+    """SIGKILL of `make serve` leaves no server behind, because the kernel ends the children."""
     os.kill(serve.process.pid, signal.SIGKILL)
     serve.end()
     serve.check_gone()

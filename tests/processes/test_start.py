@@ -1,4 +1,4 @@
-"""What cannot work stops a start with one clear line."""
+"""A wrong start ends with one clear line."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from demo.stack import COMMANDS, Stack, wait_until_ready
 from filehandoff.settings import Settings
 
 ENVIRON = {**os.environ, **stores.EMBEDDED_CREDENTIALS}
-#: The unit tests of the settings have each of these; a start of each app for each takes half a minute.
+#: A sample: the unit tests cover all settings, because starting both apps for each takes half a minute.
 CASES = [
     pytest.param("UPLOAD_PART_BYTES", "1 MiB", id="a part S3 does not take"),
     pytest.param("UPLOAD_MAX_FILE_BYTES", "lots", id="no size", marks=pytest.mark.thorough),
@@ -32,7 +32,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def empty_store() -> Iterator[stores.Store]:
-    """An S3 server without any bucket, which has answered already: an app does not wait for it long."""
+    """An S3 server without buckets that already answers, so that an app does not wait for it."""
     store = stores.start("moto", {}, None)
     assert store.server is not None
     with ending([store.server]), closing(store.client()) as client:
@@ -49,19 +49,19 @@ def run(command: list[str], environ: dict[str, str]) -> subprocess.CompletedProc
 
 
 def serve_app(framework: str) -> list[str]:
-    """The command that serves an app on any free port."""
+    """The command that serves an app on a free port."""
     return [part.replace("fd://{fd}", "127.0.0.1:0").format(drain=1) for part in COMMANDS[framework]]
 
 
 def own_lines(text: str) -> list[str]:
-    """What was printed, without the servers' own log lines."""
+    """The printed lines without the servers' own log."""
     return [line for line in text.splitlines() if not line.startswith("[")]
 
 
 @pytest.mark.parametrize("framework", COMMANDS)
 @pytest.mark.parametrize(("variable", "value"), CASES)
 def test_a_wrong_setting_stops_the_start_with_one_line(framework: str, variable: str, value: str) -> None:
-    """The server ends at once, and its one line names the variable, the value and what would do."""
+    """A wrong setting ends the server with one line: the variable, its value and the allowed values."""
     ended = run(serve_app(framework), {variable: value})
     assert ended.returncode not in {0, None}
     (line,) = own_lines(ended.stdout + ended.stderr)
@@ -70,7 +70,7 @@ def test_a_wrong_setting_stops_the_start_with_one_line(framework: str, variable:
 
 @pytest.mark.parametrize("framework", COMMANDS)
 def test_a_missing_bucket_stops_the_start_with_one_line(framework: str, empty_store: stores.Store) -> None:
-    """An S3 that says there is no such bucket ends the start; the app does not create it."""
+    """A missing bucket ends the start; the app does not create it."""
     ended = run(serve_app(framework), {"UPLOAD_S3_ENDPOINT_URL": empty_store.endpoint_url, "UPLOAD_BUCKET": "nowhere"})
     assert ended.returncode not in {0, None}
     (line,) = own_lines(ended.stdout + ended.stderr)
@@ -79,7 +79,7 @@ def test_a_missing_bucket_stops_the_start_with_one_line(framework: str, empty_st
 
 @pytest.mark.parametrize("framework", COMMANDS)
 def test_a_misspelt_setting_is_pointed_out(framework: str, empty_store: stores.Store) -> None:
-    """A variable that is nearly a setting would be ignored in silence; the start says so."""
+    """A variable that resembles a setting's name gets a warning."""
     environ = {"UPLOAD_S3_ENDPOINT_URL": empty_store.endpoint_url, "UPLOAD_BUCKETS": "mine"}
     ended = run(serve_app(framework), environ)
     lines = own_lines(ended.stdout + ended.stderr)
@@ -90,7 +90,7 @@ def test_a_misspelt_setting_is_pointed_out(framework: str, empty_store: stores.S
 def test_a_missing_folder_for_numbers_stops_the_start_with_one_line(
     framework: str, empty_store: stores.Store, tmp_path: Path
 ) -> None:
-    """Processes that are to share their numbers in a folder need one."""
+    """A missing PROMETHEUS_MULTIPROC_DIR folder ends the start with one line."""
     environ = {"UPLOAD_S3_ENDPOINT_URL": empty_store.endpoint_url, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "no")}
     ended = run(serve_app(framework), environ)
     assert ended.returncode not in {0, None}
@@ -107,8 +107,8 @@ def test_a_missing_folder_for_numbers_stops_the_start_with_one_line(
         pytest.param("S3_PORT", "http", "S3_PORT is 'http'; it must be a port number", id="a wrong port"),
     ],
 )
-def test_the_demo_and_serve_say_what_is_wrong(module: str, variable: str, value: str, message: str) -> None:
-    """They end with status 1 and one line, before any server was started."""
+def test_the_demo_and_serve_name_the_wrong_variable(module: str, variable: str, value: str, message: str) -> None:
+    """`make demo` and `make serve` end with status 1 and one line before they start a server."""
     ended = run(python(module), {variable: value, "FLASK_PORT": "0", "QUART_PORT": "0"})
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
@@ -116,7 +116,7 @@ def test_the_demo_and_serve_say_what_is_wrong(module: str, variable: str, value:
 
 
 def test_a_port_in_use_is_one_line() -> None:
-    """`make serve` on a port that somebody has says which, and which variable sets another."""
+    """`make serve` on a used port names the port and the variable that sets another."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -130,7 +130,7 @@ def test_a_port_in_use_is_one_line() -> None:
 
 @pytest.fixture
 def bare_machine(tmp_path: Path) -> Path:
-    """A checkout with nothing set up, on a machine whose only Python is an old one."""
+    """A fresh checkout on a machine whose only Python is too old."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("sh", "rm", "touch", "sed"):
@@ -145,7 +145,7 @@ def bare_machine(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("target", ["demo", "test", "serve"])
 def test_a_python_too_old_is_one_line(bare_machine: Path, target: str) -> None:
-    """Without a Python 3.13, make says which it found and how to name another, and makes nothing."""
+    """Without Python 3.13, make names the Pythons that it found and how to set one, and creates nothing."""
     ended = subprocess.run(  # noqa: S603 - make, by its path
         [shutil.which("make") or "make", target],
         cwd=bare_machine,
@@ -155,7 +155,7 @@ def test_a_python_too_old_is_one_line(bare_machine: Path, target: str) -> None:
         timeout=PATIENCE,
         check=False,
     )
-    assert ended.returncode == 2  # make's own status for a failed recipe
+    assert ended.returncode == 2  # make's status for a failed recipe
     line, *makes_own = ended.stderr.splitlines()
     assert line == (
         "filehandoff needs Python 3.13 or newer; found: python3=3.11. Name one: make PYTHON=/path/to/python3.13 …"
@@ -165,12 +165,12 @@ def test_a_python_too_old_is_one_line(bare_machine: Path, target: str) -> None:
 
 
 def test_this_python_is_new_enough() -> None:
-    """The tests themselves run on what pyproject.toml asks for."""
+    """The tests run on a Python that pyproject.toml allows."""
     assert sys.version_info >= (3, 13)
 
 
 def test_gunicorn_without_our_configuration_warns_with_the_line_to_use() -> None:
-    """Its own default, the sync worker, serves one client at a time: the start says how it is meant."""
+    """Without our configuration, gunicorn logs a warning with the right command."""
     command = python("gunicorn", "-b", "127.0.0.1:0", "flask_app.wsgi:app")
     server = subprocess.Popen(command, cwd=ROOT, env=ENVIRON, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own
     try:

