@@ -1,4 +1,4 @@
-"""An app as a client sees it: over HTTP only, with every stored key remembered."""
+"""An app as its clients see it: over HTTP only. It records every stored key."""
 
 import hashlib
 import ssl
@@ -14,7 +14,7 @@ from patience import PATIENCE
 BOUNDARY = "a-boundary-of-27-characters"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 CHUNK_BYTES = 64 * 1024
-#: Made once: httpx would read all the certificates for each client, which there are two of for each test.
+#: Made once, because httpx would read all certificates for each client, and each test has two.
 TLS = ssl.create_default_context()
 
 #: The members of every receipt.
@@ -26,7 +26,7 @@ PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "request_id"}
 
 
 def part(name: str | None, data: bytes, filename: str | None = None, **headers: str) -> bytes:
-    """One part of a form, raw: nothing is escaped, and no name is no name."""
+    """One raw part of a form, without escaping; None omits the name."""
     disposition = "Content-Disposition: form-data"
     if name is not None:
         disposition += f'; name="{name}"'
@@ -38,17 +38,17 @@ def part(name: str | None, data: bytes, filename: str | None = None, **headers: 
 
 
 def form(*parts: bytes) -> bytes:
-    """A whole form of raw parts."""
+    """A form of raw parts."""
     return b"".join(parts) + b"--" + BOUNDARY.encode() + b"--\r\n"
 
 
 def chunked(body: bytes) -> Iterator[bytes]:
-    """A body without a declared length: httpx sends an iterator as chunked."""
+    """A body without a declared length; httpx sends an iterator chunked."""
     return (body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES))
 
 
 class Api:
-    """One app by its base URL."""
+    """One app at its base URL."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -61,12 +61,12 @@ class Api:
 
     @cached_property
     def strategies(self) -> dict[str, Any]:
-        """What the app says of itself."""
+        """The app's /strategies."""
         return dict(self._http.get("/strategies").json())
 
     @property
     def framework(self) -> str:
-        """What the app is made with, as it says itself."""
+        """The framework that the app reports."""
         return str(self.strategies["framework"])
 
     @property
@@ -75,7 +75,7 @@ class Api:
         return dict(self.strategies["limits"])
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Any request; a 201's keys are remembered, a deleted one is forgotten."""
+        """Send any request; record the keys of a 201, and forget a deleted one."""
         answer = self._http.request(method, path, **options)
         self.remember(answer)
         if method == "DELETE" and answer.status_code == httpx.codes.NO_CONTENT:
@@ -83,7 +83,7 @@ class Api:
         return answer
 
     def remember(self, answer: httpx.Response) -> None:
-        """Note the keys of the receipts of a 201; one without receipts has stored nothing yet."""
+        """Record the keys of a 201's receipts; a 201 without receipts has stored nothing yet."""
         if answer.status_code == httpx.codes.CREATED:
             self.stored |= {receipt["key"] for receipt in answer.json().get("receipts", [])}
 
@@ -100,7 +100,7 @@ class Api:
         )
 
     def upload_file(self, data: bytes, handoff: str = "read_early", hook: str = "bound") -> httpx.Response:
-        """Send one file, by one cell of the grid, under a request id of its own."""
+        """Send one file through a cell of the grid, with a new request id."""
         headers = {"X-Request-Id": f"contract-{uuid.uuid4().hex}"}
         if handoff == "presigned":
             given = self.presign(data, "a file.bin", "application/x-test", headers, hook=hook).json()
@@ -117,7 +117,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
         **params: str,
     ) -> httpx.Response:
-        """Ask for the URLs by which this file may be sent to S3."""
+        """Request the URLs to send a file to S3."""
         wanted = {
             "filename": filename,
             "content_type": content_type,
@@ -129,7 +129,7 @@ class Api:
         return answer
 
     def send_to_s3(self, given: Mapping[str, Any], data: bytes) -> None:
-        """PUT a file to S3 as the app has told, whole or part by part, page by page."""
+        """PUT a file to S3 by the given URLs, whole or part by part, page by page."""
         if "url" in given:
             self.put_to_s3(given["url"], data, given["headers"]).raise_for_status()
             return
@@ -143,15 +143,15 @@ class Api:
         assert start == len(data)
 
     def put_to_s3(self, url: str, data: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
-        """PUT bytes to S3, by plain HTTP."""
+        """PUT bytes to S3 by plain HTTP."""
         return httpx.put(url, content=data, headers=headers, timeout=PATIENCE, verify=TLS)
 
 
 def check_bytes(answer: httpx.Response, status: int, expected: bytes) -> None:
-    """The answer has this status and exactly these bytes.
+    """Assert that the answer has this status and exactly these bytes.
 
-    Not a plain ``==``: where pytest finds the environment variable CI, it makes a line-by-line diff of what differs,
-    and for half a megabyte that takes minutes.
+    Not a plain ``==``: with the environment variable CI set, pytest compares line by line, which takes minutes for half
+    a megabyte.
     """
     assert answer.status_code == status, answer.text[:300]
     if (actual := answer.content) != expected:
@@ -161,7 +161,7 @@ def check_bytes(answer: httpx.Response, status: int, expected: bytes) -> None:
 
 
 def check_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Assert that an answer is this problem, whole and well-formed (RFC 9457)."""
+    """Assert that the answer is this problem, complete and well-formed (RFC 9457)."""
     assert answer.headers["Content-Type"] == "application/problem+json", answer.text[:300]
     problem: dict[str, Any] = answer.json()
     assert (answer.status_code, problem["code"]) == (status, code), problem

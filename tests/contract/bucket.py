@@ -1,4 +1,4 @@
-"""The bucket as S3 shows it, and what an app may leave behind: nothing that no answer names."""
+"""The bucket, read directly; an app must leave behind only what an answer names."""
 
 import hashlib
 import os
@@ -20,16 +20,16 @@ from filehandoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-#: How long an app may take after its answer to undo and to close its files, in seconds: only a fault takes as long.
+#: Seconds after its answer in which an app may clean up and close its files; only a fault takes so long.
 SETTLE_SECONDS = 60.0
-#: How many things of a kind a failure names.
+#: Most items of a kind that a failure names.
 NAMED = 3
 
 md5 = partial(hashlib.md5, usedforsecurity=False)
 
 
 class Bucket:
-    """Reads back what is stored; checks that nothing else is."""
+    """Reads stored objects back, and checks that nothing else is stored."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ class Bucket:
         self._stack = stack
         self._behaviour = behaviour
         self._settle_seconds = settle_seconds
-        self._open_at_start = self.open_files()  # gunicorn's heartbeat is one
+        self._open_at_start = self.open_files()  # gunicorn's heartbeat file is one
 
     def stored_keys(self) -> set[str]:
         """The keys of all objects."""
         return set(self.sizes())
 
     def sizes(self) -> dict[str, int]:
-        """The size of each object, by its key."""
+        """The size of each object by key."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
         return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}
 
@@ -67,7 +67,7 @@ class Bucket:
             return []
 
     def check_receipt(self, receipt: dict[str, Any], data: bytes) -> None:
-        """Assert that the object of a receipt is these bytes, under what the receipt says of it."""
+        """Assert that the receipt's object has these bytes and the receipt's properties."""
         stored = self._client.get_object(Bucket=self.name, Key=receipt["key"])
         body = stored["Body"].read()
         assert len(body) == receipt["size"] == len(data)
@@ -80,20 +80,20 @@ class Bucket:
         assert decode_name(metadata[FILENAME_METADATA]) == (receipt["filename"] or None)
 
     def request_id(self, key: str) -> str:
-        """The request that an object says it was stored by."""
+        """The request id in an object's metadata."""
         metadata = self._client.head_object(Bucket=self.name, Key=key)["Metadata"]
         return {name.lower(): value for name, value in metadata.items()}[REQUEST_ID_METADATA]
 
     def sha256(self, key: str) -> str:
-        """The digest of an object's bytes as S3 gives them."""
+        """The digest of an object's bytes."""
         return hashlib.sha256(self._client.get_object(Bucket=self.name, Key=key)["Body"].read()).hexdigest()
 
     def put(self, key: str, data: bytes) -> None:
-        """Store an object that no app knows of."""
+        """Store an object that no app knows."""
         self._client.put_object(Bucket=self.name, Key=key, Body=data)
 
     def delete(self, key: str) -> None:
-        """Remove an object."""
+        """Delete an object."""
         self._client.delete_object(Bucket=self.name, Key=key)
 
     def abort(self, key: str, upload_id: str) -> None:
@@ -101,7 +101,7 @@ class Bucket:
         self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
 
     def check_and_empty(self, named: set[str]) -> None:
-        """Assert that S3 holds the named objects and no others, no unfinished upload, and the apps no open file."""
+        """Assert that only the named objects exist, no unfinished upload and no open file; then empty it."""
         deadline = time.monotonic() + self._settle_seconds
         while (left := self._seen(named)).is_wrong and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -109,7 +109,7 @@ class Bucket:
             self.delete(key)
         for key, upload_id in left.unfinished:
             self.abort(key, upload_id)
-        self._open_at_start += left.open_files  # a failure of this test, and of no other
+        self._open_at_start += left.open_files  # counted for this test only, not for later ones
         if left.is_wrong:
             pytest.fail(f"After the test there are {left}.", pytrace=False)
 
@@ -117,11 +117,11 @@ class Bucket:
         return Left(named, self.stored_keys(), self.unfinished(), self.new_open_files())
 
     def new_open_files(self) -> list[str]:
-        """Those that were not open when the suite began."""
+        """The files opened since the suite began."""
         return [path for path in self.open_files() if path not in self._open_at_start]
 
     def open_files(self) -> list[str]:
-        """Temporary files that the apps hold open, with a name or without; known only of apps started here."""
+        """The temporary files that the apps started here hold open, named or unnamed."""
         if self._stack is None:
             return []
         temp_dir = self._stack.environ["TMPDIR"]
@@ -137,7 +137,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Left:
-    """The things that a test has left behind, and the objects that it should have left."""
+    """The leftovers of a test, and the objects missing after it."""
 
     named: set[str]
     stored: set[str]
@@ -146,7 +146,7 @@ class Left:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether anything is left that should not be, or is missing."""
+        """Whether anything is left over or missing."""
         return bool(self.stored != self.named or self.unfinished or self.open_files)
 
     @override

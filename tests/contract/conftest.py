@@ -1,4 +1,4 @@
-"""Where the apps and their store are: named on the command line, or started for this session."""
+"""Locate the apps and their store: named on the command line, or started for this session."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from demo.stores import Store
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-#: What the suite starts the apps with; an app of one's own must be started alike (see README.md in this folder).
+#: Settings of the suite's apps; start your own app with the same ones (see README.md in this folder).
 SETTINGS = {
     "UPLOAD_BUCKET": "contract",
     "UPLOAD_KEY_PREFIX": "some/prefix/",
@@ -24,7 +24,7 @@ SETTINGS = {
     "UPLOAD_MAX_FILE_BYTES": "64 MiB",
     "UPLOAD_MAX_BODY_BYTES": "65 MiB",
     "UPLOAD_MAX_CONCURRENT": "256",
-    # Nothing here is about time: a busy machine reaches none of these.
+    # timeouts that no busy machine reaches: these tests are not about time
     "UPLOAD_IDLE_TIMEOUT": "180",
     "UPLOAD_S3_CONNECT_TIMEOUT": "60",
     "UPLOAD_S3_READ_TIMEOUT": "180",
@@ -33,7 +33,7 @@ OWN = ("flask", "quart")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The store to start, or where to find apps that run already."""
+    """Add options for the store to start, or for the URLs of running apps."""
     group = parser.getgroup("contract")
     group.addoption("--store", help="the S3 server, as UPLOAD_S3 names it and by default; moto without that")
     group.addoption("--at-once", type=int, default=50, help="how many uploads the tests of concurrency send at once")
@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test of one app runs once for each."""
+    """Run a test of one app once for each app."""
     if "app_name" in metafunc.fixturenames:
         metafunc.parametrize("app_name", metafunc.config.getoption("base_url") or OWN, scope="session")
 
@@ -53,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def running(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Store, dict[str, str], stack.Stack | None]]:
-    """The store and the apps' addresses by name; the stack that was started, if any was."""
+    """The store, the apps' URLs by name, and the started stack, if any."""
     choice = pytestconfig.getoption("store")
     if urls := pytestconfig.getoption("base_url"):
         endpoint = pytestconfig.getoption("s3_endpoint")
@@ -77,13 +77,13 @@ def running_store(running: tuple[Store, dict[str, str], stack.Stack | None]) -> 
 
 @pytest.fixture(scope="session")
 def behaviour(running_store: Store) -> Behaviour:
-    """In what the store is S3 and in what it is not."""
+    """The store's differences from S3."""
     return behaviour_of(running_store.name)
 
 
 @pytest.fixture(scope="session")
 def at_once(pytestconfig: pytest.Config) -> int:
-    """How many uploads are many."""
+    """The number of uploads in a test with many."""
     return int(pytestconfig.getoption("at_once"))
 
 
@@ -109,7 +109,7 @@ def bucket(
 
 @pytest.fixture
 def apps(running: tuple[Store, dict[str, str], stack.Stack | None], bucket: Bucket) -> Iterator[list[Api]]:
-    """Every app; after the test, S3 must hold what the 201 answers named and nothing else, and no file be left open."""
+    """All apps; after the test, S3 must hold only the objects of 201 answers, and no file may be open."""
     apis = [Api(url) for url in running[1].values()]
     yield apis
     named = {key for api in apis for key in api.stored}
@@ -120,6 +120,6 @@ def apps(running: tuple[Store, dict[str, str], stack.Stack | None], bucket: Buck
 
 @pytest.fixture
 def app(apps: list[Api], app_name: str, running: tuple[Store, dict[str, str], stack.Stack | None]) -> Api:
-    """One app after the other."""
+    """Each app in turn."""
     url = running[1][app_name]
     return next(api for api in apps if api.url == url)

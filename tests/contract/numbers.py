@@ -1,4 +1,4 @@
-"""What an app tells of itself at /metrics, to be compared with what was sent to it."""
+"""An app's /metrics, to compare with the requests sent to it."""
 
 import socket
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ SETTLE_SECONDS = PATIENCE
 def numbers(app: Api) -> dict[str, float]:
     """The app's own series by name and labels, such as `uploads_total{handoff=stream,outcome=stored}`.
 
-    Without a histogram's buckets, and without what depends on the clock.
+    Histogram buckets and series that depend on the clock are left out.
     """
     text = app.send("GET", "/metrics").text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
@@ -27,12 +27,12 @@ def numbers(app: Api) -> dict[str, float]:
 
 
 def name(series: str, labels: dict[str, str]) -> str:
-    """A series with its labels as one readable word."""
+    """Format a series with its labels as one word."""
     return series + ("{" + ",".join(f"{key}={labels[key]}" for key in sorted(labels)) + "}" if labels else "")
 
 
 def grown(app: Api, before: dict[str, float]) -> dict[str, float]:
-    """What has changed since, and by how much, where anything has."""
+    """The changed series, each with its difference."""
     after = numbers(app)
     changed = {series: value - before.get(series, 0) for series, value in after.items()}
     return {series: change for series, change in changed.items() if change}
@@ -46,13 +46,13 @@ def wait_for(app: Api, series: str, value: float) -> None:
 
 
 def ended(handoff: str, outcome: str, count: int = 1) -> dict[str, float]:
-    """What grows when an upload ends, whatever its outcome."""
+    """The growth when an upload ends, whether stored or not."""
     labels = f"{{handoff={handoff},outcome={outcome}}}"
     return {f"uploads_total{labels}": count, f"upload_seconds_count{labels}": count}
 
 
 def stored(handoff: str, *sizes: int, uploads: int = 1) -> dict[str, float]:
-    """What grows when uploads are stored: by their number, and by each byte."""
+    """The growth when uploads are stored, in number and bytes."""
     labels = f"{{handoff={handoff}}}"
     total = {f"stored_bytes_total{labels}": sum(sizes), f"file_bytes_sum{labels}": sum(sizes)}
     return (
@@ -64,7 +64,7 @@ def stored(handoff: str, *sizes: int, uploads: int = 1) -> dict[str, float]:
 
 @contextmanager
 def half_sent(app: Api) -> Iterator[socket.socket]:
-    """A connection on which the first half of an upload was sent."""
+    """A connection with the first half of an upload sent."""
     length = 1024**2
     url = urlsplit(app.url)
     lines = [

@@ -1,8 +1,7 @@
-"""Where the stores differ from S3: known in this one place, each difference with its reason.
+"""The stores' differences from S3, each with its reason.
 
-A test asks for a store's `Behaviour`, never for its name, and test_stores.py holds each store to its own, so that one
-that mends its ways, or picks up new ones, is noticed. All of this was seen with moto 5.2.5, rclone 1.75.2 and
-Swift 2.38.3.
+A test asks for a store's `Behaviour`, never for its name. test_stores.py checks each store against its own, so that a
+fixed or a new difference shows. Observed with moto 5.2.5, rclone 1.75.2 and Swift 2.38.3.
 """
 
 from dataclasses import dataclass
@@ -12,51 +11,51 @@ MIB = 1024**2
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What a store does; the defaults are what S3's documentation says of S3."""
+    """A store's behaviour; the defaults are S3's documented behaviour."""
 
-    #: A request signed with a wrong secret is refused.
+    #: It refuses a request signed with a wrong secret.
     checks_signatures: bool = True
-    #: A body that is not what its CRC-32 says is refused.
+    #: It refuses a body with a wrong CRC-32.
     checks_crc32: bool = True
-    #: A part that is smaller, and not the last, makes the completion fail.
+    #: Smallest size of a part before the last; a smaller one fails the completion.
     least_part_bytes: int = 5 * MIB
-    #: HEAD and GET have the ETag that completing a multipart upload answered: the MD5 of the parts' MD5s, and `-N`.
+    #: HEAD and GET return the ETag of the completion: the MD5 of the parts' MD5s, and `-N`.
     keeps_multipart_etags: bool = True
-    #: Listing the unfinished uploads of a bucket that has had none gives none.
+    #: It lists no unfinished uploads for a bucket that never had one, instead of an error.
     lists_uploads_before_the_first: bool = True
-    #: The names of an object's metadata come back in lowercase.
+    #: It returns metadata names in lowercase.
     lowercases_metadata_names: bool = True
-    #: A key is any string: a segment of dots is one like another.
+    #: It takes any string as a key, with segments of dots too.
     takes_dots_in_keys: bool = True
     #: A put with `If-None-Match: *` does not replace an object.
     heeds_if_none_match: bool = True
-    #: A presigned URL is good for the headers that it was signed with, its length among them, its key, and its time.
+    #: A presigned URL is valid only for its key, its time, and its signed headers, length included.
     binds_presigned_urls: bool = True
-    #: What a presigned URL is answered after its time.
+    #: Status of a request with an expired presigned URL.
     answers_late_urls: int = 403
-    #: What a part's URL is answered a second time, with other bytes: before the upload was completed, and after.
+    #: Status of a second PUT to a part's URL with other bytes, before completion and after.
     answers_a_part_again: int = 200
     answers_a_part_after_completion: int = 404
-    #: An object is what it was when its upload was completed, whatever is sent to its parts' URLs afterwards.
+    #: Requests to part URLs after the completion do not change the object.
     keeps_completed_objects: bool = True
-    #: A put whose SHA-256 is not that of its `x-amz-checksum-sha256` is refused.
+    #: It refuses a put whose SHA-256 differs from its `x-amz-checksum-sha256`.
     checks_sha256: bool = True
-    #: Pages of origins that it was told of may send to it: by `PutBucketCors`, or in its own configuration.
+    #: Pages of configured origins may send to it, by `PutBucketCors` or the store's own configuration.
     knows_origins: bool = True
-    #: A range of an object comes with 206, as well as with Content-Range.
+    #: A range has status 206 besides Content-Range.
     answers_ranges_with_206: bool = True
-    #: A range of an object does not come with the checksum of the whole, which would not be that of the bytes given.
+    #: A range does not carry the checksum of the whole object.
     keeps_checksums_from_ranges: bool = True
-    #: The CRC-32 that a put was given comes back to who asks for it.
+    #: It returns the CRC-32 of a put on request.
     gives_checksums_back: bool = True
-    #: A suffix range longer than the object gives the whole object (RFC 9110, section 14.1.2).
+    #: A suffix range longer than the object returns the whole object (RFC 9110, section 14.1.2).
     serves_longer_suffixes: bool = True
 
 
 S3 = Behaviour()
 
 BEHAVIOURS = {
-    # moto is made for tests of callers: it stores what it is given, and holds nobody to a signature or a checksum.
+    # moto is made for tests of S3 clients: it stores everything, and verifies no signature and no checksum
     "moto": Behaviour(
         checks_signatures=False,
         checks_crc32=False,
@@ -66,31 +65,31 @@ BEHAVIOURS = {
         answers_a_part_after_completion=500,
     ),
     "rclone": Behaviour(
-        checks_crc32=False,  # it keeps the CRC-32 as one more header of the object, and gives it back unread
-        least_part_bytes=0,  # it writes the parts one after the other into one file: no size is too small for that
-        keeps_multipart_etags=False,  # the object is that file, and its ETag the MD5 of the file
-        lists_uploads_before_the_first=False,  # gofakes3, its S3 library: a bucket without uploads is not known to it
+        checks_crc32=False,  # it stores the CRC-32 as a header and returns it unverified
+        least_part_bytes=0,  # it appends the parts to one file, of any size
+        keeps_multipart_etags=False,  # the object is that file, and its ETag the file's MD5
+        lists_uploads_before_the_first=False,  # gofakes3, its S3 library, does not know a bucket without uploads
         lowercases_metadata_names=False,  # Go's net/http has every header in canonical form: Request-Id
-        takes_dots_in_keys=False,  # a key is a file's path; one that would mean another file is refused
+        takes_dots_in_keys=False,  # a key is a file's path; one that resolves to another file is refused
         heeds_if_none_match=False,  # not implemented
-        checks_sha256=False,  # likewise
-        answers_late_urls=400,  # its own error for a request that is too old
-        answers_a_part_again=501,  # a part is written to the file as it comes, and cannot be taken out of it again
-        knows_origins=False,  # likewise; its answer to an upload lets every origin read it, its preflights none
-        answers_ranges_with_206=False,  # gofakes3 gives the range with 200
-        keeps_checksums_from_ranges=False,  # one more header of the object; so boto must not validate unasked
-        serves_longer_suffixes=False,  # gofakes3: such a range begins before the first byte, so it is 416
+        checks_sha256=False,  # not implemented
+        answers_late_urls=400,  # its own error for an expired request
+        answers_a_part_again=501,  # a received part is in the file and cannot be replaced
+        knows_origins=False,  # not implemented; every origin may read the answer to an upload, but preflights fail
+        answers_ranges_with_206=False,  # gofakes3 returns the range with 200
+        keeps_checksums_from_ranges=False,  # it is just a header; boto must not validate it by default
+        serves_longer_suffixes=False,  # gofakes3: the range begins before the first byte, hence 416
     ),
     "swift": Behaviour(
-        # A completed object is a list of its parts, which stay objects of their own, each under its URL (a static large
-        # object): one that is replaced is not the one that is listed any more, and the whole can be read no further.
+        # A completed object is a static large object: a list of its parts, which stay separate objects with their own
+        # URLs. A replaced part no longer matches the list, and the object cannot be read beyond it.
         answers_a_part_after_completion=200,
         keeps_completed_objects=False,
-        gives_checksums_back=False,  # s3api, its S3 middleware, checks a checksum and forgets it
+        gives_checksums_back=False,  # s3api, its S3 middleware, verifies a checksum and discards it
     ),
 }
 
 
 def behaviour_of(store_name: str) -> Behaviour:
-    """What the store of this name does; one that is not known here is taken for S3."""
+    """The behaviour of the named store; an unknown one counts as S3."""
     return BEHAVIOURS.get(store_name, S3)

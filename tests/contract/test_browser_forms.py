@@ -1,11 +1,11 @@
-"""A plain HTML form of a browser: its answers are pages, and a reload stores nothing again."""
+"""A plain HTML form gets pages as answers, and a reload stores nothing again."""
 
 import os
 
 import pytest
 from contract.api import Api, form, part
 
-#: The Accept of a navigation in Chromium and in Firefox.
+#: The Accept header of a navigation in Chromium and Firefox.
 ACCEPTS = (
     "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8",
     "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -15,7 +15,7 @@ ACCEPTS = (
 @pytest.mark.parametrize("accept", ACCEPTS)
 @pytest.mark.parametrize("path", ["/uploads", "/uploads/temp_file"])
 def test_a_form_post_leads_to_the_receipts(app: Api, path: str, accept: str) -> None:
-    """The answer is 303 to a page that shows every file from its head in S3, as often as it is loaded."""
+    """A form gets 303 to a page that shows each file from its head in S3, at every load."""
     body = form(part("file", b"first", "one.txt"), part("file", os.urandom(1000), "two.bin"))
     answer = app.upload(body, path, {"Accept": accept})
     assert answer.status_code == 303
@@ -33,8 +33,8 @@ def test_a_form_post_leads_to_the_receipts(app: Api, path: str, accept: str) -> 
     assert app.send("GET", receipts[0]["url"]).content == b"first"
 
 
-def test_any_app_shows_the_receipts_of_another(apps: list[Api]) -> None:
-    """Nothing is remembered in a process: each app shows the same receipts, but for its own address."""
+def test_each_app_shows_the_receipts_of_another(apps: list[Api]) -> None:
+    """Each app shows the same receipts but for its own URL, because no process remembers them."""
     key = apps[0].upload_file(b"data").json()["receipts"][0]["key"]
     shown = [app.send("GET", f"/receipts?key={key}").json()["receipts"][0] for app in apps]
     for app, receipt in zip(apps, shown, strict=True):
@@ -53,7 +53,7 @@ def test_any_app_shows_the_receipts_of_another(apps: list[Api]) -> None:
     ],
 )
 def test_an_error_is_a_page_to_read(app: Api, method: str, path: str, status: int, words: str) -> None:
-    """A browser shows the error as a page of the same status, with its code and the id of the request."""
+    """A browser gets an error as a page of the same status, with its code and the request id."""
     headers = {"Accept": ACCEPTS[0]}
     answer = app.upload(b"no form", path, headers) if method == "POST" else app.send("GET", path, headers=headers)
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")

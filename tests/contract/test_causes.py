@@ -74,6 +74,6 @@ def test_a_cause_is_run_and_reported(app: Api, cause: str, size: int) -> None:
     ],
 )
 def test_a_cause_refuses_what_an_upload_would(apps: list[Api], body: bytes, path: str, status: int, code: str) -> None:
-    """The same problems as elsewhere, alike from every app."""
+    """A cause refuses a wrong upload with the same problem in every app."""
     problems = [check_problem(app.upload(body, f"/causes/{path}"), status, code) for app in apps]
     assert len({problem["detail"] for problem in problems}) == 1

@@ -1,4 +1,4 @@
-"""Many uploads at once: every object has its own bytes, and its own request's id, never another's."""
+"""Of many concurrent uploads, each object has its own bytes and its own request id."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ from filehandoff.strategies import HANDOFFS, HOOKS, LOST, LOST_CODE, outcomes
 
 @dataclass
 class Sent:
-    """One upload on its way."""
+    """An upload in flight."""
 
     handoff: str
     hook: str
@@ -27,7 +27,7 @@ class Sent:
 
 
 async def send_all(app: Api, uploads: list[Sent]) -> list[httpx.Response]:
-    """Send all of them at once, each on a connection of its own."""
+    """Send all uploads at once, each on its own connection."""
 
     async def send(client: httpx.AsyncClient, upload: Sent) -> httpx.Response:
         if upload.handoff == "presigned":
@@ -45,7 +45,7 @@ async def send_all(app: Api, uploads: list[Sent]) -> list[httpx.Response]:
 
 
 async def send_presigned(client: httpx.AsyncClient, upload: Sent) -> httpx.Response:
-    """The same by `presigned`: ask, send to S3, complete; the id is to be that of the first request."""
+    """Send a file by `presigned`; the object must have the id of the first request."""
     sha256 = hashlib.sha256(upload.data).hexdigest()
     wanted = {"filename": "name", "size": len(upload.data), "sha256": sha256}
     headers = {"X-Request-Id": upload.request_id}
@@ -60,7 +60,7 @@ async def send_presigned(client: httpx.AsyncClient, upload: Sent) -> httpx.Respo
 
 
 def check(app: Api, bucket: Bucket, upload: Sent, answer: httpx.Response) -> None:
-    """Assert that an upload was stored whole under its own id, or lost as its cell is known to lose it."""
+    """Assert that an upload was stored whole under its id, or lost as the grid says."""
     app.remember(answer)
     possible = outcomes(app.framework, upload.handoff, upload.hook, len(upload.data), app.limits["part_bytes"])
     if possible == {LOST} or (LOST in possible and not answer.is_success):
@@ -77,9 +77,9 @@ def check(app: Api, bucket: Bucket, upload: Sent, answer: httpx.Response) -> Non
 async def test_many_at_once_are_each_stamped_with_their_own_id(
     app: Api, bucket: Bucket, at_once: int, handoff: str, hook: str
 ) -> None:
-    """Of many uploads at once, each object has its own request's id and its own bytes, or each is lost as known.
+    """Each of many concurrent uploads is stored under its own id, or lost as the grid says.
 
-    Two of fifty are multipart uploads, so that both kinds of first call, put and create, meet in the one client.
+    Two of fifty are multipart uploads, so that both kinds of first call, put and create, run on one client.
     """
     filler = os.urandom(app.limits["part_bytes"])
     sizes = [len(filler) if number % 25 == 0 else 0 for number in range(at_once)]
@@ -89,7 +89,7 @@ async def test_many_at_once_are_each_stamped_with_their_own_id(
 
 
 async def test_a_crowd_of_all_kinds_is_stored_right(app: Api, bucket: Bucket, at_once: int) -> None:
-    """Four times as many at once, of every hand-off, hook and size: each is stored whole, or lost as known."""
+    """Four times as many uploads of all hand-offs, hooks and sizes are stored whole, or lost as the grid says."""
     part_bytes = app.limits["part_bytes"]
     sizes = (0, 1, 100, 60_000, 500_000, 500_001, 700_000, 1_000_000, part_bytes, 2 * part_bytes + 1)
     filler = os.urandom(max(sizes))

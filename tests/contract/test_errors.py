@@ -1,4 +1,4 @@
-"""Forms that are refused: the right code from each app, the same answer from all, and nothing left behind."""
+"""A refused form gets its code from every app, and leaves nothing behind."""
 
 from collections.abc import Callable
 from typing import Any
@@ -66,7 +66,7 @@ FORMS: list[tuple[str, bytes, str, int, str]] = [
 
 
 def declared(body: bytes) -> bytes:
-    """A body as it is: httpx declares its length."""
+    """A body as bytes; httpx declares its length."""
     return body
 
 
@@ -77,7 +77,7 @@ def declared(body: bytes) -> bytes:
 def test_a_bad_form_gets_the_same_answer_from_every_app(
     apps: list[Api], body: bytes, content_type: str, status: int, code: str, framing: Callable[[bytes], Any]
 ) -> None:
-    """Each bad form has its code, in the same words from every app, whether its length is declared or not."""
+    """Each bad form gets the same problem from every app, with and without a declared length."""
     answers = [app.upload(framing(body), headers={"Content-Type": content_type}) for app in apps]
     problems = [check_problem(answer, status, code) for answer in answers]
     for problem in problems:
@@ -86,13 +86,13 @@ def test_a_bad_form_gets_the_same_answer_from_every_app(
 
 
 def test_at_the_limits_a_form_is_taken(app: Api) -> None:
-    """100 parts, 64 KiB of fields: what is exactly at a limit is stored."""
+    """A form with exactly 100 parts and 64 KiB of fields is stored."""
     answer = app.upload(form(*[part("f", b"")] * 98, part("g", b"x" * 65_536), FILE))
     assert answer.status_code == 201, answer.text
 
 
 def test_no_content_type_is_an_unsupported_one(app: Api) -> None:
-    """A body that does not say what it is gets 415, as one that says it is something else."""
+    """A body without a Content-Type gets 415, like one of another type."""
     answer = app.send("POST", "/uploads/file", content=b"data")
     check_problem(answer, 415, "unsupported-media-type")
 
@@ -110,8 +110,8 @@ def test_no_content_type_is_an_unsupported_one(app: Api) -> None:
         pytest.param("POST", "/objects/x", 405, "method-not-allowed", id="POST an object"),
     ],
 )
-def test_what_is_not_there_is_a_problem_too(apps: list[Api], method: str, path: str, status: int, code: str) -> None:
-    """Unknown names, paths and methods are answered as problems, alike by every app."""
+def test_an_unknown_resource_is_a_problem(apps: list[Api], method: str, path: str, status: int, code: str) -> None:
+    """Unknown names, paths and methods get the same problem from every app."""
     options: dict[str, Any] = {"content": form(FILE), "headers": {"Content-Type": CONTENT_TYPE}}
     answers = [app.send(method, path, **(options if method != "GET" else {})) for app in apps]
     problems = [check_problem(answer, status, code) for answer in answers]
@@ -123,13 +123,13 @@ def test_what_is_not_there_is_a_problem_too(apps: list[Api], method: str, path: 
 
 
 def test_an_error_carries_the_clients_request_id(app: Api) -> None:
-    """A refused request can be found by the id its client gave it."""
+    """A refused request carries the client's request id."""
     answer = app.send("GET", "/nothing", headers={"X-Request-Id": "mine-1"})
     assert check_problem(answer, 404, "not-found")["request_id"] == "mine-1"
 
 
 def test_the_connection_works_after_an_early_answer(app: Api) -> None:
-    """An error that is answered before the body was read does not harm the client's next request."""
+    """An early error does not break the client's next request on the connection."""
     for _ in range(3):
         answer = app.upload(form(part("file", bytes(8 * MIB), "name")), "/uploads/unknown")
         check_problem(answer, 404, "unknown-handoff")
@@ -144,7 +144,7 @@ def test_the_connection_works_after_an_early_answer(app: Api) -> None:
     ],
 )
 def test_no_header_changes_the_path(app: Api, header: str) -> None:
-    """The path of the request line alone decides the route, not a header that some proxies set."""
+    """A header for proxies does not change the route; only the request line decides it."""
     for value in ("/anything", "/healthz", "/uploads", "", "anything"):
         assert app.send("GET", "/healthz", headers={header: value}).status_code == 200
         check_problem(app.send("GET", "/anything/healthz", headers={header: value}), 404, "not-found")
@@ -161,7 +161,7 @@ def test_no_header_changes_the_path(app: Api, header: str) -> None:
     ids=["scheme", "host", "underscores"],
 )
 def test_no_forwarded_header_changes_an_answer(app: Api, headers: dict[str, str]) -> None:
-    """An answer has neither the scheme nor the host from headers of the request."""
+    """Forwarded headers change neither scheme nor host in an answer."""
     answer = app.upload(form(FILE), headers=headers)
     assert answer.status_code == 201
     assert answer.headers["Location"].startswith("/objects/")

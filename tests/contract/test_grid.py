@@ -1,4 +1,4 @@
-"""What each cell of the grid does, held to the one table in filehandoff/strategies.py."""
+"""Each cell of the grid does what the table in filehandoff/strategies.py says."""
 
 import os
 import re
@@ -26,14 +26,14 @@ from filehandoff.strategies import (
 def test_each_cell_does_what_the_grid_says(
     app: Api, bucket: Bucket, pytestconfig: pytest.Config, handoff: str, hook: str, size_class: str
 ) -> None:
-    """A stored file is in S3 byte for byte under its receipt; a lost one is answered with why, and leaves nothing."""
+    """A stored file is in S3 byte for byte under its receipt; a lost one gets an explanation and leaves nothing."""
     data = os.urandom(SIZE_CLASSES[size_class].size(app.limits["part_bytes"]))
     answer = app.upload_file(data, handoff, hook)
     if verdict(app.framework, handoff, hook, size_class) == LOST:
         problem = check_problem(answer, 500, LOST_CODE)
         assert "copy_current_request_context" in problem["detail"]
         assert "pallets/flask#5399" in problem["detail"]
-        if not pytestconfig.getoption("base_url"):  # our own apps, which see the close
+        if not pytestconfig.getoption("base_url"):  # only our own apps observe the close
             assert re.match(r"The upload 'a file\.bin' of the form field 'file' was closed by ", problem["detail"])
             assert f"stamp_from_request ({app.framework}_app/hooks.py:" in problem["detail"]
         return
@@ -49,7 +49,7 @@ def test_each_cell_does_what_the_grid_says(
 
 
 def test_the_default_is_the_pair_that_strategies_names(app: Api, bucket: Bucket) -> None:
-    """`POST /uploads` without more goes the way that /strategies calls the default."""
+    """`POST /uploads` uses the pair that /strategies calls the default."""
     assert app.strategies["default"] == {"handoff": DEFAULT_HANDOFF, "hook": DEFAULT_HOOK}
     answer = app.upload(form(part("file", b"some bytes", "name")), "/uploads")
     (receipt,) = answer.json()["receipts"]
@@ -58,7 +58,7 @@ def test_the_default_is_the_pair_that_strategies_names(app: Api, bucket: Bucket)
 
 
 def test_strategies_has_every_pair_with_its_verdicts(app: Api) -> None:
-    """/strategies lists each hand-off with each hook once, and its verdicts are the table's."""
+    """/strategies lists each pair of hand-off and hook once, with the table's verdicts."""
     rows = {(row["handoff"], row["hook"]): row["verdicts"] for row in app.strategies["strategies"]}
     assert len(app.strategies["strategies"]) == len(rows) == len(HANDOFFS) * len(HOOKS)
     for (handoff, hook), verdicts in rows.items():
@@ -66,6 +66,6 @@ def test_strategies_has_every_pair_with_its_verdicts(app: Api) -> None:
 
 
 def test_the_grid_has_both_outcomes() -> None:
-    """The table itself knows lost cells and stored ones, so that neither branch of this suite is empty."""
+    """The table has lost and stored cells, so both branches of this suite run."""
     seen = {verdict("flask", handoff, hook, "memory") for handoff in HANDOFFS for hook in HOOKS}
     assert seen == {STORED, LOST}

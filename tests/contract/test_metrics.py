@@ -1,4 +1,4 @@
-"""/metrics tells what was sent: uploads by how they ended, each byte, and nothing that a client made up."""
+"""/metrics counts uploads by outcome, and every byte, with labels that no client can choose."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from contract.numbers import ended, grown, half_sent, numbers, stored, wait_for
 from filehandoff.strategies import FORM_HANDOFFS, HANDOFFS
 
 MIB = 1024**2
-#: Three parts of the suite's 5 MiB.
+#: Size of a file of three parts; the suite's parts have 5 MiB.
 PARTS = 10 * MIB + 1
 WRONG = part("sha256", b"0" * 64)
 
@@ -20,14 +20,14 @@ WRONG = part("sha256", b"0" * 64)
 )
 @pytest.mark.parametrize("handoff", HANDOFFS)
 def test_a_stored_file_is_counted_to_the_byte(app: Api, handoff: str, size: int) -> None:
-    """One upload more of this hand-off, one file more of this size, and nothing else has changed."""
+    """A stored file adds one upload of its hand-off and one file of its size, and changes no other series."""
     before = numbers(app)
     assert app.upload_file(os.urandom(size), handoff).status_code == 201
     assert grown(app, before) == stored(handoff, size) | ({"presigned_total": 1} if handoff == "presigned" else {})
 
 
 def test_the_files_of_one_form_are_one_upload(app: Api) -> None:
-    """Three files, one of them large: one upload, three sizes."""
+    """A form with three files adds one upload and three sizes."""
     sizes = (11, PARTS, 0)
     body = form(*(part("file", os.urandom(size), "name") for size in sizes))
     before = numbers(app)
@@ -36,7 +36,7 @@ def test_the_files_of_one_form_are_one_upload(app: Api) -> None:
 
 
 def test_uploads_at_once_are_all_counted(app: Api) -> None:
-    """Twenty at once, of four hand-offs: none is lost, and none is counted twice."""
+    """Twenty concurrent uploads of four hand-offs are each counted once."""
     handoffs = [name for name in FORM_HANDOFFS if name != "stream"]
     before = numbers(app)
     with ThreadPoolExecutor(20) as pool:
@@ -66,7 +66,7 @@ REFUSED = [
 def test_a_refused_upload_is_counted_with_its_reason(
     app: Api, body: bytes, handoff: str, hook: str, reason: str, aborts: int
 ) -> None:
-    """The reason is the answer's code; no byte of it is counted as stored, and what was begun in S3 as aborted."""
+    """A refusal is counted with its code; its bytes are not, and its S3 upload counts as aborted."""
     before = numbers(app)
     answer = app.upload(body, f"/uploads/{handoff}", hook=hook)
     assert answer.json()["code"] == reason
@@ -74,8 +74,8 @@ def test_a_refused_upload_is_counted_with_its_reason(
     assert grown(app, before) == expected | ({"aborts_total": aborts} if aborts else {})
 
 
-def test_a_presigned_upload_is_refused_where_it_is_asked_for_or_where_it_ends(app: Api) -> None:
-    """No JSON; and a file that was never sent: each is one refusal, and a URL that was given is no upload yet."""
+def test_a_presigned_upload_is_refused_at_its_request_or_its_end(app: Api) -> None:
+    """A presigned upload is refused at its request or at `complete`; its URL alone is no upload."""
     before = numbers(app)
     assert app.send("POST", "/uploads/presigned", content=b"x", headers={"Content-Type": "application/json"}).is_error
     given = app.presign(b"never sent").json()
@@ -92,7 +92,7 @@ def test_a_presigned_upload_is_refused_where_it_is_asked_for_or_where_it_ends(ap
     [pytest.param("file", 100, 0, id="a put"), pytest.param("byte_queue", PARTS, 1, id="a multipart upload")],
 )
 def test_a_lost_file_is_counted_as_one(app: Api, handoff: str, size: int, aborts: int) -> None:
-    """A known failure of the grid has an outcome of its own."""
+    """A known loss has its own outcome."""
     before = numbers(app)
     assert app.upload_file(bytes(size), handoff, "copied").json()["code"] == "file-closed"
     expected = ended(handoff, "lost") | {"failures_total{reason=file-closed}": 1}
@@ -100,18 +100,18 @@ def test_a_lost_file_is_counted_as_one(app: Api, handoff: str, size: int, aborts
 
 
 def test_an_upload_is_in_flight_until_its_client_leaves(app: Api) -> None:
-    """Nobody is left to be answered: it is counted as abandoned, and as in flight no more once it is undone."""
+    """An upload whose client leaves counts as abandoned, and is in flight until its cleanup ends."""
     before = numbers(app)
     with half_sent(app):
         wait_for(app, "uploads_in_flight", 1)
     wait_for(app, "uploads_in_flight", 0)
     seen = grown(app, before)
-    assert seen.pop("aborts_total", 1) == 1  # if S3 had been told of it
+    assert seen.pop("aborts_total", 1) == 1  # if S3 has the upload already
     assert seen == ended("stream", "abandoned")
 
 
-def test_what_a_client_makes_up_is_in_no_label(app: Api) -> None:
-    """A hand-off that is none, a filename, a request's id and a hook: whatever they are, they make no series."""
+def test_no_client_chooses_a_label(app: Api) -> None:
+    """Unknown hand-offs and hooks, filenames and request ids create no series."""
     known = set(numbers(app)) | set(ended("unknown", "refused"))
     for made_up in ("made-up", "made_up%22%7D%0Ax", "Stream", "made/up"):
         app.upload(
@@ -123,8 +123,8 @@ def test_what_a_client_makes_up_is_in_no_label(app: Api) -> None:
     assert set(numbers(app)) - known <= set(stored("stream", 1))
 
 
-def test_openmetrics_is_told_to_whoever_asks(app: Api) -> None:
-    """Prometheus asks for it; anybody else gets the older text."""
+def test_openmetrics_is_sent_on_request(app: Api) -> None:
+    """A client that accepts OpenMetrics gets it; others get the older text format."""
     plain = app.send("GET", "/metrics")
     assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     newer = app.send(

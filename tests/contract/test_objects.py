@@ -1,4 +1,4 @@
-"""Objects by key: GET, HEAD, Range, DELETE, and the keys that are none of ours."""
+"""Objects by key: GET, HEAD, Range, conditions, DELETE, and keys that are not ours."""
 
 import os
 from email.utils import parsedate_to_datetime
@@ -24,8 +24,8 @@ def receipt(app: Api, data: bytes) -> dict[str, str]:
     return dict(answer.json()["receipts"][0])
 
 
-def test_get_gives_the_bytes_and_says_what_they_are(app: Api, receipt: dict[str, str], data: bytes) -> None:
-    """The bytes come with length, type, ETag and date, as a download under the original name, never sniffed."""
+def test_get_returns_the_bytes_with_their_headers(app: Api, receipt: dict[str, str], data: bytes) -> None:
+    """GET returns the bytes as a download with length, type, ETag, date and nosniff."""
     answer = app.send("GET", f"/objects/{receipt['key']}")
     check_bytes(answer, 200, data)
     assert answer.headers["Content-Length"] == str(SIZE)
@@ -41,7 +41,7 @@ def test_get_gives_the_bytes_and_says_what_they_are(app: Api, receipt: dict[str,
 
 
 def test_head_says_the_same_without_the_bytes(app: Api, receipt: dict[str, str]) -> None:
-    """HEAD has GET's headers and no body."""
+    """HEAD returns GET's headers without a body."""
     get = app.send("GET", f"/objects/{receipt['key']}")
     head = app.send("HEAD", f"/objects/{receipt['key']}")
     check_bytes(head, 200, b"")
@@ -66,7 +66,7 @@ def test_head_says_the_same_without_the_bytes(app: Api, receipt: dict[str, str])
 def test_a_range_gives_that_part(
     app: Api, receipt: dict[str, str], data: bytes, header: str, first: int, last: int
 ) -> None:
-    """One range of bytes is answered with 206 and exactly those bytes."""
+    """A range gets 206 with exactly its bytes."""
     answer = app.send("GET", f"/objects/{receipt['key']}", headers={"Range": header})
     check_bytes(answer, 206, data[first : last + 1])
     assert answer.headers["Content-Range"] == f"bytes {first}-{last}/{SIZE}"
@@ -77,7 +77,7 @@ def test_a_range_gives_that_part(
 def test_a_range_longer_than_the_object_gives_the_whole(
     app: Api, receipt: dict[str, str], data: bytes, asked: str
 ) -> None:
-    """The whole object comes, also where the store does not know that rule, or no numbers so large."""
+    """A range longer than the object gets the whole object, even from a store without that rule."""
     answer = app.send("GET", f"/objects/{receipt['key']}", headers={"Range": f"bytes={asked}"})
     check_bytes(answer, 206, data)
     assert answer.headers["Content-Range"] == f"bytes 0-{SIZE - 1}/{SIZE}"
@@ -94,7 +94,7 @@ def test_a_range_longer_than_the_object_gives_the_whole(
     ],
 )
 def test_a_range_we_do_not_serve_is_ignored(app: Api, receipt: dict[str, str], data: bytes, header: str) -> None:
-    """A server may ignore a Range (RFC 9110, section 14.2): the whole object comes with 200."""
+    """An unsupported Range is ignored, as RFC 9110, section 14.2, allows: 200 with the whole object."""
     answer = app.send("GET", f"/objects/{receipt['key']}", headers={"Range": header})
     check_bytes(answer, 200, data)
     assert "Content-Range" not in answer.headers
@@ -102,7 +102,7 @@ def test_a_range_we_do_not_serve_is_ignored(app: Api, receipt: dict[str, str], d
 
 @pytest.mark.parametrize("header", [pytest.param(f"bytes={SIZE}-", id="at the end"), pytest.param("bytes=-0", id="-0")])
 def test_a_range_outside_the_object_is_an_error(app: Api, receipt: dict[str, str], header: str) -> None:
-    """A range that holds no byte is 416, and Content-Range says how long the object is."""
+    """A range without a byte of the object gets 416 with the object's length."""
     answer = app.send("GET", f"/objects/{receipt['key']}", headers={"Range": header})
     check_problem(answer, 416, "range-not-satisfiable")
     assert answer.headers["Content-Range"] == f"bytes */{SIZE}"
@@ -112,13 +112,13 @@ LONG_AGO, LONG_AFTER = "Sat, 01 Jan 2000 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:
 
 
 def state_of(app: Api, receipt: dict[str, str]) -> dict[str, str]:
-    """What an object's conditions are compared with, by the names that the conditions below have for it."""
+    """The object's state, by the names in the conditions below."""
     head = app.send("HEAD", f"/objects/{receipt['key']}").headers
     return {"its ETag": head["ETag"], "its weak ETag": f"W/{head['ETag']}", "its date": head["Last-Modified"]}
 
 
 def under(app: Api, receipt: dict[str, str], conditions: dict[str, str]) -> dict[str, str]:
-    """The conditions as headers, about this object."""
+    """The conditions as headers about this object."""
     state = state_of(app, receipt)
     return {name: state.get(value, value) for name, value in conditions.items()}
 
@@ -136,10 +136,10 @@ def under(app: Api, receipt: dict[str, str], conditions: dict[str, str]) -> dict
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_what_the_client_has_is_not_sent_again(
+def test_an_object_the_client_has_is_not_sent_again(
     app: Api, receipt: dict[str, str], method: str, conditions: dict[str, str]
 ) -> None:
-    """A client that has the object gets 304 with its ETag and how long that holds, and no body (RFC 9110, 15.4.5)."""
+    """A client that has the object gets 304 with ETag and Cache-Control, without a body (RFC 9110, 15.4.5)."""
     whole = app.send("HEAD", f"/objects/{receipt['key']}").headers
     answer = app.send(method, f"/objects/{receipt['key']}", headers=under(app, receipt, conditions))
     check_bytes(answer, 304, b"")
@@ -164,7 +164,7 @@ def test_what_the_client_has_is_not_sent_again(
 def test_an_object_in_another_state_is_not_touched(
     app: Api, bucket: Bucket, receipt: dict[str, str], method: str, conditions: dict[str, str]
 ) -> None:
-    """A precondition that does not hold is 412, whatever else was asked for; nothing is sent, nothing deleted."""
+    """A failed precondition gets 412; nothing is sent or deleted."""
     answer = app.send(method, f"/objects/{receipt['key']}", headers=under(app, receipt, conditions))
     if method == "HEAD":
         check_bytes(answer, 412, b"")
@@ -189,7 +189,7 @@ def test_an_object_in_another_state_is_not_touched(
 def test_a_condition_that_holds_changes_nothing(
     app: Api, receipt: dict[str, str], data: bytes, conditions: dict[str, str]
 ) -> None:
-    """The object comes as without the condition, all of it or the range; HEAD agrees."""
+    """A condition that holds does not change the answer, whole or range, GET or HEAD."""
     path, headers = f"/objects/{receipt['key']}", under(app, receipt, conditions)
     check_bytes(app.send("GET", path, headers=headers), 200, data)
     check_bytes(app.send("HEAD", path, headers=headers), 200, b"")
@@ -211,7 +211,7 @@ def test_a_condition_that_holds_changes_nothing(
 def test_a_range_is_of_the_object_that_the_client_means(
     app: Api, receipt: dict[str, str], data: bytes, condition: str, *, applies: bool
 ) -> None:
-    """If-Range gives the range of this very object, and the whole of another, be the range in it or not."""
+    """If-Range gets the range of the named object, or the whole of a changed one."""
     path, headers = f"/objects/{receipt['key']}", under(app, receipt, {"If-Range": condition})
     answer = app.send("GET", path, headers=headers | {"Range": "bytes=5-9"})
     check_bytes(answer, 206 if applies else 200, data[5:10] if applies else data)
@@ -223,15 +223,15 @@ def test_a_range_is_of_the_object_that_the_client_means(
 
 
 def test_head_has_no_ranges(app: Api, receipt: dict[str, str]) -> None:
-    """HEAD is about the whole object, whatever range it names (RFC 9110, section 14.2)."""
+    """HEAD ignores Range (RFC 9110, section 14.2)."""
     answer = app.send("HEAD", f"/objects/{receipt['key']}", headers={"Range": "bytes=0-9"})
     check_bytes(answer, 200, b"")
     assert answer.headers["Content-Length"] == str(SIZE)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_there_is_no_condition_on_nothing(app: Api, method: str) -> None:
-    """An object that is not there is 404, under any condition (RFC 9110, section 13.2.1)."""
+def test_a_missing_object_ignores_conditions(app: Api, method: str) -> None:
+    """A missing object gets 404 under any condition (RFC 9110, section 13.2.1)."""
     path = "/objects/some/prefix/2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
     for conditions in ({"If-None-Match": "*"}, {"If-Match": "*"}, {"If-Match": '"other"'}):
         assert app.send(method, path, headers=conditions).status_code == 404
@@ -239,7 +239,7 @@ def test_there_is_no_condition_on_nothing(app: Api, method: str) -> None:
 
 @pytest.mark.parametrize("content_type", ["text/html", "image/svg+xml", "application/xhtml+xml", "text/javascript"])
 def test_an_uploaded_page_is_a_file(app: Api, content_type: str) -> None:
-    """What a browser would run is a download of its own type, and without rights if it is shown after all."""
+    """An uploaded page is a download of its type, and has no rights if it is shown."""
     uploaded = app.upload(form(part("file", b"<script>1</script>", "a.html", Content_Type=content_type)))
     answer = app.send("GET", f"/objects/{uploaded.json()['receipts'][0]['key']}")
     assert answer.headers["Content-Type"].startswith(content_type)
@@ -249,7 +249,7 @@ def test_an_uploaded_page_is_a_file(app: Api, content_type: str) -> None:
 
 
 def test_delete_removes_the_object(app: Api, bucket: Bucket, receipt: dict[str, str]) -> None:
-    """204 without a body, the object is gone from S3, and asking again finds none."""
+    """DELETE gets 204 without a body, and the object is gone."""
     path = f"/objects/{receipt['key']}"
     answer = app.send("DELETE", path)
     check_bytes(answer, 204, b"")
@@ -270,13 +270,13 @@ def test_delete_removes_the_object(app: Api, bucket: Bucket, receipt: dict[str, 
 def test_no_route_reaches_another_object_of_the_bucket(
     app: Api, bucket: Bucket, behaviour: Behaviour, key: str
 ) -> None:
-    """An object that is no upload of ours is neither shown nor deleted, nor asked for where it could not even be."""
+    """An object that is not our upload is neither shown nor deleted; an impossible key is not looked up."""
     there = behaviour.takes_dots_in_keys or not key.endswith("..")
     if there:
         bucket.put(key, b"not yours")
     try:
         for method in ("GET", "DELETE"):
-            # httpx would resolve the dots itself
+            # httpx would resolve the dots
             path = key.replace("..", "%2E%2E")
             check_problem(app.send(method, f"/objects/{path}"), 404, "object-missing")
         assert (key in bucket.stored_keys()) is there
@@ -286,6 +286,6 @@ def test_no_route_reaches_another_object_of_the_bucket(
 
 
 def test_health_and_readiness_answer(app: Api) -> None:
-    """/healthz says that the process lives, /readyz that S3 gives it the bucket."""
+    """/healthz reports a live process, /readyz that S3 has the bucket."""
     assert app.send("GET", "/healthz").json() == {"status": "ok"}
     assert app.send("GET", "/readyz").json() == {"status": "ready"}

@@ -1,7 +1,7 @@
-"""Every app is what its OpenAPI document says: requests made from it, valid and invalid, and what is answered to each.
+"""Every app matches its OpenAPI document for valid and invalid requests.
 
-The document is the core's; that each app serves just this one is a test of its own. schemathesis makes the requests,
-the same ones every time: the document's examples, each boundary of each schema, and random values.
+Another test compares each app's document with the core's. schemathesis generates the same requests each time: the
+document's examples, the boundaries of each schema, and random values.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from filehandoff.http import single_range
 from filehandoff.web.openapi import document
 from filehandoff.web.schemas import FILE
 
-#: The request headers that promise the digest of a body which is one file.
+#: Request headers that promise the digest of a body that is one file.
 BODY_DIGESTS = frozenset({"Content-Digest", "Repr-Digest"})
 CONFIG = {
     "seed": 5399,
@@ -54,7 +54,7 @@ type Reached = dict[tuple[str, str], set[int]]
 
 @pytest.fixture(scope="module")
 def reached() -> Iterator[Reached]:
-    """Which statuses each app gave to each operation: a run that never saw success has shown nothing."""
+    """The statuses of each app and operation; a run without successes proves nothing."""
     seen: Reached = defaultdict(set)
     yield seen
     assert [operation for operation, statuses in seen.items() if min(statuses) >= 300] == []
@@ -66,7 +66,7 @@ def reached() -> Iterator[Reached]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],  # nor are many keys in one test
 )
 def test_every_answer_is_as_described(app: Api, reached: Reached, case: Case[Any]) -> None:
-    """Status, type, headers and body are documented ones; what is valid is taken, and what is not is refused."""
+    """Each answer is documented; valid requests are accepted, invalid ones refused."""
     key = name_a_stored_object(app, case)
     unfinished = name_an_upload(app, case)
     answer = case.call(app.url)
@@ -78,7 +78,7 @@ def test_every_answer_is_as_described(app: Api, reached: Reached, case: Case[Any
 
 
 def test_every_app_serves_the_same_document(apps: list[Api]) -> None:
-    """/openapi.json is the core's document, byte for byte the same from each app."""
+    """Each app's /openapi.json equals the core's document."""
     answers = [app.send("GET", "/openapi.json") for app in apps]
     assert {answer.headers["Content-Type"] for answer in answers} == {"application/json"}
     assert {answer.content for answer in answers} == {answers[0].content}
@@ -86,7 +86,7 @@ def test_every_app_serves_the_same_document(apps: list[Api]) -> None:
 
 
 def test_the_links_of_an_upload_lead_to_its_object(app: Api) -> None:
-    """What the document says can be done with a receipt can be done, with the key's slashes as they are or escaped."""
+    """The links of a receipt lead to its object, with slashes in the key plain or escaped."""
     paths: dict[str, Any] = json.loads(json.dumps(document()))["paths"]
     methods = {
         one["operationId"]: method for item in paths.values() for method, one in item.items() if "operationId" in one
@@ -102,7 +102,7 @@ def test_the_links_of_an_upload_lead_to_its_object(app: Api) -> None:
 
 
 def name_a_stored_object(app: Api, case: Case[Any]) -> str | None:
-    """Where a valid key is asked for, ask for one that is there."""
+    """Replace a valid key by that of a stored object."""
     if case.path == "/receipts" and case.meta is not None and not case.meta.is_negative_at(ParameterLocation.QUERY):
         case.query["key"] = [str(app.upload_file(FILE).json()["receipts"][0]["key"])]
         return None
@@ -117,7 +117,7 @@ def name_a_stored_object(app: Api, case: Case[Any]) -> str | None:
 
 
 def name_an_upload(app: Api, case: Case[Any]) -> dict[str, Any] | None:
-    """Where the parts of a presigned upload are asked for by a valid request, ask for those of one that was begun."""
+    """Replace the upload in a valid request for parts by a started one."""
     if not names_parts(case) or case.meta is None or case.meta.generation.mode.is_negative:
         return None
     given: dict[str, Any] = app.presign(bytes(app.limits["part_bytes"] + 1)).json()
@@ -128,17 +128,17 @@ def name_an_upload(app: Api, case: Case[Any]) -> dict[str, Any] | None:
 
 
 def names_parts(case: Case[Any]) -> bool:
-    """Whether the request is for an upload in parts that is not complete."""
+    """Whether the request is about an unfinished upload in parts."""
     return case.path.endswith("/parts") or case.path == "/uploads/presigned/{key}"
 
 
 def abandon(app: Api, given: dict[str, Any]) -> None:
-    """End an upload in parts; it may have been aborted."""
+    """Abort an upload in parts, which may have ended."""
     assert app.send("DELETE", given["abort"]).status_code in {204, 404}
 
 
 def remember(app: Api, answer: Response, key: str | None) -> None:
-    """Note what is stored and what is not any more; end what is still to be sent."""
+    """Record stored and deleted keys; end unfinished uploads."""
     if answer.status_code == 201:
         said = json.loads(answer.content)
         app.stored |= {receipt["key"] for receipt in said.get("receipts", [])}
@@ -149,25 +149,25 @@ def remember(app: Api, answer: Response, key: str | None) -> None:
 
 
 def closes_its_files(case: Case[Any], answer: Response) -> bool:
-    """The request asked for the hook that closes its files, and was told so."""
+    """Whether the request chose the hook that closes its files, and got that error."""
     hooks = case.query.get("hook")
     return has_code(answer, FileClosed) and "copied" in (hooks if isinstance(hooks, list) else [hooks])
 
 
 def breaks_its_promise(case: Case[Any], answer: Response) -> bool:
-    """The request promised another body, or the form another first file."""
+    """Whether the promised digest is that of another body or first file."""
     if not has_code(answer, DigestMismatch):
         return False
     if not BODY_DIGESTS.isdisjoint(case.headers):
         return True
     form: Any = case.body
-    data = getattr(form["file"][0], "data", form["file"][0])  # generated bytes come in a wrapper
+    data = getattr(form["file"][0], "data", form["file"][0])  # schemathesis wraps generated bytes
     digest = hashlib.sha256(data if isinstance(data, bytes) else str(data).encode()).hexdigest()
     return bool(digest != form[DIGEST_FIELD])
 
 
 def promises_too_late(case: Case[Any], answer: Response) -> bool:
-    """The form has its promise behind the files."""
+    """Whether the form's promise follows its files."""
     form: Any = case.body
     return (
         isinstance(form, dict)
@@ -177,35 +177,35 @@ def promises_too_late(case: Case[Any], answer: Response) -> bool:
 
 
 def promises_no_digest(case: Case[Any], answer: Response) -> bool:
-    """The headers promise two digests, or none: schemathesis takes some values that do not match their pattern."""
+    """Whether the headers promise two digests or none; schemathesis allows values that break their pattern."""
     return has_code(answer, DigestMalformed) and not BODY_DIGESTS.isdisjoint(case.headers)
 
 
 def asks_beyond_the_end(case: Case[Any], answer: Response) -> bool:
-    """The request asked for one range, which the object does not have."""
+    """Whether the requested range lies outside the object."""
     asked: Any = case.headers.get("Range")
     return has_code(answer, RangeNotSatisfiable) and single_range(asked) is not None
 
 
 def has_the_object(case: Case[Any], answer: Response) -> bool:
-    """The request said that the client has the object, and was told so."""
+    """Whether the client has the object already, and got 304."""
     said = {"If-None-Match", "If-Modified-Since"} & set(case.headers)
     return answer.status_code == 304 and bool(said)
 
 
 def means_another_object(case: Case[Any], answer: Response) -> bool:
-    """The request was for an object in another state; to HEAD, the answer does not say so in words."""
+    """Whether the precondition names another state; HEAD has no body to say so."""
     said = {"If-Match", "If-Unmodified-Since", "If-None-Match"} & set(case.headers)
     return answer.status_code == PreconditionFailed.status and bool(said)
 
 
 def asks_for_too_much(case: Case[Any], answer: Response) -> bool:
-    """The file that is to be sent is larger than this app takes: the document is the same for every limit."""
+    """Whether the file exceeds this app's limit; the document is the same for all limits."""
     return case.path == "/uploads/presigned" and has_code(answer, FileTooLarge)
 
 
 def names_another_upload(case: Case[Any], answer: Response) -> bool:
-    """The query names an upload in parts that was never begun."""
+    """Whether the query names an upload in parts that does not exist."""
     return "/presigned/" in case.path and "upload_id" in case.query and has_code(answer, ObjectMissing)
 
 
@@ -213,10 +213,10 @@ def has_code(answer: Response, error: type[UploadError]) -> bool:
     """Whether the answer is this error."""
     if answer.status_code != error.status:
         return False
-    return not answer.content or bool(json.loads(answer.content)["code"] == error.code)  # HEAD has no words
+    return not answer.content or bool(json.loads(answer.content)["code"] == error.code)  # HEAD has no body
 
 
-#: Why a valid request may be refused, or end in a 5xx: for each, the check that cannot know, and who can.
+#: Reasons why a valid request may fail: the check that cannot know the reason, and the function that can.
 EXCUSES = [
     (not_a_server_error, closes_its_files),
     (positive_data_acceptance, closes_its_files),

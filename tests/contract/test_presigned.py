@@ -1,4 +1,4 @@
-"""`presigned`: the client sends the file to S3 itself, by plain HTTP; nothing is believed before it was read back."""
+"""`presigned`: the client sends the file to S3, and the app verifies it before it answers."""
 
 import hashlib
 import os
@@ -19,24 +19,24 @@ WANTED: dict[str, Any] = {"filename": "a.txt", "content_type": "text/plain", "si
 
 
 def put(app: Api, given: dict[str, Any], data: bytes = DATA, **headers: str) -> httpx.Response:
-    """PUT to a URL that was given, with these headers instead of the given ones of the same name."""
+    """PUT to a given URL, with some of its headers replaced."""
     return app.put_to_s3(given["url"], data, {**given["headers"], **headers})
 
 
 def complete(app: Api, given: dict[str, Any]) -> httpx.Response:
-    """Say that all was sent."""
+    """Complete the upload."""
     return app.send("POST", given["complete"])
 
 
 def two_parts(app: Api) -> tuple[bytes, dict[str, Any]]:
-    """A file of two parts, and the URLs for them."""
+    """A file of two parts, and its URLs."""
     data = os.urandom(app.limits["part_bytes"] + 5)
     return data, app.presign(data).json()
 
 
 @pytest.mark.parametrize("size", [0, 1, 100])
 def test_a_small_file_is_sent_by_one_put(app: Api, bucket: Bucket, size: int) -> None:
-    """One URL stores a file of at most one part, and its receipt is that of the request that gave the URL."""
+    """One URL stores a file of at most one part; the receipt has the id of the request for the URL."""
     data = os.urandom(size)
     answer = app.presign(data, "ünïcode.bin", headers={"X-Request-Id": "the-first"})
     given = answer.json()
@@ -53,7 +53,7 @@ def test_a_small_file_is_sent_by_one_put(app: Api, bucket: Bucket, size: int) ->
 
 @pytest.mark.parametrize("more", [0, 1], ids=["exactly one part", "one byte over a part"])
 def test_more_than_a_part_is_sent_in_parts(app: Api, bucket: Bucket, more: int) -> None:
-    """A file of exactly one part gets one URL, one byte more makes it two parts; both are stored byte for byte."""
+    """A file of one part gets one URL, one byte more gets two; both are stored byte for byte."""
     data = os.urandom(app.limits["part_bytes"] + more)
     answer = app.upload_file(data, "presigned")
     (receipt,) = answer.json()["receipts"]
@@ -62,7 +62,7 @@ def test_more_than_a_part_is_sent_in_parts(app: Api, bucket: Bucket, more: int) 
 
 
 def test_the_urls_of_a_page_can_be_had_anew(app: Api, bucket: Bucket) -> None:
-    """Any page of parts is given again, by the query that names the upload: URLs expire, uploads last."""
+    """The URLs of any page can be requested again, because URLs expire before uploads."""
     data, given = two_parts(app)
     query = {name: value[0] for name, value in parse_qs(urlsplit(given["complete"]).query).items()}
     page = app.send("GET", f"/uploads/presigned/{given['key']}/parts", params={**query, "after": "1"}).json()
@@ -76,7 +76,7 @@ def test_the_urls_of_a_page_can_be_had_anew(app: Api, bucket: Bucket) -> None:
 
 
 def test_the_parts_that_s3_has_are_listed(app: Api) -> None:
-    """A client that broke off learns which parts it need not send again, by their ETags, and completes the rest."""
+    """After an interruption, the listed parts need not be sent again."""
     data, given = two_parts(app)
     part_bytes = app.limits["part_bytes"]
     assert [part["etag"] for part in given["parts"]] == [None, None]
@@ -88,7 +88,7 @@ def test_the_parts_that_s3_has_are_listed(app: Api) -> None:
 
 
 def test_an_upload_in_parts_can_be_aborted(app: Api, bucket: Bucket) -> None:
-    """Nothing of it is left, none of its addresses leads anywhere any more, and a second try says so."""
+    """An aborted upload leaves nothing; its URLs are gone, and a second abort gets 404."""
     data, given = two_parts(app)
     app.put_to_s3(given["parts"][0]["url"], data[: app.limits["part_bytes"]]).raise_for_status()
     aborted = app.send("DELETE", given["abort"])
@@ -100,7 +100,7 @@ def test_an_upload_in_parts_can_be_aborted(app: Api, bucket: Bucket) -> None:
 
 
 def test_an_abort_leaves_a_completed_upload(app: Api, bucket: Bucket, behaviour: Behaviour) -> None:
-    """It is complete, so there is nothing to abort, and its object stays; so does an upload of one put."""
+    """Neither a completed upload in parts nor an upload of one put can be aborted; the objects stay."""
     data, given = two_parts(app)
     app.send_to_s3(given, data)
     (receipt,) = complete(app, given).json()["receipts"]
@@ -114,7 +114,7 @@ def test_an_abort_leaves_a_completed_upload(app: Api, bucket: Bucket, behaviour:
 
 
 def test_the_part_size_is_announced(app: Api) -> None:
-    """A client can cut its file before it asks for URLs."""
+    """The part size is announced before a client requests URLs."""
     announced = app.strategies["presigned"]
     _, given = two_parts(app)
     assert given["parts"][0]["size"] == announced["part_bytes"] == app.limits["part_bytes"]
@@ -123,7 +123,7 @@ def test_the_part_size_is_announced(app: Api) -> None:
 
 
 def test_another_process_can_complete(apps: list[Api], app: Api, bucket: Bucket) -> None:
-    """What one app gave the URLs for, every app can complete: nothing is remembered in between."""
+    """Each app can complete an upload that another app began."""
     data, given = two_parts(app)
     small = app.presign(DATA).json()
     app.send_to_s3(given, data)
@@ -136,7 +136,7 @@ def test_another_process_can_complete(apps: list[Api], app: Api, bucket: Bucket)
 
 
 def test_a_url_is_bound_to_all_that_is_known(app: Api) -> None:
-    """The signature is of version 4, for the set time, and covers length, type, metadata, checksum and condition."""
+    """The signature (version 4) expires as set, and covers length, type, metadata, checksum and condition."""
     given = app.presign(DATA).json()
     query = {name: value[0] for name, value in parse_qs(urlsplit(given["url"]).query).items()}
     assert query["X-Amz-Algorithm"] == "AWS4-HMAC-SHA256"
@@ -155,10 +155,10 @@ def test_a_url_is_bound_to_all_that_is_known(app: Api) -> None:
         pytest.param(DATA, {"x-amz-meta-filename": "UTF-8''b.txt"}, id="another name"),
     ],
 )
-def test_what_is_sent_otherwise_is_no_upload(
+def test_a_request_unlike_the_signed_one_is_no_upload(
     app: Api, behaviour: Behaviour, data: bytes, headers: dict[str, str]
 ) -> None:
-    """S3 refuses it by the signature, and then nothing is there; a store that takes it loses it on `complete`."""
+    """S3 refuses a request that differs from the signed one; if a store accepts it, `complete` removes it."""
     given = app.presign(DATA).json()
     sent = put(app, given, data, **headers)
     if behaviour.binds_presigned_urls:
@@ -172,7 +172,7 @@ def test_what_is_sent_otherwise_is_no_upload(
 
 
 def test_right_bytes_of_another_type_are_left(app: Api, bucket: Bucket, behaviour: Behaviour) -> None:
-    """Another type is refused by the signature; a store that takes it keeps it, and `complete` says which it is."""
+    """Another type is refused by the signature; if a store accepts it, the receipt has the stored type."""
     given = app.presign(DATA).json()
     sent = put(app, given, DATA, **{"Content-Type": "text/html"})
     if behaviour.binds_presigned_urls:
@@ -186,7 +186,7 @@ def test_right_bytes_of_another_type_are_left(app: Api, bucket: Bucket, behaviou
 
 
 def test_the_digest_may_be_left_out(app: Api, bucket: Bucket) -> None:
-    """A client that cannot make a SHA-256 promises the size alone, whole and in parts; the receipt has the digest."""
+    """A client without SHA-256 promises only the size; the receipt has the digest."""
     for data in (DATA, os.urandom(app.limits["part_bytes"] + 1)):
         given = app.send("POST", "/uploads/presigned", json={"filename": "a", "size": len(data)}).json()
         assert "x-amz-checksum-sha256" not in given.get("headers", {})
@@ -196,7 +196,7 @@ def test_the_digest_may_be_left_out(app: Api, bucket: Bucket) -> None:
 
 
 def test_a_size_alone_is_a_promise_too(app: Api, behaviour: Behaviour) -> None:
-    """Another length is no upload, whatever its digest."""
+    """A promised size refuses a file of another length, with or without a digest."""
     given = app.send("POST", "/uploads/presigned", json={"filename": "a", "size": len(DATA)}).json()
     if put(app, given, DATA + b"!").is_success:
         assert not behaviour.binds_presigned_urls
@@ -206,7 +206,7 @@ def test_a_size_alone_is_a_promise_too(app: Api, behaviour: Behaviour) -> None:
 
 @pytest.mark.parametrize("expires", ["0", "-1", "never", "Sun Nov  6 08:49:37 1994", "Sunday, 06-Nov-94 08:49:37 GMT"])
 def test_an_expires_of_the_clients_breaks_nothing(app: Api, bucket: Bucket, expires: str) -> None:
-    """S3 keeps the `Expires` of a PUT; whatever it is, the object is completed, read and deleted (boto/boto3#808)."""
+    """An `Expires` header that S3 stores does not prevent complete, read and delete (boto/boto3#808)."""
     given = app.presign(DATA).json()
     put(app, given, Expires=expires).raise_for_status()
     (receipt,) = complete(app, given).json()["receipts"]
@@ -217,7 +217,7 @@ def test_an_expires_of_the_clients_breaks_nothing(app: Api, bucket: Bucket, expi
 
 
 def test_a_whole_forgery_is_no_upload(app: Api, behaviour: Behaviour) -> None:
-    """Other bytes with a promise that fits them are not taken either: no client can make our mark."""
+    """Other bytes with a matching promise are refused, because no client can sign our metadata."""
     given = app.presign(DATA).json()
     forged = b"what was not promised"
     was = given["headers"]["x-amz-meta-promise"]
@@ -229,7 +229,7 @@ def test_a_whole_forgery_is_no_upload(app: Api, behaviour: Behaviour) -> None:
 
 
 def test_a_promise_of_another_secret_is_left(app: Api, bucket: Bucket, behaviour: Behaviour) -> None:
-    """A process with another secret may know it for its own, so the object stays; S3 takes no other than was signed."""
+    """An object that another secret signed stays, for it may be another process's upload."""
     given = app.presign(DATA).json()
     *said, _, mark = given["headers"]["x-amz-meta-promise"].split(".")
     sent = put(app, given, DATA, **{"x-amz-meta-promise": ".".join([*said, "another0", mark])})
@@ -240,7 +240,7 @@ def test_a_promise_of_another_secret_is_left(app: Api, bucket: Bucket, behaviour
 
 
 def test_other_bytes_are_found_by_reading_back(app: Api, behaviour: Behaviour) -> None:
-    """Other bytes of the same length are refused by a store that checks the SHA-256, and otherwise by `complete`."""
+    """Other bytes of the same length are refused by the store's SHA-256 check or by `complete`."""
     given = app.presign(DATA).json()
     sent = put(app, given, DATA.swapcase())
     if behaviour.checks_sha256:
@@ -254,7 +254,7 @@ def test_other_bytes_are_found_by_reading_back(app: Api, behaviour: Behaviour) -
 
 
 def test_a_url_stores_once(app: Api, bucket: Bucket, behaviour: Behaviour) -> None:
-    """Used again, before and after `complete`, a URL replaces nothing, in a store that heeds If-None-Match."""
+    """A used URL replaces nothing, before and after `complete`, if the store supports If-None-Match."""
     given = app.presign(DATA).json()
     put(app, given).raise_for_status()
     again = 412 if behaviour.heeds_if_none_match else 200
@@ -265,7 +265,7 @@ def test_a_url_stores_once(app: Api, bucket: Bucket, behaviour: Behaviour) -> No
 
 
 def test_a_part_can_be_replaced_until_it_is_completed(app: Api, behaviour: Behaviour) -> None:
-    """A part's URL stores other bytes where the store lets it; what is completed then is not what was promised."""
+    """A part that is replaced before `complete`, if the store allows it, breaks the promise."""
     data, given = two_parts(app)
     app.send_to_s3(given, data)
     again = app.put_to_s3(given["parts"][1]["url"], data[:5])
@@ -277,7 +277,7 @@ def test_a_part_can_be_replaced_until_it_is_completed(app: Api, behaviour: Behav
 
 
 def test_a_part_cannot_be_replaced_afterwards(app: Api, bucket: Bucket, behaviour: Behaviour) -> None:
-    """A completed upload has no parts to send any more, and its object stays; in Swift it has, and is broken by it."""
+    """A part sent after `complete` changes nothing; in Swift it breaks the object."""
     data, given = two_parts(app)
     app.send_to_s3(given, data)
     (receipt,) = complete(app, given).json()["receipts"]
@@ -291,7 +291,7 @@ def test_a_part_cannot_be_replaced_afterwards(app: Api, bucket: Bucket, behaviou
 
 
 def test_a_url_is_good_for_its_key_alone(app: Api, behaviour: Behaviour) -> None:
-    """The URL for one key stores nothing under another; where a store lets it, `complete` finds another's promise."""
+    """A URL stores only under its key; if a store allows another key, `complete` finds a wrong promise."""
     given, other = app.presign(DATA).json(), app.presign(DATA).json()
     url = given["url"].replace(given["key"].split("/")[-2], other["key"].split("/")[-2])
     sent = app.put_to_s3(url, DATA, given["headers"])
@@ -299,16 +299,16 @@ def test_a_url_is_good_for_its_key_alone(app: Api, behaviour: Behaviour) -> None
     assert complete(app, other).status_code == (404 if behaviour.binds_presigned_urls else 422)
 
 
-def test_what_was_not_sent_cannot_be_completed(app: Api) -> None:
-    """Before anything was sent there is no object, and saying so changes nothing."""
+def test_a_missing_object_cannot_be_completed(app: Api) -> None:
+    """`complete` before the file was sent gets 404 and changes nothing."""
     given = app.presign(DATA).json()
     check_problem(complete(app, given), 404, "object-missing")
     put(app, given).raise_for_status()
     assert complete(app, given).status_code == 201
 
 
-def test_what_came_another_way_is_not_touched(app: Api, bucket: Bucket) -> None:
-    """An object that another hand-off stored has no promise: it cannot be completed, and stays."""
+def test_an_object_of_another_handoff_is_not_touched(app: Api, bucket: Bucket) -> None:
+    """An object of another hand-off cannot be completed, and stays."""
     (receipt,) = app.upload_file(DATA, "stream").json()["receipts"]
     check_problem(app.send("POST", f"/uploads/presigned/{receipt['key']}/complete"), 404, "object-missing")
     bucket.check_receipt(receipt, DATA)
@@ -316,7 +316,7 @@ def test_what_came_another_way_is_not_touched(app: Api, bucket: Bucket) -> None:
 
 @pytest.mark.parametrize("sent", [[], [1], [2]], ids=["no part", "only the first", "only the last"])
 def test_an_upload_with_a_part_missing_is_aborted(app: Api, sent: list[int]) -> None:
-    """Completed too early, it is 422 `size-mismatch`, and neither object nor upload is left."""
+    """`complete` with a missing part gets 422 `size-mismatch` and removes the upload."""
     data, given = two_parts(app)
     part_bytes = app.limits["part_bytes"]
     for number in sent:
@@ -327,7 +327,7 @@ def test_an_upload_with_a_part_missing_is_aborted(app: Api, sent: list[int]) -> 
 
 
 def test_a_part_is_bound_to_its_length(app: Api, behaviour: Behaviour) -> None:
-    """A part of another length is refused by S3; where it is not, the whole is, and nothing is left."""
+    """A part of another length is refused by S3 or by `complete`; nothing is left."""
     data, given = two_parts(app)
     app.put_to_s3(given["parts"][0]["url"], data[: app.limits["part_bytes"]]).raise_for_status()
     sent = app.put_to_s3(given["parts"][1]["url"], b"more than five bytes")
@@ -336,7 +336,7 @@ def test_a_part_is_bound_to_its_length(app: Api, behaviour: Behaviour) -> None:
 
 
 def test_parts_of_other_bytes_are_removed(app: Api) -> None:
-    """No store can know the SHA-256 of the whole by its parts: reading back finds it, and nothing is left."""
+    """Parts with other bytes are found when the object is read back; nothing is left."""
     data, given = two_parts(app)
     app.send_to_s3(given, data[::-1])
     check_problem(complete(app, given), 422, "digest-mismatch")
@@ -346,7 +346,7 @@ def test_parts_of_other_bytes_are_removed(app: Api) -> None:
 @pytest.mark.parametrize("name", ["upload_id", "size", "part_bytes", "signature"])
 @pytest.mark.parametrize("value", ["", "9", "x" * 43])
 def test_an_upload_is_known_by_our_mark(app: Api, name: str, value: str) -> None:
-    """With another id, size or mark there is no such upload, neither to get URLs for nor to complete."""
+    """A request with another id, size or mark finds no upload."""
     _, given = two_parts(app)
     query = {key: value[0] for key, value in parse_qs(urlsplit(given["complete"]).query).items()} | {name: value}
     for method, path in (("GET", "/parts"), ("POST", "/complete"), ("DELETE", "")):
@@ -379,15 +379,15 @@ def test_an_upload_is_known_by_our_mark(app: Api, name: str, value: str) -> None
         pytest.param(WANTED | {"sha256": SHA256.upper()}, 400, "digest-malformed", id="upper case"),
     ],
 )
-def test_what_cannot_be_promised_is_refused(app: Api, content: Any, status: int, code: str) -> None:
-    """A broken request for a URL gets its clear error, and no URL."""
+def test_a_malformed_promise_is_refused(app: Api, content: Any, status: int, code: str) -> None:
+    """A malformed request for URLs gets its error."""
     body = {"content": content} if isinstance(content, bytes) else {"json": content}
     answer = app.send("POST", "/uploads/presigned", headers={"Content-Type": "application/json"}, **body)
     check_problem(answer, status, code)
 
 
 def test_a_url_is_asked_for_by_json(app: Api) -> None:
-    """A form gets 415, for its bytes are not wanted here; an unknown hook 404; without a type it is the default."""
+    """A form gets 415, an unknown hook 404; a missing type gets the default."""
     answer = app.send("POST", "/uploads/presigned", files={"file": ("a", b"a")})
     check_problem(answer, 415, "unsupported-media-type")
     check_problem(app.send("POST", "/uploads/presigned", json=WANTED, params={"hook": "none"}), 404, "unknown-hook")
@@ -397,7 +397,7 @@ def test_a_url_is_asked_for_by_json(app: Api) -> None:
 
 @pytest.mark.parametrize("path", ["complete", "parts"])
 def test_only_keys_of_ours_are_looked_for(app: Api, bucket: Bucket, path: str) -> None:
-    """A key of another form is no upload, whatever S3 has under it."""
+    """A key of another form is no upload, even if S3 has an object under it."""
     bucket.put("not/ours.txt", b"something")
     method = "POST" if path == "complete" else "GET"
     check_problem(app.send(method, f"/uploads/presigned/not/ours.txt/{path}"), 404, "object-missing")
@@ -406,9 +406,9 @@ def test_only_keys_of_ours_are_looked_for(app: Api, bucket: Bucket, path: str) -
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_page_of_the_app_may_send(app: Api, behaviour: Behaviour, host: str) -> None:
-    """As a browser does it: a preflight for the method and all headers, then the PUT with its origin; no SDK.
+    """A page may send by a presigned URL: a preflight for the method and headers, then the PUT.
 
-    A store that knows of no other origins refuses the preflight, and so no page can send to it.
+    A store without rules for origins refuses the preflight, so that no page can send to it.
     """
     given, origin = app.presign(DATA).json(), app.url.replace("127.0.0.1", host)
     names = sorted(name.lower() for name in given["headers"])
@@ -424,7 +424,7 @@ def test_a_page_of_the_app_may_send(app: Api, behaviour: Behaviour, host: str) -
     assert allowed == {"*"} or set(names) <= allowed
     sent = put(app, given, Origin=origin)
     assert (sent.status_code, sent.headers["Access-Control-Allow-Origin"]) == (200, origin)
-    assert "etag" in sent.headers["Access-Control-Expose-Headers"].lower()  # Uppy waits for it
+    assert "etag" in sent.headers["Access-Control-Expose-Headers"].lower()  # Uppy needs it
     assert complete(app, given).status_code == 201
     stranger = httpx.options(given["url"], headers={"Origin": "https://evil.example", **asked}, verify=TLS)
     assert stranger.status_code in {401, 403}

@@ -1,4 +1,4 @@
-"""A body that is no form is one file: as curl -T, curl --data-binary and Uppy without formData send it."""
+"""A body that is no form is one file, as curl -T, curl --data-binary and Uppy without formData send it."""
 
 import hashlib
 import os
@@ -17,17 +17,17 @@ PART = 5 * MIB
 
 
 def declared(body: bytes) -> bytes:
-    """A body as it is: httpx declares its length."""
+    """A body as bytes; httpx declares its length."""
     return body
 
 
 def digest(data: bytes) -> str:
-    """The promise that a body is this."""
+    """The Content-Digest of a body."""
     return to_content_digest(hashlib.sha256(data).hexdigest())
 
 
 def receipt_of(answer: httpx.Response) -> dict[str, Any]:
-    """The one receipt of a 201."""
+    """The only receipt of a 201."""
     assert answer.status_code == httpx.codes.CREATED, answer.text[:300]
     (receipt,) = answer.json()["receipts"]
     assert answer.headers["Location"] == f"/objects/{receipt['key']}"
@@ -43,7 +43,7 @@ def receipt_of(answer: httpx.Response) -> dict[str, Any]:
 def test_put_stores_the_body_under_the_name_of_the_path(
     app: Api, bucket: Bucket, size: int, framing: Callable[[bytes], Any]
 ) -> None:
-    """A body of any size and framing is stored byte for byte, with the name in the path and its own type."""
+    """PUT stores a body of any size and framing under the path's name with its type."""
     data = os.urandom(size)
     headers = {"Content-Type": "image/png"}
     receipt = receipt_of(app.send("PUT", "/uploads/a%20cat.png", content=framing(data), headers=headers))
@@ -51,8 +51,8 @@ def test_put_stores_the_body_under_the_name_of_the_path(
     bucket.check_receipt(receipt, data)
 
 
-def test_put_takes_a_form_as_the_bytes_that_it_is(app: Api, bucket: Bucket) -> None:
-    """PUT stores the body that it gets: a form is stored as the bytes of the form."""
+def test_put_stores_a_form_as_bytes(app: Api, bucket: Bucket) -> None:
+    """PUT stores a form as plain bytes."""
     body = form(part("file", b"data", "name"))
     answer = app.send("PUT", "/uploads/form.bin", content=body, headers={"Content-Type": CONTENT_TYPE})
     bucket.check_receipt(receipt_of(answer), body)
@@ -83,14 +83,14 @@ def test_put_takes_a_form_as_the_bytes_that_it_is(app: Api, bucket: Bucket) -> N
 def test_a_body_without_a_name_in_the_path_is_stored(
     app: Api, bucket: Bucket, method: str, headers: dict[str, str], filename: str, content_type: str
 ) -> None:
-    """PUT and POST to /uploads store any body but a form, named by its Content-Disposition."""
+    """PUT and POST to /uploads store any body but a form, named by Content-Disposition."""
     receipt = receipt_of(app.send(method, "/uploads", content=b"the bytes", headers=headers))
     assert (receipt["filename"], receipt["content_type"]) == (filename, content_type)
     bucket.check_receipt(receipt, b"the bytes")
 
 
 def test_a_form_to_uploads_is_parsed(app: Api, bucket: Bucket) -> None:
-    """POST /uploads stores the files of a form, not the form."""
+    """POST /uploads stores a form's files, not the form."""
     answer = app.upload(form(part("file", b"data", "name")), "/uploads")
     bucket.check_receipt(receipt_of(answer), b"data")
 
@@ -98,7 +98,7 @@ def test_a_form_to_uploads_is_parsed(app: Api, bucket: Bucket) -> None:
 @pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(PART + 1, id="parts")])
 def test_a_promise_is_kept_or_nothing_is_stored(app: Api, bucket: Bucket, header: str, size: int) -> None:
-    """A body with the promised SHA-256 is stored, another is refused and leaves nothing (RFC 9530)."""
+    """A body is stored only if it has the promised SHA-256 (RFC 9530)."""
     data = os.urandom(size)
     kept = app.send("PUT", "/uploads/a", content=data, headers={header: digest(data)})
     bucket.check_receipt(receipt_of(kept), data)
@@ -107,20 +107,20 @@ def test_a_promise_is_kept_or_nothing_is_stored(app: Api, bucket: Bucket, header
 
 
 def test_a_post_without_body_and_type_misses_its_file(apps: list[Api]) -> None:
-    """A POST that has nothing to store is an error, alike by every app."""
+    """A POST without body and type gets the same error from every app."""
     for app in apps:
         check_problem(app.send("POST", "/uploads"), 400, "file-missing")
 
 
 @pytest.mark.parametrize("framing", [pytest.param(declared, id="declared"), pytest.param(chunked, id="chunked")])
 def test_a_body_over_the_limit_of_a_file_is_refused(app: Api, framing: Callable[[bytes], Any]) -> None:
-    """The limit of a file holds for a body that is one, declared or not, and nothing is left of it."""
+    """A body above the limit of a file is refused, declared or chunked, and leaves nothing."""
     answer = app.send("PUT", "/uploads/large", content=framing(bytes(65 * MIB)))
     check_problem(answer, 413, "file-too-large")
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 def test_a_compressed_body_is_refused(app: Api, method: str) -> None:
-    """A body with a Content-Encoding is refused, as a compressed form is."""
+    """A body with a Content-Encoding is refused, like a compressed form."""
     answer = app.send(method, "/uploads", content=b"data", headers={"Content-Encoding": "gzip"})
     check_problem(answer, 415, "unsupported-media-type")

@@ -1,4 +1,4 @@
-"""The store itself, asked without an app: what store_differences.py says of it is so."""
+"""Each store behaves as store_differences.py says, asked without an app."""
 
 import os
 import time
@@ -29,21 +29,21 @@ WRONG_CRC32 = "AAAAAA=="
 
 @pytest.fixture
 def key(bucket: Bucket) -> Iterator[str]:
-    """A key for one object, which is removed again."""
+    """A key for one object, deleted after the test."""
     key = f"store/{uuid.uuid4().hex}"
     yield key
     bucket.delete(key)
 
 
 def test_a_presigned_url_is_good_for_its_time(s3: "S3Client", bucket: Bucket, key: str, behaviour: Behaviour) -> None:
-    """Signed for a second and used after two, a URL stores nothing."""
+    """A URL signed for one second stores nothing after two."""
     url = s3.generate_presigned_url("put_object", Params={"Bucket": bucket.name, "Key": key}, ExpiresIn=1)
     time.sleep(2.1)
     assert httpx.put(url, content=b"late", verify=TLS, timeout=PATIENCE).status_code == behaviour.answers_late_urls
 
 
 def refusal(call: Callable[..., Any], **arguments: Any) -> str | None:
-    """The code of S3's error, None if it did as it was told."""
+    """The code of S3's error, or None for success."""
     try:
         call(**arguments)
     except ClientError as error:
@@ -52,7 +52,7 @@ def refusal(call: Callable[..., Any], **arguments: Any) -> str | None:
 
 
 def upload_parts(s3: "S3Client", bucket: str, key: str, *parts: bytes) -> str:
-    """Store an object by a multipart upload and answer its ETag; nothing is left when that fails."""
+    """Store an object by a multipart upload and return its ETag; abort it on failure."""
     upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
     try:
         sent: list[CompletedPartTypeDef] = []
@@ -68,7 +68,7 @@ def upload_parts(s3: "S3Client", bucket: str, key: str, *parts: bytes) -> str:
 
 
 def test_a_wrong_secret(running_store: Store, bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """A request that is signed with another secret is refused."""
+    """A request signed with another secret is refused."""
     wrong = replace(running_store, environ={**running_store.environ, "AWS_SECRET_ACCESS_KEY": "wrong"}).client()
     expected = "SignatureDoesNotMatch" if behaviour.checks_signatures else None
     assert refusal(wrong.put_object, Bucket=bucket.name, Key=key, Body=b"data") == expected
@@ -76,20 +76,20 @@ def test_a_wrong_secret(running_store: Store, bucket: Bucket, behaviour: Behavio
 
 
 def test_a_wrong_crc32(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """A body whose CRC-32 is another is refused: what our apps give one for."""
+    """A body with a wrong CRC-32 is refused: the purpose of our apps' checksums."""
     expected = "BadDigest" if behaviour.checks_crc32 else None
     assert refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"data", ChecksumCRC32=WRONG_CRC32) == expected
 
 
 def test_the_checksum_of_an_object(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """A right CRC-32 is taken, and given back or forgotten; no app of ours asks for it."""
+    """A right CRC-32 is accepted, and returned or forgotten; our apps do not read it."""
     s3.put_object(Bucket=bucket.name, Key=key, Body=b"data", ChecksumAlgorithm="CRC32", ChecksumCRC32=CRC32_OF_DATA)
     seen = s3.head_object(Bucket=bucket.name, Key=key, ChecksumMode="ENABLED").get("ChecksumCRC32")
     assert seen == (CRC32_OF_DATA if behaviour.gives_checksums_back else None)
 
 
 def test_a_small_part(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """A part that is too small, and not the last, is refused at the end."""
+    """A too small part before the last is refused at completion."""
     too_small = behaviour.least_part_bytes - 1
     if too_small < 0:
         upload_parts(s3, bucket.name, key, b"1", b"2")
@@ -99,7 +99,7 @@ def test_a_small_part(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key:
 
 
 def test_the_etag_of_parts(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """Completing answers the MD5 of the parts' MD5s and their number; HEAD says the same, or the MD5 of the whole."""
+    """Completion returns the MD5 of the parts' MD5s with their number; HEAD has it, or the MD5 of the whole."""
     parts = os.urandom(5 * MIB), os.urandom(10)
     answered = upload_parts(s3, bucket.name, key, *parts)
     assert answered == md5(b"".join(md5(part).digest() for part in parts)).hexdigest() + "-2"
@@ -109,7 +109,7 @@ def test_the_etag_of_parts(s3: "S3Client", bucket: Bucket, behaviour: Behaviour,
 
 
 def test_a_bucket_without_uploads(s3: "S3Client", behaviour: Behaviour) -> None:
-    """A bucket that never had an unfinished upload lists none, or says that there is no such upload."""
+    """A bucket without uploads lists none, or answers NoSuchUpload."""
     fresh = f"fresh-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=fresh)
     expected = None if behaviour.lists_uploads_before_the_first else "NoSuchUpload"
@@ -118,14 +118,14 @@ def test_a_bucket_without_uploads(s3: "S3Client", behaviour: Behaviour) -> None:
 
 
 def test_the_names_of_metadata(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """A name comes back in lowercase, or in HTTP's canonical form."""
+    """Metadata names come back in lowercase or in HTTP's canonical form."""
     s3.put_object(Bucket=bucket.name, Key=key, Body=b"", Metadata={"some-name": "Some Value"})
     name = "some-name" if behaviour.lowercases_metadata_names else "Some-Name"
     assert s3.head_object(Bucket=bucket.name, Key=key)["Metadata"] == {name: "Some Value"}
 
 
 def test_dots_in_a_key(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """A key that is no canonical path is a key as well, or is refused."""
+    """A key that is no canonical path is accepted or refused."""
     expected = None if behaviour.takes_dots_in_keys else "InvalidArgument"
     assert refusal(s3.put_object, Bucket=bucket.name, Key=f"{key}/..", Body=b"") == expected
     if expected is None:
@@ -133,14 +133,14 @@ def test_dots_in_a_key(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key
 
 
 def test_if_none_match(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """A put that must not replace an object does not."""
+    """A put with If-None-Match replaces no object."""
     expected = "PreconditionFailed" if behaviour.heeds_if_none_match else None
     assert refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"first", IfNoneMatch="*") is None
     assert refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"second", IfNoneMatch="*") == expected
 
 
 def test_a_range(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """A part of an object comes with the Content-Range our apps go by; its status and checksum may be wrong."""
+    """A range has the Content-Range that our apps use; its status and checksum may be wrong."""
     s3.put_object(Bucket=bucket.name, Key=key, Body=b"some data")
     answer = s3.get_object(Bucket=bucket.name, Key=key, Range="bytes=0-3")
     assert (answer["ContentRange"], answer["ContentLength"]) == ("bytes 0-3/9", 4)
@@ -150,7 +150,7 @@ def test_a_range(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str)
 
 
 def test_a_suffix_that_is_too_long(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """More last bytes than there are is all of them, or an error, after which our apps ask for all of them."""
+    """A suffix longer than the object gets all bytes, or an error after which our apps ask for all."""
     s3.put_object(Bucket=bucket.name, Key=key, Body=b"some data")
     expected = None if behaviour.serves_longer_suffixes else "InvalidRange"
     assert refusal(s3.get_object, Bucket=bucket.name, Key=key, Range="bytes=-99") == expected

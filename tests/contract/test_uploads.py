@@ -1,4 +1,4 @@
-"""Forms that are taken: sizes, names, types, several files, promised digests, declared and chunked."""
+"""Accepted forms: sizes, names, types, several files, promised digests, declared and chunked."""
 
 import base64
 import hashlib
@@ -42,7 +42,7 @@ NAMES = [
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_every_size_is_stored_whole(app: Api, bucket: Bucket, handoff: str, size: int) -> None:
-    """A file of any allowed size is in S3 byte for byte, in as many parts as it needs."""
+    """A file of any allowed size is stored byte for byte, in the parts it needs."""
     data = os.urandom(size)
     (receipt,) = app.upload_file(data, handoff).json()["receipts"]
     assert receipt["parts"] == max(1, -(-size // PART))
@@ -51,15 +51,15 @@ def test_every_size_is_stored_whole(app: Api, bucket: Bucket, handoff: str, size
 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_an_empty_file_does_not_hold_up_the_next(app: Api, handoff: str) -> None:
-    """The connection to S3 works after an empty file: the next one does not wait until a read times out."""
+    """After an empty file, the connection to S3 takes the next file without a timeout."""
     app.upload_file(b"", handoff)
     (receipt,) = app.upload_file(b"1", handoff).json()["receipts"]
-    assert receipt["elapsed_ms"] < 180_000  # which is the suite's UPLOAD_S3_READ_TIMEOUT
+    assert receipt["elapsed_ms"] < 180_000  # the suite's UPLOAD_S3_READ_TIMEOUT
 
 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_a_body_without_a_declared_length_is_stored_whole(app: Api, bucket: Bucket, handoff: str) -> None:
-    """A chunked body goes the same way as one with a Content-Length."""
+    """A chunked body is stored like one with a Content-Length."""
     data = os.urandom(PART + 1)
     answer = app.upload(chunked(form(part("file", data, "name"))), f"/uploads/{handoff}")
     (receipt,) = answer.json()["receipts"]
@@ -68,7 +68,7 @@ def test_a_body_without_a_declared_length_is_stored_whole(app: Api, bucket: Buck
 
 @pytest.mark.parametrize("handoff", HANDOFFS)
 def test_no_name_deceives(app: Api, bucket: Bucket, handoff: str) -> None:
-    """Controls and marks of direction are in no receipt, key, metadata or download; an emoji's joiner is."""
+    """Control characters and direction marks reach no receipt, key, metadata or download; an emoji's joiner does."""
     filename = "invoice\u202egpj\x1b[2J\x00\u2066\u2028👩\u200d🚀.exe"
     clean = "invoicegpj[2J👩\u200d🚀.exe"
     if handoff == "presigned":
@@ -86,7 +86,7 @@ def test_no_name_deceives(app: Api, bucket: Bucket, handoff: str) -> None:
 
 @pytest.mark.parametrize(("filename", "safe"), NAMES)
 def test_a_filename_never_steers_the_key(app: Api, filename: str, safe: str) -> None:
-    """The key ends in a safe form of the name; the receipt has the name as it was sent."""
+    """The key ends in a safe form of the name; the receipt has the name as sent."""
     (receipt,) = app.upload(form(part("file", b"data", filename))).json()["receipts"]
     key = re.fullmatch(r"some/prefix/\d{4}/\d\d/\d\d/[0-9a-f-]{36}/([A-Za-z0-9._-]{1,100})", receipt["key"])
     assert key is not None, receipt["key"]
@@ -106,7 +106,7 @@ def test_a_filename_never_steers_the_key(app: Api, filename: str, safe: str) -> 
     ],
 )
 def test_the_content_type_is_kept_if_it_is_one(app: Api, sent: str | None, kept: str) -> None:
-    """A part's media type goes to S3 and comes back with the object; anything else is octets."""
+    """A part's media type is stored with the object; anything else becomes application/octet-stream."""
     headers = {"Content_Type": sent} if sent else {}
     (receipt,) = app.upload(form(part("file", b"data", "name", **headers))).json()["receipts"]
     assert receipt["content_type"] == kept
@@ -115,7 +115,7 @@ def test_the_content_type_is_kept_if_it_is_one(app: Api, sent: str | None, kept:
 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_an_old_client_is_understood(app: Api, bucket: Bucket, handoff: str) -> None:
-    """A boundary that no token may be, `filename*` alone and base64 give the file that the client means."""
+    """A boundary outside the grammar, `filename*` alone and base64 give the intended file."""
     data = os.urandom(1000)
     disposition = b"form-data; name=filepond; filename*=utf-8''%E2%82%AC%20rates.txt"
     head = b"Content-Disposition: " + disposition + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n"
@@ -128,7 +128,7 @@ def test_an_old_client_is_understood(app: Api, bucket: Bucket, handoff: str) -> 
 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_a_chunk_of_a_file_is_refused(app: Api, handoff: str) -> None:
-    """The form, the query or the Content-Range says that it is one; nothing is stored of it."""
+    """A chunk of a file, declared by form, query or Content-Range, is refused; nothing is stored."""
     file = part("file", b"data", "name")
     path = f"/uploads/{handoff}"
     before = form(part("dzchunkindex", b"0"), part("dztotalchunkcount", b"3"), file)
@@ -145,7 +145,7 @@ def test_a_chunk_of_a_file_is_refused(app: Api, handoff: str) -> None:
 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_several_files_are_stored_in_order(app: Api, bucket: Bucket, handoff: str) -> None:
-    """Each file in a field for files gets a receipt, in the form's order; other fields and files are passed over."""
+    """Each file in a field for files gets a receipt, in order; other fields and files are ignored."""
     files = [os.urandom(size) for size in (10, PART + 1, 0, 600_000)]
     fields = ("file", "files[]", "file[1]", "file")
     parts = [part(field, data, f"{number}.bin") for number, (field, data) in enumerate(zip(fields, files, strict=True))]
@@ -160,7 +160,7 @@ def test_several_files_are_stored_in_order(app: Api, bucket: Bucket, handoff: st
 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_with_several_files_a_copied_hook_closes_the_ones_to_come(app: Api, handoff: str) -> None:
-    """The hook of the first file's upload closes every file of the request, so all are lost; `stream` has none."""
+    """The copied hook of the first file closes all files of the request, so all are lost; `stream` has none."""
     body = form(part("file", b"first", "1"), part("file", b"second", "2"))
     answer = app.upload(body, f"/uploads/{handoff}", hook="copied")
     if handoff == "stream":
@@ -170,19 +170,19 @@ def test_with_several_files_a_copied_hook_closes_the_ones_to_come(app: Api, hand
 
 
 def digest_field(data: bytes) -> bytes:
-    """The field that promises the next file to be this."""
+    """The field that promises the next file's digest."""
     return part("sha256", hashlib.sha256(data).hexdigest().encode())
 
 
 def digest_header(data: bytes) -> str:
-    """The part header that promises its file to be this (RFC 9530)."""
+    """The part header that promises the file's digest (RFC 9530)."""
     return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
 
 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(PART + 1, id="multipart")])
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_a_kept_promise_is_stored(app: Api, bucket: Bucket, handoff: str, size: int) -> None:
-    """A file whose digest was promised, by the field or by its own header, is stored if it is that file."""
+    """A file that matches its promised digest, by field or header, is stored."""
     first, second = os.urandom(size), os.urandom(size)
     body = form(
         digest_field(first), part("file", first, "a"), part("file", second, "b", Content_Digest=digest_header(second))
@@ -195,7 +195,7 @@ def test_a_kept_promise_is_stored(app: Api, bucket: Bucket, handoff: str, size: 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(PART + 1, id="multipart")])
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_a_broken_promise_leaves_nothing(app: Api, handoff: str, size: int) -> None:
-    """A file that is not the promised one is refused, and the files before it in the form are removed again."""
+    """A file that breaks its promise is refused, and the earlier files of the form are removed."""
     data = os.urandom(size)
     body = form(
         part("file", b"small, stored at once", "a"),
@@ -220,7 +220,7 @@ def test_a_broken_promise_leaves_nothing(app: Api, handoff: str, size: int) -> N
     ],
 )
 def test_a_safe_request_id_is_kept(app: Api, bucket: Bucket, sent: str | None, kept: bool) -> None:  # noqa: FBT001 - a parameter of the case
-    """The client's request id is on the answer, in the receipt and on the object; an unsafe one is replaced."""
+    """A safe request id is on the answer, in the receipt and on the object; an unsafe one is replaced."""
     answer = app.upload(form(part("file", b"data", "name")), headers={"X-Request-Id": sent} if sent is not None else {})
     (receipt,) = answer.json()["receipts"]
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", receipt["request_id"])

@@ -1,7 +1,7 @@
-"""Loaded by each app that the suite starts: threads take turns every microsecond, so that races come to light.
+"""Make threads switch every microsecond in each app of the suite, so that races show.
 
-With Python's own 5 ms, a hook that is registered for each request on the shared client passes 50 uploads at once; with
-this it stamps another request's id on some of them in most runs.
+With Python's default of 5 ms, a hook registered per request on the shared client passes 50 concurrent uploads. With
+this setting, it stamps a wrong request id on some of them in most runs.
 """
 
 import sys
