@@ -1,4 +1,4 @@
-"""One app in front of broken clients: what it stores, and what it holds afterwards."""
+"""An app in front of broken clients: the files it stores, and the resources it holds afterwards."""
 
 import json
 import os
@@ -19,15 +19,15 @@ from patience import PATIENCE
 from demo import stack
 from filehandoff.strategies import FORM_HANDOFFS
 
-#: What hypercorn 0.18 keeps of a connection that its client has closed while nothing was asked on it, for as long as it
-#: would have kept it open (keep_alive_timeout, 5 s): its TaskGroup waits for its own idle timer.
+#: Leftovers of hypercorn 0.18 for a connection that its client closed without a request, until keep_alive_timeout
+#: (5 s): its TaskGroup waits for its own idle timer.
 LINGERING = Counter({"worker_serve.<locals>._server_callback": 1, "TCPServer._idle_timeout": 1, "socket": 1})
-#: More than one part of the smallest size.
+#: Size of a file of two parts, in bytes.
 LARGE = 5 * 1024**2 + 1
 
 
 class App:
-    """One of the apps, by its address; remembers what it said that it has stored."""
+    """One of the apps at its URL; it records the keys of its 201 answers."""
 
     def __init__(self, name: str, started: stack.Stack, bucket: Bucket) -> None:
         self.name = name
@@ -38,22 +38,22 @@ class App:
         self._at_rest = self._warmed_up()
 
     def connect(self) -> socket.socket:
-        """A bare connection."""
+        """Open a plain connection."""
         return raw.connect(self.url)
 
     @contextmanager
     def connected(self) -> Iterator[socket.socket]:
-        """Likewise, for a block."""
+        """A plain connection for the block."""
         with closing(self.connect()) as connection:
             yield connection
 
     def by_each[T](self, exchange: Callable[[str], T], handoffs: Sequence[str] = FORM_HANDOFFS) -> dict[str, T]:
-        """What comes of an exchange with each hand-off, all at the same time."""
+        """Run an exchange with all hand-offs at once; return the results by hand-off."""
         with ThreadPoolExecutor(len(handoffs)) as pool:
             return dict(zip(handoffs, pool.map(exchange, handoffs), strict=True))
 
     def check_stored(self, answer: Answer, files: Sequence[bytes]) -> None:
-        """Assert that the answer is 201, and that S3 holds these files, each as its receipt says."""
+        """Assert that the answer is 201, and that S3 holds these files as their receipts say."""
         assert answer.status == 201, answer
         receipts = json.loads(answer.body)["receipts"]
         self._named |= {receipt["key"] for receipt in receipts}
@@ -61,44 +61,44 @@ class App:
             self.bucket.check_receipt(receipt, data)
 
     def stored_without_a_receipt(self) -> list[int]:
-        """The sizes of what S3 holds once the process is at rest, though no client was told; it may stay."""
+        """The sizes of objects that no client has a receipt of; S3 may keep them."""
         self.wait_until_at_rest()
         sizes = self.bucket.sizes()
         self._named |= set(sizes)
         return list(sizes.values())
 
     def wait_until_at_rest(self) -> None:
-        """Wait until the process does nothing any more."""
+        """Wait until the process is idle."""
         self._wait_for_none(self._more)
 
     def check_nothing_left(self) -> None:
-        """Assert that S3 holds what a 201 named and nothing else, and the process no more than when it was at rest."""
+        """Assert that S3 holds only the objects of 201 answers, and the process no more than at rest."""
         check_nothing_left([self])
 
     def forget_named(self) -> set[str]:
-        """The keys that a 201 named since this was last asked."""
+        """The keys of 201 answers since the last call."""
         named, self._named = self._named, set()
         return named
 
     def check_at_rest(self) -> None:
-        """Assert that no connection lingers either, in its time."""
+        """Assert that no connection lingers beyond its time."""
         self._wait_for_none(lambda: self.watch.held().beyond(self._at_rest))
 
     def _wait_for_none(self, more: Callable[[], Counter[str]]) -> None:
-        """Wait until there is no more of anything."""
+        """Wait until the counter is empty."""
         deadline = time.monotonic() + PATIENCE
         while (left := more()) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert left == Counter(), self.name
 
     def _more(self) -> Counter[str]:
-        """What it holds beyond what it held at rest, but for connections that linger."""
+        """The resources held beyond those at rest, without lingering connections."""
         more = self.watch.held().beyond(self._at_rest)
         lingering = {name: count * more["TCPServer._idle_timeout"] for name, count in LINGERING.items()}
         return more - Counter(lingering)
 
     def _warmed_up(self) -> Held:
-        """What the process holds when it has done everything once."""
+        """The resources that the process holds after it has done everything once."""
         for size in (100, LARGE):
             data = os.urandom(size)
 
@@ -114,7 +114,7 @@ class App:
         return self._settled()
 
     def _settled(self) -> Held:
-        """What the process holds when two looks, some time apart, find the same."""
+        """The resources that the process holds, once two looks some time apart agree."""
         held, before = self.watch.held(), None
         while held != before:
             time.sleep(0.5)
@@ -123,7 +123,7 @@ class App:
 
 
 def check_nothing_left(apps: Iterable[App]) -> None:
-    """Assert that S3 holds what 201s of these apps named and nothing else, and their processes no more than at rest."""
+    """Assert that S3 holds only the objects of 201 answers, and the apps no more than at rest."""
     apps = list(apps)
     named = set[str]().union(*(app.forget_named() for app in apps))
     try:
@@ -134,7 +134,7 @@ def check_nothing_left(apps: Iterable[App]) -> None:
 
 
 def answers(app: App, exchange: Callable[[socket.socket, str], Answer]) -> Iterator[Answer]:
-    """What comes of an exchange on a connection for each hand-off, all at the same time."""
+    """Run an exchange with all hand-offs at once, each on its own connection; yield the answers."""
 
     def on_a_connection(handoff: str) -> Answer:
         with app.connected() as connection:

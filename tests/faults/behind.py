@@ -1,4 +1,4 @@
-"""Both apps behind a proxy that is in front of a real store."""
+"""Both apps behind a proxy in front of a real store."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from filehandoff.settings import Settings
 
 @dataclass(frozen=True)
 class Behind:
-    """The proxy, the apps behind it, the store in front."""
+    """The proxy, the apps behind it and the store."""
 
     proxy: Proxy
     started: stack.Stack
@@ -24,9 +24,9 @@ class Behind:
 
 @contextmanager
 def proxied(choice: str, folder: Path, more: Mapping[str, str] | None = None) -> Iterator[Behind]:
-    """Start them all for the block, with these settings beside the suite's.
+    """Run store, proxy and apps for the block, with settings beside the suite's.
 
-    `folder` is to be empty and is the apps' temporary one.
+    `folder` is empty at first; it is the apps' temporary folder.
     """
     with (folder.parent / f"{folder.name}-store.log").open("w+b") as log:
         store = stores.start(choice, {}, log)

@@ -1,4 +1,4 @@
-"""Uploads to both apps at the same time, each with a fault of its own."""
+"""Concurrent uploads to both apps, each with its own fault."""
 
 import os
 import uuid
@@ -16,28 +16,28 @@ from faults.store_faults import FRAMEWORKS, code_of, is_right, left_behind
 
 from filehandoff.settings import MIB
 
-#: Two parts and a byte.
+#: Size of a file of three parts, the last of one byte.
 SIZE = 10 * MIB + 1
 AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Case:
-    """A fault of one operation; of an upload in parts, the second one has it."""
+    """A fault of one operation; if it sends parts, of the second part."""
 
     operation: str
     fault: Fault
     size: int
 
     def script(self, behind: Behind, name: str, *, every: bool) -> None:
-        """Break the operation for files of this name, once or each time."""
+        """Script the fault for files of this name, once or at every attempt."""
         number = 2 if self.operation == "upload_part" else None
         behind.proxy.on(self.operation, self.fault, every=every, part_number=number, key_end=name)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The answer to an upload, the faults that its calls met, whether S3 has the file, and the leftovers in S3."""
+    """An upload's answer, its calls' faults, whether S3 has the file, and the leftovers in S3."""
 
     status: int
     code: str
@@ -50,14 +50,14 @@ type SeenByApp = dict[tuple[str, str], Seen]
 
 
 def at_once(cases: Mapping[str, Case], run: Callable[[str, Case], Seen]) -> SeenByApp:
-    """Run each case on each app, some at the same time, as most of their time is spent waiting."""
+    """Run each case on each app; some at once, because they mostly wait."""
     keys = [(framework, case) for case in cases for framework in FRAMEWORKS]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return dict(zip(keys, pool.map(lambda key: run(key[0], cases[key[1]]), keys), strict=True))
 
 
 def upload(behind: Behind, bucket: Bucket, framework: str, case: Case, *, every: bool) -> Seen:
-    """Upload a file by `stream` while the fault strikes; remove its traces from S3."""
+    """Upload a file by `stream` during the fault, and remove its traces from S3."""
     name, data = new_file(case.size)
     case.script(behind, name, every=every)
     with closing(Api(behind.started.apps[framework].url)) as app:
@@ -68,7 +68,7 @@ def upload(behind: Behind, bucket: Bucket, framework: str, case: Case, *, every:
 
 
 def complete_twice(behind: Behind, bucket: Bucket, framework: str, case: Case) -> Seen:
-    """Complete a presigned upload while the fault strikes each time, and again without it; the first answer."""
+    """Complete a presigned upload during the fault and again without it; return the first answer."""
     name, data = new_file(case.size)
     with closing(Api(behind.started.apps[framework].url)) as app:
         given = app.presign(data, name).json()
@@ -82,16 +82,16 @@ def complete_twice(behind: Behind, bucket: Bucket, framework: str, case: Case) -
 
 
 def new_file(size: int) -> tuple[str, bytes]:
-    """A name that no other file has, and bytes."""
+    """A unique name, and bytes."""
     return f"{uuid.uuid4().hex}.bin", os.urandom(size)
 
 
 def faults_of(behind: Behind, name: str) -> tuple[Fault, ...]:
-    """The faults that calls for this file met."""
+    """The faults of the calls for this file."""
     return tuple(call.fault for call in list(behind.proxy.calls) if call.fault and call.path.endswith(name))
 
 
 def in_s3(bucket: Bucket, name: str, receipts: list[dict[str, Any]], data: bytes) -> tuple[bool, tuple[str, ...]]:
-    """Whether S3 has the one file that is named, and the leftovers beside it; all are removed."""
+    """Whether S3 has the named file, and the leftovers beside it; all are removed."""
     stored = [is_right(bucket, receipt, data) for receipt in receipts] == [True]
     return stored, left_behind(bucket, name, {receipt["key"] for receipt in receipts})

@@ -1,4 +1,4 @@
-"""Both apps in front of a store that is not there, and the broken clients' tools."""
+"""Both apps in front of a broken store, and tools of broken clients."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,14 +18,14 @@ FRAMEWORKS = ("flask", "quart")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How much of what is done over and over."""
+    """Add options for the number of repetitions."""
     group = parser.getgroup("faults")
     group.addoption("--kills", type=int, default=100, help="how many clients are killed for each app, twice")
     group.addoption("--overload-seconds", type=float, default=3.0, help="how long the overload lasts")
     group.addoption("--restarts", type=int, default=12, help="how often each app is restarted under load")
 
 
-#: The files that take longest, first: several processes run the others meanwhile.
+#: The longest files; they come first, so that several workers end together.
 LONGEST = (
     *("test_restarts.py", "test_broken_store.py", "test_slow_store.py", "test_slow_clients.py", "test_flips.py"),
     *("test_wrong_requests.py", "test_overload.py", "test_downloads.py", "test_store_faults.py", "test_operators.py"),
@@ -33,13 +33,13 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first."""
+    """Run the longest files first."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
-    """The store and both apps, for one module, with the module's MORE_SETTINGS."""
+    """The store and both apps for one module, with the module's MORE_SETTINGS."""
     folder: Path = tmp_path_factory.mktemp("faults")
     environ = SETTINGS | getattr(request.module, "MORE_SETTINGS", {}) | {"TMPDIR": str(folder)}
     environ |= watched(tmp_path_factory.mktemp("watched"))
@@ -49,7 +49,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def both(running: stack.Stack) -> Iterator[dict[str, App]]:
-    """Both apps, each of which has done everything once."""
+    """Both apps, after each has done everything once."""
     with closing(running.store.client()) as client:
         bucket = Bucket(client, SETTINGS["UPLOAD_BUCKET"], running)
         apps = {name: App(name, running, bucket) for name in FRAMEWORKS}
@@ -60,7 +60,7 @@ def both(running: stack.Stack) -> Iterator[dict[str, App]]:
 
 @pytest.fixture(params=FRAMEWORKS)
 def app(request: pytest.FixtureRequest, both: dict[str, App]) -> Iterator[App]:
-    """Each of the apps; after the test nothing is left of it, in S3 or in the process."""
+    """Each of the apps; after the test, nothing is left in S3 or in the process."""
     app = both[request.param]
     yield app
     app.check_nothing_left()
@@ -68,28 +68,28 @@ def app(request: pytest.FixtureRequest, both: dict[str, App]) -> Iterator[App]:
 
 @pytest.fixture(scope="module")
 def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """A proxy in front of the store that the module names as STORE, and both apps behind it."""
+    """A proxy in front of the module's STORE, and both apps behind it."""
     with proxied(request.module.STORE, tmp_path_factory.mktemp("behind")) as behind:
         yield behind
 
 
 @pytest.fixture
 def bucket(behind: Behind) -> Iterator[Bucket]:
-    """The bucket, asked past the proxy."""
+    """The bucket, accessed past the proxy."""
     with closing(behind.store.client()) as client:
         yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
 
 
 @pytest.fixture(scope="module")
 def module_bucket(behind: Behind) -> Iterator[Bucket]:
-    """The same, for a module that asks once."""
+    """The bucket for a fixture of module scope."""
     with closing(behind.store.client()) as client:
         yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
 
 
 @pytest.fixture
 def proxy(behind: Behind) -> Iterator[Proxy]:
-    """The proxy, which has seen no call before the test, and has nothing scripted after it."""
+    """The proxy, without calls before the test and without a script after it."""
     behind.proxy.calls.clear()
     yield behind.proxy
     behind.proxy.clear()

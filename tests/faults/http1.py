@@ -1,4 +1,4 @@
-"""Heads and bodies of HTTP/1.1 on their way through the proxy: as they came, and no body ever whole. See RFC 9112."""
+"""HTTP/1.1 heads and bodies that stream through the proxy unchanged (RFC 9112)."""
 
 import asyncio
 import math
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 READ_BYTES = 64 * 1024
-#: Seconds that a client which was answered early may go on sending before it is cut off; a reset may cost the answer.
+#: Seconds that a client may still send after an early answer; a reset could cost it the answer.
 LINGER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Head:
-    """A request's or an answer's first line and headers, as they came and taken apart."""
+    """A first line and headers, raw and parsed."""
 
     raw: bytes
     start: list[str]
@@ -23,22 +23,22 @@ class Head:
 
     @property
     def method(self) -> str:
-        """A request's method."""
+        """The method of a request."""
         return self.start[0]
 
     @property
     def status(self) -> int:
-        """An answer's status."""
+        """The status of an answer."""
         return int(self.start[1])
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether its sender lets the connection serve another request."""
+        """Whether the connection may serve another request."""
         return "HTTP/1.1" in self.start and self.headers.get("connection", "").lower() != "close"
 
 
 async def read_head(reader: asyncio.StreamReader) -> Head | None:
-    """The next head; None where the connection ends between two."""
+    """Read the next head; None if the connection ends before it."""
     try:
         raw = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
@@ -51,21 +51,21 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
 
 
 class Body:
-    """A body that is still to come: of a length, until the connection ends (infinity), or in chunks (None)."""
+    """A body to be read: of a length, up to the end of the connection (infinity), or in chunks (None)."""
 
     def __init__(self, reader: asyncio.StreamReader, length: float | None) -> None:
         self._reader = reader
-        self._left = length or 0  # of the body, or of the chunk that it is in
+        self._left = length or 0  # of the body, or of its present chunk
         self._more_chunks = length is None
         self._chunk_end = b""
 
     @property
     def ended(self) -> bool:
-        """Whether all of it was read, and what comes next is another head."""
+        """Whether the whole body was read, so that the next bytes are another head."""
         return not self._left and not self._more_chunks
 
     async def read(self, at_most: int) -> tuple[bytes, bytes]:
-        """The next bytes: what frames a chunk, if one begins here, and content, which is empty only at the end."""
+        """Read the next bytes: chunk framing, if any, and content, which is empty only at the end."""
         frame = await self._read_frame() if self._more_chunks and not self._left else b""
         content = await self._reader.read(int(min(at_most, self._left)))
         if not content and 0 < self._left < math.inf:
@@ -74,7 +74,7 @@ class Body:
         return frame, content
 
     async def _read_frame(self) -> bytes:
-        """What stands between two chunks' contents; after the last, all to the end of the body."""
+        """Read the framing between two chunks, or after the last one to the end of the body."""
         frame = await self._reader.readexactly(len(self._chunk_end))
         line = await self._reader.readuntil(b"\r\n")
         self._chunk_end = b"\r\n"
@@ -88,7 +88,7 @@ class Body:
 
 
 def body_of(reader: asyncio.StreamReader, head: Head, answered: str | None = None) -> Body:
-    """The body after a request's head, or after that of an answer to a method (RFC 9112, section 6.3)."""
+    """The body after a request's head, or after an answer to a method (RFC 9112, section 6.3)."""
     bodiless = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
     if answered is not None and (answered == "HEAD" or head.status in bodiless):
         return Body(reader, 0)
@@ -99,7 +99,7 @@ def body_of(reader: asyncio.StreamReader, head: Head, answered: str | None = Non
 
 @dataclass(frozen=True)
 class Terms:
-    """How a body's content passes: at how many bytes a second, with which byte flipped, and up to where."""
+    """Conditions for a body's content: bytes per second, a byte to flip, and a last byte to pass."""
 
     rate: float | None = None
     flip_at: int | None = None
@@ -107,11 +107,11 @@ class Terms:
     stop_at: int | None = None
 
     def met(self, passed: int, *, flipped: bool) -> bool:
-        """Whether a body of so many bytes was long enough for this, and had what it was to have."""
+        """Whether the passed body was long enough, and had the byte to flip."""
         return passed >= (self.stop_at or 0) and flipped is (self.flip_at is not None)
 
     def change(self, content: bytes, passed: int) -> bytes:
-        """What is to pass instead of the next bytes."""
+        """Apply the conditions to the next bytes."""
         if self.stop_at is not None:
             content = content[: self.stop_at - passed]
         at = -1 if self.flip_at is None else self.flip_at - passed
@@ -124,10 +124,10 @@ class Terms:
 
 
 async def pass_on(body: Body, sink: asyncio.StreamWriter | None, terms: Terms) -> bool:
-    """Pass a body on, or read it for no one; says whether all of it has passed.
+    """Pass a body on, or read and discard it; return whether all of it was passed.
 
     Raises:
-        ValueError: it is too short for the terms.
+        ValueError: it is too short for the conditions.
     """
     clock = asyncio.get_running_loop().time
     started, passed, flipped, ends = clock(), 0, False, body.ended
@@ -147,7 +147,7 @@ async def pass_on(body: Body, sink: asyncio.StreamWriter | None, terms: Terms) -
             try:
                 await sink.drain()
             except ConnectionError:
-                return False  # it takes no more; a store may have answered already
+                return False  # the other side takes no more; a store may have answered already
         if passed == terms.stop_at:
             return False
     if not terms.met(passed, flipped=flipped):
@@ -156,14 +156,14 @@ async def pass_on(body: Body, sink: asyncio.StreamWriter | None, terms: Terms) -
 
 
 async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Close a client's connection so that what was sent arrives.
+    """Close a client's connection so that its answer arrives.
 
-    With bytes of the client's unread, the kernel would reset it, and the client might never see its answer.
+    If bytes of the client were unread, the kernel would send a reset, and the client could lose the answer.
     """
     try:
         writer.write_eof()
     except OSError:
-        return  # the client has reset it
+        return  # the client reset it
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
             while await reader.read(READ_BYTES):
@@ -173,9 +173,9 @@ async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection, by a reset (RST) if it has not ended."""
+    """Reset a connection (RST), unless it has ended."""
     if not writer.is_closing():
-        # a socket that may not linger is closed by a reset: socket(7), SO_LINGER
+        # closing with a linger time of 0 sends a reset: socket(7), SO_LINGER
         no_linger = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
     writer.transport.abort()

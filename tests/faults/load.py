@@ -1,4 +1,4 @@
-"""Clients that upload again and again, each on a connection of its own, and remember what they were told."""
+"""Clients that upload repeatedly, each on its own connection, and record the answers."""
 
 import hashlib
 import json
@@ -18,15 +18,15 @@ from urllib.parse import urlsplit
 from contract.api import CONTENT_TYPE, form, part
 from patience import PATIENCE
 
-#: How long a client pauses after an answer that was no 201, or none, in seconds. Retry-After would say longer.
+#: Seconds that a client pauses after a failed request; Retry-After would be longer.
 PAUSE_SECONDS = 0.1
-#: Bytes of a request that a client sends between two looks for an answer.
+#: Bytes of a request sent between two checks for an answer.
 SEND_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one request: `status` is None where no answer came; `eras` are those it began and ended in."""
+    """The result of a request: `status` is None without an answer; `eras` are those it began and ended in."""
 
     request_id: str
     eras: tuple[int, int]
@@ -40,7 +40,7 @@ class Outcome:
 
 @dataclass
 class Load:
-    """Clients of one app, and all that became of their requests."""
+    """The clients of one app, and the results of their requests."""
 
     url: str
     files: Sequence[bytes]
@@ -50,12 +50,12 @@ class Load:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def with_status(self, status: int | None) -> list[Outcome]:
-        """The requests that were answered so."""
+        """The requests with this status."""
         return [outcome for outcome in self.outcomes if outcome.status == status]
 
     @contextmanager
     def running(self, at_once: int) -> Iterator[None]:
-        """So many clients for as long as the block takes, and until their last requests are over."""
+        """Run the clients for the block, and wait for their last requests."""
         clients = [threading.Thread(target=self._client, args=(seed,)) for seed in range(at_once)]
         for client in clients:
             client.start()
@@ -90,25 +90,25 @@ class Load:
 
 
 class Connection:
-    """A connection to an app, made when it is needed, and kept for as long as the app keeps it."""
+    """A connection to an app, opened on demand and kept as long as the app keeps it."""
 
     def __init__(self, url: str) -> None:
         self._url = urlsplit(url)
         self._socket: socket.socket | None = None
 
     def close(self) -> None:
-        """Close it; the next request makes another."""
+        """Close it; the next request opens another."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def upload(self, path: str, body: bytes, request_id: str) -> tuple[HTTPResponse, bytes]:
-        """POST a form; the answer is read when all is sent, or as soon as it comes.
+        """POST a form; read the answer after the last byte, or as soon as it comes.
 
-        A refused client that sent on would depend on speed: the app reads the rest of its body for some seconds only.
+        If a refused client sent on, speed would decide: the app reads the rest of a body for some seconds only.
 
         Raises:
-            OSError, HTTPException: no answer came.
+            OSError, HTTPException: there was no answer.
         """
         if self._socket is None:
             address = (str(self._url.hostname), self._url.port or 80)
@@ -127,7 +127,7 @@ class Connection:
 
     @staticmethod
     def _send(connection: socket.socket, request: bytes) -> bool:
-        """Send a request until its answer begins, or no more can be sent; whether all of it was sent."""
+        """Send a request until its answer begins or the connection breaks; return whether all was sent."""
         for start in range(0, len(request), SEND_BYTES):
             if start and select.select([connection], [], [], 0)[0]:
                 return False
@@ -139,7 +139,7 @@ class Connection:
 
 
 def begin(url: str, body: bytes, sent: int, path: str = "/uploads") -> socket.socket:
-    """A connection on which an upload's head and so many bytes of its body were sent."""
+    """Open a connection and send an upload's head and some bytes of its body."""
     address = urlsplit(url)
     connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=PATIENCE)
     connection.sendall(
@@ -151,7 +151,7 @@ def begin(url: str, body: bytes, sent: int, path: str = "/uploads") -> socket.so
 
 
 def answer_of(connection: socket.socket) -> tuple[int, bytes]:
-    """The status of an answer, and all of it up to the end of its JSON."""
+    """Read the status of an answer, and the answer up to the end of its JSON."""
     answer = b""
     while not answer.rstrip().endswith(b"}") and (received := connection.recv(65536)):
         answer += received

@@ -1,7 +1,7 @@
-"""Mixed load on both apps, and how much memory each holds, minute by minute: `make memory`, or `MINUTES=5 make memory`.
+"""Load both apps and print their memory each minute: `make memory`, or `make memory MINUTES=5`.
 
-Uploads of four sizes by every hand-off that takes a form, and downloads, against a store that throws the bytes away.
-Exits 1 if an app grew by more than a MiB a minute over the second half of the time.
+The load is uploads of four sizes by every hand-off for forms, and downloads, on a store that discards the bytes.
+Exits with 1 if an app grew by more than a MiB a minute in the second half of the time.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from filehandoff.settings import MIB
 from filehandoff.strategies import FORM_HANDOFFS
 
 SIZES = (1000, 64 * 1024, 3 * MIB, 20 * MIB)
-#: How many clients of each app upload, and how many download.
+#: Number of uploading and of downloading clients per app.
 UPLOADS, DOWNLOADS = 12, 2
-#: MiB a minute: a level process moves by less from one half hour to the next.
+#: MiB per minute; a level process grows by less in half an hour.
 LEVEL = 1.0
 
 
 def growth(samples: Sequence[tuple[float, float]]) -> float:
-    """The slope of a line through (minute, MiB) by least squares, in MiB a minute."""
+    """The least-squares slope of (minute, MiB) samples, in MiB per minute."""
     minute, held = (sum(values) / len(samples) for values in zip(*samples, strict=True))
     square = sum((x - minute) ** 2 for x, _ in samples)
     return sum((x - minute) * (y - held) for x, y in samples) / square if square else 0.0
@@ -40,7 +40,7 @@ def growth(samples: Sequence[tuple[float, float]]) -> float:
 
 @contextmanager
 def downloading(url: str) -> Iterator[None]:
-    """Clients that download one object again and again for as long as the block takes."""
+    """Run clients that download an object repeatedly, for the block."""
     done = threading.Event()
     with closing(Api(url)) as api:
         answer = api.upload(form(part("file", os.urandom(9 * MIB), "kept-for-downloads")))
@@ -64,7 +64,7 @@ def downloading(url: str) -> Iterator[None]:
 
 
 def measure(minutes: float, every: float, environ: Mapping[str, str]) -> dict[str, list[tuple[float, float]]]:
-    """The memory of each app in MiB, by the minutes of load, printed as it is measured; `every` is in seconds."""
+    """Measure and print each app's memory in MiB by minute of load, every `every` seconds."""
     held: dict[str, list[tuple[float, float]]] = {}
     with ExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
@@ -96,7 +96,7 @@ def measure(minutes: float, every: float, environ: Mapping[str, str]) -> dict[st
 
 
 def main() -> int:
-    """Measure, and say whether both apps are level."""
+    """Measure, and print whether both apps are level."""
     parser = argparse.ArgumentParser(prog="make memory", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two lines")

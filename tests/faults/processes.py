@@ -1,10 +1,10 @@
-"""What Linux counts of an app's processes: memory, threads, bytes written, connections."""
+"""Linux's counters of an app's processes: memory, threads, bytes written, connections."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-#: How /proc/net/tcp calls a connection that neither side has closed (tcp_states.h in Linux).
+#: The state of an open connection in /proc/net/tcp (tcp_states.h in Linux).
 _ESTABLISHED = "01"
 
 
@@ -15,7 +15,7 @@ class Processes:
         self._folders = [Path("/proc") / str(each) for each in family(pid)]
 
     def forget_peak(self) -> None:
-        """Count the peak from now on (proc(5), clear_refs)."""
+        """Restart the peak (proc(5), clear_refs)."""
         for folder in self._folders:
             (folder / "clear_refs").write_text("5")
 
@@ -24,19 +24,19 @@ class Processes:
         return self._sum("status", "VmRSS:") * 1024
 
     def peak(self) -> int:
-        """The most bytes in memory since `forget_peak`."""
+        """Most bytes in memory since `forget_peak`."""
         return self._sum("status", "VmHWM:") * 1024
 
     def written(self) -> int:
-        """Bytes given to `write`: to files, pipes and terminals, whatever lies below; sockets are sent to."""
+        """Bytes passed to `write`, for files, pipes and terminals; sockets use `send`."""
         return self._sum("io", "wchar:")
 
     def threads(self) -> int:
-        """How many run."""
+        """Number of running threads."""
         return self._sum("status", "Threads:")
 
     def connections(self, port: int) -> int:
-        """How many open ones there are to this port of loopback (proc(5), /proc/net/tcp)."""
+        """Number of open connections to a port of loopback (proc(5), /proc/net/tcp)."""
         sockets = set()
         for folder in self._folders:
             for fd in (folder / "fd").iterdir():
@@ -54,7 +54,7 @@ class Processes:
 
 
 def family(pid: int) -> Iterator[int]:
-    """A process, its children, theirs: those that run when it is their turn, as threads and processes end meanwhile."""
+    """The ids of a process and its descendants; those that end meanwhile may be missing."""
     yield pid
     children = list[str]()
     with suppress(FileNotFoundError, ProcessLookupError):  # the process ended

@@ -1,12 +1,12 @@
-"""A proxy in front of a real S3 server, which breaks the calls it is told to, in the way it is told to.
+"""A proxy in front of a real S3 server that breaks calls by a script.
 
     with Proxy(store.endpoint_url) as proxy:
         proxy.on("upload_part", Reset(after=1024), part_number=2)
         ...  # upload by way of proxy.url
         assert [call.operation for call in proxy.calls] == [...]
 
-It forwards request by request: heads byte for byte, so that signatures stay valid, and bodies as they come, so that
-whoever reads slowly slows whoever sends. HTTP/1.1 without upgrades, and no TLS.
+It forwards request by request: heads byte for byte, so that signatures stay valid; bodies as they arrive, so that slow
+readers slow the sender. HTTP/1.1 without upgrades, and no TLS.
 """
 
 import asyncio
@@ -44,18 +44,18 @@ from patience import PATIENCE
 
 
 class Broken(ConnectionError):
-    """This connection is to be reset, as scripted."""
+    """The script demands a reset of this connection."""
 
 
 class Proxy:
-    """Listens at `url`, in a thread of its own, until it is closed.
+    """Listens at `url` in its own thread until it is closed.
 
     Attributes:
         on: scripts a fault.
-        forget: the opposite, for keys that end so.
-        calls: every request so far, in the order they came; may be cleared.
-        latency: seconds that each call waits before anything is done about it.
-        up, down: bytes a second at which each request's body, and each answer's, passes; None for no limit.
+        forget: removes the faults for keys with this end.
+        calls: every request in order of arrival; may be cleared.
+        latency: seconds that each call waits before it is handled.
+        up, down: bytes per second of each request's body and each answer's body; None for no limit.
     """
 
     def __init__(self, store_url: str) -> None:
@@ -85,9 +85,9 @@ class Proxy:
         self._thread.start()
 
     def clear(self) -> None:
-        """Break nothing more, and listen again: script, latency and limits are forgotten.
+        """Break nothing more and listen again; script, latency and limits are reset.
 
-        Stalled connections are reset and held calls go on; other calls that are under way go on as they began.
+        Stalled connections are reset and held calls continue; other running calls keep their faults.
         """
         self._script.clear()
         self.latency, self.up, self.down = 0.0, None, None
@@ -98,7 +98,7 @@ class Proxy:
         """End every connection and the thread.
 
         Raises:
-            ExceptionGroup: a fault could not happen, for a body too short, say; or the proxy itself failed.
+            ExceptionGroup: a fault could not happen, for example because a body was too short, or the proxy failed.
         """
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._closing.set)
@@ -132,7 +132,7 @@ class Proxy:
                         await first_of(self._closing, self._cleared)
 
     def _note_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Keep what went wrong in serving a connection: asyncio would only log it."""
+        """Keep the error of a connection; asyncio would only log it."""
         self._errors.append(context.get("exception") or RuntimeError(context["message"]))
 
     def _end_stalls(self) -> None:
@@ -140,7 +140,7 @@ class Proxy:
         self._cleared = asyncio.Event()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one client's connection, request by request."""
+        """Serve a client's connection, request by request."""
         keep = True
         try:
             while keep and (head := await read_head(reader)) is not None:
@@ -154,12 +154,12 @@ class Proxy:
                 keep = await self._answer(call, head, reader, writer) and head.keeps_alive
             await hang_up(reader, writer)
         except* (ConnectionError, EOFError):
-            pass  # one side has gone, or must see the other go: both are reset
+            pass  # one side has disconnected, so both are reset
         finally:
             reset(writer)
 
     async def _answer(self, call: Call, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request, by the store or in its place; says whether the connection can serve another."""
+        """Answer a request by the store or in its place; return whether the connection can serve another."""
         body = body_of(reader, head)
         match call.fault:
             case Reset(after=0):
@@ -181,11 +181,11 @@ class Proxy:
             store_writer.write(head.raw)
             sending = tasks.create_task(self._pass_request(call, body, store_writer))
             keep = await self._pass_answer(call, head.method, store_reader, writer)
-            sending.cancel()  # if the store answered early, the rest of the body is for no one
+            sending.cancel()  # after an early answer of the store, the rest of the body is dropped
         return keep and body.ended
 
     async def _pass_request(self, call: Call, body: Body, store: asyncio.StreamWriter) -> None:
-        """Pass a request's body on to the store, as far as its fault lets it."""
+        """Pass a request's body to the store, up to its fault."""
         await pass_on(body, store, self._terms_up(call.fault))
         if isinstance(call.fault, Stall):
             await stall(call)
@@ -195,7 +195,7 @@ class Proxy:
     async def _pass_answer(
         self, call: Call, method: str, store: asyncio.StreamReader, client: asyncio.StreamWriter
     ) -> bool:
-        """Pass the store's answer on to the client, or what its fault makes of it; says what `_answer` says."""
+        """Pass the store's answer to the client with its fault; return the result for `_answer`."""
         while (head := await read_head(store)) is not None and head.status < HTTPStatus.OK:
             client.write(head.raw)  # 100 Continue
         if head is None:
@@ -244,21 +244,21 @@ class Proxy:
 
 
 async def stall(call: Call) -> None:
-    """Wait until the script is cleared, and have the connection reset."""
+    """Wait until the script is cleared, then have the connection reset."""
     await call.cleared.wait()
     raise Broken
 
 
 def listen(port: int) -> socket.socket:
-    """A listening socket on loopback; port 0 is any free one."""
+    """Open a listening socket on loopback; port 0 means any free one."""
     listener = socket.create_server(("127.0.0.1", port), backlog=1024)
-    # else the kernel reads megabytes ahead, and a client does not feel that we read no more
+    # without this, the kernel reads megabytes ahead, and a stall does not stop the client
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
     return listener
 
 
 async def first_of(*events: asyncio.Event) -> None:
-    """Wait for any of them."""
+    """Wait for any of the events."""
     waiting = [asyncio.create_task(event.wait()) for event in events]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -267,7 +267,7 @@ async def first_of(*events: asyncio.Event) -> None:
 
 
 async def end(tasks: Collection[asyncio.Task[Any] | None]) -> None:
-    """Cancel tasks and wait until they are over."""
+    """Cancel tasks and wait for their end."""
     running = [task for task in tasks if task is not None]
     for task in running:
         task.cancel()
@@ -275,7 +275,7 @@ async def end(tasks: Collection[asyncio.Task[Any] | None]) -> None:
 
 
 def flip_header(head: Head, fault: FlipAnswerHeader) -> bytes:
-    """The head with one character of one header flipped."""
+    """Flip one character of one header in a head."""
     value = head.headers[fault.name].encode("latin-1")
     at = range(len(value))[fault.offset]
     flipped = value[:at] + bytes([value[at] ^ 1]) + value[at + 1 :]
@@ -287,7 +287,7 @@ def flip_header(head: Head, fault: FlipAnswerHeader) -> bytes:
 
 
 def rewrite_header(head: Head, fault: RewriteAnswerHeader) -> bytes:
-    """The head with another value of one header, or without it."""
+    """Replace or remove one header in a head."""
     start, *lines = head.raw.removesuffix(b"\r\n\r\n").split(b"\r\n")
     kept = [line for line in lines if line.partition(b":")[0].strip().lower() != fault.name.encode()]
     value = fault.value(head.headers.get(fault.name, ""))
@@ -297,7 +297,7 @@ def rewrite_header(head: Head, fault: RewriteAnswerHeader) -> bytes:
 
 
 def answer_in_place(call: Call, fault: Answer, method: str, client: asyncio.StreamWriter) -> bool:
-    """Answer in the store's place; says that the connection can serve no other request."""
+    """Answer in the store's place; the connection can serve no other request."""
     text = f'<?xml version="1.0"?>\n<Error><Code>{fault.code}</Code><Message>As scripted.</Message></Error>'
     text = text if fault.code else ""
     call.status = fault.status
@@ -310,10 +310,10 @@ def answer_in_place(call: Call, fault: Answer, method: str, client: asyncio.Stre
 
 @asynccontextmanager
 async def connection(host: str, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to the store for one call, reset if that fails; a kept one might be ended by the store just then."""
+    """Open a connection to the store for one call, reset on failure; a kept one could have just ended."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         yield reader, writer
-        writer.transport.abort()  # without the reset
+        writer.transport.abort()  # instead of a reset
     finally:
         reset(writer)

@@ -1,4 +1,4 @@
-"""A client of bare sockets, which sends what no HTTP library would, and reads the answers like one."""
+"""A client on plain sockets: sends requests that no HTTP library would, and parses the answers."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ CHUNKED = "Transfer-Encoding: chunked"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came: a status, 0 where the connection ended without one, and the body; `code` is a problem's."""
+    """An answer: its status, 0 if there was none, and its body."""
 
     status: int
     headers: dict[str, str]
@@ -24,31 +24,31 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        """The code of a problem of ours; None of what the server answered by itself, and of a success."""
+        """The code of one of our problems; None for a server's own error and for a success."""
         if self.headers.get("content-type") != "application/problem+json":
             return None
         return str(json.loads(self.body)["code"])
 
 
 def connect(url: str) -> socket.socket:
-    """A connection to an app."""
+    """Open a connection to an app."""
     parts = urlsplit(url)
     return socket.create_connection((str(parts.hostname), parts.port or 80), timeout=PATIENCE)
 
 
 def head(handoff: str, *headers: str, content_type: str = CONTENT_TYPE) -> bytes:
-    """The head of an upload, with these headers beside those that each has."""
+    """The head of an upload, with additional headers."""
     lines = [f"POST /uploads/{handoff} HTTP/1.1", "Host: here", f"Content-Type: {content_type}", *headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def whole(handoff: str, body: bytes, *headers: str) -> bytes:
-    """An upload of this form, as it should be but for the headers."""
+    """A valid upload of this form, but for the headers."""
     return head(handoff, f"Content-Length: {len(body)}", *headers) + body
 
 
 def in_chunks(body: bytes, size: int = 64 * 1024, extension: str = "") -> bytes:
-    """A body in chunks of a size, without the last, empty one."""
+    """A body in chunks of a size, without the last, empty chunk."""
     pieces = (body[start : start + size] for start in range(0, len(body), size))
     return b"".join(b"%x%s\r\n%s\r\n" % (len(piece), extension.encode(), piece) for piece in pieces)
 
@@ -57,7 +57,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 def read_head(connection: socket.socket) -> bytes:
-    """The next head on a connection, up to its blank line; nothing is read beyond it."""
+    """Read the next head up to its blank line, and nothing beyond."""
     received = b""
     while not received.endswith(b"\r\n\r\n") and (byte := connection.recv(1)):
         received += byte
@@ -65,9 +65,9 @@ def read_head(connection: socket.socket) -> bytes:
 
 
 def read_answer(connection: socket.socket) -> Answer:
-    """The next answer on a connection; interim ones are passed over.
+    """Read the next final answer; interim ones are skipped.
 
-    Nothing is read beyond it: whoever pipelines can read the next one.
+    Nothing is read beyond it, so that a pipelining client can read the next one.
     """
     answer = HTTPResponse(connection)
     answer.fp.close()
@@ -82,20 +82,20 @@ def read_answer(connection: socket.socket) -> Answer:
 
 
 def send(connection: socket.socket, data: bytes) -> None:
-    """Send as much as the app takes: it may have answered and closed."""
-    with suppress(BrokenPipeError, ConnectionResetError):  # its answer may be there all the same
+    """Send as much as the app accepts; it may have answered and closed."""
+    with suppress(BrokenPipeError, ConnectionResetError):  # there may still be an answer
         connection.sendall(data)
 
 
 def sent_in(framing: str, handoff: str, body: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
-    """The head of an upload, and what makes of a piece of its body what is sent."""
+    """The head of an upload, and the function that frames pieces of its body."""
     if framing == "declared":
         return head(handoff, f"Content-Length: {len(body)}"), lambda piece: piece
     return head(handoff, CHUNKED), in_chunks
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the other side has ended a connection on which it sends nothing."""
+    """Whether the other side has closed an idle connection."""
     connection.settimeout(0)
     try:
         return connection.recv(1) == b""

@@ -1,4 +1,4 @@
-"""What a script for the proxy is made of: S3's calls by name, and the faults that befall them."""
+"""The parts of a proxy's script: S3's calls by name, and their faults."""
 
 import asyncio
 import math
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from urllib.parse import parse_qs, urlsplit
 
-#: S3's operations by method, what the path names, and the query parameter that tells one from those below it.
+#: S3's operations by method, kind of path and deciding query parameter; the first match counts.
 OPERATIONS = {
     ("PUT", "key", "partNumber"): "upload_part",
     ("POST", "key", "uploads"): "create_multipart_upload",
@@ -26,16 +26,16 @@ OPERATIONS = {
     ("PUT", "bucket", None): "create_bucket",
     ("DELETE", "bucket", None): "delete_bucket",
 }
-#: A call that is none of these; and in a script, any call.
+#: Any other call; in a script, every call.
 OTHER = "other"
 ANY = "any"
 
 
 @dataclass(frozen=True)
 class Reset:
-    """The connection is reset, on both sides, when so many bytes of the request's body have passed.
+    """Reset both connections when this many bytes of the request's body have passed.
 
-    With 0 the store never hears of the call.
+    With 0, the store receives nothing.
     """
 
     after: int = 0
@@ -43,29 +43,29 @@ class Reset:
 
 @dataclass(frozen=True)
 class Refuse:
-    """Nobody listens any more for so many seconds, or until cleared: all connections are reset, new ones refused."""
+    """Stop listening for some seconds, or until cleared: open connections are reset, new ones refused."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Stall:
-    """A black hole when so many bytes have passed: reads no more, answers nothing; reset when cleared or closed."""
+    """Stop reading and answering after some bytes; reset when cleared or closed."""
 
     after: int = 0
 
 
 class When(Enum):
-    """How far a call gets before the proxy answers it in the store's place."""
+    """The progress of a call when the proxy answers it in the store's place."""
 
-    BEFORE_BODY = auto()  #: its head was read, and neither its body read nor the store asked
-    AFTER_BODY = auto()  #: its body was read to the end, and the store not asked
-    DONE = auto()  #: the store did it, and its own answer is thrown away
+    BEFORE_BODY = auto()  #: after its head; neither was its body read nor the store asked
+    AFTER_BODY = auto()  #: after its body; the store was not asked
+    DONE = auto()  #: after the store performed it; the store's answer is dropped
 
 
 @dataclass(frozen=True)
 class Answer:
-    """S3's XML for an error, under any status, even 200, or without a code nothing; then the connection is closed."""
+    """S3's XML for an error under any status, even 200, or an empty body; then the connection closes."""
 
     status: int
     code: str
@@ -74,12 +74,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class LostAnswer:
-    """The store did it and answered; the client's connection is reset instead."""
+    """The store performs and answers the call, but the client's connection is reset."""
 
 
 @dataclass(frozen=True)
 class CutAnswer:
-    """The answer ends after so many bytes of its body: by an orderly close, or by a reset."""
+    """The answer ends after some bytes of its body, by a close or a reset."""
 
     after: int
     reset: bool = False
@@ -87,21 +87,21 @@ class CutAnswer:
 
 @dataclass(frozen=True)
 class Latency:
-    """The store did it; its answer comes so many seconds later."""
+    """The store performs the call; its answer comes some seconds later."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Hold:
-    """The call waits until the script is cleared, and then goes on: before its body passes, or when it is DONE."""
+    """The call waits until the script is cleared, before its body passes or when it is DONE; then it continues."""
 
     when: When = When.BEFORE_BODY
 
 
 @dataclass(frozen=True)
 class Drip:
-    """The bodies pass at so many bytes a second: the request's (`up`), the answer's (`down`)."""
+    """Bodies pass at a rate in bytes per second: the request's (`up`), the answer's (`down`)."""
 
     up: float | None = None
     down: float | None = None
@@ -109,16 +109,16 @@ class Drip:
 
 @dataclass(frozen=True)
 class FlipRequestByte:
-    """The lowest bit of one byte of the request's body is flipped."""
+    """Flip the lowest bit of one byte of the request's body."""
 
     offset: int
 
 
 @dataclass(frozen=True)
 class FlipAnswerByte:
-    """The lowest bit of one byte of the answer's body is flipped: counted from its start, or behind a first `after`.
+    """Flip the lowest bit of one byte of the answer's body, counted from its start or behind the first `after`.
 
-    What it is to come after must come in one piece, as it does in S3's short answers.
+    The bytes of `after` must arrive in one piece, as they do in S3's short answers.
     """
 
     offset: int
@@ -127,7 +127,7 @@ class FlipAnswerByte:
 
 @dataclass(frozen=True)
 class FlipAnswerHeader:
-    """The lowest bit of one character of one of the answer's headers is flipped; of a negative one, from its end."""
+    """Flip the lowest bit of one character of an answer's header; a negative index counts from the end."""
 
     name: str
     offset: int
@@ -135,7 +135,7 @@ class FlipAnswerHeader:
 
 @dataclass(frozen=True)
 class RewriteAnswerHeader:
-    """One of the answer's headers gets another value, made from the one it has, or none; a missing one is added."""
+    """Replace an answer's header by a function of its value, or remove it; a missing one is added."""
 
     name: str
     value: Callable[[str], str | None]
@@ -160,9 +160,9 @@ type Fault = (
 
 @dataclass
 class Call:
-    """One request that came: what it asks for, the fault that was scripted for it, the status that was answered.
+    """A received request: its operation, its scripted fault, and the status of its answer.
 
-    The path of a listing ends in the prefix that is listed.
+    The path of a listing ends in the listed prefix.
     """
 
     operation: str
@@ -170,12 +170,12 @@ class Call:
     part_number: int | None
     fault: Fault | None = None
     status: int | None = None
-    #: set when the script that its fault is from is cleared
+    #: set when the script of its fault is cleared
     cleared: asyncio.Event = field(default_factory=asyncio.Event, repr=False, compare=False)
 
 
 def name_call(method: str, target: str) -> Call:
-    """What a request asks for, named as in boto3; the bucket is the first segment of its path."""
+    """Name a request as boto3 does; the bucket is the first segment of its path."""
     url = urlsplit(target)
     query = parse_qs(url.query, keep_blank_values=True)
     bucket, _, key = url.path.lstrip("/").partition("/")
@@ -194,7 +194,7 @@ def name_call(method: str, target: str) -> Call:
 
 @dataclass
 class Rule:
-    """One line of a script, and how many of its calls have come."""
+    """A line of a script, with the number of its calls so far."""
 
     operation: str
     fault: Fault
@@ -205,7 +205,7 @@ class Rule:
     seen: int = 0
 
     def strikes(self, call: Call) -> bool:
-        """Count a call, if it is one of this rule's, and say whether it gets the fault."""
+        """Count a call of this rule, and return whether the fault strikes it."""
         if self.operation not in (ANY, call.operation) or self.part_number not in (None, call.part_number):
             return False
         if not call.path.endswith(self.key_end):
@@ -231,20 +231,20 @@ class Script:
         part_number: int | None = None,
         key_end: str = "",
     ) -> None:
-        """Break the nth call of an operation from now on, or `every` one from the nth on.
+        """Break the nth call of an operation from now on, or with `every` all from the nth on.
 
-        Of several faults for one call, the one that was scripted first happens.
+        If several faults match a call, the first scripted one happens.
 
         Args:
-            operation: by its name in boto3, or `ANY`.
-            fault: what is to happen.
+            operation: its name in boto3, or `ANY`.
+            fault: the fault.
             nth: the first call to break, counted from 1; a client's second attempt is another call.
-            every: break all from the nth on.
+            every: break all calls from the nth on.
             part_number: count and break only calls for this part.
-            key_end: count and break only calls for keys that end so.
+            key_end: count and break only calls for keys with this end.
 
         Raises:
-            ValueError: there is no such operation, so the fault would never happen.
+            ValueError: the operation does not exist, so the fault would never happen.
         """
         if operation not in (ANY, OTHER, *OPERATIONS.values()):
             raise ValueError(f"no operation is named '{operation}'")
@@ -253,17 +253,17 @@ class Script:
             self._rules.append(Rule(operation, fault, nth, last, part_number, key_end))
 
     def fault_for(self, call: Call) -> Fault | None:
-        """What is to befall a call that has come."""
+        """The fault for a received call."""
         with self._lock:
             faults = [rule.fault for rule in self._rules if rule.strikes(call)]
         return next(iter(faults), None)
 
     def forget(self, key_end: str) -> None:
-        """Forget the rules for keys that end so."""
+        """Remove the rules for keys with this end."""
         with self._lock:
             self._rules = [rule for rule in self._rules if rule.key_end != key_end]
 
     def clear(self) -> None:
-        """Forget the rules."""
+        """Remove all rules."""
         with self._lock:
             self._rules.clear()

@@ -1,6 +1,6 @@
-"""Every way in which the store breaks, on every call of an upload, by every hand-off: the cases, and how one is run.
+"""All cases of a broken store: each fault, on each call of an upload, by each hand-off; and how to run one.
 
-The table in docs/faults.md has a row for each `Row`, made of all its cases; the suite runs a part of them.
+Each `Row` is a row of the table in docs/faults.md, summed over its cases; the suite runs some of them.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 
-#: A file that is stored by a single put, and one of three parts, in bytes.
+#: Bytes of a file stored by a single put, and of one with three parts.
 SIZES = {"put": 1000, "parts": 10 * MIB + 1}
-#: What an upload of each asks of S3, in this order; of the parts, the second is the one in the middle.
+#: An upload's calls to S3, in order; for parts, the second one is the middle one.
 CALLS = {
     "put": ("put_object", "head_object"),
     "parts": ("create_multipart_upload", "upload_part", "complete_multipart_upload", "head_object"),
 }
-#: What is called to undo an upload, by what breaks for good before: there it was done, and its answer is lost.
+#: The calls that clean up after an upload, by the call whose answer was lost for good.
 UNDOING = {
     "put": (("put_object", "delete_object"),),
     "parts": (
@@ -41,13 +41,12 @@ UNDOING = {
         ("complete_multipart_upload", "delete_object"),
     ),
 }
-#: What the app itself asks of S3 for `presigned`: the first to give out URLs, where there are parts, the others to
-#: complete it.
+#: The app's own calls for `presigned`: the first returns URLs of parts, the others complete the upload.
 PRESIGNED_CALLS = {
     "put": ("get_object",),
     "parts": ("create_multipart_upload", "head_object", "list_parts", "complete_multipart_upload", "get_object"),
 }
-#: Where in its call a fault with a place in the body strikes, in bytes.
+#: Byte of the body at which a fault strikes, by call.
 MIDDLE = {"put_object": 500, "upload_part": MIB}
 
 FAULTS: dict[str, Fault] = {
@@ -63,25 +62,25 @@ FAULTS: dict[str, Fault] = {
     "200, and nothing in it": Answer(200, "", When.DONE),
     "answer cut short": CutAnswer(500, reset=True),
 }
-#: A fault that only one call has.
+#: Faults of a single call.
 ONLY_ON = {"200 with an error in it": "complete_multipart_upload", "answer cut short": "get_object"}
-#: A fault that is not tried again, so that once is always.
+#: A fault without a second attempt, so that once is always.
 NEVER_TRIED_AGAIN = "200, and nothing in it"
-#: Faults that nobody but the undoing would see: a store that is gone for all is gone for that as well.
+#: Faults that strike only the cleanup; an unreachable store would strike the upload as well.
 UNDOING_FAULTS = (
     *("connection reset", "stall", "500 InternalError", "403 AccessDenied"),
     *("500, though it was done", "answer lost, though it was done"),
 )
-#: How long the store refuses connections where it does so for good, in seconds: longer than any call is tried.
+#: Seconds of refused connections that exceed all attempts of a call.
 FOR_GOOD = 2.0
-#: How long an app has to undo what it could not undo at once.
+#: Seconds that an app may take for a delayed cleanup.
 UNDO_SECONDS = 60.0
 
-#: The parts of the larger file, whose last one is a single byte.
+#: The parts of the larger file; the last has one byte.
 PARTS = (1, 2, 3)
 LAST_PART = 3
 PRESIGNED = ("presigned",)
-#: Calls that a fault does nothing to: their answers have nothing in them.
+#: Calls with an empty answer, to which a fault does nothing.
 NO_ANSWER = {"200, and nothing in it": ("list_parts",)}
 
 type Times = Literal["once", "always"]
@@ -89,12 +88,12 @@ type Times = Literal["once", "always"]
 
 @dataclass(frozen=True)
 class Row:
-    """One fault on one call: once, or each time it is tried.
+    """A fault of a call, once or at each attempt.
 
     Attributes:
-        part: which of the parts, if the call sends one.
-        undoes: the call that broke before, for good, if this one undoes an upload.
-        handoffs: those that the row is run by.
+        part: the number of the part, if the call sends one.
+        undoes: the call that failed for good before, if this call cleans up.
+        handoffs: the hand-offs of its cases.
     """
 
     fault: str
@@ -107,14 +106,14 @@ class Row:
 
     @property
     def where(self) -> str:
-        """The call, as the table names it."""
+        """The call, in the table's words."""
         part = {1: ", first part", 2: ", second part", 3: ", last part"}.get(self.part or 0, "")
         undoes = f", undoing `{self.undoes}`" if self.undoes else ""
         presigned = " of `presigned`" if self.handoffs == PRESIGNED else ""
         return f"`{self.call}`{part}{undoes}{presigned}"
 
     def what(self) -> Fault:
-        """The fault itself."""
+        """The fault object."""
         fault = FAULTS[self.fault]
         if isinstance(fault, Reset | Stall):
             return replace(fault, after=0 if self.part == LAST_PART else MIDDLE.get(self.call, 0))
@@ -124,7 +123,7 @@ class Row:
 
 
 def rows() -> Iterator[Row]:
-    """All there are, in the order of the table."""
+    """All rows, in the table's order."""
     for fault in FAULTS:
         yield from upload_rows(fault)
         if fault in UNDOING_FAULTS:
@@ -135,7 +134,7 @@ def rows() -> Iterator[Row]:
 
 
 def upload_rows(fault: str) -> Iterator[Row]:
-    """The rows of what an upload calls, if nothing is undone."""
+    """The rows of an upload's own calls."""
     for size, calls in CALLS.items():
         for call in calls:
             for number in PARTS if call == "upload_part" else (None,):
@@ -143,7 +142,7 @@ def upload_rows(fault: str) -> Iterator[Row]:
 
 
 def undoing_rows(fault: str) -> Iterator[Row]:
-    """The rows of two faults in one upload."""
+    """The rows with two faults in one upload."""
     for size, calls in UNDOING.items():
         for undoes, call in calls:
             row = Row(fault, size, call, "always", undoes=undoes)
@@ -151,7 +150,7 @@ def undoing_rows(fault: str) -> Iterator[Row]:
 
 
 def both_times(row: Row) -> Iterator[Row]:
-    """A row, and before it the same with one fault alone, where the call can have it and that is something else."""
+    """A row, preceded by the same fault once if the call can have that and it differs."""
     if ONLY_ON.get(row.fault, row.call) == row.call and row.call not in NO_ANSWER.get(row.fault, ()):
         if row.fault != NEVER_TRIED_AGAIN:
             yield replace(row, times="once")
@@ -160,7 +159,7 @@ def both_times(row: Row) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Case:
-    """One upload: a row's fault, by one hand-off of one app."""
+    """An upload: a row's fault, one hand-off, one app."""
 
     row: Row
     framework: str
@@ -171,13 +170,13 @@ class Case:
 
 
 def cases(row: Row) -> list[Case]:
-    """A row's cases."""
+    """The cases of a row."""
     return [Case(row, framework, handoff) for framework in FRAMEWORKS for handoff in row.handoffs]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an upload: its answer, whether S3 has what a 201 says, and what else S3 has of it."""
+    """The result of an upload: its answer, whether the 201 is true, and its leftovers in S3."""
 
     status: int
     code: str
@@ -187,22 +186,22 @@ class Outcome:
 
     @property
     def survived(self) -> bool:
-        """201, and the object is right."""
+        """Whether the answer is 201 and the object is right."""
         return self.status == 201 and self.right
 
     @property
     def reported(self) -> bool:
-        """An error of ours, and what it says holds."""
+        """Whether the answer is an error of ours, and true."""
         return self.status in {502, 503} and bool(self.code) and self.right
 
     @property
     def lost(self) -> bool:
-        """201, and the object is not there, or another: or no answer at all that means anything."""
+        """Whether a 201 lacks its object or has a wrong one, or the answer means nothing."""
         return not self.survived and not self.reported
 
 
 def run(behind: Behind, bucket: Bucket, case: Case) -> Outcome:
-    """Upload a file with a name of its own while the fault strikes; what S3 then has of it is looked at and removed."""
+    """Upload a file with a unique name during the fault; check and remove its objects."""
     name, row = f"{os.urandom(8).hex()}.bin", case.row
     data = os.urandom(SIZES[row.size])
     with closing(Api(behind.started.apps[case.framework].url)) as app:
@@ -219,13 +218,13 @@ def run(behind: Behind, bucket: Bucket, case: Case) -> Outcome:
 
 
 def code_of(answer: httpx.Response) -> str:
-    """The code of a problem of ours; empty for any other answer."""
+    """The code of one of our problems; empty for any other answer."""
     told = answer.json() if "json" in answer.headers.get("Content-Type", "") else {}
     return str(told["code"]) if set(told) == PROBLEM_MEMBERS else ""
 
 
 def script(behind: Behind, row: Row, name: str) -> None:
-    """Have a row's faults befall a file of this name from now on."""
+    """Script a row's faults for files of this name."""
     on = behind.proxy.on
     if row.undoes:
         on(row.undoes, LostAnswer(), every=True, part_number=2 if row.undoes == "upload_part" else None, key_end=name)
@@ -233,7 +232,7 @@ def script(behind: Behind, row: Row, name: str) -> None:
 
 
 def has_struck(behind: Behind, row: Row, name: str) -> bool:
-    """Whether a row's fault has befallen a file."""
+    """Whether a row's fault has struck a file."""
     calls, fault = list(behind.proxy.calls), row.what()
     return any(
         call.operation == row.call and call.fault == fault and call.part_number == row.part and call.path.endswith(name)
@@ -242,7 +241,7 @@ def has_struck(behind: Behind, row: Row, name: str) -> bool:
 
 
 def send_form(behind: Behind, app: Api, case: Case, data: bytes, name: str) -> tuple[httpx.Response, httpx.Response]:
-    """The answer to an upload by a form, twice: there is no more to it; S3 is well again after it."""
+    """Upload by a form; return the answer twice, because there is no second call. S3 works again afterwards."""
     script(behind, case.row, name)
     answer = app.upload(form(part("file", data, name)), f"/uploads/{case.handoff}")
     behind.proxy.forget(name)
@@ -250,7 +249,7 @@ def send_form(behind: Behind, app: Api, case: Case, data: bytes, name: str) -> t
 
 
 def send_by_urls(behind: Behind, app: Api, case: Case, data: bytes, name: str) -> tuple[httpx.Response, httpx.Response]:
-    """The answer to an upload by presigned URLs; and to a second `complete`, S3 being well again, if that failed."""
+    """Upload by presigned URLs; return the answer, and that of a second `complete` on a working S3 if it failed."""
     begins = case.row.call == "create_multipart_upload"
     if begins:
         script(behind, case.row, name)
@@ -271,7 +270,7 @@ def send_by_urls(behind: Behind, app: Api, case: Case, data: bytes, name: str) -
 
 
 def is_right(bucket: Bucket, receipt: dict[str, Any], data: bytes) -> bool:
-    """Whether S3 has what a receipt says, and that is what was sent."""
+    """Whether S3 has the receipt's object with the sent bytes."""
     try:
         bucket.check_receipt(receipt, data)
     except (AssertionError, ClientError):
@@ -280,7 +279,7 @@ def is_right(bucket: Bucket, receipt: dict[str, Any], data: bytes) -> bool:
 
 
 def left_behind(bucket: Bucket, name: str, named: set[str]) -> tuple[str, ...]:
-    """What S3 has of a file beside the named objects, after the app had its time to undo it; all of it is removed."""
+    """A file's leftovers in S3 after the time for the cleanup; all are removed."""
 
     def look() -> tuple[list[str], list[tuple[str, str]]]:
         objects = [key for key in bucket.stored_keys() if key.endswith(name) and key not in named]

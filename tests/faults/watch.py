@@ -1,4 +1,4 @@
-"""What an app's process holds, seen from outside: tasks, threads, sockets, files, and memory."""
+"""Watch an app's process from outside: tasks, threads, sockets, files and memory."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from typing import Any
 from faults.processes import family
 from patience import wait_until
 
-#: Threads of the pools that gunicorn, asyncio and Flask's app keep: as many as were once needed at the same time.
+#: Threads of pools that gunicorn, asyncio and Flask's app keep for reuse.
 _POOLED = re.compile(r"ThreadPoolExecutor-\d+_\d+|asyncio_\d+|s3-call")
 
 
 def watched(folder: Path) -> dict[str, str]:
-    """The environment in which an app can be asked; the folder is for its answers."""
+    """The environment of a watched app; the folder receives its answers."""
     here = str(Path(__file__).parent / "watched")
     python_path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     return {"PYTHONPATH": python_path, "WATCH_FOLDER": str(folder)}
@@ -27,32 +27,32 @@ def watched(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Held:
-    """What a process has: tasks and threads of its own by name, descriptors by kind, or by path if it is a file."""
+    """A process's tasks and threads by name, and descriptors by kind, or by path for files."""
 
     tasks: Counter[str]
     threads: Counter[str]
     descriptors: Counter[str]
 
     def beyond(self, other: "Held") -> Counter[str]:
-        """What is more here than there."""
+        """The counts here that exceed those there."""
         return (self.tasks - other.tasks) + (self.threads - other.threads) + (self.descriptors - other.descriptors)
 
 
 class Watch:
-    """One process, that which serves: gunicorn's worker, or hypercorn itself."""
+    """The serving process: gunicorn's worker, or hypercorn itself."""
 
     def __init__(self, pid: int, environ: Mapping[str, str]) -> None:
         *_, self.pid = family(pid)
         self._answer = Path(environ["WATCH_FOLDER"]) / f"{self.pid}.json"
 
     def held(self) -> Held:
-        """What it has now."""
+        """Read its present resources."""
         told = self._ask(signal.SIGRTMIN)
         own = Counter(name for name in told["threads"] if not _POOLED.fullmatch(name))
         return Held(Counter(told["tasks"]), own, self._descriptors())
 
     def memory(self) -> int:
-        """The bytes it holds of what Python took since this was first asked; from then on it is slower."""
+        """Bytes that Python allocated since the first call; from then on the process is slower."""
         return int(self._ask(signal.SIGRTMIN + 1)["bytes"])
 
     def _descriptors(self) -> Counter[str]:

@@ -1,6 +1,6 @@
-"""Loaded by each app that the suite starts: while a file exists, the process can start no thread.
+"""Make an app of the suite unable to start threads while a file exists.
 
-So it is where a limit of processes, or of the address space, is reached; here it is sure to be reached.
+A limit of processes or address space has this effect; here it is certain to occur.
 """
 
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 NO_THREADS = Path(os.environ["NO_THREADS"])
-start_thread = threading._start_joinable_thread  # type: ignore[attr-defined] # noqa: SLF001 - the one way to a new thread
+start_thread = threading._start_joinable_thread  # type: ignore[attr-defined] # noqa: SLF001 - the only way to a new thread
 
 
 def start_or_fail(*args: Any, **options: Any) -> Any:
-    """Start a thread, or raise as CPython does where the system has none."""
+    """Start a thread, or raise as CPython does when the system has none."""
     if NO_THREADS.exists():
         raise RuntimeError("can't start new thread")
     return start_thread(*args, **options)

@@ -1,7 +1,7 @@
-"""Loaded by each app that the suite starts: tells what it holds, when a signal asks, without a line in the product.
+"""Report the resources of an app of the suite on a signal, without code in the product.
 
-SIGRTMIN asks for the names of its tasks and threads, SIGRTMIN + 1 also for the bytes that Python holds which it took
-since it was first asked for them. The answer is JSON in a file that is named by the process.
+SIGRTMIN requests the names of its tasks and threads; SIGRTMIN + 1 also requests the bytes that Python allocated since
+the first such request. The answer is JSON in a file named by the process id.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def tell(number: int, _frame: object) -> None:
-    """Write the answer; the file is there when all of it is."""
+    """Write the answer atomically."""
     told: dict[str, object] = {"tasks": tasks(), "threads": [thread.name for thread in threading.enumerate()]}
     if number != signal.SIGRTMIN:
         gc.collect()
@@ -27,7 +27,7 @@ def tell(number: int, _frame: object) -> None:
 
 
 def tasks() -> list[str]:
-    """What the main thread's event loop runs, if it has one."""
+    """The names of the tasks on the main thread's event loop, if it has one."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
