@@ -1,6 +1,6 @@
-"""A store that breaks in the middle of an upload: the file is stored whole, or the client is told and none is.
+"""When the store breaks during an upload, the file is stored whole, or the client gets an error and nothing is stored.
 
-Each case is made to happen between the apps and a real S3 server by the proxy.
+The proxy causes each fault between the apps and a real S3 server.
 """
 
 import os
@@ -44,7 +44,7 @@ def app(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Api]:
         yield api
 
 
-#: What breaks once, and is mended by a second try.
+#: Faults that strike once; a second attempt succeeds.
 ONCE = {
     "a part is refused: too busy": Case("upload_part", Answer(503, "SlowDown"), SIZE),
     "a part's connection is reset": Case("upload_part", Reset(after=MIB), SIZE),
@@ -54,7 +54,7 @@ ONCE = {
     "a put fails": Case("put_object", Answer(500, "InternalError", When.AFTER_BODY), 100),
     "a put's answer is lost": Case("put_object", LostAnswer(), 100),
 }
-#: What breaks at every try.
+#: Faults that strike at every attempt.
 ALWAYS = {
     "a part: too busy": Case("upload_part", Answer(503, "SlowDown", When.AFTER_BODY), SIZE),
     "a part: reset": Case("upload_part", Reset(after=MIB), SIZE),
@@ -64,7 +64,7 @@ ALWAYS = {
     "complete: done, the answer lost": Case("complete_multipart_upload", LostAnswer(), SIZE),
     "put: done, the answer lost": Case("put_object", LostAnswer(), 100),
 }
-#: What breaks while a presigned upload is completed.
+#: Faults during the completion of a presigned upload.
 COMPLETING = {
     "a get is refused: too busy": Case("get_object", Answer(503, "SlowDown"), 100),
     "a get is reset": Case("get_object", Reset(), 100),
@@ -78,40 +78,40 @@ COMPLETING = {
 
 @pytest.fixture(scope="module")
 def once(behind: Behind, module_bucket: Bucket) -> SeenByApp:
-    """The uploads of which something breaks once."""
+    """The uploads with a fault that strikes once."""
     return at_once(ONCE, partial(upload, behind, module_bucket, every=False))
 
 
 @pytest.fixture(scope="module")
 def always(behind: Behind, module_bucket: Bucket) -> SeenByApp:
-    """The uploads of which something breaks at every try."""
+    """The uploads with a fault that strikes at every attempt."""
     return at_once(ALWAYS, partial(upload, behind, module_bucket, every=True))
 
 
 @pytest.fixture(scope="module")
 def completed(behind: Behind, module_bucket: Bucket) -> SeenByApp:
-    """The presigned uploads of which something breaks while they are completed."""
+    """The presigned uploads with a fault during completion."""
     return at_once(COMPLETING, partial(complete_twice, behind, module_bucket))
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("case", ONCE)
-def test_what_goes_wrong_once_is_mended(once: SeenByApp, case: str, framework: str) -> None:
-    """The call is tried again, and the file is stored once, whole, with nothing beside it."""
+def test_a_fault_that_strikes_once_is_retried(once: SeenByApp, case: str, framework: str) -> None:
+    """After one failure the call is retried, and the file is stored once and whole, with no leftovers."""
     assert once[framework, case] == Seen(201, "", (ONCE[case].fault,), stored=True, left=())
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("case", ALWAYS)
-def test_what_goes_wrong_every_time_is_told_and_undone(always: SeenByApp, case: str, framework: str) -> None:
-    """The answer is 503 store-unavailable, and nothing is left: no object, no unfinished upload."""
+def test_a_fault_at_every_attempt_fails_the_upload(always: SeenByApp, case: str, framework: str) -> None:
+    """After repeated failures the answer is 503 store-unavailable, and no object or upload is left."""
     seen = always[framework, case]
     assert set(seen.faults) == {ALWAYS[case].fault}
     assert replace(seen, faults=()) == Seen(503, "store-unavailable", (), stored=False, left=())
 
 
-def test_a_part_that_is_refused_is_told(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """What S3 says no to is not tried again: 502 store-rejected, and nothing is left."""
+def test_a_refused_part_is_an_error(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """A part that S3 refuses is not retried: 502 store-rejected, and nothing is left."""
     proxy.on("upload_part", Answer(403, "AccessDenied"), part_number=2)
     check_problem(app.upload(form(part("file", os.urandom(SIZE), "name")), "/uploads/stream"), 502, "store-rejected")
     bucket.check_and_empty(set())
@@ -119,14 +119,14 @@ def test_a_part_that_is_refused_is_told(app: Api, bucket: Bucket, proxy: Proxy) 
 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(SIZE, id="multipart")])
 def test_an_object_that_is_not_there_is_no_upload(app: Api, bucket: Bucket, proxy: Proxy, size: int) -> None:
-    """A store that took a file and does not have it afterwards is 502 store-rejected, and what is there is removed."""
+    """If S3 accepts a file but then lacks it, the answer is 502 store-rejected, and any object is removed."""
     proxy.on("head_object", Answer(404, "NoSuchKey"), every=True)
     check_problem(app.upload(form(part("file", os.urandom(size), "name")), "/uploads/stream"), 502, "store-rejected")
     bucket.check_and_empty(set())
 
 
 def test_an_object_of_other_parts_is_no_upload(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """A completion whose ETag is not made of the parts' is 502 store-rejected, and the object is removed."""
+    """If the completion's ETag differs from the parts', the answer is 502 store-rejected, and the object is removed."""
     body = form(part("file", os.urandom(SIZE), "name"))
     (receipt,) = app.upload(body, "/uploads/stream").json()["receipts"]
     bucket.check_and_empty({receipt["key"]})
@@ -138,8 +138,8 @@ def test_an_object_of_other_parts_is_no_upload(app: Api, bucket: Bucket, proxy: 
 
 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(SIZE, id="multipart")])
-def test_what_cannot_be_undone_at_once_is_undone_later(app: Api, bucket: Bucket, proxy: Proxy, size: int) -> None:
-    """The client has its answer, and when S3 can be asked again, nothing is left there."""
+def test_a_failed_cleanup_is_repeated_later(app: Api, bucket: Bucket, proxy: Proxy, size: int) -> None:
+    """If the cleanup fails, the client gets its answer; the cleanup succeeds when S3 works again."""
     proxy.on("complete_multipart_upload" if size == SIZE else "put_object", LostAnswer(), every=True)
     for undoing in ("abort_multipart_upload", "delete_object"):
         proxy.on(undoing, Reset(), every=True)
@@ -155,7 +155,7 @@ def test_what_cannot_be_undone_at_once_is_undone_later(app: Api, bucket: Bucket,
 def test_an_upload_that_was_begun_twice_and_not_found_is_aborted_later(
     app: Api, bucket: Bucket, proxy: Proxy, fault: Fault
 ) -> None:
-    """The file is stored all the same; what the first try began is counted, and aborted when S3 lists it."""
+    """The file is stored; the upload that a first attempt left is counted, and aborted once S3 lists it."""
     before = undo_failures(app)
     proxy.on("create_multipart_upload", LostAnswer())
     proxy.on("list_multipart_uploads", fault, every=True)
@@ -169,13 +169,13 @@ def test_an_upload_that_was_begun_twice_and_not_found_is_aborted_later(
 
 
 def undo_failures(app: Api) -> float:
-    """How many files could not be undone at once, as /metrics tells."""
+    """The number of files whose first cleanup failed, from /metrics."""
     text = app.send("GET", "/metrics").text
     return float(next(line for line in text.splitlines() if line.startswith("handoff_undo_failures_total")).split()[1])
 
 
 def test_a_completion_that_was_done_is_no_error(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """A store that knows a completed upload no more, when it is asked again after its answer was lost, has the file."""
+    """A completed upload whose answer was lost counts as stored, although S3 no longer knows the upload."""
     proxy.on("complete_multipart_upload", LostAnswer())
     proxy.on("complete_multipart_upload", Answer(404, "NoSuchUpload"), nth=2)
     data = os.urandom(SIZE)
@@ -185,7 +185,7 @@ def test_a_completion_that_was_done_is_no_error(app: Api, bucket: Bucket, proxy:
 
 
 def test_an_upload_that_is_gone_is_an_error(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """A store that has no such upload, and no object either, has refused it: 502 store-rejected."""
+    """If S3 has neither the upload nor the object, the answer is 502 store-rejected."""
     proxy.on("complete_multipart_upload", Reset())
     proxy.on("complete_multipart_upload", Answer(404, "NoSuchUpload"), nth=2)
     answer = app.upload(form(part("file", os.urandom(SIZE), "name")), "/uploads/stream")
@@ -194,7 +194,7 @@ def test_an_upload_that_is_gone_is_an_error(app: Api, bucket: Bucket, proxy: Pro
 
 
 def test_a_broken_promise_is_undone_after_the_last_part(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """A file that is not the promised one was sent when that is known: 422, and nothing is left of its parts."""
+    """A wrong digest is known after the last part: 422, and the parts are removed."""
     body = form(part("sha256", b"0" * 64), part("file", os.urandom(SIZE), "name"))
     check_problem(app.upload(body, "/uploads/stream"), 422, "digest-mismatch")
     assert "complete_multipart_upload" not in {call.operation for call in proxy.calls}
@@ -202,13 +202,13 @@ def test_a_broken_promise_is_undone_after_the_last_part(app: Api, bucket: Bucket
 
 
 def test_nothing_is_asked_of_s3_for_a_form_without_a_file(app: Api, proxy: Proxy) -> None:
-    """A form that has only fields costs S3 nothing."""
+    """A form without a file causes no S3 call."""
     check_problem(app.upload(form(part("note", b"text")), "/uploads/stream"), 400, "file-missing")
     assert proxy.calls == []
 
 
 def sent(app: Api, proxy: Proxy, size: int) -> tuple[bytes, str]:
-    """A file that was sent to S3 by presigned URLs, and where it can be completed; the proxy has seen nothing yet."""
+    """A file sent to S3 by presigned URLs, and the URL of its completion; the proxy has no calls yet."""
     data = os.urandom(size)
     given = app.presign(data).json()
     app.send_to_s3(given, data)
@@ -219,7 +219,7 @@ def sent(app: Api, proxy: Proxy, size: int) -> tuple[bytes, str]:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("case", COMPLETING)
 def test_a_presigned_upload_can_be_completed_again(completed: SeenByApp, case: str, framework: str) -> None:
-    """While S3 is broken the answer is 503, and nothing is removed; when it is not, the same call stores the file."""
+    """While S3 is broken, `complete` gets 503 and removes nothing; afterwards the same call stores the file."""
     seen = completed[framework, case]
     assert set(seen.faults) == {COMPLETING[case].fault}
     assert replace(seen, faults=()) == Seen(503, "store-unavailable", (), stored=True, left=())
@@ -229,7 +229,7 @@ def test_a_presigned_upload_can_be_completed_again(completed: SeenByApp, case: s
 def test_a_presigned_upload_that_cannot_begin_leaves_nothing(
     app: Api, bucket: Bucket, proxy: Proxy, fault: Fault
 ) -> None:
-    """Without an upload in S3 there are no URLs, and what it began and did not say is aborted."""
+    """Without an S3 upload there are no URLs, and an upload whose creation was not answered is aborted."""
     proxy.on("create_multipart_upload", fault, every=True)
     wanted = {"filename": "name", "size": SIZE, "sha256": "0" * 64}
     check_problem(app.send("POST", "/uploads/presigned", json=wanted), 503, "store-unavailable")
@@ -237,7 +237,7 @@ def test_a_presigned_upload_that_cannot_begin_leaves_nothing(
 
 
 def test_a_presigned_upload_that_could_not_be_undone_is_when_s3_is_back(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """What S3 began, did not say and could not be asked about is aborted later."""
+    """An upload whose creation was not answered is aborted when S3 works again."""
     proxy.on("create_multipart_upload", LostAnswer(), every=True)
     proxy.on("list_multipart_uploads", Reset(), every=True)
     wanted = {"filename": "name", "size": SIZE, "sha256": "0" * 64}
@@ -251,7 +251,7 @@ def test_a_presigned_upload_that_could_not_be_undone_is_when_s3_is_back(app: Api
 def test_a_presigned_upload_may_be_completed_twice_at_once(
     app: Api, bucket: Bucket, proxy: Proxy, operation: str
 ) -> None:
-    """The one that is overtaken finds the object instead of the upload, and reads it back like the other."""
+    """Of two concurrent completions, the later one finds the object and verifies it too."""
     data, complete = sent(app, proxy, SIZE)
     proxy.on(operation, Hold())
     with ThreadPoolExecutor(1) as pool:
@@ -268,8 +268,8 @@ def test_a_presigned_upload_may_be_completed_twice_at_once(
     bucket.check_and_empty({receipt["key"]})
 
 
-def test_a_presigned_upload_that_somebody_completed_is_no_refusal(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """A store that knows a completed upload no more says so to whoever completes it next: the object is read back."""
+def test_a_completed_presigned_upload_is_no_refusal(app: Api, bucket: Bucket, proxy: Proxy) -> None:
+    """A second completion finds the object after S3 reports the upload gone."""
     data, complete = sent(app, proxy, SIZE)
     proxy.on("complete_multipart_upload", Answer(404, "NoSuchUpload", When.DONE))
     (receipt,) = app.send("POST", complete).json()["receipts"]
@@ -277,7 +277,7 @@ def test_a_presigned_upload_that_somebody_completed_is_no_refusal(app: Api, buck
     bucket.check_and_empty({receipt["key"]})
 
 
-#: What of S3's answers makes a good file look like another when a byte of it is flipped; in two ways each.
+#: Damages of S3's answers, by operation, that make a good file look wrong; each in two ways.
 DAMAGES: dict[str, list[Fault]] = {
     "get_object": [FlipAnswerByte(50), FlipAnswerHeader("content-type", 0)],
     "list_parts": [FlipAnswerByte(at, after=b"<Size>") for at in (0, 1)],
@@ -286,10 +286,8 @@ LOOKS = [pytest.param("get_object", 100, id="its bytes"), pytest.param("list_par
 
 
 @pytest.mark.parametrize(("operation", "size"), LOOKS)
-def test_what_is_damaged_on_its_way_to_us_is_asked_for_again(
-    app: Api, bucket: Bucket, proxy: Proxy, operation: str, size: int
-) -> None:
-    """A good file is good at the second look."""
+def test_a_damaged_answer_is_requested_again(app: Api, bucket: Bucket, proxy: Proxy, operation: str, size: int) -> None:
+    """A file whose check was damaged on the way passes the second check."""
     data, complete = sent(app, proxy, size)
     proxy.on(operation, DAMAGES[operation][0])
     (receipt,) = app.send("POST", complete).json()["receipts"]
@@ -298,8 +296,10 @@ def test_what_is_damaged_on_its_way_to_us_is_asked_for_again(
 
 
 @pytest.mark.parametrize(("operation", "size"), LOOKS)
-def test_what_is_damaged_in_two_ways_is_left(app: Api, bucket: Bucket, proxy: Proxy, operation: str, size: int) -> None:
-    """Two looks that differ condemn nothing: 503, and the file, even one with a receipt, can be completed later."""
+def test_two_different_damages_remove_nothing(
+    app: Api, bucket: Bucket, proxy: Proxy, operation: str, size: int
+) -> None:
+    """Two different damages condemn no file: 503, and the file can be completed later."""
     data, complete = sent(app, proxy, size)
     if operation == "get_object":
         assert app.send("POST", complete).status_code == 201
@@ -312,7 +312,7 @@ def test_what_is_damaged_in_two_ways_is_left(app: Api, bucket: Bucket, proxy: Pr
 
 
 def test_a_presigned_upload_by_a_damaged_id_leaves_nothing(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """URLs for an upload that S3 does not know store nothing, and completing it aborts the one that S3 did begin."""
+    """URLs with a damaged upload id store nothing, and `complete` aborts the upload that S3 began."""
     proxy.on("create_multipart_upload", FlipAnswerByte(0, after=b"<UploadId>"))
     given = app.presign(bytes(SIZE)).json()
     assert bucket.unfinished()
@@ -321,7 +321,7 @@ def test_a_presigned_upload_by_a_damaged_id_leaves_nothing(app: Api, bucket: Buc
 
 
 def test_a_presigned_file_that_cannot_be_removed_is_later(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """The client has its answer, that its file is another than it promised, and when S3 can be asked, it is gone."""
+    """A wrong file whose removal fails is reported at once, and removed when S3 works again."""
     given = app.presign(b"what was promised").json()
     app.send_to_s3(given, b"WHAT WAS PROMISED")
     proxy.on("delete_object", Reset(), every=True)
@@ -332,7 +332,7 @@ def test_a_presigned_file_that_cannot_be_removed_is_later(app: Api, bucket: Buck
 
 
 def test_a_presigned_upload_that_cannot_be_aborted_is_later(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """Likewise one of which a part is missing."""
+    """An upload with a missing part whose abort fails is aborted when S3 works again."""
     given = app.presign(bytes(SIZE)).json()
     proxy.on("abort_multipart_upload", Reset(), every=True)
     check_problem(app.send("POST", given["complete"]), 422, "size-mismatch")
@@ -342,7 +342,7 @@ def test_a_presigned_upload_that_cannot_be_aborted_is_later(app: Api, bucket: Bu
 
 
 def test_an_error_of_s3_that_is_cut_short_is_no_fault_of_ours(app: Api, proxy: Proxy) -> None:
-    """What S3 meant to say cannot be known: 503 store-unavailable."""
+    """A truncated error of S3 is 503 store-unavailable, because its meaning is unknown."""
     proxy.on("get_object", CutAnswer(20), every=True)
     check_problem(app.send("GET", f"/objects/{new_key('', 'missing')}"), 503, "store-unavailable")
 
@@ -360,7 +360,7 @@ def test_an_error_of_s3_that_is_cut_short_is_no_fault_of_ours(app: Api, proxy: P
     ],
 )
 def test_a_cause_leaves_nothing(app: Api, bucket: Bucket, proxy: Proxy, faults: dict[str, Fault], status: int) -> None:
-    """What its view has stored, or begun and could not end, is removed, if not at once then when S3 is back."""
+    """An object or upload that the view of a cause left is removed, at the latest when S3 works again."""
     for operation, fault in faults.items():
         proxy.on(operation, fault, every=True)
     answer = app.upload(form(part("file", os.urandom(SIZE), "name")), "/causes/transfer_closes")
@@ -371,7 +371,7 @@ def test_a_cause_leaves_nothing(app: Api, bucket: Bucket, proxy: Proxy, faults: 
 
 
 def test_a_cause_that_begins_an_upload_twice_leaves_neither(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """The one whose answer was lost is found by its key."""
+    """If a lost answer makes a cause begin two uploads, both are removed; the first is found by its key."""
     proxy.on("create_multipart_upload", LostAnswer())
     answer = app.upload(form(part("file", os.urandom(SIZE), "name")), "/causes/transfer_closes")
     assert answer.status_code == 200, answer.text
@@ -379,7 +379,7 @@ def test_a_cause_that_begins_an_upload_twice_leaves_neither(app: Api, bucket: Bu
 
 
 def test_slow_causes_do_not_hold_up_uploads(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """While more of them wait for S3 than asyncio has threads, a file on disk is stored."""
+    """While more causes wait for S3 than asyncio has threads, a file on disk is stored."""
     proxy.on("put_object", Hold(), every=True, key_end="held")
     slow = form(part("file", b"x", "held"))
     waiting = 2 + min(32, (os.process_cpu_count() or 1) + 4)

@@ -1,4 +1,4 @@
-"""SIGTERM while the store is broken: clients are told, the process ends in its time, nothing is left that need be."""
+"""SIGTERM while the store is broken: clients get answers, the process ends in time, and cleanup is done."""
 
 import os
 import time
@@ -27,7 +27,7 @@ LARGE = form(part("file", os.urandom(10 * MIB + 1), "large"))
 
 @pytest.fixture
 def behind(tmp_path: Path) -> Iterator[Behind]:
-    """A proxy in front of a store, and both apps behind it, which wait long for an answer and try only once."""
+    """A proxy in front of a store, and both apps with long timeouts and a single attempt."""
     more = {"UPLOAD_DRAIN_SECONDS": str(DRAIN_SECONDS), "UPLOAD_S3_ATTEMPTS": "1"}
     folder = tmp_path / "apps"
     folder.mkdir()
@@ -37,13 +37,13 @@ def behind(tmp_path: Path) -> Iterator[Behind]:
 
 @pytest.fixture
 def bucket(behind: Behind) -> Iterator[Bucket]:
-    """The bucket, asked past the proxy."""
+    """The bucket, accessed past the proxy."""
     with closing(behind.store.client()) as client:
         yield Bucket(client, SETTINGS["UPLOAD_BUCKET"], behind.started)
 
 
 def end(behind: Behind) -> list[float]:
-    """SIGTERM for both apps; how many seconds each then took. They must end by themselves, and well."""
+    """Send SIGTERM to both apps; return the seconds until each ended with status 0."""
     apps = [behind.started.apps[name] for name in FRAMEWORKS]
     began = time.monotonic()
     for app in apps:
@@ -60,7 +60,7 @@ def end(behind: Behind) -> list[float]:
 
 
 def test_no_upload_waits_for_a_store_that_does_not_answer(behind: Behind, bucket: Bucket) -> None:
-    """When the time is up each is answered with 503 overloaded and undone, whatever call it waits for."""
+    """After the drain time, each upload gets 503 overloaded and is cleaned up, in any pending call."""
     for call in ("put_object", "upload_part", "complete_multipart_upload"):
         behind.proxy.on(call, Stall(), every=True, part_number=2 if call == "upload_part" else None)
     uploads = [(name, way, body) for name in FRAMEWORKS for way in ("stream", "byte_queue") for body in (SMALL, LARGE)]
@@ -80,7 +80,7 @@ def test_no_upload_waits_for_a_store_that_does_not_answer(behind: Behind, bucket
 
 
 def wait_for_calls(behind: Behind, count: int) -> None:
-    """Wait until so many calls wait for the store."""
+    """Wait until this many calls are pending."""
 
     def waiting() -> int:
         return sum(call.fault is not None for call in list(behind.proxy.calls))
@@ -88,8 +88,8 @@ def wait_for_calls(behind: Behind, count: int) -> None:
     wait_until(lambda: waiting() >= count, lambda: f"{waiting()} calls wait, not {count}")
 
 
-def test_what_waits_to_be_undone_is_undone_at_the_end(behind: Behind, bucket: Bucket) -> None:
-    """An upload that was answered with 503 and could not be undone is, if S3 is back by then."""
+def test_a_pending_cleanup_is_done_at_shutdown(behind: Behind, bucket: Bucket) -> None:
+    """A pending cleanup is done at shutdown if S3 works again."""
     behind.proxy.on("put_object", LostAnswer(), every=True)
     behind.proxy.on("complete_multipart_upload", Reset(), every=True)
     for undoing in ("delete_object", "abort_multipart_upload"):

@@ -1,4 +1,4 @@
-"""Clients that go away, do not listen, or ask first, by raw sockets and by every hand-off."""
+"""Clients that disconnect, ignore answers, or expect 100-continue: raw sockets, every hand-off."""
 
 import os
 import socket
@@ -20,17 +20,17 @@ DATA = os.urandom(LARGE)
 BODY = form(part("file", DATA, "name"))
 SMALL = form(part("file", b"small", "name"))
 CROWD = 40
-#: More bytes of an unwanted body than the sockets on its way hold.
+#: Size of an unwanted body; more than the sockets between client and app can buffer.
 UNWANTED = 12 * MIB
 
 
-# Those that go away.
+# Clients that disconnect
 
 
 @pytest.mark.parametrize("by_reset", [pytest.param(False, id="close"), pytest.param(True, id="reset")])
 @pytest.mark.parametrize("sent", [0, 50, LARGE // 2, len(BODY) - 1])
 def test_a_client_that_goes_away_leaves_nothing(app: App, sent: int, *, by_reset: bool) -> None:
-    """A connection that ends in the middle of the body leaves nothing in S3, and nothing in the process."""
+    """A connection that ends inside the body leaves nothing in S3 and nothing in the process."""
 
     def leave(handoff: str) -> None:
         with app.connected() as connection:
@@ -42,9 +42,9 @@ def test_a_client_that_goes_away_leaves_nothing(app: App, sent: int, *, by_reset
 
 
 def test_a_client_that_does_not_wait_for_the_answer(app: App) -> None:
-    """A client that sends all and leaves while S3 is being written leaves a whole object or none, nothing unfinished.
+    """A client that leaves before its answer leaves a whole object or none, and nothing unfinished.
 
-    Flask does not learn that it has gone, and stores the file; Quart is cancelled, wherever it is, and undoes it.
+    Flask does not notice the end of the connection and stores the file; Quart is cancelled and cleans up.
     """
     data = 3 * DATA
 
@@ -59,14 +59,14 @@ def test_a_client_that_does_not_wait_for_the_answer(app: App) -> None:
 
 
 def has_begun(app: App, filename: str) -> bool:
-    """Whether S3 has an upload of this name, or is done with it already."""
+    """Whether S3 has an upload of this name or has finished it."""
     keys = [*(key for key, _ in app.bucket.unfinished()), *app.bucket.sizes()]
     return any(key.endswith(f"/{filename}") for key in keys)
 
 
-# Those that do not listen.
+# Clients that ignore an early answer
 
-#: Each with what makes of a hand-off the one that is asked for, what the body begins with, and the answer.
+#: By error: a function that changes the hand-off, the first bytes of the body, and the answer.
 ERRORS: dict[str, tuple[Callable[[str], str], bytes, int, str]] = {
     "no such hand-off": (lambda _: "nonsense", SMALL[:-9], 404, "unknown-handoff"),
     "a broken first part": (str, part(None, b""), 400, "form-malformed"),
@@ -78,7 +78,7 @@ ERRORS: dict[str, tuple[Callable[[str], str], bytes, int, str]] = {
 @pytest.mark.parametrize("framing", ["declared", "chunked"])
 @pytest.mark.parametrize("error", ERRORS)
 def test_an_early_answer_waits_for_a_client_that_sends_on(app: App, error: str, framing: str) -> None:
-    """A client that reads an early answer only when it has sent all, gets it all the same."""
+    """A client that reads an early answer only after its whole body gets the answer."""
     name, beginning, status, code = ERRORS[error]
     body = beginning + bytes(UNWANTED)
 
@@ -92,8 +92,8 @@ def test_an_early_answer_waits_for_a_client_that_sends_on(app: App, error: str, 
 
 
 def test_a_body_that_is_too_long_is_answered_though_all_of_it_is_sent(app: App) -> None:
-    """What was refused for its length before it was read, is read all the same, to the end."""
-    length = 2 * UNWANTED  # and more than UPLOAD_MAX_FILE_BYTES
+    """A body refused by its declared length is still read to its end."""
+    length = 2 * UNWANTED  # more than UPLOAD_MAX_FILE_BYTES too
     block = bytes(MIB)
 
     def talk_on(connection: socket.socket, handoff: str) -> Answer:
@@ -106,11 +106,11 @@ def test_a_body_that_is_too_long_is_answered_though_all_of_it_is_sent(app: App) 
         assert (answer.status, answer.code) == (413, "body-too-large")
 
 
-# Those that ask first.
+# Clients that expect 100-continue
 
 
 def test_a_client_that_waits_to_be_asked_for_its_body_is(app: App) -> None:
-    """With Expect: 100-continue the body is asked for before it is sent."""
+    """A client that expects 100-continue gets it before it sends its body."""
 
     def wait(connection: socket.socket, handoff: str) -> Answer:
         connection.sendall(head(handoff, f"Content-Length: {len(BODY)}", "Expect: 100-continue"))
@@ -123,7 +123,7 @@ def test_a_client_that_waits_to_be_asked_for_its_body_is(app: App) -> None:
 
 
 def test_a_client_that_waits_in_vain_gets_the_error(app: App) -> None:
-    """An error that needs no body comes without one."""
+    """An error that needs no body comes without a request for the body."""
 
     def wait(connection: socket.socket, _handoff: str) -> Answer:
         connection.sendall(head("nonsense", f"Content-Length: {len(BODY)}", "Expect: 100-continue"))
@@ -135,7 +135,7 @@ def test_a_client_that_waits_in_vain_gets_the_error(app: App) -> None:
 
 @pytest.mark.parametrize("asked", [pytest.param(False, id="before"), pytest.param(True, id="after")])
 def test_a_client_that_goes_away_when_it_is_asked_leaves_nothing(app: App, *, asked: bool) -> None:
-    """A connection that ends before or after 100 Continue leaves nothing in S3, and nothing in the process."""
+    """A connection that ends before or after 100 Continue leaves nothing in S3 and nothing in the process."""
 
     def leave(handoff: str) -> None:
         with app.connected() as connection:
@@ -147,7 +147,7 @@ def test_a_client_that_goes_away_when_it_is_asked_leaves_nothing(app: App, *, as
 
 
 def test_a_client_that_does_not_wait_to_be_asked_gets_the_error(app: App) -> None:
-    """A client that sends all of its body before it reads gets the answer, though the body was not asked for."""
+    """A client that sends its whole body without waiting for 100 Continue gets the answer."""
 
     def talk_on(connection: socket.socket, _handoff: str) -> Answer:
         connection.sendall(head("nonsense", f"Content-Length: {UNWANTED}", "Expect: 100-continue") + bytes(UNWANTED))
@@ -157,11 +157,11 @@ def test_a_client_that_does_not_wait_to_be_asked_gets_the_error(app: App) -> Non
         assert (answer.status, answer.code) == (404, "unknown-handoff")
 
 
-# All of them, again and again.
+# All of them, repeatedly
 
 
 def test_broken_clients_cost_no_memory(app: App) -> None:
-    """After every further round of them, Python holds what it held before it, but for a little."""
+    """Further rounds of broken clients do not increase Python's memory by more than a little."""
     early = part(None, b"") + bytes(8 * MIB)
 
     def break_off(handoff: str) -> None:
@@ -186,7 +186,7 @@ def test_broken_clients_cost_no_memory(app: App) -> None:
 
 
 def test_a_crowd_that_leaves_at_once_leaves_nothing(app: App) -> None:
-    """As many clients as gunicorn has threads, all gone at the same moment."""
+    """As many clients as gunicorn has threads disconnect at the same moment and leave nothing."""
     with ExitStack() as exits, ThreadPoolExecutor(CROWD) as pool:
         crowd = [exits.enter_context(app.connected()) for _ in range(CROWD)]
         beginning = head("stream", f"Content-Length: {len(BODY)}") + BODY[: MIB // 2]

@@ -1,6 +1,6 @@
-"""Clients that read a large object slowly, or not to its end: little of it is in memory, and S3 is let go of.
+"""Slow and broken downloads cost little memory and release their S3 connection.
 
-The apps are ended in the last test.
+The last test ends the apps.
 """
 
 import hashlib
@@ -25,25 +25,25 @@ from filehandoff.settings import MIB
 
 FRAMEWORKS = ("flask", "quart")
 SIZE = 200 * MIB
-#: More than the sockets on the way from the store to a client hold.
+#: Bytes of an object; more than the sockets between store and client can buffer.
 LEFT_SIZE = 24 * MIB
-#: What a client reads before it pauses or leaves; and what its system may take in for it, or that would be megabytes.
+#: Bytes that a client reads before it pauses or leaves, and its receive buffer, which could be megabytes.
 FIRST_BYTES = 64 * 1024
-#: Seconds that a client pauses: long enough to get all of the object from the store, were it to wait in the app.
+#: Seconds that a client pauses; in this time the app could read the whole object.
 PAUSE_SECONDS = 1.5
-#: Seconds that a client may take nothing; PAUSE_SECONDS stays below them on a busy machine as well.
+#: Seconds until an idle client is cut off; longer than PAUSE_SECONDS even on a busy machine.
 IDLE_SECONDS = 5.0
-#: How long downloads get when the process is to end, in seconds.
+#: Seconds that downloads may take at shutdown.
 DRAIN_SECONDS = 1.0
-#: Seconds after which gunicorn kills a worker that does not end, less some.
+#: Seconds, with a margin, after which gunicorn kills a stuck worker.
 STUCK_SECONDS = END_SECONDS - 3
-#: By how much a download may make a process grow: a few chunks, and what the allocator keeps of them.
+#: Allowed growth of a process during a download: a few chunks, and the allocator's reserve.
 ALLOWED = 4 * MIB
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
-    """The store and both apps, with the default time for moto to copy a large object before it answers."""
+    """The store and both apps; moto needs the default timeout to copy a large object before it answers."""
     log = tmp_path_factory.mktemp("downloads") / "servers.log"
     environ = {"UPLOAD_S3": "moto", "UPLOAD_BUCKET": "faults"}
     environ |= {"UPLOAD_IDLE_TIMEOUT": str(IDLE_SECONDS), "UPLOAD_DRAIN_SECONDS": str(DRAIN_SECONDS)}
@@ -52,7 +52,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
 
 
 def put(running: stack.Stack, size: int) -> tuple[str, str]:
-    """Store an object of this size; its key and SHA-256."""
+    """Store an object of this size; return its key and SHA-256."""
     key, data = new_key("", "large.bin"), os.urandom(MIB) * (size // MIB)
     with closing(running.store.client()) as client:
         client.put_object(Bucket="faults", Key=key, Body=data)
@@ -61,12 +61,12 @@ def put(running: stack.Stack, size: int) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def left(running: stack.Stack) -> str:
-    """The key of an object that nobody reads to its end."""
+    """The key of an object that no client reads to its end."""
     return put(running, LEFT_SIZE)[0]
 
 
 def ask(running: stack.Stack, framework: str, key: str) -> socket.socket:
-    """Ask for the object; the answer is still to be read."""
+    """Request an object without reading the answer."""
     url = urlsplit(running.apps[framework].url)
     connection = socket.socket()
     connection.settimeout(PATIENCE)
@@ -77,14 +77,14 @@ def ask(running: stack.Stack, framework: str, key: str) -> socket.socket:
 
 
 def to_store(running: stack.Stack, framework: str) -> int:
-    """How many connections to the store an app has; moto keeps none that is not in use."""
+    """Number of an app's connections to the store; moto keeps no idle ones."""
     port = urlsplit(running.store.endpoint_url).port
     assert port is not None
     return Processes(running.apps[framework].pid).connections(port)
 
 
 def wait_for_connections(running: stack.Stack, framework: str, expected: int) -> None:
-    """Wait until an app has so many connections to the store."""
+    """Wait until an app has this many connections to the store."""
     wait_until(
         lambda: to_store(running, framework) == expected,
         lambda: f"{to_store(running, framework)} connections, not {expected}",
@@ -93,7 +93,7 @@ def wait_for_connections(running: stack.Stack, framework: str, expected: int) ->
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_client_that_goes_away_ends_the_transfer_from_s3(running: stack.Stack, left: str, framework: str) -> None:
-    """The store's answer is closed when the client leaves in the middle of it, and not read to its end."""
+    """A client that leaves during its download makes the app close the store's answer early."""
     wait_for_connections(running, framework, 0)
     with closing(ask(running, framework, left)) as connection:
         assert connection.recv(FIRST_BYTES).startswith(b"HTTP/1.1 200")
@@ -103,7 +103,7 @@ def test_a_client_that_goes_away_ends_the_transfer_from_s3(running: stack.Stack,
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_client_that_does_not_wait_ends_it_too(running: stack.Stack, left: str, framework: str) -> None:
-    """Nothing of S3's is left open by clients that leave before the first byte, wherever the app is then."""
+    """Clients that leave before the first byte leave no connection to S3 open."""
     for step in range(20):
         with closing(ask(running, framework, left)):
             time.sleep(step / 500)
@@ -112,7 +112,7 @@ def test_a_client_that_does_not_wait_ends_it_too(running: stack.Stack, left: str
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
-    """The store and both apps, each of which may have one connection to it for each purpose."""
+    """The store and both apps, with one S3 connection for each purpose."""
     log = tmp_path_factory.mktemp("narrow") / "servers.log"
     few = {"UPLOAD_MAX_CONCURRENT": "1", "UPLOAD_PARTS_IN_FLIGHT": "1", **SHORT_STORE_TIMEOUTS}
     with stack.running({"UPLOAD_S3": "moto", "UPLOAD_BUCKET": "faults", **few}, log_path=log) as started:
@@ -121,7 +121,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_slow_download_keeps_nothing_else_waiting(narrow: stack.Stack, framework: str) -> None:
-    """While one client has all the connections for downloads, there is HEAD, and a file is stored and completed."""
+    """While a download holds its only connection, HEAD works, and a file is stored and completed."""
     key = put(narrow, LEFT_SIZE)[0]
     with closing(ask(narrow, framework, key)) as slow, closing(Api(narrow.apps[framework].url)) as app:
         assert slow.recv(FIRST_BYTES).startswith(b"HTTP/1.1 200")
@@ -131,7 +131,7 @@ def test_a_slow_download_keeps_nothing_else_waiting(narrow: stack.Stack, framewo
 
 
 def test_a_download_waits_for_a_connection_as_long_as_for_s3(narrow: stack.Stack) -> None:
-    """Then it is 503, in Quart, where slow clients can hold all connections; in Flask a thread has its own."""
+    """In Quart, a download without a free connection gets 503 after the S3 timeout; in Flask each thread has one."""
     key = put(narrow, LEFT_SIZE)[0]
     with closing(ask(narrow, "quart", key)) as slow, closing(Api(narrow.apps["quart"].url)) as app:
         assert slow.recv(FIRST_BYTES).startswith(b"HTTP/1.1 200")
@@ -139,7 +139,7 @@ def test_a_download_waits_for_a_connection_as_long_as_for_s3(narrow: stack.Stack
 
 
 def read_slowly(running: stack.Stack, framework: str, key: str) -> str:
-    """The SHA-256 of the object as a client gets it that pauses after the first bytes."""
+    """Download an object with a pause after the first bytes; return its SHA-256."""
     with closing(ask(running, framework, key)) as connection, connection.makefile("rb") as answer:
         assert answer.readline().startswith(b"HTTP/1.1 200")
         while answer.readline().strip():
@@ -152,7 +152,7 @@ def read_slowly(running: stack.Stack, framework: str, key: str) -> str:
 
 
 def test_a_slow_client_costs_no_memory(running: stack.Stack) -> None:
-    """While a client pauses, its object waits in S3: no app grows by more than a few chunks of it."""
+    """While a client pauses, no app grows by more than a few chunks of its object."""
     key, sha256 = put(running, SIZE)
     apps = {name: Processes(running.apps[name].pid) for name in FRAMEWORKS}
     idle = {}
@@ -167,20 +167,20 @@ def test_a_slow_client_costs_no_memory(running: stack.Stack) -> None:
 
 
 def wait_for_end(connection: socket.socket, bytes_at_once: int = 0) -> None:
-    """Wait until the app ends a download, of which the client reads so much every half second."""
+    """Wait until the app ends a download that the client reads at this rate per half second."""
     deadline = time.monotonic() + PATIENCE
     with suppress(ConnectionError):
         while time.monotonic() < deadline:
             time.sleep(0.5)
             if bytes_at_once and not connection.recv(bytes_at_once):
                 return
-            connection.sendall(b"\r\n")  # what comes after a request is not read, but a reset shows
+            connection.sendall(b"\r\n")  # pipelined bytes are not read, but a reset shows
         pytest.fail("the download does not end")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_client_that_stops_reading_is_cut_off(running: stack.Stack, left: str, framework: str) -> None:
-    """When it has taken nothing for UPLOAD_IDLE_TIMEOUT its connection ends, and the one to the store with it."""
+    """A client that reads nothing for UPLOAD_IDLE_TIMEOUT is cut off, and the S3 connection is closed."""
     wait_for_connections(running, framework, 0)
     with closing(ask(running, framework, left)) as connection:
         wait_for_connections(running, framework, 1)
@@ -189,9 +189,9 @@ def test_a_client_that_stops_reading_is_cut_off(running: stack.Stack, left: str,
 
 
 def test_sigterm_ends_downloads(running: stack.Stack, left: str) -> None:
-    """A client that takes its time is cut off only when the process is to end, and so is one that takes nothing then.
+    """A slow client is cut off only at shutdown, and an idle one too.
 
-    Both apps end by themselves, in the time that running downloads get.
+    Both apps end by themselves within the drain time.
     """
     with ExitStack() as exits, ThreadPoolExecutor(2 * len(FRAMEWORKS)) as pool:
 
@@ -199,7 +199,7 @@ def test_sigterm_ends_downloads(running: stack.Stack, left: str) -> None:
             return [exits.enter_context(closing(ask(running, name, left))) for name in FRAMEWORKS]
 
         moving = [pool.submit(wait_for_end, connection, FIRST_BYTES) for connection in asked()]
-        list(pool.map(wait_for_end, asked()))  # these were idle for too long, which the others are not
+        list(pool.map(wait_for_end, asked()))  # these were idle too long; the others were not
         assert not any(end.done() for end in moving)
         asked()
         for name in FRAMEWORKS:

@@ -1,4 +1,4 @@
-"""A byte that is flipped on its way: between client and app, and between app and a store that checks (Swift)."""
+"""A flipped byte between client and app, or between app and a store that verifies (Swift)."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
 STORE = "swift"
-#: Of two parts.
+#: Size of a file of two parts.
 PARTS = 5 * MIB + 1
 SIZES = [pytest.param(1000, id="put"), pytest.param(PARTS, id="multipart")]
 
@@ -33,11 +33,11 @@ def nothing_left(bucket: Bucket) -> Iterator[None]:
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_byte_flipped_before_s3_is_refused(behind: Behind, name: str, handoff: str, size: int) -> None:
-    """S3 compares the CRC-32 of every put and part, by every hand-off: 502 store-rejected, and nothing is left."""
+    """S3 refuses a put or part with a wrong CRC-32: 502 store-rejected, and nothing is left."""
     if size == 1000:
         behind.proxy.on("put_object", FlipRequestByte(500))
     else:
-        behind.proxy.on("upload_part", FlipRequestByte(500), part_number=1)  # the other has one byte
+        behind.proxy.on("upload_part", FlipRequestByte(500), part_number=1)  # the other part has one byte
     with closing(Api(behind.started.apps[name].url)) as app:
         answer = app.upload(form(part("file", os.urandom(size), "name")), f"/uploads/{handoff}")
     behind.proxy.clear()
@@ -48,7 +48,7 @@ def test_a_byte_flipped_before_s3_is_refused(behind: Behind, name: str, handoff:
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_byte_flipped_before_the_app_breaks_the_promise(behind: Behind, name: str, handoff: str, size: int) -> None:
-    """The promised digest is not that of what came, by every hand-off: 422 digest-mismatch, and nothing is left."""
+    """A file that breaks its promised digest gets 422 digest-mismatch, and nothing is left."""
     data = os.urandom(size)
     promise = part("sha256", hashlib.sha256(data).hexdigest().encode())
     body = form(promise, part("file", data, "name"))
@@ -71,9 +71,9 @@ def test_a_byte_flipped_before_the_app_breaks_the_promise(behind: Behind, name: 
 )
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_flipped_answer_of_s3_is_an_error(behind: Behind, name: str, operation: str, fault: Fault, size: int) -> None:
-    """What S3 has may be right, but cannot be told from what is not: 502 store-rejected, and nothing is left.
+    """A damaged answer of S3 makes the upload fail with 502 store-rejected, and nothing is left.
 
-    Swift knows no upload by a damaged id, nor one that was completed when it is to be aborted.
+    Swift knows no upload by a damaged id, and cannot abort a completed one.
     """
     behind.proxy.on(operation, fault)
     check_is_undone(behind, name, part("file", os.urandom(size), "name"))
@@ -81,14 +81,14 @@ def test_a_flipped_answer_of_s3_is_an_error(behind: Behind, name: str, operation
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_first_file_of_a_form_is_undone_with_the_second(behind: Behind, name: str) -> None:
-    """One that was completed cannot be aborted any more in Swift, and is removed all the same."""
+    """If the second file of a form fails, the completed first one is deleted; Swift cannot abort it."""
     behind.proxy.on("complete_multipart_upload", Answer(400, "InvalidPart"), nth=2)
     files = [part("file", os.urandom(PARTS), "name") for _ in range(2)]
     check_is_undone(behind, name, *files)
 
 
 def check_is_undone(behind: Behind, name: str, *parts: bytes) -> None:
-    """Assert that S3 is said to have refused this form, by a fault that did happen."""
+    """Assert that this form fails with store-rejected, and that the fault struck."""
     behind.proxy.calls.clear()
     with closing(Api(behind.started.apps[name].url)) as app:
         answer = app.upload(form(*parts), "/uploads/stream")

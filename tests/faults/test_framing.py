@@ -1,4 +1,4 @@
-"""Requests on which every server must agree: those that a proxy may read differently, and `Expect: 100-continue`."""
+"""Every server agrees on requests that a proxy may read differently, and on `Expect: 100-continue`."""
 
 import json
 import socket
@@ -26,22 +26,22 @@ SERVERS = ("gunicorn", "hypercorn", "uvicorn with httptools", "uvicorn with h11"
 
 
 def lengths(*values: str) -> bytes:
-    """An upload with these lengths."""
+    """An upload with these Content-Length headers."""
     return head("stream", *(f"Content-Length: {value}" for value in values)) + BODY
 
 
 def coded(*values: str) -> bytes:
-    """A chunked upload with these codings."""
+    """A chunked upload with these Transfer-Encoding headers."""
     return head("stream", *(f"Transfer-Encoding: {value}" for value in values)) + CHUNKS
 
 
 def chunks(old: bytes, new: bytes) -> bytes:
-    """A chunked upload with a change in its chunks."""
+    """A chunked upload with a replacement in its chunks."""
     return head("stream", "Transfer-Encoding: chunked") + CHUNKS.replace(old, new, 1)
 
 
 def changed(old: bytes, new: bytes) -> bytes:
-    """An upload with a change in its head."""
+    """An upload with a replacement in its head."""
     assert old in PLAIN
     return PLAIN.replace(old, new, 1)
 
@@ -49,7 +49,7 @@ def changed(old: bytes, new: bytes) -> bytes:
 SIZE = b"%x\r\n" % len(BODY)
 URL = b" http://here/uploads/stream "
 
-#: A 201, then the next request's answer.
+#: Requests that get 201; the connection then serves the next request.
 TAKEN = {
     "a length": PLAIN,
     "chunks": CHUNKED,
@@ -72,7 +72,7 @@ TAKEN = {
     "an expectation that is not waited for": changed(b"Host", b"Expect: 100-continue\r\nHost"),
     "an unknown connection option": changed(b"Host", b"Connection: x\r\nHost"),
 }
-#: A 201, and the connection ends: nothing behind it is read.
+#: Requests that get 201; the connection then closes without reading on.
 LAST = {
     "HTTP/1.0": changed(b"HTTP/1.1", b"HTTP/1.0"),
     "HTTP/1.0 without a Host": changed(b"HTTP/1.1\r\nHost: here", b"HTTP/1.0"),
@@ -84,7 +84,7 @@ LAST = {
     "HTTP/1.0 and a blank line": changed(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n",
     "Connection: close and bytes behind": changed(b"Host", b"Connection: close\r\nHost") + b"\0",
 }
-#: One error, and the connection ends.
+#: Requests that get one error; the connection then closes.
 REFUSED = {
     "a length and chunks": head("stream", "Content-Length: 4", "Transfer-Encoding: chunked") + CHUNKS,
     "chunks and a length": head("stream", "Transfer-Encoding: chunked", f"Content-Length: {len(CHUNKS)}") + CHUNKS,
@@ -196,7 +196,7 @@ EXPECT = "Expect: 100-continue"
 
 
 def expecting(method: str, path: str, *headers: str) -> bytes:
-    """The head of a request whose client waits for 100 Continue."""
+    """The head of a request with `Expect: 100-continue`."""
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: here", EXPECT, *headers, "", ""]).encode()
 
 
@@ -204,7 +204,7 @@ OVER_ALL_LIMITS = f"Content-Length: {2**40}"
 SOME_LENGTH = "Content-Length: 1000"
 TEXT = "Content-Type: text/plain"
 JSON = "Content-Type: application/json"
-#: Heads that alone decide the answer, each with its status.
+#: Heads that decide the answer alone, each with its status.
 REFUSED_BY_THE_HEAD = {
     "a form over the limit": (head("stream", OVER_ALL_LIMITS, EXPECT), 413),
     "a form over the limit, for the form parser": (head("file", OVER_ALL_LIMITS, EXPECT), 413),
@@ -226,7 +226,7 @@ REFUSED_BY_THE_HEAD = {
     "a malformed digest": (expecting("PUT", "/uploads/name", SOME_LENGTH, "Content-Digest: sha-256=:x:"), 400),
 }
 WANTED = b'{"filename": "a", "size": 3}'
-#: Heads and bodies that are taken.
+#: Accepted heads and bodies.
 EXPECTED = {
     **{name: (head(name, f"Content-Length: {len(BODY)}", EXPECT), BODY) for name in FORM_HANDOFFS},
     "chunks": (head("stream", raw.CHUNKED, EXPECT), CHUNKS),
@@ -238,7 +238,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def urls(running: stack.Stack, both: dict[str, App]) -> Iterator[dict[str, str]]:
-    """Each server's address."""
+    """Each server's URL."""
     servers: list[Server] = []
     with ending(servers):
         for parser in ("httptools", "h11"):
@@ -252,14 +252,14 @@ def urls(running: stack.Stack, both: dict[str, App]) -> Iterator[dict[str, str]]
 
 
 def converse(url: str, sent: bytes) -> list[Answer]:
-    """All answers on a connection, to its end."""
+    """Send bytes and read all answers to the end of the connection."""
     with closing(raw.connect(url)) as connection:
         raw.send(connection, sent)
         return answers_on(connection)
 
 
 def answers_on(connection: socket.socket) -> list[Answer]:
-    """All answers on a connection, to its end."""
+    """Read all answers to the end of the connection."""
     answers = []
     while (answer := raw.read_answer(connection)).status:
         answers.append(answer)
@@ -267,19 +267,19 @@ def answers_on(connection: socket.socket) -> list[Answer]:
 
 
 def by_server[T](urls: dict[str, str], exchange: Callable[[str], T]) -> dict[str, T]:
-    """The result of an exchange with each server, all at the same time."""
+    """Run an exchange with all servers at once; return the results by server."""
     with ThreadPoolExecutor(len(urls)) as pool:
         return dict(zip(urls, pool.map(exchange, urls.values()), strict=True))
 
 
 def sizes(answer: Answer) -> list[int]:
-    """The sizes of the files that an answer names."""
+    """The sizes of the files in an answer's receipts."""
     return [receipt["size"] for receipt in json.loads(answer.body)["receipts"]]
 
 
 @pytest.mark.parametrize("sent", TAKEN.values(), ids=TAKEN)
 def test_a_request_with_one_meaning_is_taken_by_all(urls: dict[str, str], sent: bytes) -> None:
-    """The file is the same, and the next request is answered."""
+    """An unambiguous request is accepted by every server, which then answers the next request."""
     for server, answers in by_server(urls, lambda url: converse(url, sent + NEXT)).items():
         assert [answer.status for answer in answers] == [201, 200], server
         assert sizes(answers[0]) == [len(DATA)], server
@@ -287,7 +287,7 @@ def test_a_request_with_one_meaning_is_taken_by_all(urls: dict[str, str], sent: 
 
 @pytest.mark.parametrize("sent", LAST.values(), ids=LAST)
 def test_a_request_that_ends_its_connection_is_the_last(urls: dict[str, str], sent: bytes) -> None:
-    """The bytes behind it neither are a request nor cancel it."""
+    """After a request that ends its connection, further bytes are neither a request nor an abort."""
     for server, answers in by_server(urls, lambda url: converse(url, sent + NEXT)).items():
         assert [answer.status for answer in answers] == [201], server
         assert sizes(answers[0]) == [len(DATA)], server
@@ -295,7 +295,7 @@ def test_a_request_that_ends_its_connection_is_the_last(urls: dict[str, str], se
 
 @pytest.mark.parametrize("sent", REFUSED.values(), ids=REFUSED)
 def test_a_request_that_a_proxy_may_read_differently_is_refused_by_all(urls: dict[str, str], sent: bytes) -> None:
-    """One error, and nothing behind it is a request."""
+    """An ambiguous request gets one error from every server, and further bytes are no request."""
     for server, answers in by_server(urls, lambda url: converse(url, sent + NEXT)).items():
         statuses = [answer.status for answer in answers]
         assert len(statuses) == 1, (server, statuses)
@@ -307,7 +307,7 @@ def test_a_request_that_a_proxy_may_read_differently_is_refused_by_all(urls: dic
 def test_a_request_that_its_head_refuses_is_answered_without_100(
     urls: dict[str, str], sent: bytes, status: int
 ) -> None:
-    """The client is not asked for a body that no server wants, and its connection ends."""
+    """A request refused by its head gets no 100 Continue, and its connection closes."""
 
     def exchange(url: str) -> bytes:
         with closing(raw.connect(url)) as connection, connection.makefile("rb") as received:
@@ -323,7 +323,7 @@ def test_a_request_that_its_head_refuses_is_answered_without_100(
 def test_a_client_that_expects_100_gets_it_once_before_its_body_is_read(
     urls: dict[str, str], sent: bytes, body: bytes
 ) -> None:
-    """The body is then taken, and the connection serves the next request."""
+    """An accepted request gets 100 Continue once; the connection then serves the next request."""
 
     def exchange(url: str) -> tuple[bytes, bytes, list[Answer]]:
         with closing(raw.connect(url)) as connection:

@@ -1,4 +1,4 @@
-"""Clients of every hand-off, killed at any byte, again and again: afterwards nothing is left of them anywhere."""
+"""Clients of every hand-off, killed at random bytes, leave nothing behind."""
 
 import os
 import random
@@ -25,11 +25,11 @@ from filehandoff.settings import MIB
 from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
-#: Three parts of the smallest size.
+#: A form with a file of three parts of the smallest size.
 BODY = form(part("note", b"before"), part("file", os.urandom(12 * MIB), "large.bin"), part("note", b"after"))
 AT_ONCE = 8
-#: By how much memory may grow from one hundred to the next: by what the allocator has in use when it needs more. What
-#: is held on to of each upload is ten times that.
+#: Allowed growth of memory over a hundred clients: the allocator's reserve. A leak of each upload would be ten times as
+#: large.
 KEPT_BYTES = 80 * MIB
 
 
@@ -47,7 +47,7 @@ def running(
 
 
 def kill(url: str, seed: int) -> None:
-    """Send an upload up to a random byte, at most all but the last, and go: by a reset or by an orderly close."""
+    """Send an upload up to a random byte before the last, then reset or close the connection."""
     chance = random.Random(seed)  # noqa: S311 - not for secrets
     beginning = head(chance.choice(FORM_HANDOFFS), f"Content-Length: {len(BODY)}") + BODY[: chance.randrange(len(BODY))]
     with closing(raw.connect(url)) as connection:
@@ -57,7 +57,7 @@ def kill(url: str, seed: int) -> None:
 
 
 def clients_of(url: str) -> int:
-    """How many connections from clients a server holds open, from the kernel's own table."""
+    """Number of a server's open client connections, from the kernel's table."""
     port = f":{int(url.rsplit(':', 1)[1]):04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     established, close_wait = "01", "08"
@@ -68,9 +68,9 @@ def clients_of(url: str) -> int:
 def test_a_killed_client_leaves_nothing(
     running: tuple[null_store.NullStore, stack.Stack], name: str, pytestconfig: pytest.Config
 ) -> None:
-    """S3 holds no object and no unfinished upload, the app no more tasks, threads, sockets, files, memory than before.
+    """After many killed clients, S3 is empty, and the app has as few tasks, threads, sockets and files as before.
 
-    But for the connections to S3 that it keeps.
+    Its memory does not grow either; only its idle connections to S3 may be more.
     """
     store, started = running
     server = started.apps[name]
@@ -90,13 +90,13 @@ def test_a_killed_client_leaves_nothing(
     settle(store, server.url)
     stats = store.stats()
     assert (stats.objects, stats.unfinished, clients_of(server.url)) == ({}, {}, 0)
-    assert stats.requests["CreateMultipartUpload"] > kills / 20  # many of `stream` were killed in the middle of parts
+    assert stats.requests["CreateMultipartUpload"] > kills / 20  # many uploads by `stream` were killed between parts
     wait_until(lambda: held().beyond(before) == Counter(), lambda: held().beyond(before))
     assert app.resident() - memory < KEPT_BYTES
 
 
 def settle(store: null_store.NullStore, url: str) -> None:
-    """Wait until no upload is unfinished and no client connected."""
+    """Wait until no upload is unfinished and no client is connected."""
     wait_until(
         lambda: not store.stats().unfinished and not clients_of(url),
         lambda: f"{len(store.stats().unfinished)} uploads are unfinished, {clients_of(url)} clients connected",

@@ -1,6 +1,6 @@
-"""What operators see while S3 breaks: numbers that agree with what passed the proxy, and a log of JSON without secrets.
+"""While S3 breaks, the metrics agree with the proxy's calls, and the log is JSON without secrets.
 
-Both apps log at `debug` here, where botocore tells how it signs each request, from hooks, tasks and worker threads.
+Both apps log at `debug`, where botocore logs the signing of each request, from hooks, tasks and worker threads.
 """
 
 import itertools
@@ -33,15 +33,15 @@ from filehandoff.settings import MIB
 from filehandoff.strategies import HANDOFFS, HOOKS
 
 FRAMEWORKS = ("flask", "quart")
-#: Three parts.
+#: Size of a file of three parts.
 SIZE = 10 * MIB + 1
 TOKEN = "a-session-token-that-nobody-may-read"
 SECRETS = ("embedded-secret", TOKEN)
-#: What signs a request, in any of the forms that botocore tells it in, and is not hidden.
+#: A visible signature or credential in any of botocore's formats.
 SIGNATURE = re.compile(r"(?i)(?:signature|credential)\\?['\"]?\s*[=:](?:\s|\\n)*(?!\[hidden\])[\w/]{16,}")
-#: A filename that would be a line, or colour a terminal, if it could.
+#: A filename with an attempt to forge a log line and to colour a terminal.
 FORGED = "name\x1b[31m\u2028{'event': 'forged'}"
-#: The server's own lines, which are about no request.
+#: Loggers of the servers, whose lines belong to no request.
 SERVERS = ("gunicorn.error", "hypercorn.error", "uvicorn.error")
 
 #: The loggers of the lines about requests; Quart alone knows that a client has left.
@@ -50,7 +50,7 @@ ROUTES = {"filehandoff.web.routes", "quart_app.views"}
 
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """A proxy in front of a real store, and both apps behind it, which log all they can."""
+    """A proxy in front of a real store, and both apps at the most verbose log level."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UPLOAD_LOG", "json")
         patch.setenv("UPLOAD_LOG_LEVEL", "debug")
@@ -61,7 +61,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
 
 @pytest.fixture
 def proxy(behind: Behind) -> Iterator[Proxy]:
-    """The proxy, which has seen no call before the test, and has nothing scripted after it."""
+    """The proxy, without calls before the test and without a script after it."""
     behind.proxy.calls.clear()
     yield behind.proxy
     behind.proxy.clear()
@@ -75,27 +75,27 @@ def app(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Api]:
 
 
 class Log:
-    """What the apps have written since the test began."""
+    """The apps' log since the test began."""
 
     def __init__(self, behind: Behind) -> None:
         self._path = Path(behind.started.environ["TMPDIR"]) / "servers.log"
         self._begin = self._path.stat().st_size
 
     def rewind(self) -> None:
-        """Take in what was written before the test as well."""
+        """Include the lines from before the test."""
         self._begin = 0
 
     def ids_before(self) -> set[str]:
-        """The ids of the requests that had lines before the test."""
+        """The ids of requests with lines before the test."""
         lines = self._path.read_bytes()[: self._begin].splitlines()
         return {line["request_id"] for line in map(json.loads, lines) if "request_id" in line}
 
     def forget(self) -> None:
-        """Leave out what was written up to now."""
+        """Drop the lines so far."""
         self._begin = self._path.stat().st_size
 
     def wait_for(self, event: str) -> list[dict[str, Any]]:
-        """The lines that begin so, as soon as there is one."""
+        """Wait for a line of this event; return all of them."""
         wait_until(lambda: self._beginning(event), lambda: f"no line begins with '{event}'")
         return self._beginning(event)
 
@@ -107,12 +107,12 @@ class Log:
         return [line for line in self.lines() if line["logger"] in ROUTES]
 
     def text(self) -> str:
-        """All of it, without a line that is still being written."""
+        """The complete lines as text."""
         whole, newline, _ = self._path.read_bytes()[self._begin :].rpartition(b"\n")
         return (whole + newline).decode()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Each line as the object that it is."""
+        """The lines as objects."""
         return [json.loads(line) for line in self.text().splitlines()]
 
 
@@ -122,7 +122,7 @@ def log(behind: Behind) -> Log:
     return Log(behind)
 
 
-# Numbers.
+# Metrics
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def log(behind: Behind) -> Log:
 def test_a_retry_is_counted_where_it_happened(
     app: Api, proxy: Proxy, fault: Answer, operation: str, size: int, tries: int
 ) -> None:
-    """One call breaks, one is sent again: the proxy saw one more than were needed, and so many are counted."""
+    """A retried call is counted once as a retry, in agreement with the proxy's calls."""
     proxy.on(operation, fault)
     before = numbers(app)
     assert app.upload(form(part("file", bytes(size), "name")), "/uploads/stream").status_code == 201
@@ -146,7 +146,7 @@ def test_a_retry_is_counted_where_it_happened(
 
 
 def test_a_store_that_says_no_is_a_failure_and_an_abort(app: Api, proxy: Proxy) -> None:
-    """The part is refused for good: the upload has failed, and its multipart upload was aborted."""
+    """A refused part counts as a failed upload and an abort."""
     proxy.on("upload_part", Answer(403, "AccessDenied", When.AFTER_BODY), part_number=2, every=True)
     before = numbers(app)
     answer = app.upload(form(part("file", bytes(SIZE), "name")), "/uploads/stream")
@@ -158,8 +158,8 @@ def test_a_store_that_says_no_is_a_failure_and_an_abort(app: Api, proxy: Proxy) 
     }
 
 
-def test_what_could_not_be_undone_is_counted(app: Api, proxy: Proxy) -> None:
-    """A multipart upload that S3 does not abort is left behind, and somebody must be told."""
+def test_a_failed_cleanup_is_counted(app: Api, proxy: Proxy) -> None:
+    """A multipart upload that S3 fails to abort is counted as left behind."""
     proxy.on("upload_part", Answer(403, "AccessDenied", When.AFTER_BODY), part_number=2, every=True)
     proxy.on("abort_multipart_upload", Answer(403, "AccessDenied"), every=True)
     before = numbers(app)
@@ -171,7 +171,7 @@ def test_what_could_not_be_undone_is_counted(app: Api, proxy: Proxy) -> None:
 
 
 def test_parts_are_in_flight_until_s3_has_answered(app: Api, proxy: Proxy) -> None:
-    """A part that S3 does not take is in flight; when all is over, none is."""
+    """A part that S3 does not accept counts as in flight until the end."""
     proxy.on("upload_part", Hold(), part_number=1)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(app.upload, form(part("file", bytes(SIZE), "name")), "/uploads/stream")
@@ -183,45 +183,45 @@ def test_parts_are_in_flight_until_s3_has_answered(app: Api, proxy: Proxy) -> No
     assert {numbers(app)[name] for name in ("parts_in_flight", "uploads_in_flight")} == {0}
 
 
-# The log.
+# Log
 
 
 @dataclass(frozen=True)
-class Said:
-    """What an app logged while files went through every hand-off with every hook, all at once."""
+class UploadLog:
+    """An app's log while files went through every hand-off with every hook at once."""
 
     framework: str
-    marker: str  #: what each file begins with
+    marker: str  #: the first bytes of each file
     signatures: list[str]  #: of the presigned URLs
-    became: dict[str, str]  #: the key or the error code of each upload, by its request's id
+    results: dict[str, str]  #: each upload's key or error code, by request id
     text: str
-    earlier: set[str]  #: the ids of requests that were answered before, of which there may be late lines
+    earlier: set[str]  #: the ids of earlier requests, which may still have late lines
 
     @cached_property
     def all_lines(self) -> list[dict[str, Any]]:
-        """Each line as the object that it is, without the server's own."""
+        """The lines as objects, without the server's own."""
         lines = [json.loads(line) for line in self.text.splitlines()]
         return [line for line in lines if line["logger"] not in SERVERS]
 
     @cached_property
     def lines(self) -> list[dict[str, Any]]:
         """The lines of these uploads."""
-        return [line for line in self.all_lines if line["request_id"] in self.became]
+        return [line for line in self.all_lines if line["request_id"] in self.results]
 
     @property
     def keys(self) -> dict[str, str]:
-        """The request's id of each file that was stored, by its key."""
-        return {key: request_id for request_id, key in self.became.items() if "/" in key}
+        """The request id of each stored file, by key."""
+        return {key: request_id for request_id, key in self.results.items() if "/" in key}
 
     @property
     def sent_parts(self) -> set[str]:
-        """The requests whose files the app sent to S3 itself."""
+        """The ids of requests whose files the app itself sent to S3."""
         return {request_id for request_id in self.keys.values() if not request_id.startswith("presigned.")}
 
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
-def said(request: pytest.FixtureRequest, behind: Behind) -> Said:
-    """A file of three parts in every cell of the grid, and what was logged of it."""
+def upload_log(request: pytest.FixtureRequest, behind: Behind) -> UploadLog:
+    """Upload a file of three parts in every cell of the grid; return the log."""
     log = Log(behind)
     earlier = log.ids_before()
     marker = f"this-is-in-the-file-{uuid.uuid4().hex}"
@@ -243,33 +243,37 @@ def said(request: pytest.FixtureRequest, behind: Behind) -> Said:
         return request_id, answer["receipts"][0]["key"] if "receipts" in answer else answer["code"]
 
     with closing(Api(behind.started.apps[request.param].url)) as api, ThreadPoolExecutor(4) as pool:
-        became = dict(pool.map(upload, itertools.product(HANDOFFS, HOOKS)))
-    return Said(request.param, marker, signatures, became, log.text(), earlier)
+        result = dict(pool.map(upload, itertools.product(HANDOFFS, HOOKS)))
+    return UploadLog(request.param, marker, signatures, result, log.text(), earlier)
 
 
-def test_every_line_is_json_and_has_its_own_requests_id(said: Said) -> None:
-    """None lacks an id, and each that names an object has the id of the request that stored it."""
-    assert {line.get("request_id") for line in said.all_lines} - said.earlier == set(said.became)
-    assert len(said.keys) == len(said.became) - 2  # `file` and `byte_queue`, with the hook that closes their files
-    named = {(key, line["request_id"]) for line in said.all_lines for key in said.keys if key in line["event"]}
-    assert named == set(said.keys.items())
+def test_every_line_is_json_and_has_its_own_requests_id(upload_log: UploadLog) -> None:
+    """Each line has a request id; a line that names an object has the id of its upload."""
+    assert {line.get("request_id") for line in upload_log.all_lines} - upload_log.earlier == set(upload_log.results)
+    assert (
+        len(upload_log.keys) == len(upload_log.results) - 2
+    )  # `file` and `byte_queue` with the hook that closes their files
+    named = {
+        (key, line["request_id"]) for line in upload_log.all_lines for key in upload_log.keys if key in line["event"]
+    }
+    assert named == set(upload_log.keys.items())
 
 
-def test_lines_from_hooks_and_for_parts_have_the_id(said: Said) -> None:
-    """Of every upload there are lines from around its hook, and from where its parts are sent."""
-    hooks = [line for line in said.lines if "calling handler" in line["event"] and "_run_hook" in line["event"]]
-    assert {line["request_id"] for line in hooks} == set(said.became)
-    parts = [line for line in said.lines if "name=UploadPart" in line["event"]]
-    assert {line["request_id"] for line in parts} >= said.sent_parts
+def test_lines_from_hooks_and_for_parts_have_the_id(upload_log: UploadLog) -> None:
+    """Each upload has lines from its hook and from the sending of its parts, with its id."""
+    hooks = [line for line in upload_log.lines if "calling handler" in line["event"] and "_run_hook" in line["event"]]
+    assert {line["request_id"] for line in hooks} == set(upload_log.results)
+    parts = [line for line in upload_log.lines if "name=UploadPart" in line["event"]]
+    assert {line["request_id"] for line in parts} >= upload_log.sent_parts
 
 
-@pytest.mark.parametrize("said", ["flask"], indirect=True)
-def test_lines_from_worker_threads_have_the_id(said: Said) -> None:
-    """Of every upload there are lines from the threads that make its calls to S3."""
-    threads: dict[str, set[str]] = {request_id: set() for request_id in said.became}
-    for line in said.lines:
+@pytest.mark.parametrize("upload_log", ["flask"], indirect=True)
+def test_lines_from_worker_threads_have_the_id(upload_log: UploadLog) -> None:
+    """Each upload has lines from the threads of its S3 calls, with its id."""
+    threads: dict[str, set[str]] = {request_id: set() for request_id in upload_log.results}
+    for line in upload_log.lines:
         threads[line["request_id"]].add(line["thread"].partition("-")[0])
-    assert {request_id for request_id, names in threads.items() if "s3" in names} >= said.sent_parts
+    assert {request_id for request_id, names in threads.items() if "s3" in names} >= upload_log.sent_parts
 
 
 def test_each_upload_has_one_line_of_ours(said: Said) -> None:
@@ -277,25 +281,27 @@ def test_each_upload_has_one_line_of_ours(said: Said) -> None:
     ours = [line for line in said.lines if line["logger"] in ROUTES]
     assert Counter(line["request_id"] for line in ours) == Counter(dict.fromkeys(said.became, 1))
     for line in ours:
-        became = said.became[line["request_id"]]
+        result = upload_log.results[line["request_id"]]
         if line["event"] == "stored":
-            assert (line["level"], line["keys"], line["bytes"]) == ("info", [became], SIZE)
+            assert (line["level"], line["keys"], line["bytes"]) == ("info", [result], SIZE)
         else:
-            assert (line["level"], line["code"], line["status"]) == ("error", became, 500)
+            assert (line["level"], line["code"], line["status"]) == ("error", result, 500)
 
 
-def test_no_secret_is_in_the_log(said: Said) -> None:
-    """Neither a credential nor a signature nor a byte of a file, though the SDK tells how it signed each request."""
-    assert said.text.count("StringToSign") > 0  # a plain `in` would print all of the log
-    assert said.text.count("[hidden]") > 0
-    assert len(said.signatures) == len(HOOKS) * 3
-    assert [secret for secret in (*SECRETS, *said.signatures, said.marker) if secret in said.text] == []
-    assert SIGNATURE.findall(said.text) == []
+def test_no_secret_is_in_the_log(upload_log: UploadLog) -> None:
+    """The log has no credential, signature or file bytes, although the SDK logs its signing."""
+    assert upload_log.text.count("StringToSign") > 0  # a plain `in` would print the whole log on failure
+    assert upload_log.text.count("[hidden]") > 0
+    assert len(upload_log.signatures) == len(HOOKS) * 3
+    assert [
+        secret for secret in (*SECRETS, *upload_log.signatures, upload_log.marker) if secret in upload_log.text
+    ] == []
+    assert SIGNATURE.findall(upload_log.text) == []
 
 
 @pytest.mark.parametrize("reset", [True, False])
-def test_a_download_that_s3_breaks_off_is_told_once(app: Api, proxy: Proxy, log: Log, reset: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """The client sees that it has not all of it; the log has one line of it, under its id, and none of the server's."""
+def test_a_broken_download_is_logged_once(app: Api, proxy: Proxy, log: Log, reset: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A broken download has one line of ours with its id, and none of the server's; the client sees the break."""
     key = app.upload(form(part("file", bytes(3 * MIB), "name")), "/uploads/stream").json()["receipts"][0]["key"]
     log.forget()
     proxy.on("get_object", CutAnswer(MIB, reset=reset))
@@ -307,8 +313,8 @@ def test_a_download_that_s3_breaks_off_is_told_once(app: Api, proxy: Proxy, log:
     assert log.text().count("Traceback") == 0
 
 
-def test_a_client_that_left_is_told_as_one(app: Api, proxy: Proxy, log: Log) -> None:
-    """An upload whose client is gone before S3 has answered has one line, and the server none."""
+def test_a_client_that_left_is_logged_once(app: Api, proxy: Proxy, log: Log) -> None:
+    """An upload whose client left has one line of ours and none of the server's."""
     proxy.on("put_object", Hold(When.DONE))
     url = urlsplit(app.url)
     body = form(part("file", b"data", "name"))
@@ -326,7 +332,7 @@ def test_a_client_that_left_is_told_as_one(app: Api, proxy: Proxy, log: Log) -> 
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_lines_of_a_cause_have_the_id(app: Api, log: Log, cause: str) -> None:
-    """All that is logged while it is shown, but what boto3's transfer manager says in threads of its own."""
+    """Lines during a cause have its id, except those of boto3's transfer threads."""
     request_id = f"{cause}.{app.framework}"
     answer = app.upload(form(part("file", bytes(MIB), "name")), f"/causes/{cause}", {"X-Request-Id": request_id})
     assert answer.status_code == 200
@@ -335,8 +341,8 @@ def test_lines_of_a_cause_have_the_id(app: Api, log: Log, cause: str) -> None:
     assert {line.get("request_id") for line in lines} - log.ids_before() == {request_id}
 
 
-def test_a_failure_is_told_with_its_cause(app: Api, proxy: Proxy, log: Log) -> None:
-    """What S3 said is in the log under the request's id, which the client was told."""
+def test_a_failure_is_logged_with_its_cause(app: Api, proxy: Proxy, log: Log) -> None:
+    """S3's error is in the log under the request id that the client received."""
     proxy.on("put_object", Answer(403, "AccessDenied"), every=True)
     answer = app.upload(form(part("file", b"data", "name")), "/uploads/stream", {"X-Request-Id": "find-me"})
     assert answer.status_code == 502
@@ -347,7 +353,7 @@ def test_a_failure_is_told_with_its_cause(app: Api, proxy: Proxy, log: Log) -> N
 
 @pytest.mark.parametrize("app", ["flask"], indirect=True)
 def test_a_thread_that_is_free_again_has_no_id(app: Api, log: Log) -> None:
-    """A thread of gunicorn's that served a request puts that one's id on no line about the next connection."""
+    """A reused gunicorn thread puts no earlier request's id on lines about the next connection."""
     app.upload(form(part("file", b"data", "name")), "/uploads/stream", {"X-Request-Id": "the-one-before"})
     url = urlsplit(app.url)
     with socket.create_connection((url.hostname or "", url.port or 80), timeout=30) as connection:

@@ -1,4 +1,4 @@
-"""More clients than a process takes on: those that are admitted are served, the others are told so, and it stays up."""
+"""Above its limit a process serves the admitted clients, refuses the others, and stays up."""
 
 import os
 import socket
@@ -28,15 +28,15 @@ from filehandoff.settings import MIB, Settings
 
 FRAMEWORKS = ("flask", "quart")
 AT_ONCE = 4
-#: How often a place is given back in time, at the most, until an upload that waits for it has it.
+#: Most attempts until a freed place reaches a waiting upload in time.
 TRIES = 10
-#: Connections that send nothing, and clients that stand still in the middle of an upload.
+#: Number of connections that send nothing, and of clients that stop during an upload.
 SILENT = 100
 SLOW = 300
 PART = 5 * MIB
-#: For both apps together, so that an upload takes its time and the next ones come meanwhile.
+#: Rate for both apps together, so that uploads overlap.
 BYTES_PER_SECOND = 100_000_000
-#: Limits that only a fault reaches: clients stand still here for as long as a test takes.
+#: Timeouts that only a fault reaches, because clients stop for the whole test.
 PATIENT = {
     "UPLOAD_IDLE_TIMEOUT": str(PATIENCE),
     "UPLOAD_S3_CONNECT_TIMEOUT": str(PATIENCE),
@@ -47,7 +47,7 @@ PATIENT = {
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[null_store.NullStore, stack.Stack]]:
-    """A store that takes its time, and both apps, which take on few uploads at once."""
+    """A slow store, and both apps with few concurrent uploads."""
     with null_store.running(bytes_per_second=BYTES_PER_SECOND) as store:
         environ = {
             **store.environ,
@@ -62,7 +62,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[null_sto
 
 @dataclass
 class Health:
-    """What /healthz answered while the block ran, each time on a connection of its own."""
+    """The answers of /healthz during the block, each on a new connection."""
 
     url: str
     seconds: list[float] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Health:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Ask again and again."""
+        """Request it repeatedly for the block."""
         done = threading.Event()
 
         def ask() -> None:
@@ -92,9 +92,9 @@ class Health:
 
 
 def test_ten_times_the_load(running: tuple[null_store.NullStore, stack.Stack], pytestconfig: pytest.Config) -> None:
-    """With ten times as many clients as are admitted, each gets 201 or 503 overloaded, and /healthz always answers.
+    """With ten times the admitted clients, each gets 201 or 503 overloaded, and /healthz always answers.
 
-    S3 has what the 201s name and nothing else; no app's memory grows by more than the formula.
+    S3 has only the objects of 201 answers, and no app's memory grows beyond the formula.
     """
     store, started = running
     files = [os.urandom(1000), os.urandom(2 * PART + 1)]
@@ -130,16 +130,16 @@ def test_ten_times_the_load(running: tuple[null_store.NullStore, stack.Stack], p
 
 
 def ask(url: str, body: bytes, sent: int, path: str) -> tuple[int, bytes]:
-    """The answer to an upload of which so many bytes were sent before it is looked for."""
+    """Send this many bytes of an upload, then read the answer."""
     with closing(begin(url, body, sent, path)) as connection:
         return answer_of(connection)
 
 
 def hold_all_places(url: str, body: bytes) -> list[socket.socket]:
-    """Connections that have the places to upload in, all but the last bytes of the body sent."""
+    """Open connections that hold all upload places, each without the last bytes of its body."""
     held = [begin(url, body, len(body) - 5) for _ in range(AT_ONCE)]
     while ask(url, body, len(body), "/uploads")[0] == httpx.codes.CREATED:
-        pass  # one of them is still on its way in
+        pass  # one of them is still being admitted
     return held
 
 
@@ -148,9 +148,9 @@ def hold_all_places(url: str, body: bytes) -> list[socket.socket]:
 def test_one_upload_too_many_is_refused_before_its_body_is_read(
     running: tuple[null_store.NullStore, stack.Stack], name: str, path: str
 ) -> None:
-    """While the places are held by clients that stand still, others get 503 overloaded without a byte of their body.
+    """While idle clients hold all places, others get 503 overloaded before any of their body is read.
 
-    So do those that send all of it before they look. The ones that hold the places are served when they go on.
+    The same holds for clients that send the whole body first. The idle clients are served when they continue.
     """
     _, started = running
     url = started.apps[name].url
@@ -174,7 +174,7 @@ def test_one_upload_too_many_is_refused_before_its_body_is_read(
 def test_one_upload_too_many_is_not_asked_for_its_body(
     running: tuple[null_store.NullStore, stack.Stack], name: str
 ) -> None:
-    """While the places are held, a client that expects 100 Continue gets 503 overloaded in its place."""
+    """While all places are held, a client that expects 100 Continue gets 503 overloaded instead."""
     _, started = running
     url = started.apps[name].url
     small = form(part("file", b"small", "small.txt"))
@@ -189,21 +189,21 @@ def test_one_upload_too_many_is_not_asked_for_its_body(
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_who_waits_gets_the_place_that_is_given_back(
-    running: tuple[null_store.NullStore, stack.Stack], name: str
-) -> None:
-    """An upload that finds no place is served if one comes free within WAIT_SECONDS, which a busy machine may miss."""
+def test_a_waiting_upload_gets_a_freed_place(running: tuple[null_store.NullStore, stack.Stack], name: str) -> None:
+    """A waiting upload is served if a place becomes free within WAIT_SECONDS; a busy machine may miss that."""
     _, started = running
     assert any(place_is_given_on(started.apps[name].url) for _ in range(TRIES))
 
 
 def place_is_given_on(url: str) -> bool:
-    """Whether an upload that found no place was served when one came free."""
+    """Whether a waiting upload was served when a place became free."""
     small = form(part("file", b"small", "small.txt"))
     with ExitStack() as exits:
         held = [exits.enter_context(closing(connection)) for connection in hold_all_places(url, small)]
         waiting = exits.enter_context(closing(begin(url, small, len(small))))
-        assert httpx.get(f"{url}/healthz", verify=TLS, timeout=PATIENCE).is_success  # that one has been read by now
+        assert httpx.get(
+            f"{url}/healthz", verify=TLS, timeout=PATIENCE
+        ).is_success  # by now the waiting upload has been read
         for connection in held:
             connection.sendall(small[-5:])
         assert [answer_of(connection)[0] for connection in held] == [201] * AT_ONCE
@@ -211,20 +211,20 @@ def place_is_given_on(url: str) -> bool:
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_clients_that_say_nothing_hold_up_nobody(running: tuple[null_store.NullStore, stack.Stack], name: str) -> None:
-    """With many more silent connections than threads, /healthz answers before they are given up."""
+def test_silent_clients_do_not_block_others(running: tuple[null_store.NullStore, stack.Stack], name: str) -> None:
+    """With more silent connections than threads, /healthz answers before they time out."""
     _, started = running
     address = urlsplit(started.apps[name].url)
     with ExitStack() as exits:
         at = str(address.hostname), address.port or 80
         silent = [exits.enter_context(closing(socket.create_connection(at))) for _ in range(SILENT)]
         assert httpx.get(f"{started.apps[name].url}/healthz", verify=TLS, timeout=PATIENCE).is_success
-        # gunicorn alone has a thread wait 5 s for each; with as many in front, nearly all are closed by then
+        # gunicorn alone waits 5 s for each in a thread, and would close nearly all before
         assert sum(map(is_closed, silent)) < SILENT / 2
 
 
 def test_slow_clients_do_not_stop_fast_ones(tmp_path: Path) -> None:
-    """Where UPLOAD_MAX_CONCURRENT has room for hundreds of slow clients, a fast one is served beside them by both."""
+    """With UPLOAD_MAX_CONCURRENT above hundreds of slow clients, both apps serve a fast one beside them."""
     slow = form(part("file", bytes(1000), "slow.bin"))
     with null_store.running() as store:
         environ = {**store.environ, "UPLOAD_S3": store.endpoint_url, "UPLOAD_MAX_CONCURRENT": str(SLOW + 10)}
@@ -238,6 +238,6 @@ def test_slow_clients_do_not_stop_fast_ones(tmp_path: Path) -> None:
                 with closing(Connection(url)) as fast:
                     answers = [fast.upload("/uploads", slow, f"fast-{n}")[0].status for n in range(20)]
                 assert answers == [201] * len(answers)
-                for connection in held:  # one after the other: the store is not what is tested
+                for connection in held:  # one after another, because the store is not under test
                     connection.sendall(slow[200:])
                     assert answer_of(connection)[0] == 201

@@ -1,4 +1,4 @@
-"""Broken clients of `presigned`, whose one request to the app is a few bytes of JSON."""
+"""Broken clients of `presigned`, whose only request to the app is some JSON."""
 
 import json
 
@@ -13,12 +13,12 @@ WANTED = json.dumps({"filename": "name", "size": 5, "content_type": "text/plain"
 
 
 def head(length: int, *headers: str) -> bytes:
-    """The head of a request for a URL."""
+    """The head of a request for URLs."""
     return raw.head("presigned", f"Content-Length: {length}", *headers, content_type="application/json")
 
 
 def ask(app: App, sent: bytes) -> Answer:
-    """Send all, and read the answer."""
+    """Send all bytes and read the answer."""
     with app.connected() as connection:
         raw.send(connection, sent)
         return raw.read_answer(connection)
@@ -36,6 +36,6 @@ def ask(app: App, sent: bytes) -> Answer:
     ],
 )
 def test_the_answer_is_an_error(app: App, sent: bytes, status: int, code: str) -> None:
-    """And nothing is begun in S3."""
+    """A broken request gets its error, and nothing begins in S3."""
     answer = ask(app, sent)
     assert (answer.status, answer.code) == (status, code), answer

@@ -1,4 +1,4 @@
-"""Apps that are restarted again and again under load: S3 has what clients were told it has, and nothing else."""
+"""After repeated restarts under load, S3 has the objects of 201 answers and no others."""
 
 import os
 import signal
@@ -30,29 +30,29 @@ from filehandoff.settings import MIB, Settings
 from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
-#: Most are one put, some two parts.
+#: Files to upload: four of one put, one of two parts.
 FILES = (*[os.urandom(20_000) for _ in range(4)], os.urandom(5 * MIB + 1))
 PATHS = tuple(f"/uploads/{handoff}" for handoff in FORM_HANDOFFS)
 CLIENTS = 4
-#: How many uploads an app stores before it is ended once more.
+#: Number of uploads that an app stores before its next restart.
 STORED = 4
-#: Of so many restarts one kills.
+#: One in this many restarts is a kill.
 KILL_EVERY = 4
 DRAIN_SECONDS = 2.0
-#: How many objects a failure names.
+#: Most objects that a failure names.
 NAMED = 3
-#: How many processes are seen, one after the other.
+#: Number of successive processes to observe.
 RECYCLED = 3
 
 
 class App:
-    """One app on one port, started and ended as often as is asked."""
+    """An app on one port that can be started and ended repeatedly."""
 
     def __init__(self, name: str, environ: dict[str, str], log: IO[bytes]) -> None:
         self.name = name
         self.environ = environ
         self._log = log
-        # Bound all the time, or a client's own end might get the port while nobody listens there.
+        # bound all the time, or a client could get the port between two servers
         self._port = socket.socket()
         self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._port.bind(("127.0.0.1", 0))
@@ -66,7 +66,7 @@ class App:
             try:
                 listener = listen(self.name, "PORT", self._port.getsockname()[1])
                 break
-            except StartError:  # gunicorn's worker, which was killed with it, may take a moment more to be gone
+            except StartError:  # gunicorn's killed worker may take a moment to end
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
         command = [*stack.COMMANDS[self.name], *arguments]
@@ -74,7 +74,7 @@ class App:
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Wait until it answers so; it must not end."""
+        """Wait until it is ready; fail if it ends."""
         assert self.server is not None
         deadline = time.monotonic() + PATIENCE
         while not ready(self):
@@ -83,18 +83,18 @@ class App:
             time.sleep(0.02)
 
     def end(self) -> None:
-        """SIGTERM, and wait; it must end by itself."""
+        """Send SIGTERM and wait; it must end by itself."""
         assert self.server is not None
         self.server.terminate()
         self.server.wait()
         assert self.server.returncode == 0
 
     def close(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         self._port.close()
 
     def kill(self) -> None:
-        """SIGKILL for all of its processes."""
+        """Send SIGKILL to all its processes."""
         assert self.server is not None
         os.killpg(self.server.pid, signal.SIGKILL)
         self.server.wait()
@@ -102,7 +102,7 @@ class App:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A store that keeps what it gets, with a bucket, as an app's environment."""
+    """The environment of an app on a store with a bucket."""
     with (tmp_path / "store.log").open("w+b") as log:
         store = stores.start("moto", {}, log)
         assert store.server is not None
@@ -123,7 +123,7 @@ def environ(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def bucket(environ: dict[str, str]) -> Iterator[Bucket]:
-    """That bucket, as S3 shows it."""
+    """The store's bucket, read directly."""
     store = stores.Store("moto", environ["UPLOAD_S3_ENDPOINT_URL"], environ)
     client = store.client()
     yield Bucket(client, environ["UPLOAD_BUCKET"], None)
@@ -132,7 +132,7 @@ def bucket(environ: dict[str, str]) -> Iterator[Bucket]:
 
 @contextmanager
 def started(name: str, environ: dict[str, str], log_path: Path) -> Iterator[App]:
-    """An app that has no server yet, and has none any more after the block."""
+    """An app without a server; its server is killed after the block."""
     with log_path.open("w+b") as log:
         app = App(name, {**environ, "UPLOAD_KEY_PREFIX": f"{name}/"}, log)
         try:
@@ -145,7 +145,7 @@ def started(name: str, environ: dict[str, str], log_path: Path) -> Iterator[App]
 
 
 def restart(app: App, load: Load, bucket: Bucket, restarts: int) -> set[int]:
-    """Restart the app under load; the eras that were ended by a kill, which alone may leave anything unfinished."""
+    """Restart the app under load; return the eras that ended with a kill."""
     killed, left = set(), set[str]()
     app.start()
     with load.running(CLIENTS):
@@ -166,7 +166,7 @@ def restart(app: App, load: Load, bucket: Bucket, restarts: int) -> set[int]:
 
 
 def wait_until_stored(load: Load, era: int) -> None:
-    """Wait until some uploads were stored that began in this era."""
+    """Wait until some uploads that began in this era are stored."""
 
     def stored() -> int:
         return sum(outcome.eras[0] == era for outcome in load.with_status(httpx.codes.CREATED))
@@ -180,7 +180,7 @@ def unfinished(bucket: Bucket, app: App) -> set[str]:
 
 
 def check(bucket: Bucket, app: App, outcomes: list[Outcome], killed: set[int]) -> None:
-    """Assert that S3 has what the 201s name, whole, and beyond it only what was under way when the app was killed."""
+    """Assert that S3 has the objects of 201 answers, and other leftovers only from kills."""
     named = {outcome.key: outcome.sha256 for outcome in outcomes if outcome.status == httpx.codes.CREATED}
     stored = {key for key in bucket.stored_keys() if key.startswith(f"{app.name}/")}
     assert sorted(named.keys() - stored)[:NAMED] == []
@@ -194,7 +194,7 @@ def check(bucket: Bucket, app: App, outcomes: list[Outcome], killed: set[int]) -
 
 
 def sweep(app: App) -> None:
-    """Run the app's command that removes what killed processes left."""
+    """Run the app's sweep command."""
     command = python(app.name, "--app", f"{app.name}_app", "sweep-uploads", "--older-than", "0s", "--abort")
     done = subprocess.run(command, cwd=ROOT, env=app.environ, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     assert done.returncode == 0, done.stderr
@@ -203,10 +203,10 @@ def sweep(app: App) -> None:
 def test_restarts_lose_nothing(
     environ: dict[str, str], bucket: Bucket, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """Every 201 that a client received is in S3, whole; beyond it is only what a kill left, and the sweep ends that.
+    """Every received 201 is in S3; only kills leave more, and the sweep removes their unfinished uploads.
 
-    SIGTERM leaves nothing at all. SIGKILL, every fourth time, may leave unfinished uploads, and the object of an upload
-    whose answer was still to be sent.
+    SIGTERM leaves nothing. SIGKILL, every fourth time, may leave unfinished uploads, and an object without a sent
+    answer.
     """
 
     def run(name: str) -> None:
@@ -223,11 +223,11 @@ def test_restarts_lose_nothing(
 
 
 def test_restarts_with_a_broken_store_leave_nothing(environ: dict[str, str], bucket: Bucket, tmp_path: Path) -> None:
-    """Where answers of S3 are lost and undoing fails now and then, SIGTERM leaves no more than what the 201s name."""
+    """With lost answers and failed cleanups of S3, SIGTERM leaves only the objects of 201 answers."""
     with Proxy(environ["UPLOAD_S3_ENDPOINT_URL"]) as proxy:
         broken = environ | {"UPLOAD_S3_ENDPOINT_URL": proxy.url, "UPLOAD_S3_ATTEMPTS": "2"}
         for nth in range(1, 2000):
-            if nth % 8 < 4:  # so many in a row that some are all there is of an upload's tries
+            if nth % 8 < 4:  # so many in a row that they exhaust the attempts of some uploads
                 proxy.on("put_object", LostAnswer(), nth=nth)
             if nth % 3 == 1:
                 proxy.on("complete_multipart_upload", Answer(500, "InternalError", When.DONE), nth=nth)
@@ -248,7 +248,7 @@ def test_restarts_with_a_broken_store_leave_nothing(environ: dict[str, str], buc
     assert bucket.unfinished() == []
 
 
-#: How each server is told to replace its process after so many requests.
+#: Each server's option to replace its process after some requests.
 RECYCLING = {
     "flask": ("--max-requests", "20"),
     "quart": ("--workers", "1", "--limit-max-requests" if stack.QUART_SERVER == "uvicorn" else "--max-requests", "20"),
@@ -257,7 +257,7 @@ RECYCLING = {
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_recycling_loses_nothing(name: str, environ: dict[str, str], bucket: Bucket, tmp_path: Path) -> None:
-    """Where the server replaces its process again and again, S3 has what the 201s name, and nothing else."""
+    """While the server repeatedly replaces its process, S3 has only the objects of 201 answers."""
     with started(name, environ, tmp_path / "app.log") as app:
         load, processes = Load(app.url, FILES, PATHS), set[int]()
         app.start(*RECYCLING[name])
@@ -281,13 +281,13 @@ def test_recycling_loses_nothing(name: str, environ: dict[str, str], bucket: Buc
 def test_an_upload_that_stands_still_does_not_hold_up_recycling(
     name: str, environ: dict[str, str], bucket: Bucket, tmp_path: Path
 ) -> None:
-    """When the server is to replace its process, an upload gets UPLOAD_DRAIN_SECONDS; then it is undone and told so."""
+    """At recycling, an idle upload gets UPLOAD_DRAIN_SECONDS; then it gets 503 and is cleaned up."""
     body = form(part("file", FILES[-1], "file.bin"))
     with started(name, environ, tmp_path / "app.log") as app:
         app.start(*RECYCLING[name])
         with closing(begin(app.url, body, len(body) - 5)) as connection:
-            while not select([connection], [], [], 0)[0]:  # these are too many in the end
-                with suppress(httpx.HTTPError):  # no process answers then
+            while not select([connection], [], [], 0)[0]:  # enough requests to cause the recycling
+                with suppress(httpx.HTTPError):  # no process answers at that moment
                     httpx.get(f"{app.url}/healthz", verify=TLS, timeout=1)
             status, answer = answer_of(connection)
         assert (status, b'"overloaded"' in answer) == (503, True)
@@ -299,9 +299,9 @@ def test_an_upload_that_stands_still_does_not_hold_up_recycling(
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_an_ending_process_is_not_ready(name: str, environ: dict[str, str], bucket: Bucket, tmp_path: Path) -> None:
-    """After SIGTERM /readyz soon fails, by an answer or because nobody takes the connection, while an upload ends well.
+    """After SIGTERM, /readyz soon fails or new connections are refused, while a running upload is stored.
 
-    A kept connection gets no new upload through, some moments later.
+    Some moments later, a kept connection accepts no new upload either.
     """
     body = form(part("file", b"some bytes", "file.bin"))
     with started(name, environ | {"UPLOAD_DRAIN_SECONDS": "60"}, tmp_path / "app.log") as app:
@@ -322,7 +322,7 @@ def test_an_ending_process_is_not_ready(name: str, environ: dict[str, str], buck
 
 
 def ready(app: App) -> bool:
-    """Whether a new connection is told that the app is ready."""
+    """Whether a new connection gets a ready answer."""
     try:
         return httpx.get(f"{app.url}/readyz", verify=TLS, timeout=5).is_success
     except httpx.HTTPError:

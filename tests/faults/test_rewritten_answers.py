@@ -1,4 +1,4 @@
-"""A store, or a proxy in front of it, that writes an answer's headers in another form: nothing is lost by it."""
+"""A store or proxy that rewrites headers of answers causes no loss."""
 
 import hashlib
 import os
@@ -17,10 +17,10 @@ STORE = "moto"
 FRAMEWORKS = ("flask", "quart")
 DATA = b"what was promised"
 WANTED = {"filename": "a.txt", "size": len(DATA), "sha256": hashlib.sha256(DATA).hexdigest()}
-#: One byte more than a part.
+#: A file of two parts, the second of one byte.
 LARGE = os.urandom(5 * 1024**2 + 1)
 
-#: What is written otherwise: the header, and its new value, of the old one.
+#: Rewritten headers: the name, and a function of the value.
 REWRITTEN = [
     pytest.param("etag", lambda etag: etag.strip('"'), id="an ETag without quotes"),  # boto/boto3#3701
     pytest.param("etag", lambda etag: f"W/{etag}", id="a weak ETag"),  # nginx, where it compresses
@@ -46,7 +46,7 @@ def app(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Api]:
 
 
 def upload_all(app: Api) -> list[tuple[dict[str, object], bytes]]:
-    """The receipts of an upload in one put, of one in parts, and of one that the client sent to S3 itself."""
+    """The receipts of uploads in one put, in parts, and by presigned URLs."""
     received = []
     for data in (DATA, LARGE):
         answer = app.upload(form(part("file", data, "a.txt", Content_Type="text/plain")), "/uploads/stream")
@@ -59,7 +59,7 @@ def upload_all(app: Api) -> list[tuple[dict[str, object], bytes]]:
 
 
 def check_download(app: Api, receipt: dict[str, object], data: bytes) -> None:
-    """Assert that the object comes whole, and as one that the client has, under the ETag of its receipt."""
+    """Assert that the object downloads whole, and gets 304 under its receipt's ETag."""
     path, etag = f"/objects/{receipt['key']}", f'"{receipt["etag"]}"'
     for method in ("GET", "HEAD"):
         answer = app.send(method, path)
@@ -80,7 +80,7 @@ def status(app: Api, path: str, **headers: str) -> int:
 def test_a_rewritten_header_loses_nothing(
     app: Api, proxy: Proxy, bucket: Bucket, name: str, value: Callable[[str], str | None]
 ) -> None:
-    """Every upload is stored, completed and read back, whatever form the header has in all of S3's answers."""
+    """Every upload is stored, completed and read back with each form of the header."""
     for operation in ("put_object", "upload_part", "head_object", "get_object"):
         proxy.on(operation, RewriteAnswerHeader(name, value), every=True)
     received = upload_all(app)
@@ -90,7 +90,7 @@ def test_a_rewritten_header_loses_nothing(
 
 
 def test_another_type_removes_nothing(app: Api, proxy: Proxy, bucket: Bucket) -> None:
-    """A proxy that names another type keeps an upload from its receipt; without the proxy it is completed."""
+    """A rewritten type prevents a presigned receipt but removes nothing; without the proxy it completes."""
     given = app.send("POST", "/uploads/presigned", json=WANTED | {"content_type": "text/xml"}).json()
     app.put_to_s3(given["url"], DATA, given["headers"]).raise_for_status()
     proxy.on("get_object", RewriteAnswerHeader("content-type", lambda _: "application/xml"), every=True)

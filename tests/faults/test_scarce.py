@@ -1,4 +1,4 @@
-"""Threads and file descriptors run short: health answers all the same, and what is under way goes on."""
+"""When threads or file descriptors run out, /healthz answers and running uploads continue."""
 
 import os
 import resource
@@ -33,7 +33,7 @@ UNFINISHED = b"GET /healthz HTTP/1.1\r\nHost: here\r\nX-A: a"
 
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """Both apps, which have few threads, behind a proxy."""
+    """Both apps with few threads, behind a proxy."""
     with proxied("moto", tmp_path_factory.mktemp("scarce"), {"UPLOAD_MAX_CONCURRENT": str(AT_ONCE)}) as behind:
         yield behind
 
@@ -47,7 +47,7 @@ def app(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Api]:
 
 @pytest.fixture(autouse=True)
 def emptied(bucket: Bucket) -> Iterator[None]:
-    """After the test, its objects are removed."""
+    """After the test, the bucket's objects are removed."""
     yield
     for key in bucket.stored_keys():
         bucket.delete(key)
@@ -55,12 +55,12 @@ def emptied(bucket: Bucket) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Those of a process that serves."""
+    """The file descriptors of a serving process."""
 
     pid: int
 
     def leave(self, count: int) -> tuple[int, int]:
-        """Let it have so many more than it has; what its limit was before."""
+        """Limit the process to this many more than it has; return the previous limits."""
         limit = len(list((Path("/proc") / str(self.pid) / "fd").iterdir())) + count
         before = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
@@ -68,23 +68,23 @@ class Descriptors:
 
 
 def check_health(app: Api) -> None:
-    """Assert that /healthz answers, on a connection of its own."""
+    """Assert that /healthz answers on a new connection."""
     with closing(Api(app.url)) as other:
         assert other.send("GET", "/healthz").status_code == 200
 
 
 def wait_until_ready(app: Api) -> None:
-    """Wait until /readyz says so; a busy S3 may take longer to answer than it is waited for."""
+    """Wait until /readyz succeeds; a busy S3 may exceed its timeout."""
     wait_until(lambda: app.send("GET", "/readyz").status_code == 200, lambda: "the app is not ready")
 
 
 def stored_key(app: Api) -> str:
-    """An object's key."""
+    """The key of a stored object."""
     return str(app.upload(BODY, "/uploads/stream").json()["receipts"][0]["key"])
 
 
 def test_heads_that_do_not_end_hold_no_thread(app: Api) -> None:
-    """With twice as many of them as there are threads, /healthz answers before any of them is given up."""
+    """With twice as many unfinished heads as threads, /healthz answers before they time out."""
     with ExitStack() as exits:
         unfinished = [exits.enter_context(closing(raw.connect(app.url))) for _ in range(2 * threads(AT_ONCE))]
         for connection in unfinished:
@@ -94,7 +94,7 @@ def test_heads_that_do_not_end_hold_no_thread(app: Api) -> None:
 
 
 def test_a_head_that_ends_late_is_answered_and_the_next_one_too(app: Api) -> None:
-    """Its connection is kept, and what the client sends ahead of the answer is not lost."""
+    """A slow head is answered on a kept connection, and pipelined bytes behind it are not lost."""
     with closing(raw.connect(app.url)) as connection:
         for _ in range(2):
             connection.sendall(UNFINISHED)
@@ -107,7 +107,7 @@ def test_a_head_that_ends_late_is_answered_and_the_next_one_too(app: Api) -> Non
 
 
 def test_a_store_that_stalls_leaves_threads_for_health(app: Api, proxy: Proxy) -> None:
-    """So many requests for objects wait for S3; the others are told to come back, and counted, and health answers."""
+    """Requests that wait for S3 are limited; others get 503 and are counted, and /healthz answers."""
     key = stored_key(app)
     before = numbers(app)
     proxy.on("get_object", Stall(), every=True)
@@ -132,7 +132,7 @@ def test_a_store_that_stalls_leaves_threads_for_health(app: Api, proxy: Proxy) -
 
 
 def test_every_answer_about_an_object_gives_its_place_back(app: Api) -> None:
-    """Bytes, a part of them, headers alone, nothing new, nothing there, an error of S3's, and a deletion."""
+    """Every answer about an object releases its place: whole, range, HEAD, 304, 404, S3 error, deletion."""
     key = stored_key(app)
     etag = app.send("HEAD", f"/objects/{key}").headers["ETag"]
     asked = [
@@ -151,7 +151,7 @@ def test_every_answer_about_an_object_gives_its_place_back(app: Api) -> None:
 
 
 def test_a_client_that_leaves_gives_its_place_back(app: Api) -> None:
-    """One that goes away while its object comes, or before it does, keeps nobody from the next one."""
+    """A client that leaves before or during its download releases its place."""
     key = stored_key(app)
     for _ in range(3 * READS):
         with closing(raw.connect(app.url)) as connection:
@@ -161,7 +161,7 @@ def test_a_client_that_leaves_gives_its_place_back(app: Api) -> None:
 
 
 def test_a_refused_cause_is_counted(app: Api) -> None:
-    """What finds no place is a refusal, also where it is no upload; and no upload is counted for it."""
+    """A refused cause counts as a refusal, not as an upload."""
     before = numbers(app)
     with closing(raw.connect(app.url)) as holding:
         holding.sendall(head("stream", f"Content-Length: {len(BODY)}") + BODY[:100])
@@ -176,13 +176,13 @@ def test_a_refused_cause_is_counted(app: Api) -> None:
 
 
 def test_an_upload_goes_on_when_the_descriptors_run_out(behind: Behind, app: Api) -> None:
-    """Nobody is accepted then, the log is not flooded, and with the next free one all is as before."""
+    """Without free descriptors an upload continues and the log is not flooded; later all works again."""
     *_, pid = family(behind.started.apps[app.framework].pid)
     descriptors = Descriptors(pid)
     log = Path(behind.started.environ["TMPDIR"]) / "servers.log"
     with closing(raw.connect(app.url)) as upload, ExitStack() as exits:
         upload.sendall(head("stream", f"Content-Length: {len(BODY)}") + BODY[:100])
-        wait_until_ready(app)  # S3 is connected to
+        wait_until_ready(app)  # connected to S3 from here on
         stored_connection = app.send("HEAD", f"/objects/{'0' * 9}")
         assert stored_connection.status_code == 404
         written, before = log.stat().st_size, descriptors.leave(8)
@@ -202,14 +202,14 @@ def test_an_upload_goes_on_when_the_descriptors_run_out(behind: Behind, app: Api
     assert log.stat().st_size - written < 10_000
 
 
-#: The hand-offs that keep a file of more than 500,000 bytes on disk.
+#: Hand-offs that keep a file above 500,000 bytes on disk.
 ON_DISK = [handoff.name for handoff in HANDOFFS.values() if handoff.disk != "nothing"]
 MIB = 1024**2
 
 
 @contextmanager
 def no_file_over(pid: int, size: int) -> Iterator[None]:
-    """Let a process write no file beyond so many bytes, as a quota does."""
+    """Limit the files of a process to this many bytes, as a quota does."""
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -220,7 +220,7 @@ def no_file_over(pid: int, size: int) -> Iterator[None]:
 
 @contextmanager
 def moved_away(folder: Path) -> Iterator[None]:
-    """Take a folder away."""
+    """Move a folder away for the block."""
     away = folder.rename(folder.with_name(f"{folder.name}-away"))
     try:
         yield
@@ -229,7 +229,7 @@ def moved_away(folder: Path) -> Iterator[None]:
 
 
 def check_no_room(app: Api, handoff: str) -> None:
-    """Assert that a file for the disk is answered by 507, alone and behind another, and that others are stored."""
+    """Assert that a file for the disk gets 507, alone and after another file, and that others are stored."""
     before = numbers(app)
     large, small = part("file", os.urandom(2 * MIB), "name"), part("file", b"small", "name")
     for body in (form(large), form(small, large)):
@@ -245,7 +245,7 @@ def check_no_room(app: Api, handoff: str) -> None:
 @pytest.mark.parametrize("handoff", ON_DISK)
 @pytest.mark.parametrize("room", [MIB // 4, 2 * MIB - 1], ids=["for no file", "for all but a byte"])
 def test_a_full_temporary_folder_is_507(behind: Behind, app: Api, bucket: Bucket, handoff: str, room: int) -> None:
-    """A file that the folder cannot hold is refused, at its first byte on disk or its last; nothing of it is left."""
+    """A file that does not fit into the temporary folder gets 507; nothing of it is left."""
     *_, pid = family(behind.started.apps[app.framework].pid)
     with no_file_over(pid, room):
         check_no_room(app, handoff)
@@ -254,7 +254,7 @@ def test_a_full_temporary_folder_is_507(behind: Behind, app: Api, bucket: Bucket
 
 @pytest.mark.parametrize("handoff", ON_DISK)
 def test_a_missing_temporary_folder_is_507(behind: Behind, app: Api, bucket: Bucket, handoff: str) -> None:
-    """A folder that was removed takes no file, and takes the next one when it is back."""
+    """A missing temporary folder causes 507; when it is back, files are stored."""
     with moved_away(Path(behind.started.environ["TMPDIR"])):
         check_no_room(app, handoff)
     (receipt,) = app.upload(form(part("file", os.urandom(MIB), "name")), f"/uploads/{handoff}").json()["receipts"]

@@ -1,4 +1,4 @@
-"""SIGTERM in the middle of uploads: what can end ends, the rest is told so and undone."""
+"""SIGTERM during uploads: those that can finish do, the others get 503 and are cleaned up."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ FRAMEWORKS = ("flask", "quart")
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[tuple[null_store.NullStore, stack.Stack]]:
-    """A store that takes 4 MB/s, and both apps, which give an upload some seconds to end."""
+    """A store that reads 4 MB/s, and both apps with a short drain time."""
     with null_store.running(bytes_per_second=4_000_000) as store:
         environ = SETTINGS | {**store.environ, "UPLOAD_S3": store.endpoint_url, "UPLOAD_MAX_FILE_BYTES": "64 MiB"}
         with stack.running(environ | {"UPLOAD_DRAIN_SECONDS": "4"}, log_path=tmp_path / "servers.log") as started:
@@ -30,7 +30,7 @@ def slow(tmp_path: Path) -> Iterator[tuple[null_store.NullStore, stack.Stack]]:
 
 
 def begin(url: str, handoff: str, body: bytes, sent: int) -> socket.socket:
-    """A connection on which so many bytes of an upload's body were sent."""
+    """A connection with this many bytes of an upload's body sent."""
     host, port = url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
     connection.sendall(
@@ -42,14 +42,14 @@ def begin(url: str, handoff: str, body: bytes, sent: int) -> socket.socket:
 
 
 def answer(connection: socket.socket) -> bytes:
-    """All that comes on a connection until the server closes it."""
+    """All bytes received until the server closes the connection."""
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def test_sigterm_undoes_what_takes_too_long(slow: tuple[null_store.NullStore, stack.Stack]) -> None:
-    """A client that stands still and a file that S3 is slow to take get 503 overloaded; a small file is stored.
+    """An idle client and a file that S3 reads slowly get 503 overloaded; a small file is stored.
 
-    Afterwards S3 has the small one and no unfinished upload, and both apps have ended by themselves.
+    Afterwards S3 has the small file and no unfinished upload, and both apps have ended by themselves.
     """
     store, started = slow
     large = form(part("file", os.urandom(48 * MIB), "large.bin"))

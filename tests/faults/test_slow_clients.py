@@ -1,4 +1,4 @@
-"""Clients that stop, and clients that are slow, by raw sockets and by every hand-off."""
+"""Clients that stop and clients that are slow: raw sockets, every hand-off."""
 
 import itertools
 import json
@@ -30,14 +30,14 @@ SMALL_DATA = os.urandom(1000)
 SMALL = form(part("file", SMALL_DATA, "name"))
 FRAMINGS = ("declared", "chunked")
 JSON = json.dumps({"filename": "name", "size": 5, "content_type": "text/plain", "sha256": 64 * "0"}).encode()
-#: As many connections as gunicorn has threads.
+#: Number of connections equal to gunicorn's threads.
 CROWD = 40
-#: Seconds between two bytes of a client that is slow but moving: far below the idle timeout.
+#: Seconds between two bytes of a slow client, far below the idle timeout.
 PAUSE_SECONDS = 0.2
 
 
 class Kind(NamedTuple):
-    """One of many uploads at the same time."""
+    """A kind of upload among many at once."""
 
     app: str
     handoff: str
@@ -49,7 +49,7 @@ class Kind(NamedTuple):
         return f"{self.app} {self.handoff} {self.framing}: {self.sent} of {len(self.body)} bytes"
 
     def begin(self, app: App) -> tuple[socket.socket, Callable[[bytes], bytes]]:
-        """A connection on which so much was sent, and the function that frames the next piece."""
+        """Open a connection with the first bytes sent; return it with the function that frames pieces."""
         connection = app.connect()
         beginning, frame = sent_in(self.framing, self.handoff, self.body)
         connection.sendall(beginning + frame(self.body[: self.sent]))
@@ -57,20 +57,20 @@ class Kind(NamedTuple):
 
 
 def at_once[K, V](run: Callable[[K], V], kinds: list[K]) -> dict[K, V]:
-    """The result for each, all run at the same time."""
+    """Run all at once; return the results."""
     with ThreadPoolExecutor(len(kinds)) as pool:
         return dict(zip(kinds, pool.map(run, kinds), strict=True))
 
 
 @pytest.fixture
 def clean(both: dict[str, App]) -> Iterator[dict[str, App]]:
-    """Both apps; after the test nothing is left of it, in S3 or in a process."""
+    """Both apps; after the test, nothing is left in S3 or in a process."""
     yield both
     check_nothing_left(both.values())
 
 
 def test_an_upload_that_stops_moving_is_answered(clean: dict[str, App]) -> None:
-    """A body that stops arriving gets 408 request-timeout, wherever it stops, by every hand-off."""
+    """A body that stops at any point gets 408 request-timeout, by every hand-off."""
     stops = [
         Kind(app, handoff, framing, BODY, sent)
         for app, handoff, framing, sent in itertools.product(
@@ -99,7 +99,7 @@ def test_an_upload_that_stops_moving_is_answered(clean: dict[str, App]) -> None:
     ],
 )
 def test_a_request_that_stops_moving_is_answered(clean: dict[str, App], sent: bytes) -> None:
-    """A request for URLs whose body stops arriving gets 408 request-timeout."""
+    """A request for URLs whose body stops gets 408 request-timeout."""
 
     def stop(name: str) -> tuple[int, str | None]:
         with clean[name].connected() as connection:
@@ -111,7 +111,7 @@ def test_a_request_that_stops_moving_is_answered(clean: dict[str, App], sent: by
 
 
 def test_an_upload_that_is_slow_but_moving_is_stored(clean: dict[str, App]) -> None:
-    """A body that never pauses for long is stored, though one that was begun later and stands still is given up."""
+    """A slow body without long pauses is stored, while one that began later and stops is aborted."""
     movers = [
         Kind(app, handoff, framing, body, len(body) // 2)
         for app, handoff, framing, body in itertools.product(clean, FORM_HANDOFFS, FRAMINGS, (SMALL, BODY))
@@ -146,7 +146,7 @@ def test_an_upload_that_is_slow_but_moving_is_stored(clean: dict[str, App]) -> N
 
 
 def test_a_head_that_is_slow_is_read(clean: dict[str, App]) -> None:
-    """A head that takes a while, byte by byte, is one."""
+    """A head that arrives byte by byte is accepted."""
 
     def dawdle(name: str) -> Answer:
         with clean[name].connected() as connection:
@@ -162,7 +162,7 @@ def test_a_head_that_is_slow_is_read(clean: dict[str, App]) -> None:
 
 
 def test_heads_that_never_end_hold_nobody_up_for_long(clean: dict[str, App]) -> None:
-    """As many of them as gunicorn has threads, moving or not, are ended in time, and then others are served."""
+    """As many unfinished heads as gunicorn has threads are closed in time; then others are served."""
 
     def hold_up(name: str) -> None:
         with ExitStack() as exits:
@@ -186,20 +186,20 @@ def test_heads_that_never_end_hold_nobody_up_for_long(clean: dict[str, App]) -> 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_clients_that_stay_after_their_answer_hold_nobody_up(clean: dict[str, App], name: str) -> None:
-    """The server waits for them to read it, for a while, and serves the others meanwhile."""
+    """The server waits a while for clients to read their answer, and serves others meanwhile."""
     with ExitStack() as exits:
         stayers = [exits.enter_context(clean[name].connected()) for _ in range(10)]
         for connection in stayers:
             connection.sendall(b"\0\r\n\r\n")
             assert raw.read_answer(connection).status == 400
         with clean[name].connected() as connection:
-            connection.settimeout(15)  # gunicorn alone would accept no connection for 20 seconds
+            connection.settimeout(15)  # gunicorn alone would accept no connection for 20 s
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
             assert raw.read_answer(connection).status == 200
 
 
 def test_an_early_answer_waits_for_a_client_that_is_slow(clean: dict[str, App]) -> None:
-    """A client that sends on with short pauses, longer than one pause may be in all, reads its answer at the end."""
+    """A refused client that sends on with short pauses, together longer than one may be, reads its answer."""
     pauses = round(DISCARD_IDLE_SECONDS / PAUSE_SECONDS) + 2
 
     def talk_on(name: str) -> Answer:
@@ -215,7 +215,7 @@ def test_an_early_answer_waits_for_a_client_that_is_slow(clean: dict[str, App]) 
 
 
 def test_a_client_that_sends_on_byte_by_byte_is_left(clean: dict[str, App]) -> None:
-    """The server does not wait for ever for the end of an unwanted body."""
+    """The server does not wait forever for the end of an unwanted body."""
 
     def send_on(name: str) -> None:
         with clean[name].connected() as connection:

@@ -1,4 +1,4 @@
-"""A store that is slower than the clients: `stream` holds the parts in flight and not a byte more, and no file."""
+"""With a store slower than its clients, `stream` holds only the parts in flight and writes no file."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from filehandoff.settings import MIB, Settings
 
 FRAMEWORKS = ("flask", "quart")
 SIZE = 96 * MIB
-#: For each of the two apps.
+#: Bytes per second that the store reads of each app.
 BYTES_PER_SECOND = 40_000_000
 
 
@@ -34,7 +34,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[null_store.
 
 
 def send(url: str, path: str, size: int) -> bytes:
-    """Upload so many random bytes as fast as the app takes them; the answer."""
+    """Upload random bytes as fast as the app accepts them; return the answer."""
     host, port = url.removeprefix("http://").split(":")
     block = os.urandom(MIB)
     before, after = form(part("file", b"|", "large.bin")).split(b"|")
@@ -53,7 +53,7 @@ def send(url: str, path: str, size: int) -> bytes:
 
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_memory_stays_below_the_formula(slow: tuple[null_store.NullStore, stack.Stack], at_once: int) -> None:
-    """While the store takes 40 MB/s of each app, neither grows by more than the formula, nor writes to any file."""
+    """With a store of 40 MB/s per app, neither app grows beyond the formula or writes a file."""
     store, started = slow
     apps = {name: Processes(started.apps[name].pid) for name in FRAMEWORKS}
     for name in FRAMEWORKS:
@@ -75,8 +75,8 @@ def test_memory_stays_below_the_formula(slow: tuple[null_store.NullStore, stack.
     assert store.stats().unfinished == {}
 
 
-def test_a_file_on_disk_is_seen_as_written(slow: tuple[null_store.NullStore, stack.Stack]) -> None:
-    """What the test above finds nothing of is there to be found: `temp_file` writes a file twice."""
+def test_a_file_on_disk_counts_as_written(slow: tuple[null_store.NullStore, stack.Stack]) -> None:
+    """The check above can fail: `temp_file` writes a file twice, and it shows."""
     _, started = slow
     for name in FRAMEWORKS:
         app = Processes(started.apps[name].pid)
@@ -85,8 +85,8 @@ def test_a_file_on_disk_is_seen_as_written(slow: tuple[null_store.NullStore, sta
         assert app.written() - before >= 20 * MIB
 
 
-def test_the_formula_is_told(slow: tuple[null_store.NullStore, stack.Stack]) -> None:
-    """/strategies tells the peak for as many uploads as the process is to be ready for."""
+def test_the_formula_is_reported(slow: tuple[null_store.NullStore, stack.Stack]) -> None:
+    """/strategies reports the peak memory for the process's limit of uploads."""
     _, started = slow
     for name in FRAMEWORKS:
         with closing(Api(started.apps[name].url)) as app:

@@ -1,4 +1,4 @@
-"""Bodies in pieces of a few bytes: stored right, in memory that does not depend on the pieces."""
+"""Bodies in pieces of some bytes are stored right, and their memory does not depend on the pieces."""
 
 import re
 import socket
@@ -12,14 +12,14 @@ from faults.processes import family
 
 from demo import stack
 
-#: Bytes of the file: few in packets of their own, which take long to send, more in chunks.
+#: Bytes of the file: fewer for single-byte packets, which take long to send, more for chunks.
 SIZES = {"declared": 16 * 1024, "chunked": 512 * 1024}
-#: A byte kept as an object takes 42 bytes, in a list that grows; the chunks of a byte would take 21 MiB and more.
+#: A byte kept as an object takes 42 bytes; single-byte chunks would take 21 MiB and more.
 MAX_GROWTH = 16 * 1024**2
 
 
 def resident(pids: list[int], field: str) -> int:
-    """Bytes of memory that these processes have: VmRSS now, VmHWM at most since its reset."""
+    """Bytes of memory of these processes: VmRSS is the present value, VmHWM the peak since its reset."""
     texts = [Path(f"/proc/{pid}/status").read_text("ascii") for pid in pids]
     return sum(1024 * int(found[1]) for text in texts if (found := re.search(rf"{field}:\s+(\d+)", text)))
 
@@ -30,7 +30,7 @@ def resident(pids: list[int], field: str) -> int:
 def test_small_pieces_take_no_memory_of_their_own(
     app: App, running: stack.Stack, handoff: str, framing: str, size: int
 ) -> None:
-    """A field and a file in pieces of any size are stored as they were sent."""
+    """A field and a file in pieces of any size are stored unchanged."""
     data = bytes(at % 251 for at in range(SIZES[framing]))
     body = form(part("note", 500 * b"n"), part("file", data, "name"))
     head, framed = raw.sent_in(framing, handoff, body)

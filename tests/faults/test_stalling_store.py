@@ -1,4 +1,4 @@
-"""A store that stands still in the middle of an upload: the call is given up, and tried again or undone."""
+"""If the store stalls during an upload, the call is abandoned, then retried or cleaned up."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,29 +28,29 @@ ALWAYS = {
 
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """A proxy in front of a real store, and both apps behind it, which do not wait for long."""
+    """A proxy in front of a real store, and both apps with short timeouts."""
     with proxied("moto", tmp_path_factory.mktemp("stalling"), SHORT_STORE_TIMEOUTS) as behind:
         yield behind
 
 
 @pytest.fixture(scope="module")
 def seen(behind: Behind, module_bucket: Bucket) -> SeenByApp:
-    """All of the uploads."""
+    """The results of all uploads."""
     once = at_once(ONCE, partial(upload, behind, module_bucket, every=False))
     return once | at_once(ALWAYS, partial(upload, behind, module_bucket, every=True))
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("case", ONCE)
-def test_what_stalls_once_is_mended(seen: SeenByApp, case: str, framework: str) -> None:
-    """The call is tried again, and the file is stored once, whole, with nothing beside it."""
+def test_a_single_stall_is_retried(seen: SeenByApp, case: str, framework: str) -> None:
+    """After one stall the call is retried, and the file is stored once and whole, with no leftovers."""
     assert seen[framework, case] == Seen(201, "", (ONCE[case].fault,), stored=True, left=())
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("case", ALWAYS)
-def test_what_stalls_every_time_is_told_and_undone(seen: SeenByApp, case: str, framework: str) -> None:
-    """The answer is 503 store-unavailable, and nothing is left: no object, no unfinished upload."""
+def test_a_stall_at_every_attempt_fails_the_upload(seen: SeenByApp, case: str, framework: str) -> None:
+    """After repeated stalls the answer is 503 store-unavailable, and no object or upload is left."""
     stalled = seen[framework, case]
     assert set(stalled.faults) == {ALWAYS[case].fault}
     assert replace(stalled, faults=()) == Seen(503, "store-unavailable", (), stored=False, left=())

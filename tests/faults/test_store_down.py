@@ -1,4 +1,4 @@
-"""The store is gone: every route answers in time, and says so."""
+"""Without a store, every route answers in time with an error."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ FRAMEWORKS = ("flask", "quart")
 
 @pytest.fixture(scope="module")
 def running_without_store(running: stack.Stack) -> stack.Stack:
-    """Both apps, started with a store that has been ended since."""
+    """Both apps; their store has ended."""
     server = running.store.server
     assert server is not None
     running.servers.remove(server)
@@ -46,7 +46,7 @@ def app(running_without_store: stack.Stack, framework: str) -> Iterator[Api]:
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_upload_is_answered_in_time(app: Api, handoff: str, size: int) -> None:
-    """503 store-unavailable with Retry-After, and no temporary file stays open."""
+    """An upload gets 503 store-unavailable with Retry-After, and no temporary file stays open."""
     answer = app.upload(form(part("file", os.urandom(size), "name")), f"/uploads/{handoff}")
     check_problem(answer, 503, "store-unavailable")
     assert int(answer.headers["Retry-After"]) > 0
@@ -55,7 +55,7 @@ def test_an_upload_is_answered_in_time(app: Api, handoff: str, size: int) -> Non
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_object_is_answered_in_time(app: Api, method: str) -> None:
-    """What cannot be looked up is not said to be missing."""
+    """A request for an object gets 503, not 404."""
     key = "2026/01/01/0190a8c0-0000-7000-8000-000000000000/name"
     check_problem(app.send(method, f"/objects/{key}"), 503, "store-unavailable")
 
@@ -69,13 +69,13 @@ def test_the_process_lives_but_is_not_ready(app: Api) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_bad_form_is_the_clients_fault_all_the_same(app: Api) -> None:
-    """What the client did wrong is found before S3 is asked."""
+    """A malformed form gets its own error, because S3 is not asked before."""
     check_problem(app.upload(form(part("other", b""))), 400, "file-missing")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_log_has_a_line_for_each_and_no_traceback(app: Api, running_without_store: stack.Stack) -> None:
-    """A store that is down fills the log with one line a second, under the id of a request."""
+    """The log has at most one line per second about the store, with a request id and no traceback."""
     log = Path(running_without_store.environ["TMPDIR"]) / "servers.log"
     line = f"request find-{app.framework}: store-unavailable: "
 

@@ -1,4 +1,4 @@
-"""The store breaks: a part of the cases of docs/faults.md, and that the document has all of them."""
+"""Some cases of docs/faults.md, and a check that the document has all of them."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from faults.store_faults import FRAMEWORKS, SIZES, Case, Outcome, cases, rows, r
 from faults.table import DOCUMENT, names
 
 ROWS = list(rows())
-#: Of so many rows one, each by another hand-off, on either app in turn; `make faults-table` runs them all.
+#: Every n-th row runs here, with alternating hand-off and app; `make faults-table` runs all.
 STEP = 17
 AT_ONCE = 8
 CHOSEN = [
@@ -25,14 +25,14 @@ CHOSEN = [
 
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """A proxy in front of a real store, and both apps behind it, which do not wait for long."""
+    """A proxy in front of a real store, and both apps with short timeouts."""
     with proxied("moto", tmp_path_factory.mktemp("faults"), SHORT_STORE_TIMEOUTS) as behind:
         yield behind
 
 
 @pytest.fixture(scope="module")
 def outcomes(behind: Behind, module_bucket: Bucket) -> dict[Case, Outcome]:
-    """What became of each: some at the same time, but one after the other where all connections are refused."""
+    """The results of the cases; one after another if all connections are refused, otherwise some at once."""
     alone = [case for case in CHOSEN if isinstance(case.row.what(), Refuse)]
     others = [case for case in CHOSEN if case not in alone]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -44,8 +44,8 @@ def outcomes(behind: Behind, module_bucket: Bucket) -> dict[Case, Outcome]:
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=str)
-def test_an_upload_is_stored_or_its_client_is_told(outcomes: dict[Case, Outcome], case: Case) -> None:
-    """201 and the right object, or an error of ours and nothing in S3; and the fault was there."""
+def test_an_upload_is_stored_or_reported_as_failed(outcomes: dict[Case, Outcome], case: Case) -> None:
+    """Each fault strikes; the upload is stored right, or gets an error and leaves nothing."""
     outcome = outcomes[case]
     assert outcome.struck
     assert outcome.survived or outcome.reported, outcome
@@ -53,14 +53,14 @@ def test_an_upload_is_stored_or_its_client_is_told(outcomes: dict[Case, Outcome]
 
 
 def test_the_document_has_every_case() -> None:
-    """Its rows are those that the code has, in their order, and of as many cases as it has."""
+    """The document has the rows of the code in order, with all their cases."""
     text = DOCUMENT.read_text("utf-8")
     assert names(text) == [(row.fault, row.where, f"{SIZES[row.size]:,}", row.times) for row in ROWS]
     assert f"\n{sum(len(cases(row)) for row in ROWS)} cases: " in text
 
 
-def test_the_document_tells_of_no_loss() -> None:
-    """It was made by a run in which nothing was lost and nothing left behind."""
+def test_the_document_reports_no_loss() -> None:
+    """The document's run lost nothing and left nothing behind."""
     text = DOCUMENT.read_text("utf-8")
     assert re.search(r"cases: \d+ survived, \d+ told, 0 lost, 0 left something behind\.", text)
     rows = [line for line in text.splitlines() if line.startswith("|")][2:]

@@ -1,4 +1,4 @@
-"""No thread can be started: uploads are stored or refused, and nothing stays in S3 that is not counted."""
+"""If no thread can start, uploads are stored or refused, and every leftover is counted."""
 
 import os
 from collections.abc import Iterator
@@ -19,16 +19,16 @@ from filehandoff.settings import MIB
 from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
-#: A file of one part and a file of three.
+#: A form with a file of one part and a file of three.
 BODY = form(part("file", os.urandom(3000), "small"), part("file", os.urandom(11 * MIB), "large"))
 DENIED = Answer(403, "AccessDenied")
-#: The one hand-off that has a thread of its own in one of the apps.
+#: The only hand-off that needs its own thread, by app.
 NEEDS_A_THREAD = ("flask", "byte_queue")
 
 
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """Both apps, which can be kept from starting threads, behind a proxy."""
+    """Both apps, able to lose their threads, behind a proxy."""
     here = str(Path(__file__).parent / "threadless")
     flag = tmp_path_factory.mktemp("threadless") / "flag"
     python_path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
@@ -39,7 +39,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
 
 @pytest.fixture
 def no_threads(behind: Behind) -> Iterator[Path]:
-    """No app can start a thread as long as this file exists."""
+    """While this file exists, no app can start a thread."""
     flag = Path(behind.started.environ["NO_THREADS"])
     flag.touch()
     yield flag
@@ -48,14 +48,14 @@ def no_threads(behind: Behind) -> Iterator[Path]:
 
 @pytest.fixture(params=FRAMEWORKS)
 def app(request: pytest.FixtureRequest, behind: Behind, bucket: Bucket) -> Iterator[Api]:
-    """Each of the apps; after the test S3 has exactly the objects that a 201 named."""
+    """Each of the apps; after the test, S3 has exactly the objects of 201 answers."""
     with closing(Api(behind.started.apps[request.param].url)) as api:
         yield api
         bucket.check_and_empty(api.stored)
 
 
 def check_refused_for_threads(app: Api, handoff: str, answer: httpx.Response) -> bool:
-    """Whether the hand-off needs a thread of its own; then the answer must be 503."""
+    """Whether the hand-off needs its own thread; in that case assert that the answer is 503."""
     if (app.framework, handoff) != NEEDS_A_THREAD:
         return False
     check_problem(answer, 503, "overloaded")
@@ -66,7 +66,7 @@ def check_refused_for_threads(app: Api, handoff: str, answer: httpx.Response) ->
 @pytest.mark.usefixtures("no_threads")
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_an_upload_without_a_new_thread_is_stored_or_refused(app: Api, handoff: str) -> None:
-    """A request's own thread makes the calls to S3 for which no other can be started."""
+    """Without new threads, the request's own thread makes the S3 calls."""
     answer = app.upload(BODY, f"/uploads/{handoff}")
     if not check_refused_for_threads(app, handoff, answer):
         assert [receipt["parts"] for receipt in answer.json()["receipts"]] == [1, 3]
@@ -76,7 +76,7 @@ def test_an_upload_without_a_new_thread_is_stored_or_refused(app: Api, handoff: 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("call", ["upload_part", "complete_multipart_upload"])
 def test_a_failed_upload_is_undone_without_a_new_thread(app: Api, proxy: Proxy, handoff: str, call: str) -> None:
-    """Neither the small file nor the parts of the large one stay where S3 refuses a call, and nothing is counted."""
+    """If S3 refuses a call, the small file and the parts are removed without new threads."""
     before = numbers(app)["undo_failures_total"]
     proxy.on(call, DENIED, every=True)
     answer = app.upload(BODY, f"/uploads/{handoff}")
@@ -88,7 +88,7 @@ def test_a_failed_upload_is_undone_without_a_new_thread(app: Api, proxy: Proxy, 
 def test_a_failed_undo_without_a_new_thread_is_counted_and_done_later(
     app: Api, bucket: Bucket, proxy: Proxy, no_threads: Path
 ) -> None:
-    """An object that S3 refuses to delete is counted, and deleted when S3 and a thread are there again."""
+    """An object that S3 refuses to delete is counted, and deleted when S3 and threads are back."""
     before = numbers(app)["undo_failures_total"]
     proxy.on("complete_multipart_upload", DENIED, every=True)
     proxy.on("delete_object", DENIED, every=True)
@@ -101,7 +101,7 @@ def test_a_failed_undo_without_a_new_thread_is_counted_and_done_later(
 
 @pytest.mark.usefixtures("no_threads")
 def test_a_presigned_upload_is_undone_without_a_new_thread(app: Api) -> None:
-    """An upload in parts, of which none was sent, is aborted by its `complete`."""
+    """An upload in parts without parts is aborted by its `complete`."""
     given = app.presign(bytes(11 * MIB)).json()
     check_problem(app.send("POST", given["complete"]), 422, "size-mismatch")
 
@@ -109,7 +109,7 @@ def test_a_presigned_upload_is_undone_without_a_new_thread(app: Api) -> None:
 @pytest.mark.usefixtures("no_threads")
 @pytest.mark.parametrize("cause", CAUSES)
 def test_a_cause_is_shown_or_refused_without_a_new_thread(app: Api, cause: str) -> None:
-    """A view that starts threads itself fails with 503, any other is shown; the object of either is removed."""
+    """A cause that starts threads gets 503, any other is shown; their objects are removed."""
     answer = app.upload(form(part("file", os.urandom(9 * MIB), "name")), f"/causes/{cause}")
     if answer.status_code != 200:
         check_problem(answer, 503, "overloaded")

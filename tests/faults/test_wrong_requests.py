@@ -1,6 +1,6 @@
-"""Requests that no HTTP library sends, by raw sockets and by every hand-off: the answer is right, or an error.
+"""Malformed requests on raw sockets get the right answer or an error, by every hand-off.
 
-Where the two servers differ, and where they answer before the app does, both is told here.
+Differences of the two servers, and errors that a server returns before the app, are listed here.
 """
 
 import gzip
@@ -23,7 +23,7 @@ DELIMITER = b"--" + BOUNDARY.encode()
 
 @dataclass(frozen=True)
 class Stored:
-    """201, and these files in S3."""
+    """201, with these files in S3."""
 
     files: tuple[bytes, ...] = (DATA,)
 
@@ -38,7 +38,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class CutOff:
-    """hypercorn's answer to a client that ends its side in the middle of a body: an empty 400, or none."""
+    """hypercorn's answer to a client that half-closes inside a body: an empty 400, or none."""
 
 
 type Outcome = Stored | Refused | CutOff
@@ -50,7 +50,7 @@ UNREADABLE = Refused(400)
 
 @dataclass(frozen=True)
 class Case:
-    """What is sent, by its hand-off, and the answers in their order; where only one is given, both apps give it."""
+    """The request of a hand-off, and the answers in order; a single one holds for both apps."""
 
     sent: Callable[[str], bytes]
     flask: tuple[Outcome, ...]
@@ -66,7 +66,7 @@ def case(
     *more: Outcome,
     half: bool = False,
 ) -> object:
-    """A parameter of the test below; `more` are the answers to what is pipelined behind."""
+    """A parameter of the test below; `more` are the answers to pipelined requests."""
     return pytest.param(Case(sent, (flask, *more), (quart or flask, *more), half), id=name)
 
 
@@ -76,28 +76,28 @@ def body(data: bytes) -> Callable[[str], bytes]:
 
 
 def headers(*lines: str) -> Callable[[str], bytes]:
-    """An upload as it should be, with these headers as well."""
+    """A valid upload with these additional headers."""
     return lambda handoff: whole(handoff, BODY, *lines)
 
 
 def chunks(data: bytes) -> Callable[[str], bytes]:
-    """An upload in chunks, as they lie."""
+    """An upload with these raw chunks."""
     return lambda handoff: head(handoff, CHUNKED) + data
 
 
 def lengths(*lengths: object, data: bytes = BODY) -> Callable[[str], bytes]:
-    """An upload that says of itself that it is so long."""
+    """An upload with these declared lengths."""
     return lambda handoff: head(handoff, *(f"Content-Length: {length}" for length in lengths)) + data
 
 
 def replaced(old: bytes, new: bytes) -> Callable[[str], bytes]:
-    """An upload with something else in its body's first part."""
+    """An upload with a replacement in its first part."""
     assert old in BODY
     return body(BODY.replace(old, new, 1))
 
 
 def types(*values: str) -> Callable[[str], bytes]:
-    """An upload with this Content-Type, or these."""
+    """An upload with these Content-Types."""
     first, *others = values
     lines = [f"Content-Length: {len(BODY)}", *(f"Content-Type: {value}" for value in others)]
     return lambda handoff: head(handoff, *lines, content_type=first) + BODY
@@ -201,7 +201,7 @@ CASES = [
 
 
 def converse(app: App, sent: bytes, answers: int, *, half_closed: bool) -> list[Answer]:
-    """Send all, and read so many answers."""
+    """Send all bytes and read this many answers."""
     with app.connected() as connection:
         raw.send(connection, sent)
         if half_closed:
@@ -210,7 +210,7 @@ def converse(app: App, sent: bytes, answers: int, *, half_closed: bool) -> list[
 
 
 def check(app: App, outcomes: tuple[Outcome, ...], answers: list[Answer]) -> None:
-    """Assert that the answers are these."""
+    """Assert that the answers match."""
     for outcome, answer in zip(outcomes, answers, strict=True):
         if isinstance(outcome, Stored):
             app.check_stored(answer, outcome.files)
@@ -222,7 +222,7 @@ def check(app: App, outcomes: tuple[Outcome, ...], answers: list[Answer]) -> Non
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_answer_is_right_or_an_error(app: App, case: Case) -> None:
-    """By every hand-off alike, and nothing is left of it."""
+    """Each hand-off gives the same right answer or error, and leaves nothing."""
     expected = case.flask if app.name == "flask" else case.quart
 
     def exchange(handoff: str) -> list[Answer]:

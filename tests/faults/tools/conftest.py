@@ -1,4 +1,4 @@
-"""A proxy in front of a real store, and clients of it."""
+"""A proxy in front of a real store, and clients for it."""
 
 import threading
 from collections.abc import Iterator
@@ -34,14 +34,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
 
 @pytest.fixture(scope="module")
 def direct(store: stores.Store) -> "Iterator[S3Client]":
-    """A client that asks the store itself."""
+    """A client of the store itself."""
     with closing(store.client()) as client:
         yield client
 
 
 @pytest.fixture
 def proxy(store: stores.Store) -> Iterator[Proxy]:
-    """A proxy in front of the store, which nothing outlives."""
+    """A proxy in front of the store; the test fails if the proxy had an error."""
     threads = threading.active_count()
     with Proxy(store.endpoint_url) as started:
         yield started
@@ -50,7 +50,7 @@ def proxy(store: stores.Store) -> Iterator[Proxy]:
 
 @pytest.fixture(scope="module")
 def session(store: stores.Store) -> boto3.session.Session:
-    """What the clients have in common."""
+    """The common session of the clients."""
     return boto3.session.Session(
         aws_access_key_id=store.environ["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=store.environ["AWS_SECRET_ACCESS_KEY"],
@@ -60,7 +60,7 @@ def session(store: stores.Store) -> boto3.session.Session:
 
 @pytest.fixture
 def s3(session: boto3.session.Session, proxy: Proxy) -> "Iterator[S3Client]":
-    """A client of the store by way of the proxy, which tries once, and leaves the bytes it reads to the tests."""
+    """A client through the proxy with one attempt that does not verify the bytes it reads."""
     config = Config(retries={"total_max_attempts": 1}, response_checksum_validation="when_required")
     with closing(session.client("s3", endpoint_url=proxy.url, config=config)) as client:
         yield client
@@ -68,7 +68,7 @@ def s3(session: boto3.session.Session, proxy: Proxy) -> "Iterator[S3Client]":
 
 @pytest.fixture
 def hasty(session: boto3.session.Session, proxy: Proxy) -> "Iterator[S3Client]":
-    """Likewise, but it does not wait for an answer for long."""
+    """A client like `s3` with a short read timeout."""
     config = Config(retries={"total_max_attempts": 1}, read_timeout=TIMEOUT)
     with closing(session.client("s3", endpoint_url=proxy.url, config=config)) as client:
         yield client

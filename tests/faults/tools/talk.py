@@ -1,4 +1,4 @@
-"""What the tests of the proxy have in common: what to send, and bare ends of connections."""
+"""Shared by the tests of the proxy: data to send, and plain connections."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ TIMEOUT = 0.5
 
 
 def stored(direct: "S3Client", key: str) -> bytes | None:
-    """What the store holds under a key, removed; None if it holds nothing."""
+    """Remove an object and return its bytes; None if there is none."""
     try:
         data = direct.get_object(Bucket=BUCKET, Key=key)["Body"].read()
     except direct.exceptions.NoSuchKey:
@@ -53,7 +53,7 @@ def multipart(s3: "S3Client", key: str, parts: list[bytes]) -> None:
 
 @contextmanager
 def canned(answer: bytes, end: bytes = b"\r\n\r\n") -> Iterator[tuple[str, list[bytes]]]:
-    """A store that reads each request up to its end, and answers all with the same bytes."""
+    """A store that reads each request up to `end`, and always answers with the same bytes."""
     received: list[bytes] = []
 
     def serve() -> None:
@@ -78,14 +78,14 @@ def canned(answer: bytes, end: bytes = b"\r\n\r\n") -> Iterator[tuple[str, list[
 
 
 def connect(proxy: Proxy) -> socket.socket:
-    """A bare connection to the proxy."""
+    """Open a plain connection to the proxy."""
     url = urlsplit(proxy.url)
     assert url.hostname is not None
     return socket.create_connection((url.hostname, url.port or 80), timeout=PATIENCE)
 
 
 def receive(connection: socket.socket, length: int) -> bytes:
-    """So many bytes, or fewer if the connection ends before."""
+    """Read this many bytes, or fewer if the connection ends."""
     received = b""
     while len(received) < length and (more := connection.recv(length - len(received))):
         received += more
@@ -93,7 +93,7 @@ def receive(connection: socket.socket, length: int) -> bytes:
 
 
 def send_until_blocked(connection: socket.socket) -> int:
-    """Begin a put of `SIZE` bytes, and say how many could be sent."""
+    """Begin a put of `SIZE` bytes; return the number of bytes sent until it blocks."""
     connection.sendall(b"PUT /b/k HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % SIZE)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     connection.settimeout(TIMEOUT)

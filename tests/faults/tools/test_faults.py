@@ -1,4 +1,4 @@
-"""Each fault does what it says, on a real store."""
+"""Each fault has its described effect on a real store."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +43,7 @@ from faults.tools.talk import BUCKET, DATA, PART, connect, multipart, receive, s
 
 
 def check_call(proxy: Proxy, fault: Fault | None, status: int | None) -> None:
-    """Assert that the one call so far was recorded with its fault, and that the next passes."""
+    """Assert that the only call was recorded with its fault, and that the next one passes."""
     (call,) = proxy.calls
     assert (call.fault, call.status) == (fault, status)
     assert httpx.get(proxy.url, verify=TLS).status_code == HTTPStatus.OK
@@ -60,7 +60,7 @@ def check_call(proxy: Proxy, fault: Fault | None, status: int | None) -> None:
 def test_an_answer_in_the_stores_place(
     proxy: Proxy, s3: "S3Client", direct: "S3Client", fault: Answer, kept: bytes | None
 ) -> None:
-    """The client reads S3's error, whether the store did it or never heard of it."""
+    """The client reads S3's error, whether or not the store performed the call."""
     proxy.on("put_object", fault)
     with pytest.raises(ClientError) as raised:
         s3.put_object(Bucket=BUCKET, Key="answered", Body=DATA)
@@ -79,7 +79,7 @@ def test_an_answer_in_the_stores_place(
     ],
 )
 def test_a_reset(proxy: Proxy, s3: "S3Client", direct: "S3Client", fault: Fault, kept: bytes | None) -> None:
-    """The client gets no answer, and the store has the object only if it was asked whole."""
+    """After a reset the client has no answer; the store has the object only after a whole request."""
     proxy.on("put_object", fault)
     with pytest.raises(ConnectionClosedError):
         s3.put_object(Bucket=BUCKET, Key="reset", Body=DATA)
@@ -89,7 +89,7 @@ def test_a_reset(proxy: Proxy, s3: "S3Client", direct: "S3Client", fault: Fault,
 
 @pytest.mark.parametrize("fault", [Reset(), Reset(after=3), LostAnswer(), CutAnswer(1, reset=True)])
 def test_a_reset_is_one(proxy: Proxy, fault: Fault) -> None:
-    """The connection ends by RST, not by the FIN that a server sends when it is done."""
+    """A reset ends the connection by RST, not by FIN."""
     proxy.on("put_object", fault)
     with connect(proxy) as connection:
         connection.sendall(b"PUT /b/k HTTP/1.1\r\nHost: here\r\nContent-Length: 6\r\n\r\nabcdef")
@@ -106,7 +106,7 @@ def test_a_reset_is_one(proxy: Proxy, fault: Fault) -> None:
     ],
 )
 def test_a_call_that_does_not_end(proxy: Proxy, hasty: "S3Client", direct: "S3Client", fault: Fault) -> None:
-    """The client gives up, and the store has nothing."""
+    """A call that never ends makes the client give up; the store has nothing."""
     proxy.on("put_object", fault)
     with pytest.raises(ReadTimeoutError):
         hasty.put_object(Bucket=BUCKET, Key="slow", Body=DATA)
@@ -116,7 +116,7 @@ def test_a_call_that_does_not_end(proxy: Proxy, hasty: "S3Client", direct: "S3Cl
 
 @pytest.mark.parametrize("seconds", [pytest.param(0.3, id="its time"), pytest.param(600, id="until cleared")])
 def test_a_store_that_refuses(proxy: Proxy, s3: "S3Client", direct: "S3Client", seconds: float) -> None:
-    """The call is reset, after it nobody listens, and in the end somebody does again."""
+    """The call is reset and connections are refused, until the proxy listens again."""
     proxy.on("put_object", Refuse(seconds))
     with pytest.raises(ConnectionClosedError):
         s3.put_object(Bucket=BUCKET, Key="refused", Body=DATA)
@@ -131,10 +131,10 @@ def test_a_store_that_refuses(proxy: Proxy, s3: "S3Client", direct: "S3Client", 
 
 
 def put_until_refused(s3: "S3Client") -> None:
-    """Put again while the proxy ends its listening and resets what comes in.
+    """Put repeatedly while the proxy stops listening and resets connections.
 
     Raises:
-        EndpointConnectionError: the proxy listens no more.
+        EndpointConnectionError: the proxy no longer listens.
     """
     while True:
         with suppress(ConnectionClosedError):
@@ -142,7 +142,7 @@ def put_until_refused(s3: "S3Client") -> None:
 
 
 def is_there(proxy: Proxy) -> bool:
-    """Whether the proxy takes a connection."""
+    """Whether the proxy accepts a connection."""
     try:
         return httpx.get(proxy.url, verify=TLS).status_code == HTTPStatus.OK
     except httpx.ConnectError:
@@ -150,7 +150,7 @@ def is_there(proxy: Proxy) -> bool:
 
 
 def test_an_answer_that_comes_too_late(proxy: Proxy, hasty: "S3Client", direct: "S3Client") -> None:
-    """The client gives up on what the store has done."""
+    """The client gives up, but the store has the object."""
     proxy.on("put_object", Latency(600))
     with pytest.raises(ReadTimeoutError):
         hasty.put_object(Bucket=BUCKET, Key="late", Body=DATA)
@@ -165,7 +165,7 @@ def test_an_answer_that_comes_too_late(proxy: Proxy, hasty: "S3Client", direct: 
 def test_a_call_is_held_until_cleared(
     proxy: Proxy, s3: "S3Client", direct: "S3Client", when: When, before: bytes | None
 ) -> None:
-    """The store has done it by then or not, and the client gets its answer afterwards."""
+    """A held call is answered after the script is cleared, performed before or after it."""
     proxy.on("put_object", Hold(when))
     with ThreadPoolExecutor(1) as pool:
         put = pool.submit(s3.put_object, Bucket=BUCKET, Key="held", Body=DATA)
@@ -179,7 +179,7 @@ def test_a_call_is_held_until_cleared(
 
 
 def test_a_stall_reads_no_more_and_ends_when_cleared(proxy: Proxy) -> None:
-    """A client cannot even send one part of the smallest size; when the script is cleared, it is reset."""
+    """A stalled client cannot send even one smallest part; clearing the script resets it."""
     proxy.on("put_object", Stall(after=1))
     with connect(proxy) as connection:
         assert send_until_blocked(connection) < PART
@@ -191,7 +191,7 @@ def test_a_stall_reads_no_more_and_ends_when_cleared(proxy: Proxy) -> None:
 
 
 def test_an_early_answer_reaches_a_client_that_sends_on(proxy: Proxy) -> None:
-    """A client that sends its whole body before it looks for an answer gets it."""
+    """A client that sends its whole body before it reads gets an early answer."""
     proxy.on("put_object", Answer(503, "SlowDown"))
     with connect(proxy) as connection:
         connection.sendall(b"PUT /b/k HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % PART + bytes(PART))
@@ -199,7 +199,7 @@ def test_an_early_answer_reaches_a_client_that_sends_on(proxy: Proxy) -> None:
 
 
 def test_a_client_that_waits_to_be_asked_for_its_body_is(proxy: Proxy) -> None:
-    """An answer after the body gets a body from a client that expects 100 Continue first."""
+    """An answer after the body gets the body of a client that expects 100 Continue."""
     proxy.on("put_object", Answer(503, "SlowDown", When.AFTER_BODY))
     with connect(proxy) as connection:
         connection.sendall(b"PUT /b/k HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
@@ -210,7 +210,7 @@ def test_a_client_that_waits_to_be_asked_for_its_body_is(proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("fault", [CutAnswer(0), CutAnswer(1000)])
 def test_an_answer_that_is_cut(proxy: Proxy, s3: "S3Client", direct: "S3Client", fault: Fault) -> None:
-    """The client gets the head and its status, and then too few bytes."""
+    """The client gets the head and status, then too few bytes."""
     direct.put_object(Bucket=BUCKET, Key="cut", Body=DATA)
     proxy.on("get_object", fault)
     body = s3.get_object(Bucket=BUCKET, Key="cut")["Body"]
@@ -221,7 +221,7 @@ def test_an_answer_that_is_cut(proxy: Proxy, s3: "S3Client", direct: "S3Client",
 
 
 def test_a_byte_is_flipped_on_its_way(proxy: Proxy, s3: "S3Client") -> None:
-    """The store takes another byte than was sent, and the client reads another than is stored."""
+    """The store receives one byte different from the sent one, and the client one different from the stored one."""
     flipped = DATA[:70_000] + bytes([DATA[70_000] ^ 1]) + DATA[70_001:]
     proxy.on("put_object", FlipRequestByte(70_000))
     proxy.on("get_object", FlipAnswerByte(70_000), nth=2)
@@ -232,7 +232,7 @@ def test_a_byte_is_flipped_on_its_way(proxy: Proxy, s3: "S3Client") -> None:
 
 
 def test_a_header_of_an_answer_is_flipped_on_its_way(proxy: Proxy, s3: "S3Client", direct: "S3Client") -> None:
-    """One character of one header is another; the rest of the answer is as it was."""
+    """One character of one header differs; the rest of the answer is unchanged."""
     direct.put_object(Bucket=BUCKET, Key="flipped", Body=b"123456")
     proxy.on("head_object", FlipAnswerHeader("content-length", -1))
     flipped, answer = (s3.head_object(Bucket=BUCKET, Key="flipped") for _ in range(2))
@@ -247,7 +247,7 @@ def test_a_header_of_an_answer_is_flipped_on_its_way(proxy: Proxy, s3: "S3Client
 def test_a_completion_that_fails_with_200(
     proxy: Proxy, s3: "S3Client", direct: "S3Client", when: When, kept: bytes | None
 ) -> None:
-    """Completing answers 200 with an error in its body, whether the object is there or not."""
+    """A completion answers 200 with an error in its body, whether or not the object exists."""
     proxy.on("complete_multipart_upload", Answer(200, "InternalError", when))
     with pytest.raises(ClientError, match="InternalError"):
         multipart(s3, "completed", [b"ab"])
@@ -256,7 +256,7 @@ def test_a_completion_that_fails_with_200(
 
 
 def test_one_part_of_an_upload_can_fail(proxy: Proxy, s3: "S3Client", direct: "S3Client") -> None:
-    """A fault finds the part it is meant for."""
+    """A fault for one part strikes that part only."""
     proxy.on("upload_part", Answer(500, "InternalError"), part_number=2)
     with pytest.raises(ClientError, match="InternalError"):
         multipart(s3, "parted", [b"a", b"b", b"c"])
@@ -270,7 +270,7 @@ def test_one_part_of_an_upload_can_fail(proxy: Proxy, s3: "S3Client", direct: "S
 
 @pytest.mark.parametrize("setting", ["latency", "up", "down", "a late answer", "drops up", "drops down"])
 def test_a_call_can_take_its_time(proxy: Proxy, s3: "S3Client", setting: str) -> None:
-    """What is slow by so much, for one call or for all, takes that much longer and is whole."""
+    """A delayed call, or all calls, take longer by the delay and pass whole."""
     faults: dict[str, Fault] = {
         "a late answer": Latency(0.1),
         "drops up": Drip(up=100_000),

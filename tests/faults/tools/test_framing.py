@@ -1,4 +1,4 @@
-"""The framing of bodies, against a store that sends what it is given."""
+"""The proxy frames bodies correctly, tested against a store with canned answers."""
 
 import socket
 
@@ -29,7 +29,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n.\r\n0\r\n"
     ],
 )
 def test_an_answer_passes_byte_for_byte_and_its_end_is_known(method: bytes, answer: bytes) -> None:
-    """However an answer ends, it passes at once and the same connection serves the next request."""
+    """An answer passes at once with any framing, and the connection serves the next request."""
     with canned(answer) as (url, received), Proxy(url) as proxy, connect(proxy) as connection:
         request = method + b" /b/k HTTP/1.1\r\nhost:  Odd\r\nX-A: b\r\n\r\n"
         for _ in range(2):
@@ -47,14 +47,14 @@ def test_an_answer_passes_byte_for_byte_and_its_end_is_known(method: bytes, answ
     ],
 )
 def test_an_answer_that_ends_the_connection_does(answer: bytes) -> None:
-    """Where the store closes, the proxy closes."""
+    """If the store closes the connection after an answer, the proxy closes too."""
     with canned(answer) as (url, _), Proxy(url) as proxy, connect(proxy) as connection:
         connection.sendall(b"GET /b/k HTTP/1.1\r\n\r\n")
         assert receive(connection, 10_000) == answer
 
 
 def test_a_chunked_request_passes_byte_for_byte() -> None:
-    """A body in chunks reaches the store in the same chunks; an offset counts content only."""
+    """A chunked body reaches the store in the same chunks; an offset counts content only."""
     answer = b"HTTP/1.1 204 No Content\r\n\r\n"
     request = b"PUT /b/k HTTP/1.1\r\n" + CHUNKED + b"\r\n"
     with canned(answer, b"\r\n0\r\n\r\n") as (url, received), Proxy(url) as proxy, connect(proxy) as connection:
@@ -66,7 +66,7 @@ def test_a_chunked_request_passes_byte_for_byte() -> None:
 
 
 def test_a_store_that_reads_nothing_is_felt_by_the_client() -> None:
-    """What the store does not read stays with the client, but for what the kernel holds."""
+    """A store that does not read stops the client, apart from the kernel's buffers."""
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         Proxy("http://{}:{}".format(*silent.getsockname())) as proxy,
@@ -85,7 +85,7 @@ def test_a_store_that_reads_nothing_is_felt_by_the_client() -> None:
     ],
 )
 def test_a_store_that_goes_away_resets_the_client(answer: bytes) -> None:
-    """Where the store does not answer to the end, the client's connection breaks."""
+    """If the store breaks off an answer, the client's connection is reset."""
     with canned(answer) as (url, _), Proxy(url) as proxy, connect(proxy) as connection:
         connection.sendall(b"GET /b/k HTTP/1.1\r\n\r\n")
         with pytest.raises(ConnectionResetError):
@@ -93,7 +93,7 @@ def test_a_store_that_goes_away_resets_the_client(answer: bytes) -> None:
 
 
 def test_a_store_that_is_not_there_resets_the_client() -> None:
-    """Where nothing listens, the proxy that does cannot refuse any more."""
+    """If the store does not listen, the client's connection is reset."""
     with canned(b"") as (url, _):
         pass
     with Proxy(url) as proxy, connect(proxy) as connection:
@@ -103,7 +103,7 @@ def test_a_store_that_is_not_there_resets_the_client() -> None:
 
 
 def test_a_client_that_goes_away_resets_the_store() -> None:
-    """Where a body stops short, the store's connection breaks."""
+    """If a body ends early, the store's connection is reset."""
     with (
         socket.create_server(("127.0.0.1", 0)) as store,
         Proxy("http://{}:{}".format(*store.getsockname())) as proxy,
@@ -116,7 +116,7 @@ def test_a_client_that_goes_away_resets_the_store() -> None:
 
 
 def test_a_stores_early_answer_ends_the_connection() -> None:
-    """What a client still sends after its answer is never taken for another request."""
+    """Bytes that a client sends after an early answer are not read as another request."""
     answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
     with canned(answer) as (url, _), Proxy(url) as proxy, connect(proxy) as connection:
         connection.sendall(b"PUT /b/k HTTP/1.1\r\nContent-Length: 3\r\n\r\n")
@@ -126,7 +126,7 @@ def test_a_stores_early_answer_ends_the_connection() -> None:
 
 
 def test_a_cut_answer_ends_the_connection() -> None:
-    """An answer that lacks its last byte is followed by nothing, even if the store would keep the connection."""
+    """A truncated answer ends the connection, even if the store would keep it."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
     with canned(answer) as (url, _), Proxy(url) as proxy, connect(proxy) as connection:
         proxy.on("get_object", CutAnswer(2))

@@ -1,4 +1,4 @@
-"""The proxy harms nothing unless it is told to."""
+"""The proxy changes nothing without a script."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from faults.tools.talk import BUCKET, DATA, PART, multipart, stored
 
 
 def test_nothing_happens_unless_it_is_scripted(proxy: Proxy, s3: "S3Client", direct: "S3Client") -> None:
-    """Every call that the apps make gets the store's own answer, is named and recorded."""
+    """Each of the apps' calls gets the store's own answer, and is named and recorded."""
     s3.head_bucket(Bucket=BUCKET)
     s3.put_object(Bucket=BUCKET, Key="a b/ü", Body=DATA, Metadata={"request-id": "1"})
     assert s3.head_object(Bucket=BUCKET, Key="a b/ü")["Metadata"] == {"request-id": "1"}
@@ -45,7 +45,7 @@ def test_nothing_happens_unless_it_is_scripted(proxy: Proxy, s3: "S3Client", dir
 
 
 def test_an_empty_object_passes(s3: "S3Client", direct: "S3Client") -> None:
-    """A body of no bytes is one."""
+    """An empty body passes."""
 
     def expect_nothing(request: Any, **_event: Any) -> None:
         """With Expect, botocore may take one answer for the next one's: boto/botocore#3755."""
@@ -57,7 +57,7 @@ def test_an_empty_object_passes(s3: "S3Client", direct: "S3Client") -> None:
 
 
 def test_a_multipart_upload_passes(proxy: Proxy, s3: "S3Client", direct: "S3Client") -> None:
-    """Parts are told apart by their numbers."""
+    """Parts are recorded with their numbers."""
     data = os.urandom(PART + 1)
     multipart(s3, "parts", [data[:PART], data[PART:]])
     assert stored(direct, "parts") == data
@@ -83,10 +83,10 @@ def test_a_multipart_upload_passes(proxy: Proxy, s3: "S3Client", direct: "S3Clie
     ],
 )
 def test_a_call_is_named_by_its_request(method: str, target: str, operation: str) -> None:
-    """Names are boto3's; what the apps never call is some other."""
+    """Calls have boto3's names; others are OTHER."""
     assert name_call(method, target).operation == operation
 
 
 def test_every_name_is_an_operation_of_boto3(direct: "S3Client") -> None:
-    """A script that names an operation means what boto3 means by it."""
+    """Every name in the script is an operation of boto3."""
     assert [name for name in OPERATIONS.values() if not hasattr(direct, name)] == []

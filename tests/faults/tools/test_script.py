@@ -1,4 +1,4 @@
-"""A script's faults befall the calls that they are for."""
+"""A script's faults strike the intended calls."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from faults.tools.talk import canned, connect, receive
 
 
 def faults_of(script: Script, *calls: Call) -> list[Fault | None]:
-    """What befalls these calls, one after the other."""
+    """The faults of these calls, in order."""
     return [script.fault_for(call) for call in calls]
 
 
@@ -34,7 +34,7 @@ PUT, HEAD = Call("put_object", "/b/k", None), Call("head_object", "/b/k", None)
     ],
 )
 def test_a_fault_befalls_the_calls_it_is_for(line: dict[str, Any], struck: list[int]) -> None:
-    """Calls are counted by operation, from when the fault was scripted."""
+    """Calls are counted by operation from the moment the fault is scripted."""
     script = Script()
     faults_of(script, PUT)
     script.on("put_object", Reset(), **line)
@@ -45,7 +45,7 @@ def test_a_fault_befalls_the_calls_it_is_for(line: dict[str, Any], struck: list[
 
 
 def test_the_fault_that_was_scripted_first_happens() -> None:
-    """One call has one fault, and each line counts on its own."""
+    """A call has one fault, the first scripted one; each rule counts separately."""
     script = Script()
     script.on("put_object", Reset())
     script.on(ANY, Stall(), nth=2)
@@ -53,7 +53,7 @@ def test_the_fault_that_was_scripted_first_happens() -> None:
 
 
 def test_a_fault_can_be_for_one_object() -> None:
-    """What befalls one key befalls no other, whoever calls first."""
+    """A fault for one key strikes no other, in any order of calls."""
     script = Script()
     other = Call("put_object", "/b/other", None)
     script.on("put_object", Reset(), nth=2, key_end="/k")
@@ -61,7 +61,7 @@ def test_a_fault_can_be_for_one_object() -> None:
 
 
 def test_a_fault_that_cannot_happen_is_an_error() -> None:
-    """A script that does nothing would let a test pass that has tested nothing."""
+    """An impossible fault is an error, because a script without effect would let a test pass untested."""
     with pytest.raises(ValueError, match="put_objects"):
         Script().on("put_objects", Reset())
     with canned(b"HTTP/1.1 204 No Content\r\n\r\n") as (url, _):
