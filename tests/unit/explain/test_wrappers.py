@@ -29,7 +29,7 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
 
 
 def read_closed(file: FileStorage, wrapper: Callable[[Any], Any] = io.TextIOWrapper, *, of: Any = None) -> None:
-    """Wrap a file, close the file, and read from the wrapper."""
+    """Wrap a file, close it, and read from the wrapper."""
     wrapped = wrapper(of or file.stream)
     file.close()
     try:
