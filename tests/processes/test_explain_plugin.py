@@ -1,4 +1,4 @@
-"""`pytest --explain-closed-files`, in other people's test suites."""
+"""`pytest --explain-closed-files` in other projects' test suites."""
 
 import os
 import re
@@ -98,7 +98,7 @@ TESTS = len(re.findall(r"^def test_", SUITE, re.MULTILINE)) - 1
 
 
 def run_suite(folder: Path, *options: str) -> str:
-    """The output of pytest on the suite; it must fail in all of its tests with an app, and in no other."""
+    """Run pytest on the suite and return its output; exactly the tests with an app must fail."""
     (folder / "test_suite.py").write_text(SUITE, "utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:cov", "--color=no", *options]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
@@ -110,7 +110,7 @@ def run_suite(folder: Path, *options: str) -> str:
 
 
 def test_every_app_of_a_suite_is_explained(tmp_path: Path) -> None:
-    """Each failure shows the note with the suite's own line: apps of a factory, with a request class, in a context."""
+    """Each failure has the note with the suite's own line: app factories, request classes, contexts."""
     output = run_suite(tmp_path, "--explain-closed-files")
     notes = [
         line for line in output.splitlines() if re.match(r"E +The upload 'hello\.txt' of the form field 'photo'", line)

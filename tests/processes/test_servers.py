@@ -1,4 +1,4 @@
-"""The commands that run the Quart app: no signal and no lost process cuts an upload."""
+"""The Quart app's servers: no signal and no lost process interrupts an upload."""
 
 import os
 import signal
@@ -20,10 +20,10 @@ from demo import stack, stores
 from demo.processes import Server, ending, listen, python
 from filehandoff.settings import Settings
 
-#: How long anything that must happen may take, in seconds.
+#: Seconds until a required event must have happened.
 PATIENCE = 30.0
 BODY = form(part("file", b"some bytes", "file.bin"))
-#: Both servers by our command, in one process and in two, and by their own commands, in one.
+#: Both servers by our command, with one process and with two, and by their own commands, with one.
 COMMANDS = {
     "hypercorn": python("quart_app", "--bind=fd://{fd}"),
     "hypercorn-workers": python("quart_app", "--bind=fd://{fd}", "--workers=2"),
@@ -33,7 +33,7 @@ COMMANDS = {
     "uvicorn's own": python("uvicorn", "--fd={fd}", "quart_app.asgi:app"),
 }
 HYPERCORNS_OWN = COMMANDS["hypercorn's own"]
-#: One of each kind in `make test`, and all of them in `make processes-all`.
+#: One of each kind for `make test`; `make processes-all` runs all.
 EACH = [
     pytest.param(name, marks=() if "workers" in name or "own" in name else pytest.mark.thorough) for name in COMMANDS
 ]
@@ -41,7 +41,7 @@ SUPERVISED = [name for name in COMMANDS if name.endswith("-workers")]
 
 
 class App:
-    """A running app, its processes and its log."""
+    """A running app with its processes and its log."""
 
     def __init__(self, server: Server, log: Path) -> None:
         self.server = server
@@ -49,7 +49,7 @@ class App:
         self.log = log
 
     def workers(self) -> set[int]:
-        """The processes below the one that was started."""
+        """The processes below the started one."""
         return {pid for pid in family(self.server.pid) if pid != self.server.pid}
 
     def everyone(self) -> set[int]:
@@ -59,22 +59,22 @@ class App:
     def send(self, number: signal.Signals) -> None:
         """Send a signal to all processes."""
         for pid in self.everyone():
-            with suppress(ProcessLookupError):  # it ended
+            with suppress(ProcessLookupError):  # it has ended
                 os.kill(pid, number)
 
     def status(self) -> int:
-        """Wait for its end; returns the exit status."""
+        """Wait for its end; return the exit status."""
         wait_until(lambda: self.server.returncode is not None, self)
         assert self.server.returncode is not None
         return self.server.returncode
 
     def lines(self, text: str) -> list[str]:
-        """The lines of the log with this text."""
+        """The lines of the log that contain this text."""
         return [line for line in self.log.read_text().splitlines() if text in line]
 
 
 def wait_until(condition: Callable[[], object], app: App) -> None:
-    """Wait until something is so; fail with the end of the app's log if it never is."""
+    """Wait for a condition; on a timeout fail with the end of the app's log."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, app.log.read_text()[-2000:]
@@ -83,7 +83,7 @@ def wait_until(condition: Callable[[], object], app: App) -> None:
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A store with a bucket, as an app's environment."""
+    """The environment of an app on a store with a bucket."""
     with (tmp_path_factory.mktemp("servers") / "store.log").open("w+b") as log:
         store = stores.start("moto", {}, log)
         assert store.server is not None
@@ -95,7 +95,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture
 def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., App]]:
-    """Starts an app by a command and waits until all its workers serve; kills it at the end if it still runs."""
+    """Start an app by a command and wait for all its workers; kill it after the test if it still runs."""
     servers: list[Server] = []
     with (tmp_path / "log").open("w+b") as log:
 
@@ -121,7 +121,7 @@ def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., App
 
 @contextmanager
 def half_sent(app: App) -> Iterator[Callable[[], int]]:
-    """An upload that runs; the function sends the rest of it and returns the status of the answer."""
+    """A running upload; the function sends the rest and returns the status of the answer."""
     with closing(begin(app.url, BODY, len(BODY) - 5)) as connection:
         with closing(Api(app.url)) as api:
             wait_for(api, "uploads_in_flight", 1)
@@ -142,7 +142,7 @@ def healthy(app: App) -> bool:
 
 @pytest.mark.parametrize("command", EACH)
 def test_a_signal_that_asks_for_a_reload_changes_nothing(start: Callable[..., App], command: str) -> None:
-    """SIGHUP, SIGUSR1 and SIGUSR2 to every process leave them serving, and an upload goes on."""
+    """SIGHUP, SIGUSR1 and SIGUSR2 to every process change nothing: the app serves, and an upload continues."""
     app = start(COMMANDS[command])
     before = app.everyone()
     with half_sent(app) as finish:
@@ -160,20 +160,20 @@ def test_a_signal_that_asks_for_a_reload_changes_nothing(start: Callable[..., Ap
 def test_a_signal_that_ends_lets_uploads_finish(
     start: Callable[..., App], command: str, number: signal.Signals
 ) -> None:
-    """SIGINT, SIGQUIT and SIGTERM, each sent to all processes and twice: no new connection, and no upload cut."""
+    """SIGINT, SIGQUIT and SIGTERM, sent twice to all processes, refuse new connections and let uploads finish."""
     app = start(COMMANDS[command])
     with half_sent(app) as finish:
         app.send(number)
         wait_until(lambda: not healthy(app), app)
         app.send(number)
         assert finish() == 201
-    # uvicorn's own command ends by the signal that it was sent, once all is over
+    # uvicorn's own command ends with the signal that it received
     assert app.status() in ({0, -signal.SIGTERM, -signal.SIGINT} if command == "uvicorn's own" else {0})
 
 
 @pytest.mark.parametrize("command", SUPERVISED)
 def test_a_lost_worker_is_replaced(start: Callable[..., App], command: str) -> None:
-    """A killed worker is one line in the log; the others go on, and another one takes its place."""
+    """A killed worker has one line in the log and is replaced; the others continue."""
     app = start(COMMANDS[command], UPLOAD_LOG="json")
     before = app.workers()
     lost = min(before)
@@ -187,7 +187,7 @@ def test_a_lost_worker_is_replaced(start: Callable[..., App], command: str) -> N
 
 @pytest.mark.parametrize("command", SUPERVISED)
 def test_workers_drain_when_their_supervisor_is_lost(start: Callable[..., App], command: str) -> None:
-    """After SIGKILL for the supervisor an upload finishes, and then no process is left."""
+    """After SIGKILL of the supervisor, an upload finishes, and then no process is left."""
     app = start(COMMANDS[command])
     workers = app.workers()
     with half_sent(app) as finish:
@@ -204,8 +204,8 @@ def test_workers_drain_when_their_supervisor_is_lost(start: Callable[..., App], 
 def test_hypercorns_own_workers_drain_without_their_parent(
     start: Callable[..., App], tmp_path: Path, number: signal.Signals
 ) -> None:
-    """However the parent of `hypercorn --workers 2` ends, an upload finishes, and no process is left."""
-    (tmp_path / "numbers").mkdir()  # or the upload might be in flight in one process, and the other one asked
+    """After any end of the parent of `hypercorn --workers 2`, an upload finishes and no process is left."""
+    (tmp_path / "numbers").mkdir()  # otherwise the metrics of the wrong process might be read
     app = start([*HYPERCORNS_OWN, "--workers=2"], PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "numbers"))
     workers = app.workers()
     with half_sent(app) as finish:
@@ -216,14 +216,14 @@ def test_hypercorns_own_workers_drain_without_their_parent(
 
 
 def test_hypercorns_own_workers_warn(start: Callable[..., App]) -> None:
-    """`hypercorn --workers 2` logs once which command to use, and each worker that its numbers are its own."""
+    """`hypercorn --workers 2` logs once the right command, and each worker that its metrics are its own."""
     app = start([*HYPERCORNS_OWN, "--workers=2"])
     assert len(app.lines("start several by: python -m quart_app --workers NUMBER")) == 1
     assert len(app.lines("for those of all workers, set PROMETHEUS_MULTIPROC_DIR")) == 2
 
 
 def test_workers_share_their_numbers_without_a_setting(start: Callable[..., App]) -> None:
-    """/metrics of either worker counts the uploads of both, though PROMETHEUS_MULTIPROC_DIR is not set."""
+    """/metrics of each worker counts the uploads of both, without PROMETHEUS_MULTIPROC_DIR."""
     app = start(COMMANDS["hypercorn-workers"])
     for _ in range(10):
         with closing(Api(app.url)) as api:
@@ -237,7 +237,7 @@ def test_workers_share_their_numbers_without_a_setting(start: Callable[..., App]
 
 @pytest.mark.parametrize("server", ["hypercorn", "uvicorn"])
 def test_a_start_that_cannot_work_is_one_line(environ: dict[str, str], server: str) -> None:
-    """Two workers without a bucket end with a status that is not 0, and give the reason once."""
+    """Two workers without a bucket end with an error status and give the reason once."""
     ended = run(["--server", server, "--workers", "2", "--bind", "127.0.0.1:0"], environ | {"UPLOAD_BUCKET": "nowhere"})
     assert ended.returncode == 1
     assert ended.stderr.count("there is no bucket 'nowhere'") == 1
@@ -245,7 +245,7 @@ def test_a_start_that_cannot_work_is_one_line(environ: dict[str, str], server: s
 
 
 def test_an_address_that_cannot_be_had_is_one_line(environ: dict[str, str]) -> None:
-    """The line names the address and the reason."""
+    """An address in use ends the start with one line that names address and reason."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = "127.0.0.1:{1}".format(*taken.getsockname())
         ended = run(["--bind", bind], environ)

@@ -1,4 +1,4 @@
-"""Several processes behind one address: one of them answers for all, and all write one log."""
+"""Several processes on one address: any of them reports for all, and all write one log."""
 
 import json
 import os
@@ -19,12 +19,12 @@ from demo.processes import Server, ending, listen
 from filehandoff.settings import Settings
 
 WORKERS = 2
-#: How each server is asked to log every request.
+#: Each server's option to log every request.
 ACCESS_LOG = {
     "flask": ["--access-logfile", "-"],
     "quart": ["--access-log"] if stack.QUART_SERVER == "uvicorn" else ["--access-logfile", "-"],
 }
-#: How many uploads are sent at once, and then again, until each process had some.
+#: Number of uploads sent at once, repeatedly, until each process has had some.
 BATCH = 20
 
 
@@ -41,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
 
 @pytest.fixture(params=stack.COMMANDS)
 def app(request: pytest.FixtureRequest, store: stores.Store, tmp_path: Path) -> Iterator[Api]:
-    """Two processes of an app, with a folder for their numbers, and with the server's log of every request."""
+    """Two processes of an app, with a folder for their metrics and with the server's access log."""
     (tmp_path / "numbers").mkdir()
     with serving(request.param, store, tmp_path, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers")}) as api:
         yield api
@@ -49,7 +49,7 @@ def app(request: pytest.FixtureRequest, store: stores.Store, tmp_path: Path) -> 
 
 @contextmanager
 def serving(framework: str, store: stores.Store, tmp_path: Path, more: dict[str, str]) -> Iterator[Api]:
-    """Two processes of an app for the block, with these variables beside the suite's."""
+    """Two processes of an app for the block, with variables beside the suite's."""
     settings = {"UPLOAD_S3_ENDPOINT_URL": store.endpoint_url, "UPLOAD_LOG": "json", "UPLOAD_DRAIN_SECONDS": "1"}
     environ = {**os.environ, **store.environ, **settings, **more}
     command = [*stack.COMMANDS[framework], "--workers", str(WORKERS), *ACCESS_LOG[framework]]
@@ -62,21 +62,21 @@ def serving(framework: str, store: stores.Store, tmp_path: Path, more: dict[str,
 
 
 def upload(app: Api, number: int) -> int:
-    """Send a file of so many bytes, on a connection of its own; which process takes it, the kernel says."""
+    """Send a file of this many bytes on a new connection; the kernel chooses the process."""
     with closing(Api(app.url)) as api:
         body = form(part("file", bytes(number), "name"))
         return api.upload(body, headers={"X-Request-Id": f"upload-{number}"}).status_code
 
 
 def log_lines(tmp_path: Path) -> list[dict[str, Any]]:
-    """All that was written so far, each line an object."""
+    """The log lines so far, as objects."""
     return [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
 
 
 def upload_until_all_had_some(app: Api, tmp_path: Path) -> int:
-    """Send files of 1, 2, 3, … bytes on many connections until each process had some; answers how many it were.
+    """Send files of 1, 2, 3, … bytes on many connections until each process has had some; return their number.
 
-    Which process takes a connection is the kernel's choice.
+    The kernel chooses the process of a connection.
     """
     for sent in range(0, 50 * BATCH, BATCH):
         with ThreadPoolExecutor(8) as pool:
@@ -87,7 +87,7 @@ def upload_until_all_had_some(app: Api, tmp_path: Path) -> int:
 
 
 def test_any_process_answers_for_all_and_all_write_one_log(app: Api, tmp_path: Path) -> None:
-    """Each scrape has the uploads of all; every line, the server's own too, is JSON, with its request's id."""
+    """Each scrape has the uploads of all processes; every line is JSON with its request's id."""
     count = upload_until_all_had_some(app, tmp_path)
     expected = stored("read_early", *range(1, count + 1), uploads=count)
     for _ in range(5):
@@ -106,19 +106,19 @@ def test_any_process_answers_for_all_and_all_write_one_log(app: Api, tmp_path: P
 
 
 def access_lines(tmp_path: Path) -> list[dict[str, Any]]:
-    """The server's own lines of uploads."""
+    """The server's own lines about uploads."""
     lines = log_lines(tmp_path)
     return [line for line in lines if line["logger"].endswith(".access") and "POST /uploads" in line["event"]]
 
 
 def booted(tmp_path: Path) -> list[int]:
-    """The processes that gunicorn has started so far."""
+    """The ids of the processes that gunicorn has started so far."""
     return [line["process"] for line in log_lines(tmp_path) if line["event"].startswith("Booting worker")]
 
 
 @pytest.mark.parametrize("app", ["flask"], indirect=True)
-def test_what_a_killed_process_had_in_flight_is_in_flight_no_more(app: Api, tmp_path: Path) -> None:
-    """Another is started in its place, and the dead one's share is taken out of the numbers."""
+def test_uploads_of_a_killed_process_are_not_in_flight(app: Api, tmp_path: Path) -> None:
+    """A killed process is replaced, and its uploads in flight leave the metrics."""
     with half_sent(app):
         wait_for(app, "uploads_in_flight", 1)
         for process in booted(tmp_path):
