@@ -161,7 +161,7 @@ def _left_behind(stack: Stack, s3: "S3Client") -> list[str]:
 
 def _table(outcomes: list[Outcome], files: list[Sample]) -> Table:
     """One row per cell of the grid, with numbered reasons below the table."""
-    table = Table(title="What became of each file, in milliseconds", title_justify="left", caption_justify="left")
+    table = Table(title="Results by file, in milliseconds", title_justify="left", caption_justify="left")
     table.box, table.caption_style, table.padding, table.show_edge = box.SIMPLE_HEAD, "", (0, 1), False
     for name in ("app", "hand-off", "hook"):
         table.add_column(name, no_wrap=True)
@@ -191,11 +191,11 @@ def _say_result(console: Console, outcomes: list[Outcome], surprises: list[str])
         f"{len(outcomes) - stored} lost."
     )
     if surprises:
-        console.print("[bold red]Not as known:[/]")
+        console.print("[bold red]Unexpected results:[/]")
         for surprise in surprises:
             console.print(f"  {surprise}")
     else:
-        console.print("Every cell did what it is known to do, and nothing was left behind in S3.")
+        console.print("Every cell behaved as known, and nothing was left behind in S3.")
 
 
 def _sentence(outcome: Outcome) -> str:

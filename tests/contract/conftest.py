@@ -58,7 +58,7 @@ def running(
     if urls := pytestconfig.getoption("base_url"):
         endpoint = pytestconfig.getoption("s3_endpoint")
         if not endpoint:
-            raise pytest.UsageError("--base-url needs --s3-endpoint: what the apps store is read back from there")
+            raise pytest.UsageError("--base-url needs --s3-endpoint, to read the apps' objects back")
         yield Store(choice or "given", endpoint), {url: url.rstrip("/") for url in urls}, None
         return
     folder: Path = tmp_path_factory.mktemp("contract")

@@ -177,10 +177,10 @@ def test_an_object_in_another_state_is_not_touched(
     "conditions",
     [
         pytest.param({"If-None-Match": '"other"'}, id="another is known"),
-        pytest.param({"If-None-Match": '"other"', "If-Modified-Since": LONG_AFTER}, id="another, whatever the date"),
+        pytest.param({"If-None-Match": '"other"', "If-Modified-Since": LONG_AFTER}, id="another, with any date"),
         pytest.param({"If-Modified-Since": LONG_AGO}, id="a date before it"),
         pytest.param({"If-Modified-Since": "nonsense"}, id="no date"),
-        pytest.param({"If-Match": "its ETag", "If-Unmodified-Since": LONG_AGO}, id="it is meant, whatever the date"),
+        pytest.param({"If-Match": "its ETag", "If-Unmodified-Since": LONG_AGO}, id="this one, with any date"),
         pytest.param({"If-Match": "*"}, id="any is meant"),
         pytest.param({"If-Unmodified-Since": "its date"}, id="its date"),
         pytest.param({"If-Range": "its ETag"}, id="about no range"),

@@ -172,7 +172,7 @@ def test_a_request_unlike_the_signed_one_is_no_upload(
 
 
 def test_right_bytes_of_another_type_are_left(app: Api, bucket: Bucket, behaviour: Behaviour) -> None:
-    """Another type is refused by the signature; if a store accepts it, the receipt has the stored type."""
+    """Another type is refused by the signature; if a store accepts it, `complete` gets 422 and leaves it."""
     given = app.presign(DATA).json()
     sent = put(app, given, DATA, **{"Content-Type": "text/html"})
     if behaviour.binds_presigned_urls:

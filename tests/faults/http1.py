@@ -151,7 +151,7 @@ async def pass_on(body: Body, sink: asyncio.StreamWriter | None, terms: Terms) -
         if passed == terms.stop_at:
             return False
     if not terms.met(passed, flipped=flipped):
-        raise ValueError(f"a body of {passed} bytes is too short for {terms}, or has not what it is to have")
+        raise ValueError(f"a body of {passed} bytes is too short for {terms}, or lacks the byte to change")
     return True
 
 

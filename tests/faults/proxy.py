@@ -104,7 +104,7 @@ class Proxy:
             self._loop.call_soon_threadsafe(self._closing.set)
             self._thread.join()
         if self._errors:
-            raise ExceptionGroup("the proxy could not do what it was told to", self._errors)
+            raise ExceptionGroup("the proxy could not carry out its script", self._errors)
 
     def __enter__(self) -> Self:
         return self

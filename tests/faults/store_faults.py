@@ -80,7 +80,7 @@ UNDO_SECONDS = 60.0
 PARTS = (1, 2, 3)
 LAST_PART = 3
 PRESIGNED = ("presigned",)
-#: Calls with an empty answer, to which a fault does nothing.
+#: By fault, the calls on which it has no effect: their answer is empty anyway.
 NO_ANSWER = {"200, and nothing in it": ("list_parts",)}
 
 type Times = Literal["once", "always"]

@@ -70,7 +70,7 @@ COMPLETING = {
     "a get is reset": Case("get_object", Reset(), 100),
     "the object is cut short": Case("get_object", CutAnswer(after=MIB), SIZE),
     "the object is cut off": Case("get_object", CutAnswer(after=MIB, reset=True), SIZE),
-    "the parts are not told": Case("list_parts", Answer(500, "InternalError"), SIZE),
+    "the parts are not listed": Case("list_parts", Answer(500, "InternalError"), SIZE),
     "the parts are not joined": Case("complete_multipart_upload", Answer(500, "InternalError"), SIZE),
     "they are, and the answer is lost": Case("complete_multipart_upload", LostAnswer(), SIZE),
 }
@@ -350,7 +350,7 @@ def test_an_error_of_s3_that_is_cut_short_is_no_fault_of_ours(app: Api, proxy: P
 @pytest.mark.parametrize(
     ("faults", "status"),
     [
-        pytest.param({"delete_object": Reset()}, 200, id="what was stored is not removed"),
+        pytest.param({"delete_object": Reset()}, 200, id="the object is not removed"),
         pytest.param({"list_multipart_uploads": Reset()}, 200, id="nor looked for"),
         pytest.param({"upload_part": Answer(403, "AccessDenied")}, 502, id="a part is refused"),
         pytest.param(

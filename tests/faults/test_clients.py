@@ -92,7 +92,7 @@ def test_an_early_answer_waits_for_a_client_that_sends_on(app: App, error: str, 
 
 
 def test_a_body_that_is_too_long_is_answered_though_all_of_it_is_sent(app: App) -> None:
-    """A body refused by its declared length is still read to its end."""
+    """A client that sends all of a body refused by its declared length gets the answer."""
     length = 2 * UNWANTED  # more than UPLOAD_MAX_FILE_BYTES too
     block = bytes(MIB)
 

@@ -155,7 +155,7 @@ CASES = [
         None,
         STORED,
     ),
-    case("what is no request, pipelined", lambda way: whole(way, BODY) + b"\0\r\n\r\n", STORED, STORED, UNREADABLE),
+    case("no request, pipelined", lambda way: whole(way, BODY) + b"\0\r\n\r\n", STORED, STORED, UNREADABLE),
     case("HTTP/1.0", lambda way: whole(way, BODY).replace(b"HTTP/1.1", b"HTTP/1.0", 1), STORED),
     case("a WebSocket handshake", lambda _: HANDSHAKE, Refused(405, "method-not-allowed")),
     # Headers
@@ -176,7 +176,7 @@ CASES = [
     case("a boundary of 251 characters", types("multipart/form-data; boundary=" + 251 * "a"), MALFORMED),
     case("a delimiter twice", body(DELIMITER + b"\r\n" + BODY), MALFORMED),
     case("a delimiter with something behind it", replaced(DATA, DATA + b"\r\n" + DELIMITER + b"x"), MALFORMED),
-    case("what is nearly a delimiter", replaced(DATA, NEAR), Stored((NEAR,))),
+    case("nearly a delimiter", replaced(DATA, NEAR), Stored((NEAR,))),
     case("a name twice", body(form(FILE, part("file", b"other", "name"))), Stored((DATA, b"other"))),
     case(
         "a disposition twice", replaced(b"Content-", b'Content-Disposition: form-data; name="x"\r\nContent-'), MALFORMED

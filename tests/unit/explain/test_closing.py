@@ -575,7 +575,7 @@ def test_the_explanation_is_not_that_of_an_error_before() -> None:
 def test_the_explanation_leaves_out_folders() -> None:
     """A path is shortened to its part below sys.path, or to the file's name."""
     error = ValueError()
-    error.add_note("somebody else's note")
+    error.add_note("another author's note")
     error.add_note(
         f"The upload 'a' was closed at {threading.__file__}:12 in x (`open('/etc/x.py')`) and /no/where/b.py:1"
         " (pallets/flask#5399)."
@@ -590,7 +590,7 @@ def test_the_explanation_leaves_out_folders() -> None:
     [
         pytest.param(["Source, https://a", "Documentation, https://b"], ["README.md"], "https://b", id="an address"),
         pytest.param(["Source, https://a"], ["README.md", "pyproject.toml"], "{}/README.md", id="a checkout"),
-        pytest.param([], ["README.md"], "README.md", id="somebody else's README"),
+        pytest.param([], ["README.md"], "README.md", id="another project's README"),
         pytest.param([], ["pyproject.toml"], "README.md", id="no README"),
     ],
 )
