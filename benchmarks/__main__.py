@@ -179,22 +179,22 @@ def report_(folder: Path, to: Path | None) -> None:
 def compare_(before: Path, after: Path) -> None:
     """Print the figures that changed beyond noise from the run in BEFORE to the run in AFTER."""
     try:
-        seen = compare.compare(results.read(before), results.read(after))
+        comparison = compare.compare(results.read(before), results.read(after))
     except NoRun as error:
         raise BadArgument(str(error)) from None
-    for line in seen.environment:
+    for line in comparison.environment:
         print(f"environment: {line}")
-    for change in seen.changes:
+    for change in comparison.changes:
         word = "better" if change.is_better else "worse"
         old, new = (f"{report.shown(it)} {change.figure.unit}".rstrip() for it in (change.before, change.after))
         times = f" ({report.shown(change.times)} times)" if change.before.median else ""
         print(f"{word}: {change.cell} {change.level}: {change.figure.label} was {old}, is {new}{times}")
-    for word, cells in (("before", seen.only_before), ("after", seen.only_after)):
+    for word, cells in (("before", comparison.only_before), ("after", comparison.only_after)):
         for cell in cells:
             print(f"only {word}: {cell}")
-    if seen.too_few_rounds:
+    if comparison.too_few_rounds:
         print(f"Fewer than {stats.FEWEST} rounds: no change can be distinguished from noise.")
-    print(f"{len(seen.changes)} of {seen.compared} figures changed beyond noise.")
+    print(f"{len(comparison.changes)} of {comparison.compared} figures changed beyond noise.")
 
 
 @main.command("list")

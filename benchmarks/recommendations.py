@@ -62,10 +62,10 @@ def _fits(result: Result, *, disk: bool, needs_request: bool) -> bool:
     if not result.target["is_ours"] or (needs_request and result.target["hook"] not in _WITH_REQUEST):
         return False
     written = result.figures.get("disk")
-    return disk or (written is not None and _beside_log(max(written.values), result) < _NO_DISK)
+    return disk or (written is not None and _without_log(max(written.values), result) < _NO_DISK)
 
 
-def _beside_log(written: float, result: Result) -> float:
+def _without_log(written: float, result: Result) -> float:
     """Bytes written per byte of the file, without one log line per upload."""
     return max(0.0, written - _LOG_BYTES / result.cell.size)
 
@@ -83,21 +83,25 @@ def _recommendation(case: tuple[int, int, bool, bool], fitting: list[Result], pe
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal with the measured ratio; `seen` is None if it was not measured."""
+    """A goal with the measured ratio; `measured` is None if it was not measured."""
 
     sentence: str
     limit: float
     at_least: bool
-    seen: Measure | None
+    measured: Measure | None
     cell: str | None
 
     @property
     def verdict(self) -> str:
         """`reached`, `missed`, either one "within the noise", or `not measured`."""
-        if self.seen is None:
+        if self.measured is None:
             return "not measured"
-        good = self.seen.median >= self.limit if self.at_least else self.seen.median <= self.limit
-        if self.seen.low is not None and self.seen.high is not None and self.seen.low <= self.limit <= self.seen.high:
+        good = self.measured.median >= self.limit if self.at_least else self.measured.median <= self.limit
+        if (
+            self.measured.low is not None
+            and self.measured.high is not None
+            and self.measured.low <= self.limit <= self.measured.high
+        ):
             return "reached, within the noise" if good else "missed, within the noise"
         return "reached" if good else "missed"
 
@@ -164,13 +168,13 @@ def _paced(results: Results) -> Iterator[Goal]:
         sentence = f"both hops at 40 MB/s, {size_name(size)}: time of {name} ≤ 1.15 × the transfer alone"
         result = results.get(name, "null", "both-hops", size, 1)
         if result is None:
-            yield Goal(sentence, 1.15, at_least=False, seen=None, cell=None)
+            yield Goal(sentence, 1.15, at_least=False, measured=None, cell=None)
             continue
         alone = size / HOP_BYTES_PER_SECOND
         time = result.figures["seconds_per_upload"]
         low, high = (None if it is None else it / alone for it in (time.low, time.high))
         yield Goal(
-            sentence, 1.15, at_least=False, seen=Measure(time.median / alone, low, high, ()), cell=result.cell.id
+            sentence, 1.15, at_least=False, measured=Measure(time.median / alone, low, high, ()), cell=result.cell.id
         )
 
 
@@ -178,17 +182,19 @@ def _memory(results: Results) -> Iterator[Goal]:
     """The most memory and disk that any `stream` cell used, against its limit."""
     streams = [it for it in results.results if it.target["handoff"] == "stream" and it.level == "closed"]
     if not streams:
-        yield Goal("memory above idle of stream ≤ the formula", 1, at_least=False, seen=None, cell=None)
+        yield Goal("memory above idle of stream ≤ the formula", 1, at_least=False, measured=None, cell=None)
         return
     most = max(streams, key=_memory_share)
-    seen = Measure(_memory_share(most), None, None, ())
-    yield Goal("memory above idle of every stream ≤ the formula", 1, at_least=False, seen=seen, cell=most.cell.id)
+    measured = Measure(_memory_share(most), None, None, ())
+    yield Goal(
+        "memory above idle of every stream ≤ the formula", 1, at_least=False, measured=measured, cell=most.cell.id
+    )
     written = [it for it in streams if "disk" in it.figures]
     if written:
-        most = max(written, key=lambda it: _beside_log(it.figures["disk"].median, it))
-        seen = Measure(_beside_log(most.figures["disk"].median, most), None, None, ())
+        most = max(written, key=lambda it: _without_log(it.figures["disk"].median, it))
+        measured = Measure(_without_log(most.figures["disk"].median, most), None, None, ())
         sentence = "disk written per byte by every stream, besides the log: none (at most 0.01)"
-        yield Goal(sentence, _NO_DISK, at_least=False, seen=seen, cell=most.cell.id)
+        yield Goal(sentence, _NO_DISK, at_least=False, measured=measured, cell=most.cell.id)
 
 
 def _memory_share(result: Result) -> float:

@@ -186,7 +186,12 @@ def _recommendation(recommendation: recommendations.Recommendation) -> dict[str,
 
 
 def _goal(goal: recommendations.Goal) -> dict[str, str]:
-    return {"sentence": goal.sentence, "seen": shown(goal.seen), "verdict": goal.verdict, "cell": goal.cell or ""}
+    return {
+        "sentence": goal.sentence,
+        "measured": shown(goal.measured),
+        "verdict": goal.verdict,
+        "cell": goal.cell or "",
+    }
 
 
 def _profile(cell: str, profile: dict[str, Any]) -> dict[str, Any]:

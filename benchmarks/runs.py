@@ -81,11 +81,11 @@ class RunFolder:
             raise NoRun(f"{folder} already holds a run; continue it with --resume, or name another folder with --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            one = cls(folder, run)
-            one.save()
+            created = cls(folder, run)
+            created.save()
         except OSError as error:
             raise NoRun(f"cannot write to {folder}: {os.strerror(error.errno or 0)}") from None
-        return one
+        return created
 
     @classmethod
     def resume(cls, folder: Path) -> Self:
@@ -94,11 +94,11 @@ class RunFolder:
         Raises:
             NoRun: there is no readable run.
         """
-        one = cls(folder, load(folder))
-        one.run.trials = [trial for trial in one.run.trials if trial["status"] != "skipped"]
+        resumed = cls(folder, load(folder))
+        resumed.run.trials = [trial for trial in resumed.run.trials if trial["status"] != "skipped"]
         with suppress(FileNotFoundError):
-            os.truncate(folder / REQUESTS, one._end)  # drop requests that a killed run did not record
-        return one
+            os.truncate(folder / REQUESTS, resumed._end)  # drop requests that a killed run did not record
+        return resumed
 
     @property
     def _end(self) -> int:

@@ -118,9 +118,9 @@ class Workbench:
         levels: dict[str, Level] = {}
         record: dict[str, Any] = {"status": "measured", "reason": None}
         try:
-            with self._running(cell, target) as one, _failing():
-                one.check(thorough=thorough)
-                one.measure(levels, lines)
+            with self._running(cell, target) as trial, _failing():
+                trial.check(thorough=thorough)
+                trial.measure(levels, lines)
         except (Skipped, StartError) as error:
             record = {"status": "skipped", "reason": str(error)}
         except (Failed, OSError) as error:
@@ -131,10 +131,10 @@ class Workbench:
     def profile(self, cell: Cell, target: Target) -> Profile:
         """Profile the server while a cell is under load."""
         try:
-            with self._running(cell, target) as one, _failing():
-                one.check(thorough=False)
-                with profiling(one.server.pid) as profile:
-                    one.send_closed(PROFILED_SECONDS)
+            with self._running(cell, target) as trial, _failing():
+                trial.check(thorough=False)
+                with profiling(trial.server.pid) as profile:
+                    trial.send_closed(PROFILED_SECONDS)
                 return profile
         except (Skipped, StartError, Failed, OSError) as error:
             return Profile(reason=str(error) or repr(error))
@@ -152,9 +152,9 @@ class Workbench:
             exits.enter_context(ending([server]))
             # it is killed: the measurement is over
             exits.callback(server.kill)
-            one = Trial(self, cell, target, scenario, backend, server, log)
-            one.wait_until_ready()
-            yield one
+            trial = Trial(self, cell, target, scenario, backend, server, log)
+            trial.wait_until_ready()
+            yield trial
 
 
 @contextmanager

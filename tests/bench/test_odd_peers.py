@@ -51,7 +51,7 @@ def test_a_peer_that_is_slower_shows_as_slower(odd: Done) -> None:
     assert quotient.median < 1
     assert not is_tie(quotient)
     assert slow.figures["p50"].median > 500
-    assert "tie" not in recommendations.Goal("", 1, at_least=True, seen=quotient, cell=None).verdict
+    assert "tie" not in recommendations.Goal("", 1, at_least=True, measured=quotient, cell=None).verdict
 
 
 def test_the_report_matches_the_raw_data(odd: Done) -> None:
