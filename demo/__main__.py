@@ -62,7 +62,7 @@ def _demo(console: Console, log_path: Path) -> list[str]:
     console.print("Starting an S3 server, Flask on gunicorn and Quart on hypercorn …")
     with running({}, log_path=log_path) as stack, httpx.Client(timeout=TIMEOUT_SECONDS) as http:
         files = samples()
-        console.print(_what_is_sent(stack, files))
+        console.print(_summary_of_files(stack, files))
         s3 = stack.store.client()
         total = len(FRAMEWORKS) * len(HANDOFFS) * len(HOOKS) * len(files)
         columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn())
@@ -76,7 +76,7 @@ def _demo(console: Console, log_path: Path) -> list[str]:
         left = _left_behind(stack, s3)
     surprises = [_sentence(outcome) for outcome in outcomes if outcome.surprise] + left
     console.print(_table(outcomes, files))
-    _say_result(console, outcomes, surprises)
+    _print_result(console, outcomes, surprises)
     return surprises
 
 
@@ -184,7 +184,7 @@ def _cell(outcome: Outcome, reasons: list[str]) -> str:
     return f"[{style}]{outcome.seen}{note}[/] {outcome.milliseconds:5.0f}"
 
 
-def _say_result(console: Console, outcomes: list[Outcome], surprises: list[str]) -> None:
+def _print_result(console: Console, outcomes: list[Outcome], surprises: list[str]) -> None:
     stored = sum(outcome.seen == STORED for outcome in outcomes)
     console.print(
         f"\n{stored} files stored, each read back from S3 and compared by SHA-256 and request id; "
@@ -202,7 +202,7 @@ def _sentence(outcome: Outcome) -> str:
     return f"{outcome.framework} {outcome.handoff} × {outcome.hook}, {outcome.sample}: {outcome.surprise}"
 
 
-def _what_is_sent(stack: Stack, files: list[Sample]) -> str:
+def _summary_of_files(stack: Stack, files: list[Sample]) -> str:
     sizes = ", ".join(f"{sample.label} ({len(sample.data):,} bytes)" for sample in files)
     return (
         f"Sending {sizes} through {len(HANDOFFS)} hand-offs × {len(HOOKS)} hooks × {len(FRAMEWORKS)} apps; "

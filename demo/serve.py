@@ -19,7 +19,7 @@ def main() -> None:
     try:
         ports = {name: port_from(os.environ, f"{name.upper()}_PORT", default) for name, default in PORTS.items()}
         with running({}, ports=ports) as stack:
-            _say_ready(stack)
+            _print_ready(stack)
             while (dead := stack.dead()) is None:
                 time.sleep(WATCH_SECONDS)
             _end_with(f"{dead.name} died ({dead.returncode}); ending the others")
@@ -29,7 +29,7 @@ def main() -> None:
         print("All ended.")
 
 
-def _say_ready(stack: Stack) -> None:
+def _print_ready(stack: Stack) -> None:
     width = max(len(name) for name in stack.apps)
     print(f"\nReady. S3 ({stack.store.name}) at {stack.store.endpoint_url}, bucket '{stack.settings.bucket}'.")
     for name, app in stack.apps.items():

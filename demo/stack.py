@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Seconds until a start fails; only a server that hangs takes as long, even on a busy machine.
 START_SECONDS = 180.0
 #: Number of lines of server output that a failed start prints.
-TOLD_LINES = 15
+TAIL_LINES = 15
 
 #: The ASGI server that runs the Quart app.
 QUART_SERVER = os.environ.get("UPLOAD_QUART_SERVER") or "hypercorn"
@@ -157,4 +157,4 @@ def tail(log: IO[bytes] | None) -> str:
     if log is None:
         return "; see above"
     log.seek(0)
-    return ":\n" + b"\n".join(log.read().splitlines()[-TOLD_LINES:]).decode(errors="replace")
+    return ":\n" + b"\n".join(log.read().splitlines()[-TAIL_LINES:]).decode(errors="replace")

@@ -19,7 +19,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "texts"),
     [
         pytest.param(["--plan", "defualt"], ["unknown plan 'defualt'", "did you mean 'default'", *PLANS], id="plan"),
         pytest.param(["--target", "quart/streem@*"], ["unknown target 'quart/streem@*'", *TARGETS], id="target"),
@@ -48,13 +48,13 @@ def run(*arguments: str) -> tuple[int, str]:
         pytest.param(["--resume", "nowhere"], ["there is no run in nowhere"], id="no run"),
     ],
 )
-def test_an_unknown_name_is_rejected_in_one_line(tmp_path: Path, arguments: list[str], said: list[str]) -> None:
+def test_an_unknown_name_is_rejected_in_one_line(tmp_path: Path, arguments: list[str], texts: list[str]) -> None:
     """An unknown name exits with 2 and one line that lists the choices; no run begins."""
     out = [] if "--resume" in arguments else ["--out", str(tmp_path / "run")]
     status, output = run("run", *out, *arguments)
     assert status == 2
     assert output.count("\n") == 1
-    for text in said:
+    for text in texts:
         assert text in output
     assert not (tmp_path / "run").exists()
 

@@ -109,10 +109,10 @@ def test_a_cell_limited_by_the_load_generator_has_no_figures(
 
 def test_a_noisy_machine_is_reported(tmp_path: Path) -> None:
     """The report warns if other programs took more than a tenth of the CPU time."""
-    for name, seconds, told in (("loud", 1.0, True), ("quiet", 0.01, False)):
+    for name, seconds, noisy in (("loud", 1.0, True), ("quiet", 0.01, False)):
         folder = invent(tmp_path / name, {QUART: [Seen(8, cpu_per_gib=20, others_cpu_seconds=seconds)] * 5})
         report.write(folder)
-        assert ("not quiet" in (folder / report.MARKDOWN).read_text("utf-8")) == told
+        assert ("not quiet" in (folder / report.MARKDOWN).read_text("utf-8")) == noisy
 
 
 CELLS = {

@@ -49,7 +49,7 @@ FORMS: list[tuple[str, bytes, str, int, str]] = [
     ("an unknown encoding", form(part("file", b"x", "n", Content_Transfer_Encoding="uu")), *MALFORMED),
     ("broken base64", form(part("file", b"x", "n", Content_Transfer_Encoding="base64")), *MALFORMED),
     ("a chunk", form(part("dzchunkindex", b"0"), part("dztotalchunkcount", b"3"), FILE), *CHUNKED),
-    ("a chunk, said behind it", form(FILE, part("chunk", b"0"), part("chunks", b"3")), *CHUNKED),
+    ("a chunk, declared behind it", form(FILE, part("chunk", b"0"), part("chunks", b"3")), *CHUNKED),
     ("a digest that is none", form(part("sha256", b"abc"), FILE), CONTENT_TYPE, 400, "digest-malformed"),
     ("a digest in capitals", form(part("sha256", b"A" * 64), FILE), CONTENT_TYPE, 400, "digest-malformed"),
     ("a digest after its file", form(FILE, part("sha256", HEX)), CONTENT_TYPE, 400, "digest-malformed"),

@@ -140,10 +140,10 @@ def abandon(app: Api, given: dict[str, Any]) -> None:
 def remember(app: Api, answer: Response, key: str | None) -> None:
     """Record stored and deleted keys; end unfinished uploads."""
     if answer.status_code == 201:
-        said = json.loads(answer.content)
-        app.stored |= {receipt["key"] for receipt in said.get("receipts", [])}
-        if "upload_id" in said:
-            abandon(app, said)
+        sent = json.loads(answer.content)
+        app.stored |= {receipt["key"] for receipt in sent.get("receipts", [])}
+        if "upload_id" in sent:
+            abandon(app, sent)
     if answer.status_code == 204 and key is not None:
         app.stored.remove(key)
 
@@ -189,14 +189,14 @@ def asks_beyond_the_end(case: Case[Any], answer: Response) -> bool:
 
 def has_the_object(case: Case[Any], answer: Response) -> bool:
     """Whether the client has the object already, and got 304."""
-    said = {"If-None-Match", "If-Modified-Since"} & set(case.headers)
-    return answer.status_code == 304 and bool(said)
+    conditions = {"If-None-Match", "If-Modified-Since"} & set(case.headers)
+    return answer.status_code == 304 and bool(conditions)
 
 
 def means_another_object(case: Case[Any], answer: Response) -> bool:
     """Whether the precondition names another state; HEAD has no body to say so."""
-    said = {"If-Match", "If-Unmodified-Since", "If-None-Match"} & set(case.headers)
-    return answer.status_code == PreconditionFailed.status and bool(said)
+    conditions = {"If-Match", "If-Unmodified-Since", "If-None-Match"} & set(case.headers)
+    return answer.status_code == PreconditionFailed.status and bool(conditions)
 
 
 def asks_for_too_much(case: Case[Any], answer: Response) -> bool:

@@ -231,8 +231,8 @@ def test_a_whole_forgery_is_no_upload(app: Api, behaviour: Behaviour) -> None:
 def test_a_promise_of_another_secret_is_left(app: Api, bucket: Bucket, behaviour: Behaviour) -> None:
     """An object that another secret signed stays, for it may be another process's upload."""
     given = app.presign(DATA).json()
-    *said, _, mark = given["headers"]["x-amz-meta-promise"].split(".")
-    sent = put(app, given, DATA, **{"x-amz-meta-promise": ".".join([*said, "another0", mark])})
+    *fields, _, mark = given["headers"]["x-amz-meta-promise"].split(".")
+    sent = put(app, given, DATA, **{"x-amz-meta-promise": ".".join([*fields, "another0", mark])})
     assert sent.is_success is not behaviour.binds_presigned_urls
     check_problem(complete(app, given), 404, "object-missing")
     assert bucket.stored_keys() == (set() if behaviour.binds_presigned_urls else {given["key"]})

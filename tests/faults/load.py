@@ -82,11 +82,11 @@ class Load:
         except (OSError, HTTPException) as error:
             connection.close()
             return Outcome(request_id, (began, self.era), None, repr(error))
-        eras, told = (began, self.era), json.loads(text)
+        eras, content = (began, self.era), json.loads(text)
         if answer.status != HTTPStatus.CREATED:
-            return Outcome(request_id, eras, answer.status, told["code"], retry_after=answer.headers["Retry-After"])
+            return Outcome(request_id, eras, answer.status, content["code"], retry_after=answer.headers["Retry-After"])
         sha256 = hashlib.sha256(data).hexdigest()
-        return Outcome(request_id, eras, answer.status, "", told["receipts"][0]["key"], sha256, len(data))
+        return Outcome(request_id, eras, answer.status, "", content["receipts"][0]["key"], sha256, len(data))
 
 
 class Connection:

@@ -219,8 +219,8 @@ def run(behind: Behind, bucket: Bucket, case: Case) -> Outcome:
 
 def code_of(answer: httpx.Response) -> str:
     """The code of one of our problems; empty for any other answer."""
-    told = answer.json() if "json" in answer.headers.get("Content-Type", "") else {}
-    return str(told["code"]) if set(told) == PROBLEM_MEMBERS else ""
+    problem = answer.json() if "json" in answer.headers.get("Content-Type", "") else {}
+    return str(problem["code"]) if set(problem) == PROBLEM_MEMBERS else ""
 
 
 def script(behind: Behind, row: Row, name: str) -> None:

@@ -90,5 +90,5 @@ def test_the_formula_is_reported(slow: tuple[null_store.NullStore, stack.Stack])
     _, started = slow
     for name in FRAMEWORKS:
         with closing(Api(started.apps[name].url)) as app:
-            told = app.strategies["peak_memory"]
-        assert told["bytes"] == peak_memory(told["uploads"], 4, PartSizes(told["largest_part_bytes"], 1))
+            formula = app.strategies["peak_memory"]
+        assert formula["bytes"] == peak_memory(formula["uploads"], 4, PartSizes(formula["largest_part_bytes"], 1))

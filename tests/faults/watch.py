@@ -47,9 +47,9 @@ class Watch:
 
     def held(self) -> Held:
         """Read its present resources."""
-        told = self._ask(signal.SIGRTMIN)
-        own = Counter(name for name in told["threads"] if not _POOLED.fullmatch(name))
-        return Held(Counter(told["tasks"]), own, self._descriptors())
+        answer = self._ask(signal.SIGRTMIN)
+        own = Counter(name for name in answer["threads"] if not _POOLED.fullmatch(name))
+        return Held(Counter(answer["tasks"]), own, self._descriptors())
 
     def memory(self) -> int:
         """Bytes that Python allocated since the first call; from then on the process is slower."""
@@ -65,6 +65,6 @@ class Watch:
     def _ask(self, number: int) -> dict[str, Any]:
         os.kill(self.pid, number)
         wait_until(self._answer.exists, lambda: f"process {self.pid} does not answer")
-        told: dict[str, Any] = json.loads(self._answer.read_text())
+        answer: dict[str, Any] = json.loads(self._answer.read_text())
         self._answer.unlink()
-        return told
+        return answer

@@ -20,7 +20,9 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n.\r\n0\r\n"
         pytest.param(b"GET", b"HTTP/1.1 200 OK\r\ncontent-length:  3 \r\n\r\nabc", id="a length"),
         pytest.param(b"GET", b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"\r\n", id="chunks"),
         pytest.param(b"GET", b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"A: b\r\n\r\n", id="chunks and a trailer"),
-        pytest.param(b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", id="the length of the body that HEAD leaves out"),
+        pytest.param(
+            b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", id="the length of the body that HEAD leaves out"
+        ),
         pytest.param(b"DELETE", b"HTTP/1.1 204 No Content\r\n\r\n", id="no content"),
         pytest.param(b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", id="not modified"),
         pytest.param(

@@ -14,15 +14,15 @@ import tracemalloc
 from pathlib import Path
 
 
-def tell(number: int, _frame: object) -> None:
+def report(number: int, _frame: object) -> None:
     """Write the answer atomically."""
-    told: dict[str, object] = {"tasks": tasks(), "threads": [thread.name for thread in threading.enumerate()]}
+    answer: dict[str, object] = {"tasks": tasks(), "threads": [thread.name for thread in threading.enumerate()]}
     if number != signal.SIGRTMIN:
         gc.collect()
         tracemalloc.start()
-        told["bytes"] = tracemalloc.get_traced_memory()[0]
+        answer["bytes"] = tracemalloc.get_traced_memory()[0]
     path = Path(os.environ["WATCH_FOLDER"]) / f"{os.getpid()}.json"
-    path.with_suffix(".part").write_text(json.dumps(told))
+    path.with_suffix(".part").write_text(json.dumps(answer))
     path.with_suffix(".part").replace(path)
 
 
@@ -37,4 +37,4 @@ def tasks() -> list[str]:
 
 if "WATCH_FOLDER" in os.environ:
     for asked in (signal.SIGRTMIN, signal.SIGRTMIN + 1):
-        signal.signal(asked, tell)
+        signal.signal(asked, report)

@@ -155,9 +155,9 @@ def test_a_wrapper_that_was_detached_closes_nothing(close: Callable[[FileStorage
         io.TextIOWrapper(file.stream).detach()
         close(file)
 
-    said = closed_by(view)
-    assert said.startswith(f"the app's own code at {__file__}:")
-    assert f" in {close.__name__} (" in said
+    closer = closed_by(view)
+    assert closer.startswith(f"the app's own code at {__file__}:")
+    assert f" in {close.__name__} (" in closer
 
 
 @NEEDS_QUART

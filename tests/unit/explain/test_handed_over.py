@@ -146,9 +146,9 @@ def test_the_line_that_took_the_close_for_a_task_is_named(run: Callable[..., Any
     async def view(file: FileStorage) -> None:
         await run(file.close)
 
-    said = closed_by(view, "quart")
-    assert said.startswith(f"the app's own code at {__file__}:")
-    assert f"in {view.__qualname__} (`await run(file.close)`{HANDED}" in said
+    closer = closed_by(view, "quart")
+    assert closer.startswith(f"the app's own code at {__file__}:")
+    assert f"in {view.__qualname__} (`await run(file.close)`{HANDED}" in closer
 
 
 @NEEDS_QUART
@@ -159,9 +159,9 @@ def test_the_apps_function_that_a_loop_calls_is_named(run: Callable[..., Any]) -
     async def view(file: FileStorage) -> None:
         await run(file.close)
 
-    said = closed_by(view, "quart")
-    assert said.startswith(f"the app's own code at {__file__}:")
-    assert HANDED not in said
+    closer = closed_by(view, "quart")
+    assert closer.startswith(f"the app's own code at {__file__}:")
+    assert HANDED not in closer
 
 
 @NEEDS_QUART
@@ -183,9 +183,9 @@ def test_a_close_that_its_taker_calls_is_not_handed_over() -> None:
         with contextlib.ExitStack() as stack:
             stack.callback(file.close)
 
-    said = closed_by(view)
-    assert said.startswith("contextlib:")
-    assert HANDED not in said
+    closer = closed_by(view)
+    assert closer.startswith("contextlib:")
+    assert HANDED not in closer
 
 
 def test_the_close_that_was_called_is_the_one_that_is_named() -> None:

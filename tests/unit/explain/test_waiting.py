@@ -140,10 +140,10 @@ def test_the_code_that_awaits_a_thread_or_task_is_named(run: Callable[..., Any],
         await run(partial(library.close_after, file, awaited.wait), partial(library.close_in_a_task, file))
         await turns
 
-    said = closed_by(view, "quart")
-    assert said.startswith("somebodys_library:close_")
-    assert f", in a thread or task that the app's own code at {__file__}:" in said
-    assert f" in {run.__name__} (" in said
+    closer = closed_by(view, "quart")
+    assert closer.startswith("somebodys_library:close_")
+    assert f", in a thread or task that the app's own code at {__file__}:" in closer
+    assert f" in {run.__name__} (" in closer
 
 
 @NEEDS_QUART
