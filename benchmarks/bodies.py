@@ -15,7 +15,10 @@ _HASH_BYTES = 4 * 2**20
 
 
 class Bodies:
-    """Random bytes in a memory file; each body is a slice that wraps around at the end."""
+    """Random bytes in a memory file.
+
+    Each body is a slice that wraps around at the end.
+    """
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("bodies")

@@ -21,7 +21,10 @@ _GOOD = {200, _CREATED}
 
 @dataclass
 class SentFile:
-    """A file sent by one request; times in ns of CLOCK_MONOTONIC, `intended` is the scheduled start."""
+    """A file sent by one request.
+
+    Times in ns of CLOCK_MONOTONIC, `intended` is the scheduled start.
+    """
 
     group: str
     name: str

@@ -39,7 +39,10 @@ class Loop(Protocol):
 
 @dataclass
 class Pool:
-    """The memory file of bodies; a body is a slice that wraps around at the end."""
+    """The memory file of bodies.
+
+    A body is a slice that wraps around at the end.
+    """
 
     fd: int
     size: int

@@ -54,7 +54,10 @@ def _processor() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """The output of a git command in this repository; empty if this is not a repository."""
+    """The output of a git command in this repository.
+
+    Empty if this is not a repository.
+    """
     try:
         command = ["git", "-C", str(ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - ours

@@ -67,7 +67,10 @@ def sender(app: Flask) -> Callable[[], float]:
 
 
 def worker(pipe: Connection, endpoint_url: str, *, explained: bool) -> None:
-    """Send one upload per received message and reply with its CPU seconds; end when the pipe closes."""
+    """Send one upload per received message and reply with its CPU seconds.
+
+    End when the pipe closes.
+    """
     credentials: dict[str, Any] = {
         "aws_access_key_id": "a",
         "aws_secret_access_key": "b",
@@ -87,7 +90,10 @@ def worker(pipe: Connection, endpoint_url: str, *, explained: bool) -> None:
 
 
 def measure(endpoint_url: str, pairs: int) -> list[tuple[float, float]]:
-    """Start a plain and an explained app; return the CPU seconds of each pair of uploads."""
+    """Start a plain and an explained app.
+
+    Return the CPU seconds of each pair of uploads.
+    """
     context = multiprocessing.get_context("spawn")
     with ExitStack() as ends:
         pipes = []

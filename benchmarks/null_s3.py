@@ -116,7 +116,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """The head of a request; `key` is empty for the bucket itself, `length` None without `Content-Length`."""
+    """The head of a request.
+
+    `key` is empty for the bucket itself, `length` None without `Content-Length`.
+    """
 
     operation: str
     method: str
@@ -213,7 +216,10 @@ class Stats:
 
 
 class Store:
-    """An S3 server's state without I/O; call `check` after a request's head, `perform` after its body."""
+    """An S3 server's state without I/O.
+
+    Call `check` after a request's head, `perform` after its body.
+    """
 
     def __init__(self) -> None:
         self.buckets: dict[str, dict[str, Stored]] = {}

@@ -105,7 +105,10 @@ class RunFolder:
         return max((trial["offset"] + trial["length"] for trial in self.run.trials), default=0)
 
     def add(self, trial: dict[str, Any], lines: Sequence[dict[str, Any]]) -> None:
-        """Append a trial and its requests; if these cannot be written, record the trial as failed."""
+        """Append a trial and its requests.
+
+        If these cannot be written, record the trial as failed.
+        """
         offset = self._end
         data = gzip.compress("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode(), 6)
         try:

@@ -1,4 +1,7 @@
-"""Select cells by command line options; an unknown name raises an error that lists the known ones."""
+"""Select cells by command line options.
+
+An unknown name raises an error that lists the known ones.
+"""
 
 import difflib
 import fnmatch
@@ -85,7 +88,10 @@ def select_cells(plan: Plan | None, targets: Mapping[str, Target], filters: Filt
 
 
 def _has(cell: Cell, wanted: tuple[Sequence[object], ...]) -> bool:
-    """Whether each property of a cell is among the wanted values; no wanted values admit all."""
+    """Whether each property of a cell is among the wanted values.
+
+    No wanted values admit all.
+    """
     values = (cell.target, cell.store, cell.scenario, cell.size, cell.clients)
     return all(not some or value in some for value, some in zip(values, wanted, strict=True))
 

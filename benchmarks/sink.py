@@ -41,7 +41,10 @@ def serve(connection: socket.socket) -> None:
 
 
 def read_head(connection: socket.socket) -> bytes:
-    """Read a request's head and perhaps some bytes after it; empty if the client has disconnected."""
+    """Read a request's head and perhaps some bytes after it.
+
+    Empty if the client has disconnected.
+    """
     head = b""
     while b"\r\n\r\n" not in head:
         data = connection.recv(4096)

@@ -254,7 +254,10 @@ class Trial:
         return self.workbench.bodies.digests(size)
 
     def _compare(self, lines: Sequence[Line]) -> dict[str, tuple[str, int]]:
-        """Check that each file answered with 201 is stored in its size; return all files' objects."""
+        """Check that each file answered with 201 is stored in its size.
+
+        Return all files' objects.
+        """
         keys = self.backend.keys()
         for line in lines:
             if line["error"] is None and line["name"] not in keys:
@@ -421,7 +424,9 @@ class Trial:
 
 
 def send(job: Job) -> tuple[list[Line], dict[str, float]]:
-    """Run a job in a load generator process; return a record per request and one for the whole job.
+    """Run a job in a load generator process.
+
+    Return a record per request and one for the whole job.
 
     Raises:
         Failed: the load generator died.

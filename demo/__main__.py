@@ -32,7 +32,10 @@ TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one file in one cell; `surprise` is its difference from the known result."""
+    """The result of one file in one cell.
+
+    `surprise` is its difference from the known result.
+    """
 
     framework: str
     handoff: str
@@ -45,7 +48,10 @@ class Outcome:
 
 
 def main() -> None:
-    """Run the demo; exit with 0 only if every cell behaves as known and nothing is left in S3."""
+    """Run the demo.
+
+    Exit with 0 only if every cell behaves as known and nothing is left in S3.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False)
     try:

@@ -105,7 +105,9 @@ def running(
 
 
 def create_bucket(stack: Stack, log: IO[bytes] | None, origins: Sequence[str] = ()) -> None:
-    """Wait for the embedded store and create our bucket in it; another's store must have its own.
+    """Wait for the embedded store and create our bucket in it.
+
+    Another's store must have its own.
 
     Pages of these origins may send to the bucket by presigned URLs, if the store supports such rules.
     """

@@ -143,7 +143,10 @@ def serve(listener: Any, conf_path: Path, section: str) -> None:
 
 
 def log_to_stderr(*arguments: Any) -> None:
-    """Make Swift's logger print warnings and errors instead of sending them to syslog; a hook of Swift."""
+    """Make Swift's logger print warnings and errors instead of sending them to syslog.
+
+    A hook of Swift.
+    """
     logger: logging.Logger = arguments[5]
     for handler in list(logger.handlers):
         logger.removeHandler(handler)

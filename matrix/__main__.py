@@ -27,7 +27,10 @@ RUN_SECONDS = 300
 
 
 def interpreter(version: str) -> str | None:
-    """The path of a working Python of this version, on the PATH or among pyenv's; None if there is none."""
+    """The path of a working Python of this version, on the PATH or among pyenv's.
+
+    None if there is none.
+    """
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]
     if sys.version_info[:2] == tuple(map(int, version.split("."))):
@@ -96,7 +99,10 @@ def run_all(cells: list[Cell], at_once: int) -> list[Row]:
 
 
 def main() -> int:
-    """Run the matrix and write the pages; return 1 if a version ran on no interpreter."""
+    """Run the matrix and write the pages.
+
+    Return 1 if a version ran on no interpreter.
+    """
     parser = argparse.ArgumentParser(prog="python -m matrix")
     parser.add_argument(
         "--only", metavar="TEXT", help="run only the cells whose name contains TEXT; keep the other rows"

@@ -49,7 +49,10 @@ def run(*arguments: str) -> tuple[int, str]:
     ],
 )
 def test_an_unknown_name_is_rejected_in_one_line(tmp_path: Path, arguments: list[str], texts: list[str]) -> None:
-    """An unknown name exits with 2 and one line that lists the choices; no run begins."""
+    """An unknown name exits with 2 and one line that lists the choices.
+
+    No run begins.
+    """
     out = [] if "--resume" in arguments else ["--out", str(tmp_path / "run")]
     status, output = run("run", *out, *arguments)
     assert status == 2

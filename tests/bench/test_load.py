@@ -276,7 +276,10 @@ def json_answer(status: str, **values: object) -> bytes:
 
 @contextmanager
 def presigning(parts: list[list[int]], s3_status: str = "200 OK") -> Iterator[tuple[int, list[bytes], list[str]]]:
-    """Serve as app and S3 in one, with pages of part URLs; yield port, bodies and requests."""
+    """Serve as app and S3 in one, with pages of part URLs.
+
+    Yield port, bodies and requests.
+    """
     bodies, asked = list[bytes](), list[str]()
 
     def serve(connection: socket.socket) -> None:
@@ -307,7 +310,10 @@ def presigning(parts: list[list[int]], s3_status: str = "200 OK") -> Iterator[tu
 
 @pytest.mark.parametrize("parts", [[[10]], [[6, 4]], [[4, 3], [2, 1]]], ids=["one put", "parts", "pages of parts"])
 def test_a_presigned_upload_sends_each_part_and_completes(bodies: Bodies, parts: list[list[int]]) -> None:
-    """A presigned upload sends the bytes to the given URLs in order; the receipt covers all of them."""
+    """A presigned upload sends the bytes to the given URLs in order.
+
+    The receipt covers all of them.
+    """
     wanted = group(bodies, 10)
     with presigning(parts) as (port, received, asked):
         (line,), _ = send(job(bodies, port, wanted, upload_kind="presigned", path="/presigned", receipts=True))

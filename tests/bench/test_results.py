@@ -265,7 +265,10 @@ def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
 
 
 def test_a_report_may_be_one_markdown_file(tmp_path: Path) -> None:
-    """Its published pictures stand beside it in a folder of its name; the others are only mentioned."""
+    """Its published pictures stand beside it in a folder of its name.
+
+    The others are only mentioned.
+    """
     folder = invent(tmp_path / "run", {"quart/stream@uvicorn": around(10)})
     written = report.write(folder, tmp_path / "docs" / "speed.md")
     assert {path.relative_to(tmp_path / "docs").parts[0] for path in written} == {"speed.md", "speed"}

@@ -101,7 +101,10 @@ class Bucket:
         self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
 
     def check_and_empty(self, named: set[str]) -> None:
-        """Assert that only the named objects exist, no unfinished upload and no open file; then empty it."""
+        """Assert that only the named objects exist, no unfinished upload and no open file.
+
+        Then empty it.
+        """
         deadline = time.monotonic() + self._settle_seconds
         while (left := self._seen(named)).is_wrong and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -26,7 +26,10 @@ from filehandoff.strategies import (
 def test_each_cell_does_what_the_grid_says(
     app: Api, bucket: Bucket, pytestconfig: pytest.Config, handoff: str, hook: str, size_class: str
 ) -> None:
-    """A stored file is in S3 byte for byte under its receipt; a lost one gets an explanation and leaves nothing."""
+    """A stored file is in S3 byte for byte under its receipt.
+
+    A lost one gets an explanation and leaves nothing.
+    """
     data = os.urandom(SIZE_CLASSES[size_class].size(app.limits["part_bytes"]))
     answer = app.upload_file(data, handoff, hook)
     if verdict(app.framework, handoff, hook, size_class) == LOST:

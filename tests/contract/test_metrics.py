@@ -66,7 +66,10 @@ REFUSED = [
 def test_a_refused_upload_is_counted_with_its_reason(
     app: Api, body: bytes, handoff: str, hook: str, reason: str, aborts: int
 ) -> None:
-    """A refusal is counted with its code; its bytes are not, and its S3 upload counts as aborted."""
+    """A refusal is counted with its code.
+
+    Its bytes are not, and its S3 upload counts as aborted.
+    """
     before = numbers(app)
     answer = app.upload(body, f"/uploads/{handoff}", hook=hook)
     assert answer.json()["code"] == reason
@@ -75,7 +78,10 @@ def test_a_refused_upload_is_counted_with_its_reason(
 
 
 def test_a_presigned_upload_is_refused_at_its_request_or_its_end(app: Api) -> None:
-    """A presigned upload is refused at its request or at `complete`; its URL alone is no upload."""
+    """A presigned upload is refused at its request or at `complete`.
+
+    Its URL alone is no upload.
+    """
     before = numbers(app)
     assert app.send("POST", "/uploads/presigned", content=b"x", headers={"Content-Type": "application/json"}).is_error
     given = app.presign(b"never sent").json()

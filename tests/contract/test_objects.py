@@ -270,7 +270,10 @@ def test_delete_removes_the_object(app: Api, bucket: Bucket, receipt: dict[str, 
 def test_no_route_reaches_another_object_of_the_bucket(
     app: Api, bucket: Bucket, behaviour: Behaviour, key: str
 ) -> None:
-    """An object that is not our upload is neither shown nor deleted; an impossible key is not looked up."""
+    """An object that is not our upload is neither shown nor deleted.
+
+    An impossible key is not looked up.
+    """
     there = behaviour.takes_dots_in_keys or not key.endswith("..")
     if there:
         bucket.put(key, b"not yours")

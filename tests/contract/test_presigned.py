@@ -36,7 +36,10 @@ def two_parts(app: Api) -> tuple[bytes, dict[str, Any]]:
 
 @pytest.mark.parametrize("size", [0, 1, 100])
 def test_a_small_file_is_sent_by_one_put(app: Api, bucket: Bucket, size: int) -> None:
-    """One URL stores a file of at most one part; the receipt has the id of the request for the URL."""
+    """One URL stores a file of at most one part.
+
+    The receipt has the id of the request for the URL.
+    """
     data = os.urandom(size)
     answer = app.presign(data, "ünïcode.bin", headers={"X-Request-Id": "the-first"})
     given = answer.json()
@@ -53,7 +56,10 @@ def test_a_small_file_is_sent_by_one_put(app: Api, bucket: Bucket, size: int) ->
 
 @pytest.mark.parametrize("more", [0, 1], ids=["exactly one part", "one byte over a part"])
 def test_more_than_a_part_is_sent_in_parts(app: Api, bucket: Bucket, more: int) -> None:
-    """A file of one part gets one URL, one byte more gets two; both are stored byte for byte."""
+    """A file of one part gets one URL, one byte more gets two.
+
+    Both are stored byte for byte.
+    """
     data = os.urandom(app.limits["part_bytes"] + more)
     answer = app.upload_file(data, "presigned")
     (receipt,) = answer.json()["receipts"]
@@ -100,7 +106,10 @@ def test_an_upload_in_parts_can_be_aborted(app: Api, bucket: Bucket) -> None:
 
 
 def test_an_abort_leaves_a_completed_upload(app: Api, bucket: Bucket, behaviour: Behaviour) -> None:
-    """Neither a completed upload in parts nor an upload of one put can be aborted; the objects stay."""
+    """Neither a completed upload in parts nor an upload of one put can be aborted.
+
+    The objects stay.
+    """
     data, given = two_parts(app)
     app.send_to_s3(given, data)
     (receipt,) = complete(app, given).json()["receipts"]
@@ -158,7 +167,10 @@ def test_a_url_is_bound_to_all_that_is_known(app: Api) -> None:
 def test_a_request_unlike_the_signed_one_is_no_upload(
     app: Api, behaviour: Behaviour, data: bytes, headers: dict[str, str]
 ) -> None:
-    """S3 refuses a request that differs from the signed one; if a store accepts it, `complete` removes it."""
+    """S3 refuses a request that differs from the signed one.
+
+    If a store accepts it, `complete` removes it.
+    """
     given = app.presign(DATA).json()
     sent = put(app, given, data, **headers)
     if behaviour.binds_presigned_urls:
@@ -172,7 +184,10 @@ def test_a_request_unlike_the_signed_one_is_no_upload(
 
 
 def test_right_bytes_of_another_type_are_left(app: Api, bucket: Bucket, behaviour: Behaviour) -> None:
-    """Another type is refused by the signature; if a store accepts it, `complete` gets 422 and leaves it."""
+    """Another type is refused by the signature.
+
+    If a store accepts it, `complete` gets 422 and leaves it.
+    """
     given = app.presign(DATA).json()
     sent = put(app, given, DATA, **{"Content-Type": "text/html"})
     if behaviour.binds_presigned_urls:
@@ -291,7 +306,10 @@ def test_a_part_cannot_be_replaced_afterwards(app: Api, bucket: Bucket, behaviou
 
 
 def test_a_url_is_good_for_its_key_alone(app: Api, behaviour: Behaviour) -> None:
-    """A URL stores only under its key; if a store allows another key, `complete` finds a wrong promise."""
+    """A URL stores only under its key.
+
+    If a store allows another key, `complete` finds a wrong promise.
+    """
     given, other = app.presign(DATA).json(), app.presign(DATA).json()
     url = given["url"].replace(given["key"].split("/")[-2], other["key"].split("/")[-2])
     sent = app.put_to_s3(url, DATA, given["headers"])

@@ -99,7 +99,10 @@ def test_a_small_part(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key:
 
 
 def test_the_etag_of_parts(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """Completion returns the MD5 of the parts' MD5s with their number; HEAD has it, or the MD5 of the whole."""
+    """Completion returns the MD5 of the parts' MD5s with their number.
+
+    HEAD has it, or the MD5 of the whole.
+    """
     parts = os.urandom(5 * MIB), os.urandom(10)
     answered = upload_parts(s3, bucket.name, key, *parts)
     assert answered == md5(b"".join(md5(part).digest() for part in parts)).hexdigest() + "-2"
@@ -140,7 +143,10 @@ def test_if_none_match(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key
 
 
 def test_a_range(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """A range has the Content-Range that our apps use; its status and checksum may be wrong."""
+    """A range has the Content-Range that our apps use.
+
+    Its status and checksum may be wrong.
+    """
     s3.put_object(Bucket=bucket.name, Key=key, Body=b"some data")
     answer = s3.get_object(Bucket=bucket.name, Key=key, Range="bytes=0-3")
     assert (answer["ContentRange"], answer["ContentLength"]) == ("bytes 0-3/9", 4)

@@ -68,7 +68,10 @@ def test_a_body_without_a_declared_length_is_stored_whole(app: Api, bucket: Buck
 
 @pytest.mark.parametrize("handoff", HANDOFFS)
 def test_no_name_deceives(app: Api, bucket: Bucket, handoff: str) -> None:
-    """Control characters and direction marks reach no receipt, key, metadata or download; an emoji's joiner does."""
+    """Control characters and direction marks reach no receipt, key, metadata or download.
+
+    An emoji's joiner does.
+    """
     filename = "invoice\u202egpj\x1b[2J\x00\u2066\u2028👩\u200d🚀.exe"
     clean = "invoicegpj[2J👩\u200d🚀.exe"
     if handoff == "presigned":
@@ -86,7 +89,10 @@ def test_no_name_deceives(app: Api, bucket: Bucket, handoff: str) -> None:
 
 @pytest.mark.parametrize(("filename", "safe"), NAMES)
 def test_a_filename_never_steers_the_key(app: Api, filename: str, safe: str) -> None:
-    """The key ends in a safe form of the name; the receipt has the name as sent."""
+    """The key ends in a safe form of the name.
+
+    The receipt has the name as sent.
+    """
     (receipt,) = app.upload(form(part("file", b"data", filename))).json()["receipts"]
     key = re.fullmatch(r"some/prefix/\d{4}/\d\d/\d\d/[0-9a-f-]{36}/([A-Za-z0-9._-]{1,100})", receipt["key"])
     assert key is not None, receipt["key"]
@@ -128,7 +134,10 @@ def test_an_old_client_is_understood(app: Api, bucket: Bucket, handoff: str) -> 
 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_a_chunk_of_a_file_is_refused(app: Api, handoff: str) -> None:
-    """A chunk of a file, declared by form, query or Content-Range, is refused; nothing is stored."""
+    """A chunk of a file, declared by form, query or Content-Range, is refused.
+
+    Nothing is stored.
+    """
     file = part("file", b"data", "name")
     path = f"/uploads/{handoff}"
     before = form(part("dzchunkindex", b"0"), part("dztotalchunkcount", b"3"), file)
@@ -145,7 +154,10 @@ def test_a_chunk_of_a_file_is_refused(app: Api, handoff: str) -> None:
 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_several_files_are_stored_in_order(app: Api, bucket: Bucket, handoff: str) -> None:
-    """Each file in a field for files gets a receipt, in order; other fields and files are ignored."""
+    """Each file in a field for files gets a receipt, in order.
+
+    Other fields and files are ignored.
+    """
     files = [os.urandom(size) for size in (10, PART + 1, 0, 600_000)]
     fields = ("file", "files[]", "file[1]", "file")
     parts = [part(field, data, f"{number}.bin") for number, (field, data) in enumerate(zip(fields, files, strict=True))]
@@ -220,7 +232,10 @@ def test_a_broken_promise_leaves_nothing(app: Api, handoff: str, size: int) -> N
     ],
 )
 def test_a_safe_request_id_is_kept(app: Api, bucket: Bucket, sent: str | None, kept: bool) -> None:  # noqa: FBT001 - a parameter of the case
-    """A safe request id is on the answer, in the receipt and on the object; an unsafe one is replaced."""
+    """A safe request id is on the answer, in the receipt and on the object.
+
+    An unsafe one is replaced.
+    """
     answer = app.upload(form(part("file", b"data", "name")), headers={"X-Request-Id": sent} if sent is not None else {})
     (receipt,) = answer.json()["receipts"]
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", receipt["request_id"])

@@ -134,7 +134,10 @@ def check_nothing_left(apps: Iterable[App]) -> None:
 
 
 def answers(app: App, exchange: Callable[[socket.socket, str], Answer]) -> Iterator[Answer]:
-    """Run an exchange with all hand-offs at once, each on its own connection; yield the answers."""
+    """Run an exchange with all hand-offs at once, each on its own connection.
+
+    Yield the answers.
+    """
 
     def on_a_connection(handoff: str) -> Answer:
         with app.connected() as connection:

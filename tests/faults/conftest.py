@@ -60,7 +60,10 @@ def both(running: stack.Stack) -> Iterator[dict[str, App]]:
 
 @pytest.fixture(params=FRAMEWORKS)
 def app(request: pytest.FixtureRequest, both: dict[str, App]) -> Iterator[App]:
-    """Each of the apps; after the test, nothing is left in S3 or in the process."""
+    """Each of the apps.
+
+    After the test, nothing is left in S3 or in the process.
+    """
     app = both[request.param]
     yield app
     app.check_nothing_left()

@@ -124,7 +124,9 @@ class Terms:
 
 
 async def pass_on(body: Body, sink: asyncio.StreamWriter | None, terms: Terms) -> bool:
-    """Pass a body on, or read and discard it; return whether all of it was passed.
+    """Pass a body on, or read and discard it.
+
+    Return whether all of it was passed.
 
     Raises:
         ValueError: it is too short for the conditions.

@@ -26,7 +26,10 @@ SEND_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a request: `status` is None without an answer; `eras` are those it began and ended in."""
+    """The result of a request: `status` is None without an answer.
+
+    `eras` are those it began and ended in.
+    """
 
     request_id: str
     eras: tuple[int, int]
@@ -103,7 +106,9 @@ class Connection:
             self._socket = None
 
     def upload(self, path: str, body: bytes, request_id: str) -> tuple[HTTPResponse, bytes]:
-        """POST a form; read the answer after the last byte, or as soon as it comes.
+        """POST a form.
+
+        Read the answer after the last byte, or as soon as it comes.
 
         If a refused client sent on, speed would decide: the app reads the rest of a body for some seconds only.
 
@@ -127,7 +132,10 @@ class Connection:
 
     @staticmethod
     def _send(connection: socket.socket, request: bytes) -> bool:
-        """Send a request until its answer begins or the connection breaks; return whether all was sent."""
+        """Send a request until its answer begins or the connection breaks.
+
+        Return whether all was sent.
+        """
         for start in range(0, len(request), SEND_BYTES):
             if start and select.select([connection], [], [], 0)[0]:
                 return False

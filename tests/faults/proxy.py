@@ -159,7 +159,10 @@ class Proxy:
             reset(writer)
 
     async def _answer(self, call: Call, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer a request by the store or in its place; return whether the connection can serve another."""
+        """Answer a request by the store or in its place.
+
+        Return whether the connection can serve another.
+        """
         body = body_of(reader, head)
         match call.fault:
             case Reset(after=0):
@@ -310,7 +313,10 @@ def answer_in_place(call: Call, fault: Answer, method: str, client: asyncio.Stre
 
 @asynccontextmanager
 async def connection(host: str, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Open a connection to the store for one call, reset on failure; a kept one could have just ended."""
+    """Open a connection to the store for one call, reset on failure.
+
+    A kept one could have just ended.
+    """
     reader, writer = await asyncio.open_connection(host, port)
     try:
         yield reader, writer

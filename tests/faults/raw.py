@@ -24,7 +24,10 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        """The code of one of our problems; None for a server's own error and for a success."""
+        """The code of one of our problems.
+
+        None for a server's own error and for a success.
+        """
         if self.headers.get("content-type") != "application/problem+json":
             return None
         return str(json.loads(self.body)["code"])

@@ -65,7 +65,10 @@ class When(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """S3's XML for an error under any status, even 200, or an empty body; then the connection closes."""
+    """S3's XML for an error under any status, even 200, or an empty body.
+
+    Then the connection closes.
+    """
 
     status: int
     code: str
@@ -127,7 +130,10 @@ class FlipAnswerByte:
 
 @dataclass(frozen=True)
 class FlipAnswerHeader:
-    """Flip the lowest bit of one character of an answer's header; a negative index counts from the end."""
+    """Flip the lowest bit of one character of an answer's header.
+
+    A negative index counts from the end.
+    """
 
     name: str
     offset: int
@@ -135,7 +141,10 @@ class FlipAnswerHeader:
 
 @dataclass(frozen=True)
 class RewriteAnswerHeader:
-    """Replace an answer's header by a function of its value, or remove it; a missing one is added."""
+    """Replace an answer's header by a function of its value, or remove it.
+
+    A missing one is added.
+    """
 
     name: str
     value: Callable[[str], str | None]

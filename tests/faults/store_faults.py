@@ -241,7 +241,10 @@ def has_struck(behind: Behind, row: Row, name: str) -> bool:
 
 
 def send_form(behind: Behind, app: Api, case: Case, data: bytes, name: str) -> tuple[httpx.Response, httpx.Response]:
-    """Upload by a form; return the answer twice, because there is no second call. S3 works again afterwards."""
+    """Upload by a form.
+
+    Return the answer twice, because there is no second call. S3 works again afterwards.
+    """
     script(behind, case.row, name)
     answer = app.upload(form(part("file", data, name)), f"/uploads/{case.handoff}")
     behind.proxy.forget(name)
@@ -249,7 +252,10 @@ def send_form(behind: Behind, app: Api, case: Case, data: bytes, name: str) -> t
 
 
 def send_by_urls(behind: Behind, app: Api, case: Case, data: bytes, name: str) -> tuple[httpx.Response, httpx.Response]:
-    """Upload by presigned URLs; return the answer, and that of a second `complete` on a working S3 if it failed."""
+    """Upload by presigned URLs.
+
+    Return the answer, and that of a second `complete` on a working S3 if it failed.
+    """
     begins = case.row.call == "create_multipart_upload"
     if begins:
         script(behind, case.row, name)

@@ -139,7 +139,10 @@ def test_an_object_of_other_parts_is_no_upload(app: Api, bucket: Bucket, proxy: 
 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(SIZE, id="multipart")])
 def test_a_failed_cleanup_is_repeated_later(app: Api, bucket: Bucket, proxy: Proxy, size: int) -> None:
-    """If the cleanup fails, the client gets its answer; the cleanup succeeds when S3 works again."""
+    """If the cleanup fails, the client gets its answer.
+
+    The cleanup succeeds when S3 works again.
+    """
     proxy.on("complete_multipart_upload" if size == SIZE else "put_object", LostAnswer(), every=True)
     for undoing in ("abort_multipart_upload", "delete_object"):
         proxy.on(undoing, Reset(), every=True)
@@ -155,7 +158,10 @@ def test_a_failed_cleanup_is_repeated_later(app: Api, bucket: Bucket, proxy: Pro
 def test_an_upload_that_was_begun_twice_and_not_found_is_aborted_later(
     app: Api, bucket: Bucket, proxy: Proxy, fault: Fault
 ) -> None:
-    """The file is stored; the upload that a first attempt left is counted, and aborted once S3 lists it."""
+    """The file is stored.
+
+    The upload that a first attempt left is counted, and aborted once S3 lists it.
+    """
     before = undo_failures(app)
     proxy.on("create_multipart_upload", LostAnswer())
     proxy.on("list_multipart_uploads", fault, every=True)
@@ -208,7 +214,10 @@ def test_nothing_is_asked_of_s3_for_a_form_without_a_file(app: Api, proxy: Proxy
 
 
 def sent(app: Api, proxy: Proxy, size: int) -> tuple[bytes, str]:
-    """A file sent to S3 by presigned URLs, and the URL of its completion; the proxy has no calls yet."""
+    """A file sent to S3 by presigned URLs, and the URL of its completion.
+
+    The proxy has no calls yet.
+    """
     data = os.urandom(size)
     given = app.presign(data).json()
     app.send_to_s3(given, data)
@@ -219,7 +228,10 @@ def sent(app: Api, proxy: Proxy, size: int) -> tuple[bytes, str]:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("case", COMPLETING)
 def test_a_presigned_upload_can_be_completed_again(completed: SeenByApp, case: str, framework: str) -> None:
-    """While S3 is broken, `complete` gets 503 and removes nothing; afterwards the same call stores the file."""
+    """While S3 is broken, `complete` gets 503 and removes nothing.
+
+    Afterwards the same call stores the file.
+    """
     seen = completed[framework, case]
     assert set(seen.faults) == {COMPLETING[case].fault}
     assert replace(seen, faults=()) == Seen(503, "store-unavailable", (), stored=True, left=())
@@ -371,7 +383,10 @@ def test_a_cause_leaves_nothing(app: Api, bucket: Bucket, proxy: Proxy, faults: 
 
 
 def test_a_cause_that_begins_an_upload_twice_leaves_neither(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """If a lost answer makes a cause begin two uploads, both are removed; the first is found by its key."""
+    """If a lost answer makes a cause begin two uploads, both are removed.
+
+    The first is found by its key.
+    """
     proxy.on("create_multipart_upload", LostAnswer())
     answer = app.upload(form(part("file", os.urandom(SIZE), "name")), "/causes/transfer_closes")
     assert answer.status_code == 200, answer.text

@@ -43,7 +43,10 @@ ALLOWED = 4 * MIB
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
-    """The store and both apps; moto needs the default timeout to copy a large object before it answers."""
+    """The store and both apps.
+
+    Moto needs the default timeout to copy a large object before it answers.
+    """
     log = tmp_path_factory.mktemp("downloads") / "servers.log"
     environ = {"UPLOAD_S3": "moto", "UPLOAD_BUCKET": "faults"}
     environ |= {"UPLOAD_IDLE_TIMEOUT": str(IDLE_SECONDS), "UPLOAD_DRAIN_SECONDS": str(DRAIN_SECONDS)}
@@ -131,7 +134,10 @@ def test_a_slow_download_keeps_nothing_else_waiting(narrow: stack.Stack, framewo
 
 
 def test_a_download_waits_for_a_connection_as_long_as_for_s3(narrow: stack.Stack) -> None:
-    """In Quart, a download without a free connection gets 503 after the S3 timeout; in Flask each thread has one."""
+    """In Quart, a download without a free connection gets 503 after the S3 timeout.
+
+    In Flask each thread has one.
+    """
     key = put(narrow, LEFT_SIZE)[0]
     with closing(ask(narrow, "quart", key)) as slow, closing(Api(narrow.apps["quart"].url)) as app:
         assert slow.recv(FIRST_BYTES).startswith(b"HTTP/1.1 200")

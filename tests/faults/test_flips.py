@@ -81,7 +81,10 @@ def test_a_flipped_answer_of_s3_is_an_error(behind: Behind, name: str, operation
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_first_file_of_a_form_is_undone_with_the_second(behind: Behind, name: str) -> None:
-    """If the second file of a form fails, the completed first one is deleted; Swift cannot abort it."""
+    """If the second file of a form fails, the completed first one is deleted.
+
+    Swift cannot abort it.
+    """
     behind.proxy.on("complete_multipart_upload", Answer(400, "InvalidPart"), nth=2)
     files = [part("file", os.urandom(PARTS), "name") for _ in range(2)]
     check_is_undone(behind, name, *files)

@@ -248,7 +248,10 @@ def upload_log(request: pytest.FixtureRequest, behind: Behind) -> UploadLog:
 
 
 def test_every_line_is_json_and_has_its_own_requests_id(upload_log: UploadLog) -> None:
-    """Each line has a request id; a line that names an object has the id of its upload."""
+    """Each line has a request id.
+
+    A line that names an object has the id of its upload.
+    """
     assert {line.get("request_id") for line in upload_log.all_lines} - upload_log.earlier == set(upload_log.results)
     assert (
         len(upload_log.keys) == len(upload_log.results) - 2

@@ -190,7 +190,10 @@ def test_one_upload_too_many_is_not_asked_for_its_body(
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_waiting_upload_gets_a_freed_place(running: tuple[null_store.NullStore, stack.Stack], name: str) -> None:
-    """A waiting upload is served if a place becomes free within WAIT_SECONDS; a busy machine may miss that."""
+    """A waiting upload is served if a place becomes free within WAIT_SECONDS.
+
+    A busy machine may miss that.
+    """
     _, started = running
     assert any(place_is_given_on(started.apps[name].url) for _ in range(TRIES))
 

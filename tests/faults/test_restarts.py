@@ -203,7 +203,9 @@ def sweep(app: App) -> None:
 def test_restarts_lose_nothing(
     environ: dict[str, str], bucket: Bucket, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """Every received 201 is in S3; only kills leave more, and the sweep removes their unfinished uploads.
+    """Every received 201 is in S3.
+
+    Only kills leave more, and the sweep removes their unfinished uploads.
 
     SIGTERM leaves nothing. SIGKILL, every fourth time, may leave unfinished uploads, and an object without a sent
     answer.

@@ -107,7 +107,10 @@ def test_a_head_that_ends_late_is_answered_and_the_next_one_too(app: Api) -> Non
 
 
 def test_a_store_that_stalls_leaves_threads_for_health(app: Api, proxy: Proxy) -> None:
-    """Requests that wait for S3 are limited; others get 503 and are counted, and /healthz answers."""
+    """Requests that wait for S3 are limited.
+
+    Others get 503 and are counted, and /healthz answers.
+    """
     key = stored_key(app)
     before = numbers(app)
     proxy.on("get_object", Stall(), every=True)
@@ -176,7 +179,10 @@ def test_a_refused_cause_is_counted(app: Api) -> None:
 
 
 def test_an_upload_goes_on_when_the_descriptors_run_out(behind: Behind, app: Api) -> None:
-    """Without free descriptors an upload continues and the log is not flooded; later all works again."""
+    """Without free descriptors an upload continues and the log is not flooded.
+
+    Later all works again.
+    """
     *_, pid = family(behind.started.apps[app.framework].pid)
     descriptors = Descriptors(pid)
     log = Path(behind.started.environ["TMPDIR"]) / "servers.log"
@@ -245,7 +251,10 @@ def check_no_room(app: Api, handoff: str) -> None:
 @pytest.mark.parametrize("handoff", ON_DISK)
 @pytest.mark.parametrize("room", [MIB // 4, 2 * MIB - 1], ids=["for no file", "for all but a byte"])
 def test_a_full_temporary_folder_is_507(behind: Behind, app: Api, bucket: Bucket, handoff: str, room: int) -> None:
-    """A file that does not fit into the temporary folder gets 507; nothing of it is left."""
+    """A file that does not fit into the temporary folder gets 507.
+
+    Nothing of it is left.
+    """
     *_, pid = family(behind.started.apps[app.framework].pid)
     with no_file_over(pid, room):
         check_no_room(app, handoff)

@@ -47,7 +47,9 @@ def answer(connection: socket.socket) -> bytes:
 
 
 def test_sigterm_undoes_what_takes_too_long(slow: tuple[null_store.NullStore, stack.Stack]) -> None:
-    """An idle client and a file that S3 reads slowly get 503 overloaded; a small file is stored.
+    """An idle client and a file that S3 reads slowly get 503 overloaded.
+
+    A small file is stored.
 
     Afterwards S3 has the small file and no unfinished upload, and both apps have ended by themselves.
     """

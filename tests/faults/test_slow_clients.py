@@ -49,7 +49,10 @@ class Kind(NamedTuple):
         return f"{self.app} {self.handoff} {self.framing}: {self.sent} of {len(self.body)} bytes"
 
     def begin(self, app: App) -> tuple[socket.socket, Callable[[bytes], bytes]]:
-        """Open a connection with the first bytes sent; return it with the function that frames pieces."""
+        """Open a connection with the first bytes sent.
+
+        Return it with the function that frames pieces.
+        """
         connection = app.connect()
         beginning, frame = sent_in(self.framing, self.handoff, self.body)
         connection.sendall(beginning + frame(self.body[: self.sent]))
@@ -162,7 +165,10 @@ def test_a_head_that_is_slow_is_read(clean: dict[str, App]) -> None:
 
 
 def test_heads_that_never_end_hold_nobody_up_for_long(clean: dict[str, App]) -> None:
-    """As many unfinished heads as gunicorn has threads are closed in time; then others are served."""
+    """As many unfinished heads as gunicorn has threads are closed in time.
+
+    Then others are served.
+    """
 
     def hold_up(name: str) -> None:
         with ExitStack() as exits:

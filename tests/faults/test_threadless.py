@@ -55,7 +55,10 @@ def app(request: pytest.FixtureRequest, behind: Behind, bucket: Bucket) -> Itera
 
 
 def check_refused_for_threads(app: Api, handoff: str, answer: httpx.Response) -> bool:
-    """Whether the hand-off needs its own thread; in that case assert that the answer is 503."""
+    """Whether the hand-off needs its own thread.
+
+    In that case assert that the answer is 503.
+    """
     if (app.framework, handoff) != NEEDS_A_THREAD:
         return False
     check_problem(answer, 503, "overloaded")

@@ -50,7 +50,10 @@ UNREADABLE = Refused(400)
 
 @dataclass(frozen=True)
 class Case:
-    """The request of a hand-off, and the answers in order; a single one holds for both apps."""
+    """The request of a hand-off, and the answers in order.
+
+    A single one holds for both apps.
+    """
 
     sent: Callable[[str], bytes]
     flask: tuple[Outcome, ...]

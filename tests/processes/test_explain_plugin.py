@@ -98,7 +98,10 @@ TESTS = len(re.findall(r"^def test_", SUITE, re.MULTILINE)) - 1
 
 
 def run_suite(folder: Path, *options: str) -> str:
-    """Run pytest on the suite and return its output; exactly the tests with an app must fail."""
+    """Run pytest on the suite and return its output.
+
+    Exactly the tests with an app must fail.
+    """
     (folder / "test_suite.py").write_text(SUITE, "utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:cov", "--color=no", *options]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}

@@ -265,7 +265,10 @@ def test_expect_continue_is_answered(store: NullStore) -> None:
 
 
 def test_the_answer_to_head_has_no_body(store: NullStore) -> None:
-    """A HEAD gets no body even if it is refused; the next answer follows the head directly."""
+    """A HEAD gets no body even if it is refused.
+
+    The next answer follows the head directly.
+    """
     with connect(store) as connection:
         for _ in range(2):
             connection.sendall(f"HEAD /{BUCKET}/missing HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -376,7 +379,10 @@ def test_the_rate_is_that_of_all_bodies_together() -> None:
 
 
 def test_latency_holds_back_the_answer() -> None:
-    """With an hour's latency the object is stored at once, but the answer waits; the counters do not."""
+    """With an hour's latency the object is stored at once, but the answer waits.
+
+    The counters do not.
+    """
     with running(latency_ms=3_600_000) as store, connect(store) as connection:
         connection.sendall(head(f"/{BUCKET}/late", 4) + b"body")
         while "late" not in store.stats().objects:

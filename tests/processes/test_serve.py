@@ -103,7 +103,10 @@ def alive(pids: list[int]) -> list[int]:
     ],
 )
 def test_serve_answers_until_a_signal_ends_it(serve: Serve, signum: signal.Signals) -> None:
-    """Both apps take an upload; Ctrl-C or SIGTERM ends every process with status 0 and deletes the folders."""
+    """Both apps take an upload.
+
+    Ctrl-C or SIGTERM ends every process with status 0 and deletes the folders.
+    """
     assert len(serve.children) >= 4  # the store, gunicorn and its worker, hypercorn
     for framework in ("flask", "quart"):
         files = {"file": ("name", b"data")}

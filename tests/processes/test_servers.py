@@ -95,7 +95,10 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture
 def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., App]]:
-    """Start an app by a command and wait for all its workers; kill it after the test if it still runs."""
+    """Start an app by a command and wait for all its workers.
+
+    Kill it after the test if it still runs.
+    """
     servers: list[Server] = []
     with (tmp_path / "log").open("w+b") as log:
 

@@ -212,7 +212,10 @@ class PagedS3:
 
 
 def test_every_page_is_swept_and_a_refusal_keeps_none_of_the_others(invoke: Invoke) -> None:
-    """All pages are swept; an upload that S3 refuses to abort is reported, with status 1."""
+    """All pages are swept.
+
+    An upload that S3 refuses to abort is reported, with status 1.
+    """
     now = datetime.now(UTC)
     ages = [timedelta(hours=hours) for hours in (1, 2, 23, 25, 26, 30, 49, 100, 240, 5000)]
     uploads = {new_key(PREFIX, f"{index}.bin"): now - age for index, age in enumerate(ages)}

@@ -62,7 +62,10 @@ def serving(framework: str, store: stores.Store, tmp_path: Path, more: dict[str,
 
 
 def upload(app: Api, number: int) -> int:
-    """Send a file of this many bytes on a new connection; the kernel chooses the process."""
+    """Send a file of this many bytes on a new connection.
+
+    The kernel chooses the process.
+    """
     with closing(Api(app.url)) as api:
         body = form(part("file", bytes(number), "name"))
         return api.upload(body, headers={"X-Request-Id": f"upload-{number}"}).status_code
@@ -87,7 +90,10 @@ def upload_until_all_had_some(app: Api, tmp_path: Path) -> int:
 
 
 def test_any_process_answers_for_all_and_all_write_one_log(app: Api, tmp_path: Path) -> None:
-    """Each scrape has the uploads of all processes; every line is JSON with its request's id."""
+    """Each scrape has the uploads of all processes.
+
+    Every line is JSON with its request's id.
+    """
     count = upload_until_all_had_some(app, tmp_path)
     expected = stored("read_early", *range(1, count + 1), uploads=count)
     for _ in range(5):

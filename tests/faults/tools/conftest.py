@@ -41,7 +41,10 @@ def direct(store: stores.Store) -> "Iterator[S3Client]":
 
 @pytest.fixture
 def proxy(store: stores.Store) -> Iterator[Proxy]:
-    """A proxy in front of the store; the test fails if the proxy had an error."""
+    """A proxy in front of the store.
+
+    The test fails if the proxy had an error.
+    """
     threads = threading.active_count()
     with Proxy(store.endpoint_url) as started:
         yield started

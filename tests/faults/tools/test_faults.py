@@ -79,7 +79,10 @@ def test_an_answer_in_the_stores_place(
     ],
 )
 def test_a_reset(proxy: Proxy, s3: "S3Client", direct: "S3Client", fault: Fault, kept: bytes | None) -> None:
-    """After a reset the client has no answer; the store has the object only after a whole request."""
+    """After a reset the client has no answer.
+
+    The store has the object only after a whole request.
+    """
     proxy.on("put_object", fault)
     with pytest.raises(ConnectionClosedError):
         s3.put_object(Bucket=BUCKET, Key="reset", Body=DATA)
