@@ -177,7 +177,7 @@ def report_(folder: Path, to: Path | None) -> None:
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path))
 def compare_(before: Path, after: Path) -> None:
-    """Print the figures that changed beyond noise from the run in BEFORE to the run in AFTER."""
+    """Print the figures that changed beyond noise between the runs in BEFORE and AFTER."""
     try:
         comparison = compare.compare(results.read(before), results.read(after))
     except NoRun as error:

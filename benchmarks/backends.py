@@ -32,7 +32,7 @@ _MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - our files there have random name
 
 
 class Backend(ABC):
-    """A running store: the environment that points an app at it, and its process if we started it."""
+    """A running store: its app environment, and its process if we started it."""
 
     def __init__(self, environ: Mapping[str, str], server: Server | None) -> None:
         self.environ = environ
@@ -40,7 +40,7 @@ class Backend(ABC):
 
     @abstractmethod
     def keys(self) -> dict[str, tuple[str, int]]:
-        """Map each file name (the key after its last `/`) to the object's key and size."""
+        """Map each file name (the key's last segment) to the object's key and size."""
 
     @abstractmethod
     def sha256(self, key: str) -> str:

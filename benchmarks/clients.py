@@ -141,7 +141,7 @@ class Client:
 
 
 class PresignedClient(Client):
-    """Gets URLs from the app, sends the parts to S3, and has the app complete the upload."""
+    """Sends a file to S3 by URLs from the app, which then completes the upload."""
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class Pool:
 
 
 class Request:
-    """A partly sent request: `before`, then `size` bytes of the pool from offset `at`, then `after`."""
+    """A partly sent request: `before`, `size` bytes of the pool from `at`, then `after`."""
 
     def __init__(self, pool: Pool, before: bytes, at: int = 0, size: int = 0, after: bytes = b"") -> None:
         self._pool = pool

@@ -79,7 +79,7 @@ def pictures(results: Results) -> list[Picture]:
 
 
 def maker(result: Result) -> str:
-    """A target's maker: `Flask` or `Quart` for our apps, `limit` for the bare relay, `peer` for the others."""
+    """A target's maker: `Flask` or `Quart` (ours), `limit` (the bare relay), or `peer`."""
     if result.target["is_ours"]:
         return str(result.target["framework"])
     return "peer" if result.target["as_form"] else "limit"
@@ -275,7 +275,7 @@ def _memory(closed: Sequence[Result]) -> Picture | None:
 
 
 def _memory_lines(closed: Sequence[Result]) -> Iterator[list[Result]]:
-    """Yield each target's results by size, with the number of clients that reached the largest file."""
+    """Yield results by size per target, for the clients that sent the largest file."""
     by_line: dict[tuple[int, str], list[Result]] = {}
     for it in sorted(closed, key=lambda it: it.cell.size):
         if it.target["hook"] in {"", "bound"}:

@@ -1,4 +1,4 @@
-"""A lean load generator: `python -m benchmarks.load` reads a job as JSON and writes a JSON line per request.
+"""A lean load generator: `python -m benchmarks.load` reads a job and writes JSON lines.
 
 Raw sockets and one epoll loop. Bodies go from a memory file into the socket by sendfile(2), so that sending costs far
 less than receiving. Answers are stored during the load and checked afterwards. Linux only.

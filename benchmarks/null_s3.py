@@ -1,4 +1,4 @@
-"""The null store's rules, without I/O: the requests of an upload that S3 takes or refuses.
+"""The null store's rules, without I/O: the requests that S3 accepts or refuses.
 
 It checks lengths, part numbers and ETags, but no signatures or checksums. It keeps sizes, and bytes only of objects
 whose name asks for it.
@@ -179,7 +179,7 @@ def _number(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class Stored:
-    """The remains of an object or part: its size, its quoted ETag, its time, and its bytes if kept."""
+    """The remains of an object or part; `body` is set only if it is kept."""
 
     size: int
     etag: str

@@ -76,7 +76,7 @@ def _stop(process: "subprocess.Popen[str]") -> str:
 
 
 def read(stacks: str, profile: Profile) -> None:
-    """Read py-spy's raw format: per line a stack, outermost frame first, and its number of samples."""
+    """Read py-spy's raw format: lines with a stack, outermost frame first, and a count."""
     functions, packages = Counter[str](), Counter[str]()
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")

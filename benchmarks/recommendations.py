@@ -1,4 +1,4 @@
-"""Compute from a run which hand-off to use for which upload, and which goals are reached."""
+"""Compute from a run the best hand-off for each kind of upload, and the goals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _WITH_REQUEST = {"snapshot", "copied"}
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A row of the decision table: a kind of upload, the fastest target, and those tied with it.
+    """A row of the decision table: the fastest target for an upload, and its ties.
 
     `against` is the ratio of its rate to that of the fastest peer.
     """
@@ -142,7 +142,7 @@ def _small(results: Results) -> Iterator[Goal]:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """A figure that a goal compares between two targets, at a size and a number of clients."""
+    """A figure of two targets that a goal compares, at one size and load."""
 
     what: str
     size: int

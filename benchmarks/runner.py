@@ -1,4 +1,4 @@
-"""Perform a run: measure the load generator, then every cell in each round, in random order."""
+"""Perform a run: measure the load generator, then all cells in random order."""
 
 import os
 import random
@@ -110,7 +110,7 @@ class Runner:
                 self._folder.save()
 
     def _order(self) -> list[tuple[int, Cell]]:
-        """All cells of each round in random order, so that a slow phase of the machine affects all alike."""
+        """The cells of each round in random order, so that slow phases affect all alike."""
         cells = self._run.measured_cells()
         order = []
         for number in range(self._run.rounds):

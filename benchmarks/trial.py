@@ -1,4 +1,4 @@
-"""One trial of a cell: start its store and server anew, verify some uploads, then measure."""
+"""One trial of a cell: start new servers, verify some uploads, then measure."""
 
 import json
 import os
@@ -99,7 +99,7 @@ class Level:
 
 @dataclass
 class Workbench:
-    """Shared by all trials: random bodies, a folder for temporary files, the duration of a level."""
+    """Shared by all trials: random bodies, a temporary folder, the levels' duration."""
 
     bodies: Bodies
     folder: Path
@@ -360,7 +360,7 @@ class Trial:
 
     @contextmanager
     def _meanwhile(self, threads: list[int]) -> Iterator[None]:
-        """Sample the number of threads during the load, and stall the store if the scenario says so."""
+        """Sample the number of threads during the load, and stall the store if required."""
         over = threading.Event()
 
         def watch() -> None:
@@ -403,7 +403,7 @@ class Trial:
         return send(job)
 
     def _check_stored(self, lines: list[Line]) -> None:
-        """Check that the measured files are stored in their size, and compare the bytes of some kept ones."""
+        """Check that the measured files are stored in their size, some by their bytes."""
         keys = self._compare(lines)
         # the file name contains the number of its request
         size = self.cell.size

@@ -1,1 +1,1 @@
-"""Run an S3 server and both apps on one machine, for the demo, `make serve` and the tests."""
+"""Run an S3 server and both apps on one machine, for the demo and tests."""

@@ -1,4 +1,4 @@
-"""`make demo`: send real files through every hand-off and hook of both apps and print one table."""
+"""`make demo`: send files through every hand-off and hook of both apps; print a table."""
 
 import hashlib
 import os
@@ -122,7 +122,7 @@ def _send_form(http: httpx.Client, url: str, path: str, sample: Sample, headers:
 
 
 def _send_to_s3(http: httpx.Client, url: str, path: str, sample: Sample, headers: dict[str, str]) -> httpx.Response:
-    """Get the URLs from the app, send the file to S3, and have the app complete the upload."""
+    """Get URLs from the app, send the file to S3, and have it completed."""
     wanted: dict[str, str | int] = {"filename": sample.filename, "content_type": sample.content_type}
     wanted |= {"size": len(sample.data), "sha256": sample.sha256}
     answer = http.post(url + path, json=wanted, headers=headers)

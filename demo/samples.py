@@ -33,7 +33,7 @@ class Sample:
 
 
 def samples() -> list[Sample]:
-    """The project's source as an archive, a file of a photo's size, and one of 64 MiB."""
+    """The project's source as an archive, a photo-sized file, and one of 64 MiB."""
     return [
         Sample("source", "handoff source.tar.gz", "application/gzip", _source_archive()),
         Sample("photo", "ein Föto.jpg", "image/jpeg", os.urandom(3 * MIB)),

@@ -1,4 +1,4 @@
-"""`make serve`: run the store and both apps until Ctrl-C, SIGTERM or the death of one of them."""
+"""`make serve`: run the store and both apps until a signal or a server's death."""
 
 import os
 import signal
@@ -14,7 +14,10 @@ PORTS = {"flask": 8001, "quart": 8002}
 
 
 def main() -> None:
-    """Serve; exit with 0 after a signal, with 1 if a server did not start or died."""
+    """Serve until a signal.
+
+    Exit with 1 if a server does not start or dies.
+    """
     signal.signal(signal.SIGTERM, _end)
     try:
         ports = {name: port_from(os.environ, f"{name.upper()}_PORT", default) for name, default in PORTS.items()}

@@ -126,7 +126,7 @@ def create_bucket(stack: Stack, log: IO[bytes] | None, origins: Sequence[str] = 
 
 
 def origins_of(listener: socket) -> list[str]:
-    """The origins (RFC 6454) of a page served on this socket, by both host names of loopback."""
+    """The origins (RFC 6454) of a page on this socket, by both loopback names."""
     host, port = listener.getsockname()[:2]
     return [f"http://{name}:{port}" for name in (host, "localhost")]
 

@@ -32,7 +32,7 @@ SWIFT_CREDENTIALS = {**EMBEDDED_CREDENTIALS, "AWS_ACCESS_KEY_ID": "embedded:embe
 
 @dataclass(frozen=True)
 class Store:
-    """An S3 server: its endpoint, the variables with its credentials, and its process if we started it."""
+    """An S3 server: endpoint, credentials, and its process if we started it."""
 
     name: str
     endpoint_url: str
@@ -119,7 +119,7 @@ EMBEDDED: dict[str, Callable[[Mapping[str, str], IO[bytes] | None], Store]] = {
 
 
 def start(choice: str, environ: Mapping[str, str], log: IO[bytes] | None) -> Store:
-    """Start the selected store, or use the one at a URL with the credentials of the AWS chain.
+    """Start the selected store, or use a URL with credentials of the AWS chain.
 
     Raises:
         StartError: the store is unknown, or its port is in use.

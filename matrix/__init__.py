@@ -1,1 +1,1 @@
-"""Run each cause of a closed file, and each fix, on many versions of Flask and Quart."""
+"""Run each cause of a closed file and each fix on many framework versions."""

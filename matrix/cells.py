@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The result of a cell: the reproduction's output, or the reason why it did not run."""
+    """The result of a cell: the reproduction's output, or a reason for its absence."""
 
     cell: Cell
     ran: dict[str, Any] | None = None
@@ -58,7 +58,7 @@ class Row:
         return found
 
     def occurs(self, cause: str) -> str:
-        """`occurs`, `does not occur`, `not run`, or `fails otherwise` for an error not about a closed file."""
+        """`occurs`, `does not occur`, `not run`, or `fails otherwise` for an unrelated error."""
         if self.ran is None:
             return "not run"
         texts = [text for text in self.outcome(cause, "none").values() if text != RIGHT]

@@ -1,4 +1,4 @@
-"""Shared by all tests: assertions in shared modules are explained, and failure reports fit on a screen."""
+"""Explain assertions of shared modules, and shorten failure reports, in all tests."""
 
 import itertools
 import signal

@@ -1,4 +1,4 @@
-"""The limit: an ASGI app that relays the body of a PUT to the store, unparsed, unhashed and unsigned."""
+"""The limit: an ASGI app that relays a PUT's body to the store without processing."""
 
 import os
 from collections.abc import AsyncIterator

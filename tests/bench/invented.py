@@ -68,7 +68,7 @@ def lines(cell: Cell, seen: Seen) -> list[dict[str, Any]]:
 
 
 def invent(folder: Path, cells: Mapping[str, Sequence[Seen]], *, sink_rate: float = 1e6, **environment: Any) -> Path:
-    """Write a run from the measurements of each round, by target or by whole cell id."""
+    """Write a run from each round's measurements, by target or cell id."""
     known = {parse_cell(name if " " in name else f"{name} {KIND}", TARGETS): rounds for name, rounds in cells.items()}
     kinds = {(cell.size, cell.clients, TARGETS[cell.target].as_form) for cell in known}
     run = Run(

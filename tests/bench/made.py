@@ -91,7 +91,7 @@ def check_row(folder: Path, result: results.Result, row: dict[str, str]) -> None
 
 
 def check_report(made: Done) -> None:
-    """Check that the report has one row per result, and that each matches the raw records."""
+    """Check that the report's rows match the raw records, one for one."""
     by_title = tables((made.folder / report.MARKDOWN).read_text("utf-8"))
     read = made.read
     for result in read.results:

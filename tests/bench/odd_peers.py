@@ -29,7 +29,7 @@ Change = Callable[[str, bytes], Awaitable[bytes | None]]
 
 
 def peer(change: Change) -> Starlette:
-    """An app that stores the result of `change` on a file's name and bytes, or nothing for None."""
+    """An app that stores `change(name, bytes)` of a file, or nothing for None."""
 
     async def upload(request: Request) -> JSONResponse:
         async with request.form() as form:

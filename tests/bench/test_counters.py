@@ -17,7 +17,7 @@ PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv
 
 @contextmanager
 def paused(script: str) -> Iterator[tuple[ProcessTree, "subprocess.Popen[str]"]]:
-    """Start a process whose child runs a script that alternates between a line in and a line out."""
+    """Start a process whose child alternates between reading and printing a line."""
     command = [sys.executable, "-c", PARENT, script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         try:

@@ -175,7 +175,7 @@ def receipts(**values: object) -> bytes:
     ],
 )
 def test_an_answer_is_checked(bodies: Bodies, answers: bytes, error: str | None) -> None:
-    """Only a 201 counts as an upload, and only with the right receipt where one is due."""
+    """Only a 201 with the right receipt, where one is due, counts as an upload."""
 
     def serve(connection: socket.socket) -> None:
         read_request(connection)
@@ -227,7 +227,7 @@ def test_a_refused_connection_is_an_error(bodies: Bodies) -> None:
 
 
 def test_latency_counts_from_when_an_upload_should_have_begun(bodies: Bodies) -> None:
-    """Uploads that wait behind a request held for 0.4 s count the wait in their latency."""
+    """Uploads that wait behind a slow one count the wait in their latency."""
     first = threading.Event()
 
     def serve(connection: socket.socket) -> None:

@@ -29,7 +29,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 @pytest.mark.parametrize("name", FOUND)
 def test_a_peer_that_stores_something_else_fails_its_cell(odd: Done, name: str) -> None:
-    """A cell whose app drops a byte, flips one, loses a file or dies has a reason and no figures."""
+    """A cell whose app damages or loses a file, or dies, has no figures."""
     read = odd.read
     cell = f"{name}@uvicorn null plain 64KiB x4"
     assert re.search(FOUND[name], read.failed[cell])
@@ -45,7 +45,7 @@ def test_a_peer_that_cannot_be_loaded_is_skipped(odd: Done) -> None:
 
 
 def test_a_peer_that_is_slower_shows_as_slower(odd: Done) -> None:
-    """An app that is half a second slower has a lower rate beyond noise and a higher latency."""
+    """An app slowed by half a second has a lower rate and higher latency."""
     right, slow = (it for name in ("right", "slow") for it in odd.read.results if it.cell.target == f"{name}@uvicorn")
     quotient = ratio(slow.figures["rate"], right.figures["rate"])
     assert quotient.median < 1

@@ -22,7 +22,7 @@ QUART, FLASK, FASTAPI = "quart/stream@uvicorn", "flask/stream@gunicorn", "fastap
 
 
 def test_an_interval_holds_the_median_and_lies_within_the_values() -> None:
-    """An interval contains the median, in any order of the values, and needs three of them."""
+    """An interval contains the median, in any order of at least three values."""
     one = measure([5.0, 1.0, 3.0, 4.0, 2.0])
     assert one.median == 3
     assert one.low is not None
@@ -33,7 +33,7 @@ def test_an_interval_holds_the_median_and_lies_within_the_values() -> None:
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """The 95% interval contains the true median in 88 to 99% of 400 samples of 15 values."""
+    """The 95% interval contains the true median about as often as it claims."""
     chance = random.Random(7)  # noqa: S311 - draws, no secret
     held = 0
     for _ in range(400):
@@ -45,7 +45,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_equal_measures_tie_and_doubled_ones_do_not() -> None:
-    """Two measures are tied if the interval of their ratio contains 1, or if there is none."""
+    """Measures are tied if the interval of their ratio contains 1 or is missing."""
     few, many = measure([1.0, 1.1, 0.9, 1.05, 0.95]), measure([2.0, 2.2, 1.8, 2.1, 1.9])
     assert is_tie(ratio(few, measure([1.02, 1.1, 0.9, 1.0, 0.97])))
     assert not is_tie(ratio(many, few))
@@ -280,7 +280,7 @@ def test_a_report_may_be_one_markdown_file(tmp_path: Path) -> None:
 
 
 def test_published_pictures_of_a_whole_run_are_small(tmp_path: Path) -> None:
-    """A published picture has less than 60 KB, and its numbers are text with all their digits."""
+    """A published picture has less than 60 KB, with exact numbers as text."""
     cells = [cell for cell in PLANS["published"].cells(TARGETS) if (cell.store, cell.scenario) == ("null", "plain")]
     folder = invent(tmp_path / "run", {cell.id: around(10, cpu_per_gib=1.234) for cell in cells})
     _, *pictures = report.write(folder, tmp_path / "speed.md")

@@ -18,7 +18,7 @@ from demo.processes import ROOT
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """A run of both apps with files of one and two parts, and of a peer whose disk is full once."""
+    """A run of both apps with two file sizes, and a peer with a full disk."""
     names = ("flask/stream@gunicorn", "quart/stream@hypercorn")
     cells = [f"--cell={name} null plain {size} x2" for name in names for size in ("64KiB", "9MiB")]
     peer = ("--peer=full=tests.bench.odd_peers:full@uvicorn", "--cell=full@uvicorn null plain 64KiB x4")
@@ -44,7 +44,7 @@ def test_errors_stand_beside_the_throughput(ours: Done) -> None:
 
 
 def test_both_apps_have_their_costs_measured(ours: Done) -> None:
-    """Both apps have CPU, memory and threads, write nothing to disk, and ASGI apps have a loop lag."""
+    """Both apps have CPU, memory and threads and no disk writes; ASGI adds lag."""
     read = ours.read
     assert (read.failed, read.skipped) == ({}, {})
     apps = [it for it in read.results if it.target["is_ours"]]
@@ -70,7 +70,7 @@ def test_the_report_needs_nothing_else(ours: Done) -> None:
 
 
 def test_the_report_is_made_from_the_raw_data_alone(ours: Done, tmp_path: Path) -> None:
-    """The report made from a copy of the run's two files is the same, byte for byte."""
+    """The report from a copy of the run's files is the same, byte for byte."""
     for name in (runs.SUMMARY, runs.REQUESTS):
         shutil.copy(ours.folder / name, tmp_path)
     for path in report.write(tmp_path):

@@ -1,4 +1,4 @@
-"""A trial that cannot run is skipped, one that breaks fails, and both have a reason."""
+"""A trial that cannot run is skipped, one that breaks fails; both have reasons."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ RELAY = TARGETS["relay@uvicorn"]
 
 
 def test_a_server_that_ends_at_its_start_is_skipped_with_its_last_words(workbench: Workbench) -> None:
-    """A server that ends at its start is skipped, with its last line as the reason."""
+    """A server that ends at its start is skipped, with its last line as reason."""
     target = own("wrong=json:no_such_app@uvicorn")
     record, lines = workbench.run_trial(cell(target), target, thorough=True)
     assert record["status"] == "skipped"

@@ -129,7 +129,7 @@ class Api:
         return answer
 
     def send_to_s3(self, given: Mapping[str, Any], data: bytes) -> None:
-        """PUT a file to S3 by the given URLs, whole or part by part, page by page."""
+        """PUT a file to S3 by the given URLs, whole or part by part."""
         if "url" in given:
             self.put_to_s3(given["url"], data, given["headers"]).raise_for_status()
             return

@@ -1,4 +1,4 @@
-"""The bucket, read directly; an app must leave behind only what an answer names."""
+"""The bucket, read directly; an app may leave only the objects of its answers."""
 
 import hashlib
 import os

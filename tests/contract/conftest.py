@@ -1,4 +1,4 @@
-"""Locate the apps and their store: named on the command line, or started for this session."""
+"""Locate the apps and their store: named by options, or started here."""
 
 import os
 from collections.abc import Iterator
@@ -109,7 +109,7 @@ def bucket(
 
 @pytest.fixture
 def apps(running: tuple[Store, dict[str, str], stack.Stack | None], bucket: Bucket) -> Iterator[list[Api]]:
-    """All apps; after the test, S3 must hold only the objects of 201 answers, and no file may be open."""
+    """All apps; they may leave only the objects of 201 answers, and no open file."""
     apis = [Api(url) for url in running[1].values()]
     yield apis
     named = {key for api in apis for key in api.stored}

@@ -15,7 +15,7 @@ ACCEPTS = (
 @pytest.mark.parametrize("accept", ACCEPTS)
 @pytest.mark.parametrize("path", ["/uploads", "/uploads/temp_file"])
 def test_a_form_post_leads_to_the_receipts(app: Api, path: str, accept: str) -> None:
-    """A form gets 303 to a page that shows each file from its head in S3, at every load."""
+    """A form gets 303 to a page that shows its files, at every load."""
     body = form(part("file", b"first", "one.txt"), part("file", os.urandom(1000), "two.bin"))
     answer = app.upload(body, path, {"Accept": accept})
     assert answer.status_code == 303
@@ -34,7 +34,7 @@ def test_a_form_post_leads_to_the_receipts(app: Api, path: str, accept: str) -> 
 
 
 def test_each_app_shows_the_receipts_of_another(apps: list[Api]) -> None:
-    """Each app shows the same receipts but for its own URL, because no process remembers them."""
+    """Each app shows the same receipts, because no process remembers them."""
     key = apps[0].upload_file(b"data").json()["receipts"][0]["key"]
     shown = [app.send("GET", f"/receipts?key={key}").json()["receipts"][0] for app in apps]
     for app, receipt in zip(apps, shown, strict=True):
@@ -53,7 +53,7 @@ def test_each_app_shows_the_receipts_of_another(apps: list[Api]) -> None:
     ],
 )
 def test_an_error_is_a_page_to_read(app: Api, method: str, path: str, status: int, words: str) -> None:
-    """A browser gets an error as a page of the same status, with its code and the request id."""
+    """A browser gets an error as a page with its code and request id."""
     headers = {"Accept": ACCEPTS[0]}
     answer = app.upload(b"no form", path, headers) if method == "POST" else app.send("GET", path, headers=headers)
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")

@@ -60,7 +60,7 @@ async def send_presigned(client: httpx.AsyncClient, upload: Sent) -> httpx.Respo
 
 
 def check(app: Api, bucket: Bucket, upload: Sent, answer: httpx.Response) -> None:
-    """Assert that an upload was stored whole under its id, or lost as the grid says."""
+    """Assert that an upload was stored under its id, or lost as known."""
     app.remember(answer)
     possible = outcomes(app.framework, upload.handoff, upload.hook, len(upload.data), app.limits["part_bytes"])
     if possible == {LOST} or (LOST in possible and not answer.is_success):
@@ -77,7 +77,7 @@ def check(app: Api, bucket: Bucket, upload: Sent, answer: httpx.Response) -> Non
 async def test_many_at_once_are_each_stamped_with_their_own_id(
     app: Api, bucket: Bucket, at_once: int, handoff: str, hook: str
 ) -> None:
-    """Each of many concurrent uploads is stored under its own id, or lost as the grid says.
+    """Each of many concurrent uploads is stored under its own id, or lost as known.
 
     Two of fifty are multipart uploads, so that both kinds of first call, put and create, run on one client.
     """
@@ -89,7 +89,7 @@ async def test_many_at_once_are_each_stamped_with_their_own_id(
 
 
 async def test_a_crowd_of_all_kinds_is_stored_right(app: Api, bucket: Bucket, at_once: int) -> None:
-    """Four times as many uploads of all hand-offs, hooks and sizes are stored whole, or lost as the grid says."""
+    """A crowd of uploads of every kind is stored whole, or lost as known."""
     part_bytes = app.limits["part_bytes"]
     sizes = (0, 1, 100, 60_000, 500_000, 500_001, 700_000, 1_000_000, part_bytes, 2 * part_bytes + 1)
     filler = os.urandom(max(sizes))

@@ -77,7 +77,7 @@ def declared(body: bytes) -> bytes:
 def test_a_bad_form_gets_the_same_answer_from_every_app(
     apps: list[Api], body: bytes, content_type: str, status: int, code: str, framing: Callable[[bytes], Any]
 ) -> None:
-    """Each bad form gets the same problem from every app, with and without a declared length."""
+    """Each bad form gets the same problem from every app, declared or chunked."""
     answers = [app.upload(framing(body), headers={"Content-Type": content_type}) for app in apps]
     problems = [check_problem(answer, status, code) for answer in answers]
     for problem in problems:

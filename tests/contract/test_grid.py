@@ -1,4 +1,4 @@
-"""Each cell of the grid does what the table in filehandoff/strategies.py says."""
+"""Each cell of the grid matches the table in filehandoff/strategies.py."""
 
 import os
 import re

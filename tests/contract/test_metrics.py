@@ -20,7 +20,7 @@ WRONG = part("sha256", b"0" * 64)
 )
 @pytest.mark.parametrize("handoff", HANDOFFS)
 def test_a_stored_file_is_counted_to_the_byte(app: Api, handoff: str, size: int) -> None:
-    """A stored file adds one upload of its hand-off and one file of its size, and changes no other series."""
+    """A stored file adds one upload and one file, and changes nothing else."""
     before = numbers(app)
     assert app.upload_file(os.urandom(size), handoff).status_code == 201
     assert grown(app, before) == stored(handoff, size) | ({"presigned_total": 1} if handoff == "presigned" else {})
@@ -106,7 +106,7 @@ def test_a_lost_file_is_counted_as_one(app: Api, handoff: str, size: int, aborts
 
 
 def test_an_upload_is_in_flight_until_its_client_leaves(app: Api) -> None:
-    """An upload whose client leaves counts as abandoned, and is in flight until its cleanup ends."""
+    """An abandoned upload is counted, and in flight until its cleanup ends."""
     before = numbers(app)
     with half_sent(app):
         wait_for(app, "uploads_in_flight", 1)

@@ -86,7 +86,7 @@ def test_every_app_serves_the_same_document(apps: list[Api]) -> None:
 
 
 def test_the_links_of_an_upload_lead_to_its_object(app: Api) -> None:
-    """The links of a receipt lead to its object, with slashes in the key plain or escaped."""
+    """The links of a receipt lead to its object, slashes plain or escaped."""
     paths: dict[str, Any] = json.loads(json.dumps(document()))["paths"]
     methods = {
         one["operationId"]: method for item in paths.values() for method, one in item.items() if "operationId" in one

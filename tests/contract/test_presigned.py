@@ -1,4 +1,4 @@
-"""`presigned`: the client sends the file to S3, and the app verifies it before it answers."""
+"""`presigned`: the client sends to S3, and the app verifies before it answers."""
 
 import hashlib
 import os
@@ -255,7 +255,7 @@ def test_a_promise_of_another_secret_is_left(app: Api, bucket: Bucket, behaviour
 
 
 def test_other_bytes_are_found_by_reading_back(app: Api, behaviour: Behaviour) -> None:
-    """Other bytes of the same length are refused by the store's SHA-256 check or by `complete`."""
+    """Other bytes of the same length are refused by the store or by `complete`."""
     given = app.presign(DATA).json()
     sent = put(app, given, DATA.swapcase())
     if behaviour.checks_sha256:
@@ -415,7 +415,7 @@ def test_a_url_is_asked_for_by_json(app: Api) -> None:
 
 @pytest.mark.parametrize("path", ["complete", "parts"])
 def test_only_keys_of_ours_are_looked_for(app: Api, bucket: Bucket, path: str) -> None:
-    """A key of another form is no upload, even if S3 has an object under it."""
+    """A key of another form is no upload, even with an object under it."""
     bucket.put("not/ours.txt", b"something")
     method = "POST" if path == "complete" else "GET"
     check_problem(app.send(method, f"/uploads/presigned/not/ours.txt/{path}"), 404, "object-missing")
@@ -424,7 +424,7 @@ def test_only_keys_of_ours_are_looked_for(app: Api, bucket: Bucket, path: str) -
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_page_of_the_app_may_send(app: Api, behaviour: Behaviour, host: str) -> None:
-    """A page may send by a presigned URL: a preflight for the method and headers, then the PUT.
+    """A page may send by a presigned URL: first a preflight, then the PUT.
 
     A store without rules for origins refuses the preflight, so that no page can send to it.
     """

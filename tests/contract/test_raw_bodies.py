@@ -1,4 +1,4 @@
-"""A body that is no form is one file, as curl -T, curl --data-binary and Uppy without formData send it."""
+"""A body that is no form is one file, as curl and Uppy send it."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ def receipt_of(answer: httpx.Response) -> dict[str, Any]:
 def test_put_stores_the_body_under_the_name_of_the_path(
     app: Api, bucket: Bucket, size: int, framing: Callable[[bytes], Any]
 ) -> None:
-    """PUT stores a body of any size and framing under the path's name with its type."""
+    """PUT stores a body of any size and framing under the path's name."""
     data = os.urandom(size)
     headers = {"Content-Type": "image/png"}
     receipt = receipt_of(app.send("PUT", "/uploads/a%20cat.png", content=framing(data), headers=headers))
@@ -114,7 +114,7 @@ def test_a_post_without_body_and_type_misses_its_file(apps: list[Api]) -> None:
 
 @pytest.mark.parametrize("framing", [pytest.param(declared, id="declared"), pytest.param(chunked, id="chunked")])
 def test_a_body_over_the_limit_of_a_file_is_refused(app: Api, framing: Callable[[bytes], Any]) -> None:
-    """A body above the limit of a file is refused, declared or chunked, and leaves nothing."""
+    """A body above a file's limit is refused, declared or chunked."""
     answer = app.send("PUT", "/uploads/large", content=framing(bytes(65 * MIB)))
     check_problem(answer, 413, "file-too-large")
 

@@ -156,7 +156,7 @@ def test_a_range(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str)
 
 
 def test_a_suffix_that_is_too_long(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
-    """A suffix longer than the object gets all bytes, or an error after which our apps ask for all."""
+    """A suffix longer than the object gets all bytes, or a known error."""
     s3.put_object(Bucket=bucket.name, Key=key, Body=b"some data")
     expected = None if behaviour.serves_longer_suffixes else "InvalidRange"
     assert refusal(s3.get_object, Bucket=bucket.name, Key=key, Range="bytes=-99") == expected

@@ -42,7 +42,7 @@ NAMES = [
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_every_size_is_stored_whole(app: Api, bucket: Bucket, handoff: str, size: int) -> None:
-    """A file of any allowed size is stored byte for byte, in the parts it needs."""
+    """A file of any allowed size is stored byte for byte, in parts if needed."""
     data = os.urandom(size)
     (receipt,) = app.upload_file(data, handoff).json()["receipts"]
     assert receipt["parts"] == max(1, -(-size // PART))
@@ -172,7 +172,7 @@ def test_several_files_are_stored_in_order(app: Api, bucket: Bucket, handoff: st
 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_with_several_files_a_copied_hook_closes_the_ones_to_come(app: Api, handoff: str) -> None:
-    """The copied hook of the first file closes all files of the request, so all are lost; `stream` has none."""
+    """The copied hook of the first file closes, and so loses, all files."""
     body = form(part("file", b"first", "1"), part("file", b"second", "2"))
     answer = app.upload(body, f"/uploads/{handoff}", hook="copied")
     if handoff == "stream":
@@ -207,7 +207,7 @@ def test_a_kept_promise_is_stored(app: Api, bucket: Bucket, handoff: str, size: 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(PART + 1, id="multipart")])
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_a_broken_promise_leaves_nothing(app: Api, handoff: str, size: int) -> None:
-    """A file that breaks its promise is refused, and the earlier files of the form are removed."""
+    """A file that breaks its promise is refused, with the form's earlier files."""
     data = os.urandom(size)
     body = form(
         part("file", b"small, stored at once", "a"),

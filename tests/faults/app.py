@@ -1,4 +1,4 @@
-"""An app in front of broken clients: the files it stores, and the resources it holds afterwards."""
+"""An app in front of broken clients: its stored files and held resources."""
 
 import json
 import os
@@ -53,7 +53,7 @@ class App:
             return dict(zip(handoffs, pool.map(exchange, handoffs), strict=True))
 
     def check_stored(self, answer: Answer, files: Sequence[bytes]) -> None:
-        """Assert that the answer is 201, and that S3 holds these files as their receipts say."""
+        """Assert that the answer is 201, and that S3 holds these files."""
         assert answer.status == 201, answer
         receipts = json.loads(answer.body)["receipts"]
         self._named |= {receipt["key"] for receipt in receipts}
@@ -72,7 +72,7 @@ class App:
         self._wait_for_none(self._more)
 
     def check_nothing_left(self) -> None:
-        """Assert that S3 holds only the objects of 201 answers, and the process no more than at rest."""
+        """Assert that nothing is left, in S3 beyond 201 answers or in the process."""
         check_nothing_left([self])
 
     def forget_named(self) -> set[str]:
@@ -123,7 +123,7 @@ class App:
 
 
 def check_nothing_left(apps: Iterable[App]) -> None:
-    """Assert that S3 holds only the objects of 201 answers, and the apps no more than at rest."""
+    """Assert that nothing is left, in S3 beyond 201 answers or in the processes."""
     apps = list(apps)
     named = set[str]().union(*(app.forget_named() for app in apps))
     try:

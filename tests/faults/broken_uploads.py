@@ -37,7 +37,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Seen:
-    """An upload's answer, its calls' faults, whether S3 has the file, and the leftovers in S3."""
+    """An upload's answer, faults, presence in S3, and leftovers."""
 
     status: int
     code: str

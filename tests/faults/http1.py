@@ -51,7 +51,7 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
 
 
 class Body:
-    """A body to be read: of a length, up to the end of the connection (infinity), or in chunks (None)."""
+    """An unread body of a known length, up to the end (infinity), or chunked (None)."""
 
     def __init__(self, reader: asyncio.StreamReader, length: float | None) -> None:
         self._reader = reader
@@ -65,7 +65,7 @@ class Body:
         return not self._left and not self._more_chunks
 
     async def read(self, at_most: int) -> tuple[bytes, bytes]:
-        """Read the next bytes: chunk framing, if any, and content, which is empty only at the end."""
+        """Read the next framing and content; content is empty only at the end."""
         frame = await self._read_frame() if self._more_chunks and not self._left else b""
         content = await self._reader.read(int(min(at_most, self._left)))
         if not content and 0 < self._left < math.inf:
@@ -74,7 +74,7 @@ class Body:
         return frame, content
 
     async def _read_frame(self) -> bytes:
-        """Read the framing between two chunks, or after the last one to the end of the body."""
+        """Read the framing between two chunks, or from the last one to the end."""
         frame = await self._reader.readexactly(len(self._chunk_end))
         line = await self._reader.readuntil(b"\r\n")
         self._chunk_end = b"\r\n"
@@ -88,7 +88,7 @@ class Body:
 
 
 def body_of(reader: asyncio.StreamReader, head: Head, answered: str | None = None) -> Body:
-    """The body after a request's head, or after an answer to a method (RFC 9112, section 6.3)."""
+    """The body after a request's head or an answer's (RFC 9112, section 6.3)."""
     bodiless = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
     if answered is not None and (answered == "HEAD" or head.status in bodiless):
         return Body(reader, 0)
@@ -99,7 +99,7 @@ def body_of(reader: asyncio.StreamReader, head: Head, answered: str | None = Non
 
 @dataclass(frozen=True)
 class Terms:
-    """Conditions for a body's content: bytes per second, a byte to flip, and a last byte to pass."""
+    """Conditions for a body: bytes per second, a byte to flip, a last byte."""
 
     rate: float | None = None
     flip_at: int | None = None

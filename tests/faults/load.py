@@ -93,7 +93,7 @@ class Load:
 
 
 class Connection:
-    """A connection to an app, opened on demand and kept as long as the app keeps it."""
+    """A connection to an app, opened on demand and kept while the app allows."""
 
     def __init__(self, url: str) -> None:
         self._url = urlsplit(url)
@@ -159,7 +159,7 @@ def begin(url: str, body: bytes, sent: int, path: str = "/uploads") -> socket.so
 
 
 def answer_of(connection: socket.socket) -> tuple[int, bytes]:
-    """Read the status of an answer, and the answer up to the end of its JSON."""
+    """Read an answer up to the end of its JSON; return its status too."""
     answer = b""
     while not answer.rstrip().endswith(b"}") and (received := connection.recv(65536)):
         answer += received

@@ -1,4 +1,4 @@
-"""A client on plain sockets: sends requests that no HTTP library would, and parses the answers."""
+"""A client on plain sockets, for requests that no HTTP library would send."""
 
 import json
 import socket

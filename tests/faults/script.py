@@ -97,7 +97,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Hold:
-    """The call waits until the script is cleared, before its body passes or when it is DONE; then it continues."""
+    """The call waits until the script is cleared, before its body or when DONE."""
 
     when: When = When.BEFORE_BODY
 
@@ -119,7 +119,7 @@ class FlipRequestByte:
 
 @dataclass(frozen=True)
 class FlipAnswerByte:
-    """Flip the lowest bit of one byte of the answer's body, counted from its start or behind the first `after`.
+    """Flip the lowest bit of one byte of the answer's body.
 
     The bytes of `after` must arrive in one piece, as they do in S3's short answers.
     """
@@ -240,7 +240,7 @@ class Script:
         part_number: int | None = None,
         key_end: str = "",
     ) -> None:
-        """Break the nth call of an operation from now on, or with `every` all from the nth on.
+        """Break the nth call of an operation, or with `every` all from the nth on.
 
         If several faults match a call, the first scripted one happens.
 

@@ -1,4 +1,4 @@
-"""All cases of a broken store: each fault, on each call of an upload, by each hand-off; and how to run one.
+"""All cases of a broken store: each fault on each call by each hand-off.
 
 Each `Row` is a row of the table in docs/faults.md, summed over its cases; the suite runs some of them.
 """
@@ -150,7 +150,7 @@ def undoing_rows(fault: str) -> Iterator[Row]:
 
 
 def both_times(row: Row) -> Iterator[Row]:
-    """A row, preceded by the same fault once if the call can have that and it differs."""
+    """A row, preceded by the same fault once where that differs."""
     if ONLY_ON.get(row.fault, row.call) == row.call and row.call not in NO_ANSWER.get(row.fault, ()):
         if row.fault != NEVER_TRIED_AGAIN:
             yield replace(row, times="once")
@@ -176,7 +176,7 @@ def cases(row: Row) -> list[Case]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of an upload: its answer, whether the 201 is true, and its leftovers in S3."""
+    """An upload's answer, the truth of its 201, and its leftovers in S3."""
 
     status: int
     code: str
@@ -196,7 +196,7 @@ class Outcome:
 
     @property
     def lost(self) -> bool:
-        """Whether a 201 lacks its object or has a wrong one, or the answer means nothing."""
+        """Whether a 201 lacks its right object, or the answer means nothing."""
         return not self.survived and not self.reported
 
 

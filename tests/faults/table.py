@@ -54,7 +54,7 @@ are reset at the same time.
 
 
 def run_row(behind: Behind, bucket: Bucket, row: Row) -> list[Outcome]:
-    """Run a row's cases at the same time, or one by one if all connections are refused."""
+    """Run a row's cases at once, or one by one if connections are refused."""
     alone = isinstance(row.what(), Refuse)
     with ThreadPoolExecutor(1 if alone else len(cases(row))) as pool:
 

@@ -1,4 +1,4 @@
-"""When the store breaks during an upload, the file is stored whole, or the client gets an error and nothing is stored.
+"""If the store breaks, a file is stored whole, or reported and not stored.
 
 The proxy causes each fault between the apps and a real S3 server.
 """
@@ -97,7 +97,7 @@ def completed(behind: Behind, module_bucket: Bucket) -> SeenByApp:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("case", ONCE)
 def test_a_fault_that_strikes_once_is_retried(once: SeenByApp, case: str, framework: str) -> None:
-    """After one failure the call is retried, and the file is stored once and whole, with no leftovers."""
+    """After one failure the call is retried, and the file is stored once."""
     assert once[framework, case] == Seen(201, "", (ONCE[case].fault,), stored=True, left=())
 
 
@@ -119,14 +119,14 @@ def test_a_refused_part_is_an_error(app: Api, bucket: Bucket, proxy: Proxy) -> N
 
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(SIZE, id="multipart")])
 def test_an_object_that_is_not_there_is_no_upload(app: Api, bucket: Bucket, proxy: Proxy, size: int) -> None:
-    """If S3 accepts a file but then lacks it, the answer is 502 store-rejected, and any object is removed."""
+    """A file that S3 accepts but then lacks is 502 store-rejected and removed."""
     proxy.on("head_object", Answer(404, "NoSuchKey"), every=True)
     check_problem(app.upload(form(part("file", os.urandom(size), "name")), "/uploads/stream"), 502, "store-rejected")
     bucket.check_and_empty(set())
 
 
 def test_an_object_of_other_parts_is_no_upload(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """If the completion's ETag differs from the parts', the answer is 502 store-rejected, and the object is removed."""
+    """A completion with another ETag than the parts' is 502, and is removed."""
     body = form(part("file", os.urandom(SIZE), "name"))
     (receipt,) = app.upload(body, "/uploads/stream").json()["receipts"]
     bucket.check_and_empty({receipt["key"]})
@@ -181,7 +181,7 @@ def undo_failures(app: Api) -> float:
 
 
 def test_a_completion_that_was_done_is_no_error(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """A completed upload whose answer was lost counts as stored, although S3 no longer knows the upload."""
+    """A completed upload counts as stored, although its answer was lost."""
     proxy.on("complete_multipart_upload", LostAnswer())
     proxy.on("complete_multipart_upload", Answer(404, "NoSuchUpload"), nth=2)
     data = os.urandom(SIZE)
@@ -241,7 +241,7 @@ def test_a_presigned_upload_can_be_completed_again(completed: SeenByApp, case: s
 def test_a_presigned_upload_that_cannot_begin_leaves_nothing(
     app: Api, bucket: Bucket, proxy: Proxy, fault: Fault
 ) -> None:
-    """Without an S3 upload there are no URLs, and an upload whose creation was not answered is aborted."""
+    """If the creation is not answered, there are no URLs, and it is aborted."""
     proxy.on("create_multipart_upload", fault, every=True)
     wanted = {"filename": "name", "size": SIZE, "sha256": "0" * 64}
     check_problem(app.send("POST", "/uploads/presigned", json=wanted), 503, "store-unavailable")
@@ -324,7 +324,7 @@ def test_two_different_damages_remove_nothing(
 
 
 def test_a_presigned_upload_by_a_damaged_id_leaves_nothing(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """URLs with a damaged upload id store nothing, and `complete` aborts the upload that S3 began."""
+    """A damaged upload id stores nothing, and `complete` aborts S3's upload."""
     proxy.on("create_multipart_upload", FlipAnswerByte(0, after=b"<UploadId>"))
     given = app.presign(bytes(SIZE)).json()
     assert bucket.unfinished()
@@ -333,7 +333,7 @@ def test_a_presigned_upload_by_a_damaged_id_leaves_nothing(app: Api, bucket: Buc
 
 
 def test_a_presigned_file_that_cannot_be_removed_is_later(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """A wrong file whose removal fails is reported at once, and removed when S3 works again."""
+    """A wrong file whose removal fails is reported now and removed later."""
     given = app.presign(b"what was promised").json()
     app.send_to_s3(given, b"WHAT WAS PROMISED")
     proxy.on("delete_object", Reset(), every=True)
@@ -372,7 +372,7 @@ def test_an_error_of_s3_that_is_cut_short_is_no_fault_of_ours(app: Api, proxy: P
     ],
 )
 def test_a_cause_leaves_nothing(app: Api, bucket: Bucket, proxy: Proxy, faults: dict[str, Fault], status: int) -> None:
-    """An object or upload that the view of a cause left is removed, at the latest when S3 works again."""
+    """The leftovers of a cause's view are removed, at the latest with S3 back."""
     for operation, fault in faults.items():
         proxy.on(operation, fault, every=True)
     answer = app.upload(form(part("file", os.urandom(SIZE), "name")), "/causes/transfer_closes")
@@ -394,7 +394,7 @@ def test_a_cause_that_begins_an_upload_twice_leaves_neither(app: Api, bucket: Bu
 
 
 def test_slow_causes_do_not_hold_up_uploads(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """While more causes wait for S3 than asyncio has threads, a file on disk is stored."""
+    """While many causes wait for S3, a file on disk is still stored."""
     proxy.on("put_object", Hold(), every=True, key_end="held")
     slow = form(part("file", b"x", "held"))
     waiting = 2 + min(32, (os.process_cpu_count() or 1) + 4)

@@ -30,7 +30,7 @@ UNWANTED = 12 * MIB
 @pytest.mark.parametrize("by_reset", [pytest.param(False, id="close"), pytest.param(True, id="reset")])
 @pytest.mark.parametrize("sent", [0, 50, LARGE // 2, len(BODY) - 1])
 def test_a_client_that_goes_away_leaves_nothing(app: App, sent: int, *, by_reset: bool) -> None:
-    """A connection that ends inside the body leaves nothing in S3 and nothing in the process."""
+    """A connection that ends inside the body leaves nothing in S3 or process."""
 
     def leave(handoff: str) -> None:
         with app.connected() as connection:
@@ -42,7 +42,7 @@ def test_a_client_that_goes_away_leaves_nothing(app: App, sent: int, *, by_reset
 
 
 def test_a_client_that_does_not_wait_for_the_answer(app: App) -> None:
-    """A client that leaves before its answer leaves a whole object or none, and nothing unfinished.
+    """A client that leaves before its answer leaves a whole object or none.
 
     Flask does not notice the end of the connection and stores the file; Quart is cancelled and cleans up.
     """
@@ -92,7 +92,7 @@ def test_an_early_answer_waits_for_a_client_that_sends_on(app: App, error: str, 
 
 
 def test_a_body_that_is_too_long_is_answered_though_all_of_it_is_sent(app: App) -> None:
-    """A client that sends all of a body refused by its declared length gets the answer."""
+    """A client that sends all of a refused body gets the answer."""
     length = 2 * UNWANTED  # more than UPLOAD_MAX_FILE_BYTES too
     block = bytes(MIB)
 
@@ -135,7 +135,7 @@ def test_a_client_that_waits_in_vain_gets_the_error(app: App) -> None:
 
 @pytest.mark.parametrize("asked", [pytest.param(False, id="before"), pytest.param(True, id="after")])
 def test_a_client_that_goes_away_when_it_is_asked_leaves_nothing(app: App, *, asked: bool) -> None:
-    """A connection that ends before or after 100 Continue leaves nothing in S3 and nothing in the process."""
+    """A connection that ends around 100 Continue leaves nothing in S3 or process."""
 
     def leave(handoff: str) -> None:
         with app.connected() as connection:

@@ -124,7 +124,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_slow_download_keeps_nothing_else_waiting(narrow: stack.Stack, framework: str) -> None:
-    """While a download holds its only connection, HEAD works, and a file is stored and completed."""
+    """While a download holds its only connection, HEAD and uploads work."""
     key = put(narrow, LEFT_SIZE)[0]
     with closing(ask(narrow, framework, key)) as slow, closing(Api(narrow.apps[framework].url)) as app:
         assert slow.recv(FIRST_BYTES).startswith(b"HTTP/1.1 200")
@@ -158,7 +158,7 @@ def read_slowly(running: stack.Stack, framework: str, key: str) -> str:
 
 
 def test_a_slow_client_costs_no_memory(running: stack.Stack) -> None:
-    """While a client pauses, no app grows by more than a few chunks of its object."""
+    """While a client pauses, no app holds more than a few chunks."""
     key, sha256 = put(running, SIZE)
     apps = {name: Processes(running.apps[name].pid) for name in FRAMEWORKS}
     idle = {}
@@ -173,7 +173,7 @@ def test_a_slow_client_costs_no_memory(running: stack.Stack) -> None:
 
 
 def wait_for_end(connection: socket.socket, bytes_at_once: int = 0) -> None:
-    """Wait until the app ends a download that the client reads at this rate per half second."""
+    """Wait until the app ends a download that the client reads slowly."""
     deadline = time.monotonic() + PATIENCE
     with suppress(ConnectionError):
         while time.monotonic() < deadline:
@@ -186,7 +186,7 @@ def wait_for_end(connection: socket.socket, bytes_at_once: int = 0) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_client_that_stops_reading_is_cut_off(running: stack.Stack, left: str, framework: str) -> None:
-    """A client that reads nothing for UPLOAD_IDLE_TIMEOUT is cut off, and the S3 connection is closed."""
+    """A client that stops reading is cut off, with its S3 connection."""
     wait_for_connections(running, framework, 0)
     with closing(ask(running, framework, left)) as connection:
         wait_for_connections(running, framework, 1)

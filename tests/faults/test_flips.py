@@ -1,4 +1,4 @@
-"""A flipped byte between client and app, or between app and a store that verifies (Swift)."""
+"""A flipped byte between client and app, or between app and Swift."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ def nothing_left(bucket: Bucket) -> Iterator[None]:
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_byte_flipped_before_s3_is_refused(behind: Behind, name: str, handoff: str, size: int) -> None:
-    """S3 refuses a put or part with a wrong CRC-32: 502 store-rejected, and nothing is left."""
+    """S3 refuses a put or part with a wrong CRC-32, and nothing is left."""
     if size == 1000:
         behind.proxy.on("put_object", FlipRequestByte(500))
     else:
@@ -71,7 +71,7 @@ def test_a_byte_flipped_before_the_app_breaks_the_promise(behind: Behind, name: 
 )
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_flipped_answer_of_s3_is_an_error(behind: Behind, name: str, operation: str, fault: Fault, size: int) -> None:
-    """A damaged answer of S3 makes the upload fail with 502 store-rejected, and nothing is left.
+    """A damaged answer of S3 fails the upload, and nothing is left.
 
     Swift knows no upload by a damaged id, and cannot abort a completed one.
     """

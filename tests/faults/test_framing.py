@@ -287,7 +287,7 @@ def test_a_request_with_one_meaning_is_taken_by_all(urls: dict[str, str], sent: 
 
 @pytest.mark.parametrize("sent", LAST.values(), ids=LAST)
 def test_a_request_that_ends_its_connection_is_the_last(urls: dict[str, str], sent: bytes) -> None:
-    """After a request that ends its connection, further bytes are neither a request nor an abort."""
+    """Bytes after a request that ends its connection are no request, no abort."""
     for server, answers in by_server(urls, lambda url: converse(url, sent + NEXT)).items():
         assert [answer.status for answer in answers] == [201], server
         assert sizes(answers[0]) == [len(DATA)], server

@@ -47,7 +47,7 @@ def running(
 
 
 def kill(url: str, seed: int) -> None:
-    """Send an upload up to a random byte before the last, then reset or close the connection."""
+    """Send an upload up to a random byte, then reset or close the connection."""
     chance = random.Random(seed)  # noqa: S311 - not for secrets
     beginning = head(chance.choice(FORM_HANDOFFS), f"Content-Length: {len(BODY)}") + BODY[: chance.randrange(len(BODY))]
     with closing(raw.connect(url)) as connection:
@@ -68,7 +68,7 @@ def clients_of(url: str) -> int:
 def test_a_killed_client_leaves_nothing(
     running: tuple[null_store.NullStore, stack.Stack], name: str, pytestconfig: pytest.Config
 ) -> None:
-    """After many killed clients, S3 is empty, and the app has as few tasks, threads, sockets and files as before.
+    """After many killed clients, S3 is empty and the app holds no more resources.
 
     Its memory does not grow either; only its idle connections to S3 may be more.
     """

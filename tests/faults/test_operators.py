@@ -1,4 +1,4 @@
-"""While S3 breaks, the metrics agree with the proxy's calls, and the log is JSON without secrets.
+"""While S3 breaks, metrics match the proxy's calls, and logs hold no secrets.
 
 Both apps log at `debug`, where botocore logs the signing of each request, from hooks, tasks and worker threads.
 """
@@ -50,7 +50,7 @@ ROUTES = {"filehandoff.web.routes", "quart_app.views"}
 
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """A proxy in front of a real store, and both apps at the most verbose log level."""
+    """A proxy in front of a real store, and both apps logging at `debug`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UPLOAD_LOG", "json")
         patch.setenv("UPLOAD_LOG_LEVEL", "debug")
@@ -263,7 +263,7 @@ def test_every_line_is_json_and_has_its_own_requests_id(upload_log: UploadLog) -
 
 
 def test_lines_from_hooks_and_for_parts_have_the_id(upload_log: UploadLog) -> None:
-    """Each upload has lines from its hook and from the sending of its parts, with its id."""
+    """Each upload has lines with its id from its hook and its parts."""
     hooks = [line for line in upload_log.lines if "calling handler" in line["event"] and "_run_hook" in line["event"]]
     assert {line["request_id"] for line in hooks} == set(upload_log.results)
     parts = [line for line in upload_log.lines if "name=UploadPart" in line["event"]]
@@ -304,7 +304,7 @@ def test_no_secret_is_in_the_log(upload_log: UploadLog) -> None:
 
 @pytest.mark.parametrize("reset", [True, False])
 def test_a_broken_download_is_logged_once(app: Api, proxy: Proxy, log: Log, reset: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """A broken download has one line of ours with its id, and none of the server's; the client sees the break."""
+    """A broken download has one line of ours, and none of the server's."""
     key = app.upload(form(part("file", bytes(3 * MIB), "name")), "/uploads/stream").json()["receipts"][0]["key"]
     log.forget()
     proxy.on("get_object", CutAnswer(MIB, reset=reset))

@@ -225,7 +225,7 @@ def test_restarts_lose_nothing(
 
 
 def test_restarts_with_a_broken_store_leave_nothing(environ: dict[str, str], bucket: Bucket, tmp_path: Path) -> None:
-    """With lost answers and failed cleanups of S3, SIGTERM leaves only the objects of 201 answers."""
+    """With failing cleanups too, SIGTERM leaves only the objects of 201 answers."""
     with Proxy(environ["UPLOAD_S3_ENDPOINT_URL"]) as proxy:
         broken = environ | {"UPLOAD_S3_ENDPOINT_URL": proxy.url, "UPLOAD_S3_ATTEMPTS": "2"}
         for nth in range(1, 2000):
@@ -301,7 +301,7 @@ def test_an_upload_that_stands_still_does_not_hold_up_recycling(
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_an_ending_process_is_not_ready(name: str, environ: dict[str, str], bucket: Bucket, tmp_path: Path) -> None:
-    """After SIGTERM, /readyz soon fails or new connections are refused, while a running upload is stored.
+    """After SIGTERM, /readyz soon fails, while a running upload is stored.
 
     Some moments later, a kept connection accepts no new upload either.
     """

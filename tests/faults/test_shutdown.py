@@ -1,4 +1,4 @@
-"""SIGTERM during uploads: those that can finish do, the others get 503 and are cleaned up."""
+"""After SIGTERM, uploads finish in time, or get 503 and are cleaned up."""
 
 import os
 import socket

@@ -114,7 +114,7 @@ def test_a_request_that_stops_moving_is_answered(clean: dict[str, App], sent: by
 
 
 def test_an_upload_that_is_slow_but_moving_is_stored(clean: dict[str, App]) -> None:
-    """A slow body without long pauses is stored, while one that began later and stops is aborted."""
+    """A slow body is stored, while a later one that stops is aborted."""
     movers = [
         Kind(app, handoff, framing, body, len(body) // 2)
         for app, handoff, framing, body in itertools.product(clean, FORM_HANDOFFS, FRAMINGS, (SMALL, BODY))
@@ -205,7 +205,7 @@ def test_clients_that_stay_after_their_answer_hold_nobody_up(clean: dict[str, Ap
 
 
 def test_an_early_answer_waits_for_a_client_that_is_slow(clean: dict[str, App]) -> None:
-    """A refused client that sends on with short pauses, together longer than one may be, reads its answer."""
+    """A refused client that sends on with short pauses reads its answer."""
     pauses = round(DISCARD_IDLE_SECONDS / PAUSE_SECONDS) + 2
 
     def talk_on(name: str) -> Answer:

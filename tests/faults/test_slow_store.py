@@ -1,4 +1,4 @@
-"""With a store slower than its clients, `stream` holds only the parts in flight and writes no file."""
+"""With a slow store, `stream` holds only the parts in flight and no file."""
 
 import os
 import socket
@@ -53,7 +53,7 @@ def send(url: str, path: str, size: int) -> bytes:
 
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_memory_stays_below_the_formula(slow: tuple[null_store.NullStore, stack.Stack], at_once: int) -> None:
-    """With a store of 40 MB/s per app, neither app grows beyond the formula or writes a file."""
+    """With a slow store, neither app exceeds the formula or writes a file."""
     store, started = slow
     apps = {name: Processes(started.apps[name].pid) for name in FRAMEWORKS}
     for name in FRAMEWORKS:

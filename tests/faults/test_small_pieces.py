@@ -1,4 +1,4 @@
-"""Bodies in pieces of some bytes are stored right, and their memory does not depend on the pieces."""
+"""Bodies in tiny pieces are stored right, without memory for each piece."""
 
 import re
 import socket
@@ -19,7 +19,7 @@ MAX_GROWTH = 16 * 1024**2
 
 
 def resident(pids: list[int], field: str) -> int:
-    """Bytes of memory of these processes: VmRSS is the present value, VmHWM the peak since its reset."""
+    """The processes' memory in bytes: VmRSS now, VmHWM at its peak."""
     texts = [Path(f"/proc/{pid}/status").read_text("ascii") for pid in pids]
     return sum(1024 * int(found[1]) for text in texts if (found := re.search(rf"{field}:\s+(\d+)", text)))
 

@@ -1,4 +1,4 @@
-"""If the store stalls during an upload, the call is abandoned, then retried or cleaned up."""
+"""A call to a stalled store is abandoned, then retried or cleaned up."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,7 +43,7 @@ def seen(behind: Behind, module_bucket: Bucket) -> SeenByApp:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("case", ONCE)
 def test_a_single_stall_is_retried(seen: SeenByApp, case: str, framework: str) -> None:
-    """After one stall the call is retried, and the file is stored once and whole, with no leftovers."""
+    """After one stall the call is retried, and the file is stored once."""
     assert seen[framework, case] == Seen(201, "", (ONCE[case].fault,), stored=True, left=())
 
 

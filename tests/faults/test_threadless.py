@@ -79,7 +79,7 @@ def test_an_upload_without_a_new_thread_is_stored_or_refused(app: Api, handoff: 
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("call", ["upload_part", "complete_multipart_upload"])
 def test_a_failed_upload_is_undone_without_a_new_thread(app: Api, proxy: Proxy, handoff: str, call: str) -> None:
-    """If S3 refuses a call, the small file and the parts are removed without new threads."""
+    """After a refused call, files and parts are removed without new threads."""
     before = numbers(app)["undo_failures_total"]
     proxy.on(call, DENIED, every=True)
     answer = app.upload(BODY, f"/uploads/{handoff}")
@@ -91,7 +91,7 @@ def test_a_failed_upload_is_undone_without_a_new_thread(app: Api, proxy: Proxy, 
 def test_a_failed_undo_without_a_new_thread_is_counted_and_done_later(
     app: Api, bucket: Bucket, proxy: Proxy, no_threads: Path
 ) -> None:
-    """An object that S3 refuses to delete is counted, and deleted when S3 and threads are back."""
+    """An object that S3 refuses to delete is counted, and deleted later."""
     before = numbers(app)["undo_failures_total"]
     proxy.on("complete_multipart_upload", DENIED, every=True)
     proxy.on("delete_object", DENIED, every=True)

@@ -27,7 +27,7 @@ def watched(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Held:
-    """A process's tasks and threads by name, and descriptors by kind, or by path for files."""
+    """A process's tasks, threads and descriptors; files are counted by path."""
 
     tasks: Counter[str]
     threads: Counter[str]

@@ -107,7 +107,7 @@ def test_a_sample_stores_a_file_with_the_packages_that_the_text_names(  # noqa: 
     s3: tuple[str, dict[str, bytes]],
     tmp_path: Path,
 ) -> None:
-    """A sample stores a file with its framework, its SDK, the copied hand-off and the named extras only."""
+    """A sample stores a file with only the packages that its text names."""
     url, objects = s3
     (tmp_path / "sample.py").write_text(sample(page, framework), "utf-8")
     (tmp_path / "run.py").write_text(RUN, "utf-8")

@@ -53,7 +53,7 @@ def test_the_option_without_signals_is_a_usage_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["flask", "quart"])
 def test_a_framework_that_cannot_be_imported_is_left_out(tmp_path: Path, name: str) -> None:
-    """With a framework that fails to import, the suite runs and its header gives the reason."""
+    """A suite runs without a broken framework, and its header gives the reason."""
     other = "quart" if name == "flask" else "flask"
     working = NO_SIGNALS.replace("raise RuntimeError", "return str")
     done = run(tmp_path, "def test_one(): pass", OPTION, **{name: BROKEN, other: working})

@@ -20,7 +20,7 @@ DOCS = FOLDER.parent / "docs"
 
 @pytest.mark.parametrize("framework", ["flask", "quart"])
 def test_the_matrix_matches_the_newest_pair(framework: str) -> None:
-    """Each cause and fix has here the result that the committed matrix has for this version."""
+    """Each cause and fix has the result of the committed matrix on this version."""
     command = [sys.executable, str(FOLDER / "reproduction.py"), framework]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)  # noqa: S603 - our own
     found: dict[str, Any] = json.loads(done.stdout)

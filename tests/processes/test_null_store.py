@@ -1,4 +1,4 @@
-"""The null store accepts and refuses the requests that S3 does, keeps only sizes, and can be slow."""
+"""The null store accepts and refuses requests as S3 does, and keeps only sizes."""
 
 import itertools
 import os
@@ -96,7 +96,7 @@ def test_an_object_is_known_by_its_size_until_it_is_deleted(s3: "S3Client", stor
 
 
 def test_a_kept_object_can_be_read_back(s3: "S3Client", key: str) -> None:
-    """An object named `kept-…` can be read back whole, whether put at once or in parts."""
+    """An object named `kept-…` can be read back, put at once or in parts."""
     name = f"{key}/kept-{key}"
     body = os.urandom(300_000)
     s3.put_object(Bucket=BUCKET, Key=name, Body=body)
@@ -115,7 +115,7 @@ def test_a_kept_object_can_be_read_back(s3: "S3Client", key: str) -> None:
 
 
 def test_no_etag_comes_twice(s3: "S3Client", key: str) -> None:
-    """The same bytes under the same key get a new ETag, because it is no digest."""
+    """The same bytes get a new ETag each time, because it is no digest."""
     first, second = (s3.put_object(Bucket=BUCKET, Key=key, Body=b"same")["ETag"] for _ in range(2))
     assert first != second
 
@@ -130,7 +130,7 @@ def test_a_bucket_is_there_once_it_is_created(s3: "S3Client") -> None:
 
 
 def test_parts_become_an_object(s3: "S3Client", store: NullStore, key: str, upload_id: str) -> None:
-    """An upload is listed as unfinished until it completes to an object of its parts' total size."""
+    """An upload is unfinished until it completes to an object of its total size."""
     sizes = [SMALLEST_PART, SMALLEST_PART + 1, 1]
     sent = [part(s3, key, upload_id, number, size) for number, size in enumerate(sizes, start=1)]
     (unfinished,) = s3.list_multipart_uploads(Bucket=BUCKET, Prefix=key)["Uploads"]
@@ -308,7 +308,7 @@ def test_a_malformed_request_ends_the_connection(store: NullStore, sent: bytes) 
 
 
 def test_a_refused_body_is_read_to_its_end(store: NullStore) -> None:
-    """A client that sends its whole body before it reads gets the refusal, not a reset."""
+    """A client that sends its whole body before reading gets the refusal, no reset."""
     with connect(store) as connection:
         connection.sendall(head(f"/{BUCKET}/refused?partNumber=1&uploadId=never", 8 * 2**20))
         connection.sendall(bytes(8 * 2**20))
@@ -362,7 +362,7 @@ def test_connections_one_after_the_other_are_not_at_once(store: NullStore) -> No
 
 
 def test_the_rate_is_that_of_all_bodies_together() -> None:
-    """4 MiB over two connections at 2 MB/s in all take more than a second to send."""
+    """Sending 4 MiB over two connections takes over a second at 2 MB/s in all."""
     with running(bytes_per_second=2_000_000) as store, ThreadPoolExecutor() as pool:
 
         def time_when_sent(key: str) -> float:

@@ -128,7 +128,7 @@ def test_serve_answers_until_a_signal_ends_it(serve: Serve, signum: signal.Signa
     ],
 )
 def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str, name: str) -> None:
-    """The death of one server ends the others, with status 1 and a line that names it."""
+    """The death of one server ends the others, with status 1 and its name."""
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in serve.children}
     pid = min(pid for pid, command in commands.items() if victim in command)
     os.kill(pid, signal.SIGKILL)

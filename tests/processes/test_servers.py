@@ -145,7 +145,7 @@ def healthy(app: App) -> bool:
 
 @pytest.mark.parametrize("command", EACH)
 def test_a_signal_that_asks_for_a_reload_changes_nothing(start: Callable[..., App], command: str) -> None:
-    """SIGHUP, SIGUSR1 and SIGUSR2 to every process change nothing: the app serves, and an upload continues."""
+    """SIGHUP, SIGUSR1 and SIGUSR2 to every process change nothing, not even an upload."""
     app = start(COMMANDS[command])
     before = app.everyone()
     with half_sent(app) as finish:
@@ -163,7 +163,7 @@ def test_a_signal_that_asks_for_a_reload_changes_nothing(start: Callable[..., Ap
 def test_a_signal_that_ends_lets_uploads_finish(
     start: Callable[..., App], command: str, number: signal.Signals
 ) -> None:
-    """SIGINT, SIGQUIT and SIGTERM, sent twice to all processes, refuse new connections and let uploads finish."""
+    """SIGINT, SIGQUIT and SIGTERM stop new connections but let uploads finish."""
     app = start(COMMANDS[command])
     with half_sent(app) as finish:
         app.send(number)
@@ -207,7 +207,7 @@ def test_workers_drain_when_their_supervisor_is_lost(start: Callable[..., App], 
 def test_hypercorns_own_workers_drain_without_their_parent(
     start: Callable[..., App], tmp_path: Path, number: signal.Signals
 ) -> None:
-    """After any end of the parent of `hypercorn --workers 2`, an upload finishes and no process is left."""
+    """After the end of hypercorn's parent, an upload finishes and no process is left."""
     (tmp_path / "numbers").mkdir()  # otherwise the metrics of the wrong process might be read
     app = start([*HYPERCORNS_OWN, "--workers=2"], PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "numbers"))
     workers = app.workers()
@@ -219,7 +219,7 @@ def test_hypercorns_own_workers_drain_without_their_parent(
 
 
 def test_hypercorns_own_workers_warn(start: Callable[..., App]) -> None:
-    """`hypercorn --workers 2` logs once the right command, and each worker that its metrics are its own."""
+    """`hypercorn --workers 2` warns about its command, and about each worker's metrics."""
     app = start([*HYPERCORNS_OWN, "--workers=2"])
     assert len(app.lines("start several by: python -m quart_app --workers NUMBER")) == 1
     assert len(app.lines("for those of all workers, set PROMETHEUS_MULTIPROC_DIR")) == 2

@@ -32,7 +32,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def empty_store() -> Iterator[stores.Store]:
-    """An S3 server without buckets that already answers, so that an app does not wait for it."""
+    """An S3 server without buckets that already answers, so no app waits for it."""
     store = stores.start("moto", {}, None)
     assert store.server is not None
     with ending([store.server]), closing(store.client()) as client:
@@ -61,7 +61,7 @@ def own_lines(text: str) -> list[str]:
 @pytest.mark.parametrize("framework", COMMANDS)
 @pytest.mark.parametrize(("variable", "value"), CASES)
 def test_a_wrong_setting_stops_the_start_with_one_line(framework: str, variable: str, value: str) -> None:
-    """A wrong setting ends the server with one line: the variable, its value and the allowed values."""
+    """A wrong setting ends the server with one line that names the allowed values."""
     ended = run(serve_app(framework), {variable: value})
     assert ended.returncode not in {0, None}
     (line,) = own_lines(ended.stdout + ended.stderr)
@@ -108,7 +108,7 @@ def test_a_missing_folder_for_numbers_stops_the_start_with_one_line(
     ],
 )
 def test_the_demo_and_serve_name_the_wrong_variable(module: str, variable: str, value: str, message: str) -> None:
-    """`make demo` and `make serve` end with status 1 and one line before they start a server."""
+    """`make demo` and `make serve` report a wrong variable before they start a server."""
     ended = run(python(module), {variable: value, "FLASK_PORT": "0", "QUART_PORT": "0"})
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
@@ -145,7 +145,7 @@ def bare_machine(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("target", ["demo", "test", "serve"])
 def test_a_python_too_old_is_one_line(bare_machine: Path, target: str) -> None:
-    """Without Python 3.13, make names the Pythons that it found and how to set one, and creates nothing."""
+    """Without Python 3.13, make names the Pythons found and creates nothing."""
     ended = subprocess.run(  # noqa: S603 - make, by its path
         [shutil.which("make") or "make", target],
         cwd=bare_machine,

@@ -1,4 +1,4 @@
-"""Several processes on one address: any of them reports for all, and all write one log."""
+"""Of several processes on one address, any reports for all; all write one log."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
 
 @pytest.fixture(params=stack.COMMANDS)
 def app(request: pytest.FixtureRequest, store: stores.Store, tmp_path: Path) -> Iterator[Api]:
-    """Two processes of an app, with a folder for their metrics and with the server's access log."""
+    """Two processes of an app with a metrics folder and the server's access log."""
     (tmp_path / "numbers").mkdir()
     with serving(request.param, store, tmp_path, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers")}) as api:
         yield api
@@ -77,7 +77,7 @@ def log_lines(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def upload_until_all_had_some(app: Api, tmp_path: Path) -> int:
-    """Send files of 1, 2, 3, … bytes on many connections until each process has had some; return their number.
+    """Upload until each process has had some files; return the number of uploads.
 
     The kernel chooses the process of a connection.
     """
@@ -135,7 +135,7 @@ def test_uploads_of_a_killed_process_are_not_in_flight(app: Api, tmp_path: Path)
 
 
 def test_gunicorn_makes_a_folder_for_the_numbers_of_several_processes(store: stores.Store, tmp_path: Path) -> None:
-    """Any of two processes answers for both without a setting, and the folder goes with the last of them."""
+    """Each of two processes reports for both; the last one removes the folder."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     with serving("flask", store, tmp_path, {"TMPDIR": str(temporary)}) as app:

@@ -1,4 +1,4 @@
-"""The contract suite passes for a third app by its URL, and fails for each faulty app."""
+"""The contract suite passes for a third app and fails for each faulty one."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ def store() -> Iterator[stores.Store]:
 
 @pytest.fixture
 def app(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
-    """A third app on this store with the suite's settings: our Flask app, until a test breaks it."""
+    """A third app with the suite's settings: our Flask app, until a test breaks it."""
     for name, value in store.environ.items():
         monkeypatch.setenv(name, value)
     settings = Settings(

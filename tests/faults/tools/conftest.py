@@ -63,7 +63,7 @@ def session(store: stores.Store) -> boto3.session.Session:
 
 @pytest.fixture
 def s3(session: boto3.session.Session, proxy: Proxy) -> "Iterator[S3Client]":
-    """A client through the proxy with one attempt that does not verify the bytes it reads."""
+    """A client through the proxy with one attempt and no checksum validation."""
     config = Config(retries={"total_max_attempts": 1}, response_checksum_validation="when_required")
     with closing(session.client("s3", endpoint_url=proxy.url, config=config)) as client:
         yield client

@@ -53,7 +53,7 @@ def multipart(s3: "S3Client", key: str, parts: list[bytes]) -> None:
 
 @contextmanager
 def canned(answer: bytes, end: bytes = b"\r\n\r\n") -> Iterator[tuple[str, list[bytes]]]:
-    """A store that reads each request up to `end`, and always answers with the same bytes."""
+    """A store that answers every request with the same bytes."""
     received: list[bytes] = []
 
     def serve() -> None:

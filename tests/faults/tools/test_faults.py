@@ -43,7 +43,7 @@ from faults.tools.talk import BUCKET, DATA, PART, connect, multipart, receive, s
 
 
 def check_call(proxy: Proxy, fault: Fault | None, status: int | None) -> None:
-    """Assert that the only call was recorded with its fault, and that the next one passes."""
+    """Assert that the call has its fault, and that the next one passes."""
     (call,) = proxy.calls
     assert (call.fault, call.status) == (fault, status)
     assert httpx.get(proxy.url, verify=TLS).status_code == HTTPStatus.OK
@@ -224,7 +224,7 @@ def test_an_answer_that_is_cut(proxy: Proxy, s3: "S3Client", direct: "S3Client",
 
 
 def test_a_byte_is_flipped_on_its_way(proxy: Proxy, s3: "S3Client") -> None:
-    """The store receives one byte different from the sent one, and the client one different from the stored one."""
+    """A flipped byte reaches the store in a put, and the client in a get."""
     flipped = DATA[:70_000] + bytes([DATA[70_000] ^ 1]) + DATA[70_001:]
     proxy.on("put_object", FlipRequestByte(70_000))
     proxy.on("get_object", FlipAnswerByte(70_000), nth=2)
@@ -250,7 +250,7 @@ def test_a_header_of_an_answer_is_flipped_on_its_way(proxy: Proxy, s3: "S3Client
 def test_a_completion_that_fails_with_200(
     proxy: Proxy, s3: "S3Client", direct: "S3Client", when: When, kept: bytes | None
 ) -> None:
-    """A completion answers 200 with an error in its body, whether or not the object exists."""
+    """A completion answers 200 with an error, whether or not the object exists."""
     proxy.on("complete_multipart_upload", Answer(200, "InternalError", when))
     with pytest.raises(ClientError, match="InternalError"):
         multipart(s3, "completed", [b"ab"])

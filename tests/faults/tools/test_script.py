@@ -61,7 +61,7 @@ def test_a_fault_can_be_for_one_object() -> None:
 
 
 def test_a_fault_that_cannot_happen_is_an_error() -> None:
-    """An impossible fault is an error, because a script without effect would let a test pass untested."""
+    """An impossible fault is an error, because it would test nothing."""
     with pytest.raises(ValueError, match="put_objects"):
         Script().on("put_objects", Reset())
     with canned(b"HTTP/1.1 204 No Content\r\n\r\n") as (url, _):

@@ -1,4 +1,4 @@
-"""Report the resources of an app of the suite on a signal, without code in the product.
+"""Report an app's resources on a signal, without code in the product.
 
 SIGRTMIN requests the names of its tasks and threads; SIGRTMIN + 1 also requests the bytes that Python allocated since
 the first such request. The answer is JSON in a file named by the process id.
