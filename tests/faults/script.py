@@ -121,7 +121,7 @@ class FlipRequestByte:
 class FlipAnswerByte:
     """Flip the lowest bit of one byte of the answer's body.
 
-    The bytes of `after` must arrive in one piece, as they do in S3's short answers.
+    `offset` counts from its start, or from the end of the first `after`, which must arrive in one piece.
     """
 
     offset: int

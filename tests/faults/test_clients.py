@@ -42,7 +42,7 @@ def test_a_client_that_goes_away_leaves_nothing(app: App, sent: int, *, by_reset
 
 
 def test_a_client_that_does_not_wait_for_the_answer(app: App) -> None:
-    """A client that leaves before its answer leaves a whole object or none.
+    """A client that leaves before its answer leaves a whole object, or nothing.
 
     Flask does not notice the end of the connection and stores the file; Quart is cancelled and cleans up.
     """

@@ -68,9 +68,9 @@ def clients_of(url: str) -> int:
 def test_a_killed_client_leaves_nothing(
     running: tuple[null_store.NullStore, stack.Stack], name: str, pytestconfig: pytest.Config
 ) -> None:
-    """After many killed clients, S3 is empty and the app holds no more resources.
+    """After many killed clients, S3 is empty and the app is as before.
 
-    Its memory does not grow either; only its idle connections to S3 may be more.
+    It has no more tasks, threads, sockets, files or memory. Only its idle connections to S3 may be more.
     """
     store, started = running
     server = started.apps[name]

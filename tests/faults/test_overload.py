@@ -94,7 +94,7 @@ class Health:
 def test_ten_times_the_load(running: tuple[null_store.NullStore, stack.Stack], pytestconfig: pytest.Config) -> None:
     """With ten times the admitted clients, each gets 201 or 503 overloaded.
 
-    S3 has only the objects of 201 answers, and no app's memory grows beyond the formula.
+    S3 has only the objects of 201 answers, no app's memory grows beyond the formula, and /healthz always answers.
     """
     store, started = running
     files = [os.urandom(1000), os.urandom(2 * PART + 1)]
@@ -148,7 +148,7 @@ def hold_all_places(url: str, body: bytes) -> list[socket.socket]:
 def test_one_upload_too_many_is_refused_before_its_body_is_read(
     running: tuple[null_store.NullStore, stack.Stack], name: str, path: str
 ) -> None:
-    """While idle clients hold all places, others get 503 before their body.
+    """While idle clients hold all places, others get 503 before their body is read.
 
     The same holds for clients that send the whole body first. The idle clients are served when they continue.
     """
