@@ -72,7 +72,7 @@ def run(
     resume: Path | None,
     **filters: Any,
 ) -> None:
-    """Measure the cells of a plan, or the cells that the other options select.
+    """Measure the selected cells and write a report.
 
     With --plan, the other options filter the plan's cells. Without it, every combination of their values is measured.
     Ctrl-C ends the run and keeps its measurements; --resume continues it.
@@ -177,7 +177,10 @@ def report_(folder: Path, to: Path | None) -> None:
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path))
 def compare_(before: Path, after: Path) -> None:
-    """Print the figures that changed beyond noise between the runs in BEFORE and AFTER."""
+    """Print the changes between two runs beyond noise.
+
+    BEFORE and AFTER are the folders of the runs.
+    """
     try:
         comparison = compare.compare(results.read(before), results.read(after))
     except NoRun as error:
@@ -201,7 +204,10 @@ def compare_(before: Path, after: Path) -> None:
 @click.argument("what", default="plans")
 @_selection_options
 def list_(what: str, plan: str | None, **filters: Any) -> None:
-    """List plans, cells, targets, servers, stores, scenarios, sizes or levels."""
+    """List the choices of an option.
+
+    WHAT is plans, cells, targets, servers, stores, scenarios, sizes or levels.
+    """
     try:
         targets = known(filters["peers"])
         kinds: dict[str, Iterable[str]] = {
