@@ -62,7 +62,7 @@ def test_swift_needs_extended_attributes(monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     monkeypatch.setattr(os, "setxattr", setxattr)
-    with pytest.raises(StartError, match=rf"^Swift needs .* {tempfile.gettempdir()}, .* have none; set TMPDIR to one$"):
+    with pytest.raises(StartError, match=rf"^Swift needs .* {tempfile.gettempdir()}, .* lack; set TMPDIR to one$"):
         stores.start("swift", {}, None)
 
 
