@@ -159,7 +159,7 @@ def test_a_store_that_says_no_is_a_failure_and_an_abort(app: Api, proxy: Proxy) 
 
 
 def test_a_failed_cleanup_is_counted(app: Api, proxy: Proxy) -> None:
-    """A multipart upload that S3 fails to abort is counted as left behind."""
+    """A multipart upload that S3 refuses to abort counts as a failed cleanup."""
     proxy.on("upload_part", Answer(403, "AccessDenied", When.AFTER_BODY), part_number=2, every=True)
     proxy.on("abort_multipart_upload", Answer(403, "AccessDenied"), every=True)
     before = numbers(app)
@@ -171,7 +171,7 @@ def test_a_failed_cleanup_is_counted(app: Api, proxy: Proxy) -> None:
 
 
 def test_parts_are_in_flight_until_s3_has_answered(app: Api, proxy: Proxy) -> None:
-    """A part that S3 does not accept counts as in flight until the end."""
+    """A part counts as in flight until S3 has answered it."""
     proxy.on("upload_part", Hold(), part_number=1)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(app.upload, form(part("file", bytes(SIZE), "name")), "/uploads/stream")

@@ -107,7 +107,7 @@ def test_a_head_that_ends_late_is_answered_and_the_next_one_too(app: Api) -> Non
 
 
 def test_a_store_that_stalls_leaves_threads_for_health(app: Api, proxy: Proxy) -> None:
-    """Requests that wait for S3 are limited.
+    """Few requests for objects may wait for S3 at once.
 
     Others get 503 and are counted, and /healthz answers.
     """
