@@ -56,7 +56,7 @@ def _processor() -> str:
 def _git(*arguments: str) -> str:
     """The output of a git command in this repository.
 
-    Empty if this is not a repository.
+    It is empty if this is not a repository.
     """
     try:
         command = ["git", "-C", str(ROOT), *arguments]

@@ -69,7 +69,7 @@ def sender(app: Flask) -> Callable[[], float]:
 def worker(pipe: Connection, endpoint_url: str, *, explained: bool) -> None:
     """Send one upload per received message and reply with its CPU seconds.
 
-    End when the pipe closes.
+    It ends when the pipe closes.
     """
     credentials: dict[str, Any] = {
         "aws_access_key_id": "a",

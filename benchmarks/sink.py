@@ -43,7 +43,7 @@ def serve(connection: socket.socket) -> None:
 def read_head(connection: socket.socket) -> bytes:
     """Read a request's head and perhaps some bytes after it.
 
-    Empty if the client has disconnected.
+    It is empty if the client has disconnected.
     """
     head = b""
     while b"\r\n\r\n" not in head:

@@ -145,7 +145,7 @@ def serve(listener: Any, conf_path: Path, section: str) -> None:
 def log_to_stderr(*arguments: Any) -> None:
     """Make Swift's logger print warnings and errors instead of sending them to syslog.
 
-    A hook of Swift.
+    Swift calls this hook.
     """
     logger: logging.Logger = arguments[5]
     for handler in list(logger.handlers):

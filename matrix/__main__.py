@@ -29,7 +29,7 @@ RUN_SECONDS = 300
 def interpreter(version: str) -> str | None:
     """The path of a working Python of this version, on the PATH or among pyenv's.
 
-    None if there is none.
+    It is None if there is none.
     """
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]

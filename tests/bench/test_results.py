@@ -265,9 +265,9 @@ def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
 
 
 def test_a_report_may_be_one_markdown_file(tmp_path: Path) -> None:
-    """Its published pictures stand beside it in a folder of its name.
+    """A report may be one Markdown file, with its published pictures in a folder.
 
-    The others are only mentioned.
+    It mentions the other pictures.
     """
     folder = invent(tmp_path / "run", {"quart/stream@uvicorn": around(10)})
     written = report.write(folder, tmp_path / "docs" / "speed.md")

@@ -26,7 +26,7 @@ class Answer:
     def code(self) -> str | None:
         """The code of one of our problems.
 
-        None for a server's own error and for a success.
+        It is None for a server's own error and for a success.
         """
         if self.headers.get("content-type") != "application/problem+json":
             return None

@@ -195,7 +195,7 @@ def test_a_client_that_stops_reading_is_cut_off(running: stack.Stack, left: str,
 
 
 def test_sigterm_ends_downloads(running: stack.Stack, left: str) -> None:
-    """A slow client is cut off only at shutdown, and an idle one too.
+    """At shutdown, slow and idle downloads are cut off.
 
     Both apps end by themselves within the drain time.
     """

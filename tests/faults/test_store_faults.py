@@ -34,7 +34,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
 def outcomes(behind: Behind, module_bucket: Bucket) -> dict[Case, Outcome]:
     """The results of the cases.
 
-    One after another if all connections are refused, otherwise some at once.
+    They run one after another if all connections are refused, otherwise some at once.
     """
     alone = [case for case in CHOSEN if isinstance(case.row.what(), Refuse)]
     others = [case for case in CHOSEN if case not in alone]
