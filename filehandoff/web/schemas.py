@@ -134,9 +134,9 @@ def report_examples() -> dict[str, Node]:
     """Two answers of `/causes`: the file was closed too early, or not."""
     close = CloseRecord(
         closed_by="the end of the request: its context was popped (flask.app:wsgi_app), which closes every file of the "
-        "request, before this use of the file",
+        "request; this reader came too late",
         use_instead=BYTES_OR_WAIT,
-        section="c-the-response-is-sent-first",
+        page="after-response",
         where="thread 's3-call'",
         when="1.5 ms after the view began",
         error="ValueError: I/O operation on closed file.",

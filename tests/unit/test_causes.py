@@ -11,7 +11,7 @@ from filehandoff.explain import CloseRecord
 CLOSE = CloseRecord(
     closed_by="the end of the request",
     use_instead="another hand-off",
-    section="c",
+    page="after-response",
     where="thread 'one'",
     when="1.0 ms after the view began",
     error="ValueError: closed",

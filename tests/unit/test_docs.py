@@ -17,8 +17,8 @@ import pytest
 
 import filehandoff
 from filehandoff.errors import UploadError
-from filehandoff.explain.closing import Closing, Function
-from filehandoff.explain.note import sentence
+from filehandoff.explain.closing import Function, ObservedClose
+from filehandoff.explain.note import record_of, sentence
 from filehandoff.settings import Settings, variable
 from filehandoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, verdict
 from filehandoff.web.metrics import OUTCOMES, Metrics
@@ -120,7 +120,7 @@ def test_the_readme_shows_the_note_of_the_code() -> None:
         where="thread 'MainThread'",
         milliseconds=3.2,
     )
-    assert " ".join(shown.split()) == sentence("cat.jpg", "photo", cast("Closing", closing))
+    assert " ".join(shown.split()) == sentence("cat.jpg", "photo", record_of(cast("ObservedClose", closing)))
 
 
 def test_the_fix_in_the_readme_stores_both_objects() -> None:

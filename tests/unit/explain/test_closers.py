@@ -104,7 +104,7 @@ def wait_for_close(file: FileStorage) -> None:
 
 
 UNSEEN = ", in a thread or task of its own; the code that handed the close over is unknown"
-WRAPPER = "a TextIOWrapper, or another wrapper around it, which closes it when it is collected, as happened in "
+WRAPPER = "a TextIOWrapper or another wrapper, which closes its file when Python collects it, here in "
 
 
 def test_a_wrapper_dropped_by_a_pools_job_is_named() -> None:
@@ -188,14 +188,14 @@ def test_a_stream_with_context_iterator_may_end_in_the_view() -> None:
         assert [line async for line in quart.stream_with_context(lines)()] == ["a"]
 
     said = closed_by(view, "quart")
-    assert said.startswith("the end of a stream_with_context iterator: its context was popped (quart.helpers:")
+    assert said.startswith("the end of the generator in stream_with_context: its context was left (quart.helpers:")
 
 
 def test_a_library_that_copies_a_context_is_named_with_the_apps_line(library: Any) -> None:
     """A library that copies a context is named, with the app's line that called it."""
     said = closed_by(lambda _file: library.in_a_copy(lambda: None))
     assert said.startswith(f"somebodys_library:in_a_copy, called by the app's own code at {__file__}:")
-    assert "by popping a request context" in said
+    assert "which left a context of the request" in said
 
 
 def test_a_library_that_the_framework_calls_is_named_with_its_line(library: Any) -> None:

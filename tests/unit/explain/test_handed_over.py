@@ -173,7 +173,7 @@ def test_a_task_that_closes_the_request_is_named_by_the_line_that_made_it() -> N
         await asyncio.create_task(quart.request.close())
 
     said = closed_by(view, "quart")
-    assert f"(`await asyncio.create_task(quart.request.close())`{HANDED}, by closing the request" in said
+    assert f"(`await asyncio.create_task(quart.request.close())`{HANDED}, which closed the request" in said
 
 
 def test_a_close_that_its_taker_calls_is_not_handed_over() -> None:
