@@ -1,0 +1,124 @@
+"""Plays a flow against a script: the calls that it must make, in this order, and what S3 answers each of them."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+from prometheus_client import Counter
+
+from filehandoff.s3.calls import Call, Finish, Flow, HeadProbe, Presign, ReadBack, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error answer of S3's: its HTTP status, its code and its message."""
+
+    status: int
+    code: str
+    message: str = "no"
+
+
+GONE = Refusal(404, "NoSuchUpload")
+MISSING = Refusal(404, "404")
+DENIED = Refusal(403, "AccessDenied")
+BUSY = Refusal(503, "SlowDown")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One call that the flow must make, and its answer: boto's, a refusal, or an error that ends the call.
+
+    `client` and `finished` are compared only if they are given; `finished` is whether a `Finish` protects the call.
+    """
+
+    operation: str
+    parameters: Mapping[str, Any]
+    answer: object
+    client: str | None
+    finished: bool | None
+
+
+def expect(
+    operation: str, answer: object = None, *, client: str | None = None, finished: bool | None = None, **parameters: Any
+) -> Line:
+    """Make a line of a script; no answer stands for an empty one."""
+    return Line(operation, parameters, {} if answer is None else answer, client, finished)
+
+
+def play[T](flow: Flow[T], *script: Line) -> T:
+    """Return the flow's result; fail the test at a call that differs from the script's, or is missing."""
+    left = deque(script)
+    try:
+        return _run(flow, left, finished=False)
+    except pytest.fail.Exception:
+        left.clear()  # the first difference is the one to report
+        raise
+    finally:
+        if left:
+            pytest.fail(f"the flow ended without {left[0]}")
+
+
+def count(counter: Counter) -> float:
+    """Return the value of a counter without labels."""
+    return next(iter(counter.collect())).samples[0].value
+
+
+def _run(flow: Flow[Any], left: deque[Line], *, finished: bool) -> Any:
+    step: Callable[[], Step[Any]] = partial(next, flow)
+    while True:
+        try:
+            wanted = step()
+        except StopIteration as end:
+            return end.value
+        try:
+            step = partial(flow.send, _perform(wanted, left, finished=finished))
+        except pytest.fail.Exception:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as the shells do
+            step = partial(flow.throw, error)
+
+
+def _perform(step: Step[Any], left: deque[Line], *, finished: bool) -> Any:
+    if isinstance(step, Finish):
+        return _run(step.flow, left, finished=True)
+    answer = _check(step, left, finished=finished)
+    match answer:
+        case BaseException():
+            raise answer
+        case Refusal(status, code, message):
+            assert isinstance(step, Call)
+            raise step.refused(status, code, message)
+    return step.read(answer) if isinstance(step, Call) else answer
+
+
+def _check(step: Step[Any], left: deque[Line], *, finished: bool) -> Any:
+    operation, parameters, client = _shown(step)
+    if not left:
+        pytest.fail(f"the flow makes a call that is not in the script: {operation} {parameters}")
+    line = left.popleft()
+    wanted = (
+        line.operation,
+        line.parameters,
+        client if line.client is None else line.client,
+        finished if line.finished is None else line.finished,
+    )
+    made = (operation, parameters, client, finished)
+    if wanted != made:
+        pytest.fail(f"the flow makes another call than the script's:\n{made}\n{wanted}")
+    return line.answer
+
+
+def _shown(step: Step[Any]) -> tuple[str, Mapping[str, Any], str]:
+    match step:
+        case Call():
+            return step.operation, step.parameters, step.client
+        case Presign():
+            return f"presign_{step.operation}", {**step.parameters, "Seconds": step.seconds}, ""
+        case HeadProbe(key):
+            return "head_probe", {"Key": key}, ""
+        case ReadBack(body):
+            return "read_back", {"Body": body}, ""
+    raise TypeError(step)

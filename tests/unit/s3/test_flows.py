@@ -1,0 +1,303 @@
+"""What takes several calls to S3: which calls follow which answers, the damaged answers included."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from unit.s3.script import BUSY, DENIED, GONE, MISSING, Line, Refusal, count, expect, play
+
+from filehandoff import logs
+from filehandoff.errors import (
+    BucketMissing,
+    ObjectMissing,
+    RangeNotSatisfiable,
+    StoreRejected,
+    StoreUnavailable,
+    UploadGone,
+)
+from filehandoff.receipt import Incoming, Stored
+from filehandoff.s3 import flows
+from filehandoff.service import Service
+from filehandoff.verify import Completed
+
+KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
+INCOMING = Incoming(KEY, "hello.txt", "text/plain")
+STORED = Stored(INCOMING, 11, "0" * 64, "e", 1)
+UPLOAD = {"Key": KEY, "UploadId": "id"}
+METADATA = {"filename": "UTF-8''hello.txt"}
+BEGUN = {"Key": KEY, "ContentType": "text/plain", "Metadata": METADATA, "ChecksumAlgorithm": "CRC32"}
+HEAD = {"ContentLength": 11, "ETag": '"e"'}
+BEGAN = datetime(2026, 1, 31, tzinfo=UTC)
+OUTSIDE = Refusal(416, "InvalidRange")
+
+
+def created(upload_id: str | None, retries: int = 0) -> Line:
+    """The call that begins the upload."""
+    named = {} if upload_id is None else {"UploadId": upload_id}
+    answer = {**named, "ResponseMetadata": {"RetryAttempts": retries}}
+    return expect("create_multipart_upload", answer, **BEGUN)
+
+
+def listed(*upload_ids: str) -> Line:
+    """The call that lists the key's uploads."""
+    uploads = [{"Key": KEY, "UploadId": one, "Initiated": BEGAN} for one in upload_ids]
+    return expect("list_multipart_uploads", {"Uploads": uploads}, Prefix=KEY)
+
+
+def aborted(upload_id: str, answer: object = None) -> Line:
+    """The call that aborts one of them."""
+    return expect("abort_multipart_upload", answer, Key=KEY, UploadId=upload_id)
+
+
+def create(service: Service, *script: Line) -> str:
+    """Play `create`."""
+    return play(flows.create(service, INCOMING, None), *script)
+
+
+def test_an_upload_that_was_begun_at_once_takes_one_call(service: Service) -> None:
+    """Nothing is listed if there was no second try."""
+    assert create(service, created("id")) == "id"
+
+
+def test_a_second_try_aborts_all_other_uploads_of_the_key(service: Service) -> None:
+    """The first try may have begun an upload whose id was lost."""
+    script = created("id", 1), listed("lost", "id", "also lost"), aborted("lost"), aborted("also lost")
+    assert create(service, *script) == "id"
+    assert count(service.metrics.aborts) == 2
+    assert not service.cleanup
+
+
+@pytest.mark.parametrize("error", [BUSY, DENIED, MemoryError()], ids=["busy", "denied", "memory"])
+def test_a_lost_first_try_that_cannot_be_aborted_is_left_to_the_cleanup(service: Service, error: object) -> None:
+    """The upload goes on all the same; the cleanup spares it, and aborts the lost one later."""
+    with logs.bound("a-request"):
+        assert create(service, created("id", 1), listed("lost", "id"), aborted("lost", error)) == "id"
+    assert count(service.metrics.undo_failures) == 1
+    assert play(service.cleanup.try_all(), listed("id", "lost"), aborted("lost")) is True
+    assert not service.cleanup
+
+
+def test_an_answer_without_an_id_is_rejected(service: Service) -> None:
+    """A proxy may answer in S3's place."""
+    with pytest.raises(StoreRejected, match="without UploadId"):
+        create(service, created(None))
+
+
+def test_an_answer_without_an_id_is_rejected_after_the_abort(service: Service) -> None:
+    """What an earlier try began is removed first, whichever id it has."""
+    with pytest.raises(StoreRejected, match="without UploadId"):
+        create(service, created(None, 1), listed("lost"), aborted("lost"))
+
+
+PARTS = [{"PartNumber": 1, "ETag": '"p"', "ChecksumCRC32": "AAAACw=="}]
+
+
+def completed(answer: object) -> Line:
+    """The call that completes the upload."""
+    return expect("complete_multipart_upload", answer, **UPLOAD, MultipartUpload={"Parts": PARTS})
+
+
+def test_a_completed_upload_takes_one_call() -> None:
+    """The answer is S3's own."""
+    assert play(flows.complete(KEY, "id", PARTS), completed({"ETag": '"e-1"'})) == Completed("e-1")
+
+
+def test_an_upload_whose_completion_was_answered_to_nobody_is_recognized() -> None:
+    """The upload is gone and the object is there: an earlier try has completed it."""
+    script = completed(GONE), expect("head_object", {"ETag": '"e-1"'}, Key=KEY)
+    assert play(flows.complete(KEY, "id", PARTS), *script) == Completed("e-1")
+
+
+def test_an_upload_without_an_object_is_gone() -> None:
+    """There is nothing that could have been completed."""
+    with pytest.raises(UploadGone):
+        play(flows.complete(KEY, "id", PARTS), completed(GONE), expect("head_object", MISSING, Key=KEY))
+
+
+def probed(answer: object = None) -> list[Line]:
+    """The calls that look at the object where the probe gives nothing."""
+    return [Line("head_probe", {"Key": KEY}, None, None, None), expect("head_object", answer or HEAD, Key=KEY)]
+
+
+def test_the_probe_alone_confirms_an_object() -> None:
+    """It gives the size and the ETag in quotes."""
+    play(flows.confirm(STORED), expect("head_probe", (11, '"e"'), Key=KEY))
+
+
+def test_a_probe_that_gives_nothing_falls_back_to_a_head() -> None:
+    """The head confirms the object as well."""
+    play(flows.confirm(STORED), *probed())
+    assert play(flows.size_and_etag(KEY), *probed()) == (11, '"e"')
+
+
+@pytest.mark.parametrize(
+    "seen", [pytest.param((10, '"e"'), id="shorter"), pytest.param((11, '"f"'), id="another ETag")]
+)
+def test_another_object_than_the_file_is_rejected(seen: tuple[int, str]) -> None:
+    """Size and ETag must be those that S3 gave for the file."""
+    with pytest.raises(StoreRejected):
+        play(flows.confirm(STORED), expect("head_probe", seen, Key=KEY))
+    with pytest.raises(StoreRejected):
+        play(flows.confirm(STORED), *probed({"ContentLength": seen[0], "ETag": seen[1]}))
+
+
+def test_an_object_that_s3_lost_is_rejected() -> None:
+    """S3 said that it had stored the file: a missing object is S3's fault, not the client's."""
+    with pytest.raises(StoreRejected, match="does not have"):
+        play(flows.confirm(STORED), *probed(MISSING))
+
+
+def test_an_object_exists_or_not() -> None:
+    """Only a missing object is no error."""
+    assert play(flows.exists(KEY), expect("head_object", HEAD, Key=KEY)) is True
+    assert play(flows.exists(KEY), expect("head_object", MISSING, Key=KEY)) is False
+    with pytest.raises(StoreUnavailable):
+        play(flows.exists(KEY), expect("head_object", BUSY, Key=KEY))
+
+
+def got(answer: object, byte_range: str | None = None) -> Line:
+    """The call that gets the object."""
+    named = {"Range": byte_range} if byte_range else {}
+    return expect("get_object", answer, client="downloads", Key=KEY, **named)
+
+
+def head(length: int = 11) -> Line:
+    """The call that asks for the object's length."""
+    return expect("head_object", HEAD | {"ContentLength": length}, Key=KEY)
+
+
+@pytest.mark.parametrize("byte_range", [None, "bytes=0-3"])
+def test_an_object_or_its_range_takes_one_call(byte_range: str | None) -> None:
+    """S3 knows how to cut a range, unless it refuses."""
+    info, body = play(flows.get(KEY, byte_range), got(HEAD | {"Body": "b"}, byte_range))
+    assert (info.length, body) == (11, "b")
+
+
+def test_a_refused_range_is_cut_to_the_objects_length() -> None:
+    """Some stores refuse a range that ends after the object."""
+    script = got(OUTSIDE, "bytes=5-99"), head(), got(HEAD | {"Body": "b"}, "bytes=5-10")
+    assert play(flows.get(KEY, "bytes=5-99"), *script)[1] == "b"
+
+
+@pytest.mark.parametrize(
+    ("byte_range", "length"),
+    [
+        pytest.param("bytes=11-20", 11, id="behind the end"),
+        pytest.param("bytes=0-", 0, id="of an empty object"),
+        pytest.param("bytes=0-10", 11, id="of the whole, refused all the same"),
+    ],
+)
+def test_a_range_without_a_byte_is_not_satisfiable(byte_range: str, length: int) -> None:
+    """The error names the object's length (RFC 9110, section 15.5.17)."""
+    with pytest.raises(RangeNotSatisfiable) as refused:
+        play(flows.get(KEY, byte_range), got(OUTSIDE, byte_range), head(length))
+    assert refused.value.headers == {"Content-Range": f"bytes */{length}"}
+
+
+def test_a_second_refusal_of_a_range_is_s3s_fault() -> None:
+    """The cut range lies within the object."""
+    with pytest.raises(StoreRejected, match="within the object"):
+        play(flows.get(KEY, "bytes=5-99"), got(OUTSIDE, "bytes=5-99"), head(), got(OUTSIDE, "bytes=5-10"))
+
+
+def test_a_missing_object_cannot_be_got() -> None:
+    """The error needs no second call."""
+    with pytest.raises(ObjectMissing):
+        play(flows.get(KEY, None), got(Refusal(404, "NoSuchKey")))
+
+
+def page(number: int, following: int | None, **more: Any) -> Line:
+    """The call that lists the part of this number and says which marker follows."""
+    answer: dict[str, Any] = {"Parts": [{"PartNumber": number}]}
+    if following is not None:
+        answer |= {"IsTruncated": True, "NextPartNumberMarker": following}
+    return expect("list_parts", answer, **UPLOAD, **more)
+
+
+def test_the_parts_of_all_pages_are_one_list() -> None:
+    """Each page is asked for by the marker of the one before."""
+    script = page(1, 1), page(2, 2, PartNumberMarker=1), page(3, None, PartNumberMarker=2)
+    assert [part["PartNumber"] for part in play(flows.list_parts(KEY, "id"), *script)] == [1, 2, 3]
+
+
+def test_a_page_that_leads_back_to_itself_ends_the_list() -> None:
+    """Without this check the list would have no end."""
+    with pytest.raises(StoreRejected, match="again and again"):
+        play(flows.list_parts(KEY, "id"), page(1, 1), page(1, 1, PartNumberMarker=1))
+
+
+def test_a_truncated_page_without_its_marker_ends_the_list() -> None:
+    """The parts of the first pages are no whole list."""
+    damaged = expect("list_parts", {"Parts": [], "IsTruncated": True}, **UPLOAD, PartNumberMarker=1)
+    with pytest.raises(StoreRejected, match="without NextPartNumberMarker"):
+        play(flows.list_parts(KEY, "id"), page(1, 1), damaged)
+
+
+def test_the_parts_of_a_gone_upload_are_an_error() -> None:
+    """An upload without parts has an empty list instead."""
+    with pytest.raises(UploadGone):
+        play(flows.list_parts(KEY, "id"), expect("list_parts", GONE, **UPLOAD))
+    assert play(flows.list_parts(KEY, "id"), expect("list_parts", **UPLOAD)) == []
+
+
+def test_no_such_upload_is_an_empty_list_of_uploads() -> None:
+    """Rclone answers so where there are none."""
+    assert play(flows.unfinished_uploads("photos", KEY), expect("list_multipart_uploads", GONE, Prefix=KEY)) == []
+
+
+def test_a_list_of_uploads_needs_the_bucket() -> None:
+    """A missing bucket is no empty list."""
+    with pytest.raises(BucketMissing):
+        play(
+            flows.unfinished_uploads("photos", ""),
+            expect("list_multipart_uploads", Refusal(404, "NoSuchBucket"), Prefix=""),
+        )
+
+
+def test_an_abort_counts_only_an_upload_that_was_there(service: Service) -> None:
+    """The result says whether there was one."""
+    assert play(flows.abort(service, KEY, "id"), aborted("id", GONE)) is False
+    assert count(service.metrics.aborts) == 0
+    assert play(flows.abort(service, KEY, "id"), aborted("id")) is True
+    assert count(service.metrics.aborts) == 1
+
+
+def test_an_undo_that_succeeds_leaves_nothing(service: Service) -> None:
+    """The cleanup gets nothing."""
+    play(
+        flows.undo_or_later(service, lambda: flows.abort(service, KEY, "id"), "a-request", KEY),
+        aborted("id"),
+    )
+    assert not service.cleanup
+    assert count(service.metrics.undo_failures) == 0
+
+
+@pytest.mark.parametrize("error", [BUSY, MemoryError()], ids=["busy", "memory"])
+def test_an_undo_that_fails_is_left_to_the_cleanup(
+    service: Service, error: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Too little memory loses no upload either."""
+    undo = flows.undo_or_later(service, lambda: flows.abort(service, KEY, "id"), "a-request", KEY)
+    play(undo, aborted("id", error))
+    assert "could not be removed yet" in caplog.text
+    assert count(service.metrics.undo_failures) == 1
+    play(service.cleanup.try_all(), aborted("id"))
+    assert not service.cleanup
+
+
+def test_the_service_is_ready_if_s3_shows_the_bucket() -> None:
+    """A missing bucket may still be made, so it is an error that a client may retry."""
+    play(flows.ready("photos"), expect("head_bucket", client="probe"))
+    for refusal in (MISSING, DENIED, BUSY):
+        with pytest.raises(StoreUnavailable):
+            play(flows.ready("photos"), expect("head_bucket", refusal))
+
+
+def test_the_start_needs_an_answer_only_if_there_is_no_bucket(caplog: pytest.LogCaptureFixture) -> None:
+    """A store that does not answer may still come up: that is logged."""
+    play(flows.check_bucket("photos"), expect("head_bucket"))
+    assert not caplog.text
+    play(flows.check_bucket("photos"), expect("head_bucket", StoreUnavailable("silence")))
+    assert "has not shown the bucket 'photos' yet: silence" in caplog.text
+    with pytest.raises(BucketMissing):
+        play(flows.check_bucket("photos"), expect("head_bucket", MISSING))
