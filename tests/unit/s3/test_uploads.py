@@ -1,0 +1,354 @@
+"""The files of one form on their way into S3: how each completes, and what its undo removes."""
+
+import io
+from collections import deque
+from concurrent.futures import Future
+from hashlib import md5, sha256
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.s3.script import BUSY, DENIED, GONE, MISSING, Line, count, expect, play
+
+from filehandoff import logs
+from filehandoff.digest import Digest, crc32_header
+from filehandoff.errors import DigestMismatch, StoreRejected, StoreUnavailable
+from filehandoff.parts import Part
+from filehandoff.receipt import Incoming, Stored
+from filehandoff.s3.calls import Finish, Flow
+from filehandoff.s3.uploads import MultipartUpload, SinglePut, Upload, leave_to_cleanup, undo_all
+from filehandoff.service import Service
+from filehandoff.settings import Settings
+
+KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
+INCOMING = Incoming(KEY, "hello.txt", "text/plain")
+BYTES = b"hello world"
+SHA256 = sha256(BYTES).hexdigest()
+CRC32 = crc32(BYTES)
+NAMED = {"Key": KEY, "ContentType": "text/plain", "Metadata": {"filename": "UTF-8''hello.txt"}}
+UPLOAD = {"Key": KEY, "UploadId": "id"}
+DELETED = expect("delete_object", Key=KEY)
+ABORTED = expect("abort_multipart_upload", **UPLOAD)
+
+
+def digest_of(data: bytes = BYTES) -> Digest:
+    """The digest of these bytes."""
+    digest = Digest()
+    digest.update([data])
+    return digest
+
+
+def put(answer: object = None) -> Line:
+    """The call that stores the file."""
+    answer = {"ETag": '"e"'} if answer is None else answer
+    return expect("put_object", answer, finished=True, **NAMED, ChecksumCRC32=crc32_header(CRC32))
+
+
+def probed(size: int = len(BYTES), etag: str = "e") -> Line:
+    """The call that looks at the stored object."""
+    return expect("head_probe", (size, f'"{etag}"'), finished=True, Key=KEY)
+
+
+def sent(upload: SinglePut) -> Flow[None]:
+    """Send the file."""
+    return upload.send(io.BytesIO(BYTES), CRC32, None)
+
+
+def test_a_small_file_is_put_and_confirmed(service: Service) -> None:
+    """Both calls run to their end even if the client leaves: a put that was cut off might be stored all the same."""
+    upload = SinglePut(service, INCOMING, digest_of())
+    play(sent(upload), put())
+    assert play(upload.complete(), probed()) == Stored(INCOMING, len(BYTES), SHA256, "e", 1)
+
+
+def test_a_broken_promise_sends_nothing(service: Service) -> None:
+    """So its undo makes no call either."""
+    upload = SinglePut(service, Incoming(KEY, "hello.txt", "text/plain", "0" * 64), digest_of())
+    with pytest.raises(DigestMismatch):
+        play(sent(upload))
+    play(upload.undo())
+
+
+def test_a_put_is_deleted(service: Service) -> None:
+    """Another file of the form has failed."""
+    upload = SinglePut(service, INCOMING, digest_of())
+    play(sent(upload), put())
+    play(upload.undo(), DELETED)
+
+
+@pytest.mark.parametrize("answer", [DENIED, BUSY, {}], ids=["denied", "busy", "no ETag"])
+def test_a_put_that_failed_is_deleted_too(service: Service, answer: object) -> None:
+    """The answer alone may have been lost."""
+    upload = SinglePut(service, INCOMING, digest_of())
+    with pytest.raises((StoreRejected, StoreUnavailable)):
+        play(sent(upload), put(answer))
+    play(upload.undo(), DELETED)
+
+
+def test_another_object_than_the_put_one_is_rejected(service: Service) -> None:
+    """The confirmation compares what S3 has with what was sent."""
+    upload = SinglePut(service, INCOMING, digest_of())
+    play(sent(upload), put())
+    with pytest.raises(StoreRejected):
+        play(upload.complete(), probed(etag="f"))
+
+
+def left_by(service: Service, flow: Flow[object]) -> Future[None]:
+    """Abandon the call that the flow makes first, and return the future of the call."""
+    step = next(flow)
+    assert isinstance(step, Finish)
+    assert step.leave is not None
+    call = Future[None]()
+    with logs.bound("a-request"):
+        step.leave(call)
+    assert service.cleanup
+    assert not service.cleanup.waits
+    return call
+
+
+def test_an_abandoned_put_is_deleted_when_it_has_ended(service: Service) -> None:
+    """Not before: the put might be stored after its removal."""
+    call = left_by(service, sent(SinglePut(service, INCOMING, digest_of())))
+    assert play(service.cleanup.try_all()) is False
+    call.set_result(None)
+    assert play(service.cleanup.try_all(), DELETED) is True
+
+
+def test_an_abandoned_confirmation_leaves_its_put_to_the_cleanup(service: Service) -> None:
+    """The client has left: the object has no owner."""
+    upload = SinglePut(service, INCOMING, digest_of())
+    play(sent(upload), put())
+    left_by(service, upload.complete()).set_result(None)
+    play(service.cleanup.try_all(), DELETED)
+
+
+def begun(answer: object = None) -> Line:
+    """The call that begins the upload."""
+    answer = {"UploadId": "id"} if answer is None else answer
+    return expect("create_multipart_upload", answer, finished=True, **NAMED, ChecksumAlgorithm="CRC32")
+
+
+def part_etag(number: int) -> str:
+    """The ETag of the part of this number: the MD5 of its one byte."""
+    return md5(bytes([number]), usedforsecurity=False).hexdigest()
+
+
+def part_sent(number: int, answer: object = None) -> Line:
+    """The call that sends the part of this number."""
+    answer = {"ETag": f'"{part_etag(number)}"'} if answer is None else answer
+    checksum = crc32_header(crc32(bytes([number])))
+    return expect("upload_part", answer, **UPLOAD, PartNumber=number, ContentLength=1, ChecksumCRC32=checksum)
+
+
+def completed(numbers: list[int], answer: object = None) -> Line:
+    """The call that completes the upload of these parts."""
+    answer = {"ETag": f'"{whole_etag(numbers)}"'} if answer is None else answer
+    parts = [
+        {"PartNumber": one, "ETag": f'"{part_etag(one)}"', "ChecksumCRC32": crc32_header(crc32(bytes([one])))}
+        for one in numbers
+    ]
+    return expect("complete_multipart_upload", answer, finished=True, **UPLOAD, MultipartUpload={"Parts": parts})
+
+
+def whole_etag(numbers: list[int]) -> str:
+    """The ETag of the object of these parts: the MD5 of their MD5s, and their number."""
+    md5s = b"".join(bytes.fromhex(part_etag(one)) for one in numbers)
+    return f"{md5(md5s, usedforsecurity=False).hexdigest()}-{len(numbers)}"
+
+
+def part(number: int) -> Part:
+    """The part of this number, of one byte."""
+    return Part(number, (bytes([number]),))
+
+
+def multipart(service: Service, numbers: list[int], incoming: Incoming = INCOMING) -> MultipartUpload:
+    """An upload whose parts were sent in this order."""
+    upload = MultipartUpload(service, incoming)
+    play(upload.begin(None), begun())
+    for number in numbers:
+        play(upload.send_part(part(number), crc32(bytes([number]))), part_sent(number))
+    for number in sorted(numbers):
+        upload.digest.update([bytes([number])])
+    return upload
+
+
+@given(st.permutations([1, 2, 3]))
+def test_parts_complete_in_order_whatever_order_they_were_sent_in(numbers: list[int]) -> None:
+    """S3 refuses another order."""
+    upload = multipart(Service("flask", Settings()), numbers)
+    stored = play(upload.complete(), completed([1, 2, 3]), probed(3, whole_etag([1, 2, 3])))
+    assert stored == Stored(INCOMING, 3, sha256(b"\x01\x02\x03").hexdigest(), whole_etag([1, 2, 3]), 3)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({"ETag": f'"{whole_etag([1])}"'}, id="the ETag of other parts"),
+        pytest.param(
+            {"ETag": f'"{whole_etag([1, 2])}"', "ChecksumCRC32": "AAAAAA==-2"}, id="the CRC-32 of other parts"
+        ),
+        pytest.param({}, id="no ETag"),
+    ],
+)
+def test_a_damaged_answer_to_a_completion_is_rejected(service: Service, answer: dict[str, str]) -> None:
+    """S3 made another object of the parts; it is deleted, because it was being completed."""
+    upload = multipart(service, [1, 2])
+    with pytest.raises(StoreRejected):
+        play(upload.complete(), completed([1, 2], answer))
+    play(upload.undo(), expect("abort_multipart_upload", GONE, **UPLOAD), DELETED)
+
+
+def test_another_object_than_the_completed_one_is_rejected(service: Service) -> None:
+    """The completion was right, and the object is not."""
+    upload = multipart(service, [1, 2])
+    with pytest.raises(StoreRejected):
+        play(upload.complete(), completed([1, 2]), probed(3, whole_etag([1, 2])))
+
+
+def test_a_part_lets_go_of_its_bytes(service: Service) -> None:
+    """Also if S3 refuses it: its traceback may hold it for a while."""
+    upload = multipart(service, [])
+    refused, taken = part(1), part(1)
+    with pytest.raises(StoreRejected):
+        play(upload.send_part(refused, crc32(b"\x01")), part_sent(1, DENIED))
+    play(upload.send_part(taken, crc32(b"\x01")), part_sent(1))
+    assert refused.chunks == taken.chunks == ()
+
+
+def test_the_digest_of_all_parts_is_compared_with_the_promise(service: Service) -> None:
+    """The last part is sent before the digest is known."""
+    right = Incoming(KEY, "hello.txt", "text/plain", sha256(b"\x01").hexdigest())
+    multipart(service, [1], right).check_digest()
+    with pytest.raises(DigestMismatch):
+        multipart(service, [2], right).check_digest()
+
+
+def test_an_upload_that_was_not_begun_has_nothing_to_undo(service: Service) -> None:
+    """No call is made."""
+    play(MultipartUpload(service, INCOMING).undo())
+
+
+def test_an_undo_aborts(service: Service) -> None:
+    """An upload that was there needs no second look."""
+    play(multipart(service, [1]).undo(), ABORTED)
+    assert count(service.metrics.aborts) == 1
+
+
+def listed(*upload_ids: str) -> Line:
+    """The call that lists the key's uploads."""
+    entries = [{"Key": KEY, "UploadId": one} for one in upload_ids]
+    return expect("list_multipart_uploads", {"Uploads": entries}, Prefix=KEY)
+
+
+@pytest.mark.parametrize("answer", [BUSY, {}], ids=["no answer", "an answer without an id"])
+def test_an_undo_finds_an_upload_whose_id_was_lost(service: Service, answer: object) -> None:
+    """S3 may have begun one whose answer was lost."""
+    upload = MultipartUpload(service, INCOMING)
+    with pytest.raises((StoreUnavailable, StoreRejected)):
+        play(upload.begin(None), begun(answer))
+    play(upload.undo(), listed("lost"), expect("abort_multipart_upload", Key=KEY, UploadId="lost"))
+
+
+def test_an_undo_looks_for_other_uploads_if_the_known_one_is_gone(service: Service) -> None:
+    """The id may be another one's."""
+    undo = multipart(service, [1]).undo()
+    play(undo, expect("abort_multipart_upload", GONE, **UPLOAD), listed())
+
+
+@pytest.mark.parametrize("refusal", [None, GONE], ids=["aborted", "gone"])
+def test_an_upload_that_was_being_completed_is_deleted_too(service: Service, refusal: object) -> None:
+    """The answer alone may have been lost."""
+    upload = multipart(service, [1])
+    with pytest.raises(StoreUnavailable):
+        play(upload.complete(), completed([1], BUSY))
+    play(upload.undo(), expect("abort_multipart_upload", refusal, **UPLOAD), DELETED)
+
+
+def test_an_object_is_deleted_even_if_aborting_fails(service: Service) -> None:
+    """The failure is raised all the same, so that the undo is tried again."""
+    upload = multipart(service, [1])
+    with pytest.raises(StoreUnavailable):
+        play(upload.complete(), completed([1], BUSY))
+    with pytest.raises(StoreRejected, match="AccessDenied"):
+        play(upload.undo(), expect("abort_multipart_upload", DENIED, **UPLOAD), DELETED)
+
+
+def test_an_abandoned_begin_or_completion_is_undone_when_it_has_ended(service: Service) -> None:
+    """The undo of an upload whose id was lost looks for it."""
+    left_by(service, MultipartUpload(service, INCOMING).begin(None)).set_result(None)
+    play(service.cleanup.try_all(), listed())
+    left_by(service, multipart(service, [1]).complete()).set_result(None)
+    play(service.cleanup.try_all(), ABORTED, DELETED)
+
+
+def begun_puts(service: Service, *keys: str) -> deque[Upload]:
+    """Files that were put under these keys."""
+    uploads = deque[Upload]()
+    for key in keys:
+        upload = SinglePut(service, Incoming(key, "hello.txt", "text/plain"), digest_of())
+        named = NAMED | {"Key": key}
+        play(sent(upload), expect("put_object", {"ETag": '"e"'}, **named, ChecksumCRC32=crc32_header(CRC32)))
+        uploads.append(upload)
+    return uploads
+
+
+def keys_of(uploads: deque[Upload]) -> list[str]:
+    """Their keys, in order."""
+    return [upload.key for upload in uploads]
+
+
+def test_all_uploads_of_a_form_are_undone_in_order(service: Service) -> None:
+    """None is left."""
+    left = begun_puts(service, "a", "b")
+    play(undo_all(left), expect("delete_object", Key="a"), expect("delete_object", Key="b"))
+    assert not left
+
+
+@pytest.mark.parametrize("error", [DENIED, MemoryError()], ids=["denied", "memory"])
+def test_an_upload_that_cannot_be_undone_is_kept(
+    service: Service, error: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are undone all the same."""
+    left = begun_puts(service, "a", "b", "c")
+    script = expect("delete_object", Key="a"), expect("delete_object", error, Key="b"), expect("delete_object", Key="c")
+    play(undo_all(left), *script)
+    assert keys_of(left) == ["b"]
+    assert "could not be removed yet" in caplog.text
+
+
+def test_all_uploads_are_kept_once_s3_does_not_answer(service: Service) -> None:
+    """The client would wait for each of them in vain."""
+    left = begun_puts(service, "a", "b", "c", "d")
+    script = (
+        expect("delete_object", DENIED, Key="a"),
+        expect("delete_object", Key="b"),
+        expect("delete_object", StoreUnavailable("silence"), Key="c"),
+    )
+    play(undo_all(left), *script)
+    assert sorted(keys_of(left)) == ["a", "c", "d"]
+
+
+def test_an_undo_that_is_cut_off_keeps_its_upload(service: Service) -> None:
+    """The time for the undo may be over in the middle of it."""
+    left = begun_puts(service, "a", "b")
+    flow = undo_all(left)
+    next(flow)
+    flow.close()
+    assert keys_of(left) == ["a", "b"]
+
+
+def test_the_cleanup_gets_each_upload_that_is_left(service: Service) -> None:
+    """Each counts as one that could not be undone."""
+    leave_to_cleanup(service, begun_puts(service, "a", "b"), "a-request")
+    assert count(service.metrics.undo_failures) == 2
+    play(service.cleanup.try_all(), expect("delete_object", Key="a"), expect("delete_object", Key="b"))
+
+
+def test_a_missing_object_after_a_put_is_rejected(service: Service) -> None:
+    """S3 said that it had stored the file."""
+    upload = SinglePut(service, INCOMING, digest_of())
+    play(sent(upload), put())
+    nothing = Line("head_probe", {"Key": KEY}, None, None, None)
+    with pytest.raises(StoreRejected, match="does not have"):
+        play(upload.complete(), nothing, expect("head_object", MISSING, Key=KEY))
