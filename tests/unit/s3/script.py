@@ -1,4 +1,4 @@
-"""Plays a flow against a script: the calls that it must make, in this order, and what S3 answers each of them."""
+"""Plays a flow against a script: the calls that it must make, in order, and an answer to each of them."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ class Line:
 
 
 def expect(
-    operation: str, answer: object = None, *, client: str | None = None, finished: bool | None = None, **parameters: Any
+    operation: str, answer: object = None, *, client: Any = None, finished: Any = None, **parameters: Any
 ) -> Line:
     """Make a line of a script; no answer stands for an empty one."""
     return Line(operation, parameters, {} if answer is None else answer, client, finished)
@@ -52,10 +52,12 @@ def play[T](flow: Flow[T], *script: Line) -> T:
     """Return the flow's result; fail the test at a call that differs from the script's, or is missing."""
     left = deque(script)
     try:
-        return _run(flow, left, finished=False)
+        result: T = _run(flow, left, finished=False)
     except pytest.fail.Exception:
         left.clear()  # the first difference is the one to report
         raise
+    else:
+        return result
     finally:
         if left:
             pytest.fail(f"the flow ended without {left[0]}")

@@ -1,4 +1,4 @@
-"""Calls to S3 as values: what each sends, what its answer means, and which error an error of S3's becomes."""
+"""Calls to S3 as values: their parameters, the meaning of their answers, and the errors made of S3's errors."""
 
 import io
 from datetime import UTC, datetime
@@ -93,7 +93,7 @@ def test_a_begun_upload_knows_whether_it_was_tried_twice(answer: dict[str, Any],
 
 
 def test_a_part_is_named_by_its_number_etag_and_crc32() -> None:
-    """The result is what `complete_multipart` takes; the ETag has quotes, even if the store leaves them out."""
+    """`complete_multipart` takes the result; the ETag has quotes, even if the store leaves them out."""
     part = Part(2, (b"hello ", b"world"))
     call = calls.upload_part(KEY, "id", part, 11)
     assert call.parameters == {**UPLOAD, "PartNumber": 2, "ContentLength": 11, "ChecksumCRC32": CRC32}

@@ -1,4 +1,4 @@
-"""What takes several calls to S3: which calls follow which answers, the damaged answers included."""
+"""Flows of several calls to S3: which calls follow which answers, the damaged answers included."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -84,7 +84,7 @@ def test_an_answer_without_an_id_is_rejected(service: Service) -> None:
 
 
 def test_an_answer_without_an_id_is_rejected_after_the_abort(service: Service) -> None:
-    """What an earlier try began is removed first, whichever id it has."""
+    """All uploads of the key are aborted first, because none of them is known."""
     with pytest.raises(StoreRejected, match="without UploadId"):
         create(service, created(None, 1), listed("lost"), aborted("lost"))
 

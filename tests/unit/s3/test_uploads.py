@@ -1,4 +1,4 @@
-"""The files of one form on their way into S3: how each completes, and what its undo removes."""
+"""The files of one form on their way into S3: how each completes and is undone."""
 
 import io
 from collections import deque
@@ -87,7 +87,7 @@ def test_a_put_that_failed_is_deleted_too(service: Service, answer: object) -> N
 
 
 def test_another_object_than_the_put_one_is_rejected(service: Service) -> None:
-    """The confirmation compares what S3 has with what was sent."""
+    """The confirmation compares the object with the file."""
     upload = SinglePut(service, INCOMING, digest_of())
     play(sent(upload), put())
     with pytest.raises(StoreRejected):
