@@ -64,7 +64,7 @@ class Cleanup:
     ) -> None:
         self._lock = lock or nullcontext()
         self._clock = clock
-        self._waiting: deque[Pending] = deque(maxlen=MOST)
+        self._waiting: deque[Pending] = deque()
         #: Those that are being tried, and those whose calls have not ended.
         self._held: set[Pending] = set()
         self.wake: Callable[[], None] = lambda: None
@@ -148,8 +148,11 @@ class Cleanup:
 
     def _put_back(self, pending: Pending) -> None:
         with self._lock:
+            oldest = self._waiting.popleft() if len(self._waiting) == MOST else None
             self._waiting.append(pending)
             self._held.discard(pending)
+        if oldest is not None:
+            give_up(oldest, f"{MOST} others are pending")
 
     @contextmanager
     def _trying(self, pending: Pending) -> Iterator[None]:
