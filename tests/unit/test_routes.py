@@ -1,0 +1,453 @@
+"""The answers of both apps' routes, from requests and S3's answers as values."""
+
+import io
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
+from unit.s3.script import MISSING, Line, expect, play
+from unit.sansio_request import Request, make_request
+from werkzeug.datastructures import FileStorage, Headers
+from werkzeug.exceptions import Gone, HTTPException, MethodNotAllowed, NotFound
+
+from filehandoff import errors
+from filehandoff.digest import to_content_digest
+from filehandoff.errors import (
+    DigestMalformed,
+    FileClosed,
+    ObjectMissing,
+    Overloaded,
+    PreconditionFailed,
+    StoreRejected,
+    StoreUnavailable,
+    UnknownHandoff,
+    UnknownHook,
+    UnsupportedMediaType,
+    UploadError,
+)
+from filehandoff.form import FileStart
+from filehandoff.http import ObjectInfo
+from filehandoff.keys import is_key
+from filehandoff.presigned import Promise, Upload
+from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.s3.calls import Flow
+from filehandoff.service import Service
+from filehandoff.settings import MIB, Settings
+from filehandoff.web import routes
+from filehandoff.web.pages import MAX_RECEIPTS
+from filehandoff.web.routes import NO_CONTENT, Answer
+
+NAME = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
+KEY = f"in/{NAME}"
+SHA256 = "9dcab7f911a30badbe34a46257ed1e2ab99bcfbaea49c1808a1f53ae35f8e01b"
+INCOMING = Incoming(KEY, "hello.txt", "text/plain")
+STORED = Stored(INCOMING, 11, SHA256, "e", 1)
+WAY = Way("flask", "stream", "bound", "a-request")
+HEAD = {
+    "ContentLength": 11,
+    "ETag": '"e"',
+    "ContentType": "text/plain",
+    "LastModified": datetime(2026, 1, 31, tzinfo=UTC),
+}
+PAGE = {"Accept": "text/html"}
+
+
+@pytest.fixture
+def service() -> Service:
+    """A service below a path, whose keys have a prefix."""
+    settings = Settings(key_prefix="in/", root_path="/app", promise_secret="a secret of sixteen and more")
+    return Service("flask", settings)
+
+
+def request(target: str = "/", method: str = "GET", **headers: str) -> Request:
+    """Make a request with an id; an underscore in a header's name stands for a hyphen."""
+    named: dict[str, Any] = {name.replace("_", "-"): value for name, value in headers.items()}
+    return make_request(method, target, {"X-Request-Id": "a-request", **named})
+
+
+def members(answer: object) -> Any:
+    """Return the JSON of an answer, whose headers must be complete."""
+    assert isinstance(answer, Answer)
+    assert answer.headers["Content-Length"] == str(len(answer.body))
+    assert answer.headers["Content-Type"] in {"application/json", "application/problem+json"}
+    return json.loads(answer.body)
+
+
+def page(answer: object) -> str:
+    """Return the page of an answer, whose headers must be complete."""
+    assert isinstance(answer, Answer)
+    assert answer.headers["Content-Length"] == str(len(answer.body))
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    return answer.body.decode()
+
+
+def test_json_is_compact_sorted_and_in_utf8() -> None:
+    """The same value always gives the same bytes; the headers may add to it."""
+    answer = routes.json_answer({"b": "ü", "a": [1]}, 201, {"Location": "/x"})
+    assert answer.body == '{"a":[1],"b":"ü"}\n'.encode()
+    assert answer.status == 201
+    assert answer.headers == {"Content-Type": "application/json", "Location": "/x", "Content-Length": "19"}
+
+
+def test_a_page_loads_nothing() -> None:
+    """Its own headers may add to those of each page."""
+    answer = routes.page_answer("<p>ü", 404, {"Allow": "GET"})
+    assert page(answer) == "<p>ü"
+    assert (answer.status, answer.headers["Allow"]) == (404, "GET")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+def test_the_strategies_are_those_of_the_framework(service: Service) -> None:
+    """The grid is the service's own."""
+    assert members(routes.strategies_answer(service))["framework"] == "flask"
+
+
+def test_the_description_has_the_services_path(service: Service) -> None:
+    """Clients call it below the path."""
+    assert members(routes.openapi_answer(service))["servers"][0]["url"] == "/app"
+
+
+def test_a_ready_service_has_its_bucket(service: Service) -> None:
+    """The bucket is asked for each time."""
+    assert members(play(routes.ready(service), expect("head_bucket"))) == {"status": "ready"}
+    with pytest.raises(StoreUnavailable):
+        play(routes.ready(service), expect("head_bucket", MISSING))
+
+
+def test_a_process_that_ends_is_not_ready(service: Service) -> None:
+    """S3 is not asked."""
+    service.drain.refuse()
+    with pytest.raises(Overloaded):
+        play(routes.ready(service))
+
+
+@pytest.mark.parametrize(("target", "hook"), [("/", "bound"), ("/?hook=copied", "copied")])
+def test_an_upload_goes_by_its_handoff_and_its_hook(service: Service, target: str, hook: str) -> None:
+    """The hook is the default one if the query names none."""
+    assert routes.upload_context(service, request(target), "file") == Way("flask", "file", hook, "a-request")
+
+
+def test_an_unknown_handoff_or_hook_is_refused(service: Service) -> None:
+    """The error names those that there are."""
+    with pytest.raises(UnknownHandoff, match=r"'no'; there are .*stream"):
+        routes.upload_context(service, request(), "no")
+    with pytest.raises(UnknownHook, match=r"'no'; there are .*bound"):
+        routes.upload_context(service, request("/?hook=no"), "stream")
+
+
+def test_each_file_gets_a_new_key(service: Service) -> None:
+    """It has the service's prefix, and the promise of the file."""
+    start = FileStart("file", "hello.txt", "text/plain", SHA256)
+    one, other = routes.incoming(service, start), routes.incoming(service, start)
+    assert one.key != other.key
+    assert is_key("in/", one.key)
+    assert (one.filename, one.content_type, one.promised) == ("hello.txt", "text/plain", SHA256)
+
+
+def storage(name: str | None = "hello.txt", digest: str | None = None) -> FileStorage:
+    """A file of a form."""
+    headers = Headers({"Content-Type": "text/plain"})
+    if digest is not None:
+        headers["Content-Digest"] = digest
+    return FileStorage(io.BytesIO(b"hello world"), name, "file" if name else None, headers=headers)
+
+
+def test_a_file_of_a_form_keeps_its_name_type_and_promise(service: Service) -> None:
+    """The promise is a header of its part."""
+    file = routes.incoming_file(service, storage(digest=to_content_digest(SHA256)))
+    assert (file.filename, file.content_type, file.promised) == ("hello.txt", "text/plain", SHA256)
+    bare = routes.incoming_file(service, storage(None))
+    assert (bare.filename, bare.promised) == ("", None)
+    with pytest.raises(DigestMalformed):
+        routes.incoming_file(service, storage(digest="sha-256=:no:"))
+
+
+def test_a_block_that_reads_its_file_is_left_alone() -> None:
+    """Its errors stay: those of ours, and those that a closed file did not make."""
+    file = storage()
+    with routes.explained(file, WAY):
+        pass
+    with pytest.raises(ZeroDivisionError), routes.explained(file, WAY):
+        raise ZeroDivisionError
+    file.close()
+    with pytest.raises(StoreRejected), routes.explained(file, WAY):
+        raise StoreRejected("no")
+
+
+@pytest.mark.parametrize("note", [None, "closed by the hook"])
+def test_a_block_whose_file_was_closed_is_explained(note: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the explainer's note, or by the known failures of the grid."""
+    monkeypatch.setattr(routes, "explanation", lambda _error: note)
+    file = storage()
+    file.close()
+    way = Way("flask", "file", "copied", "a-request")
+    with pytest.raises(FileClosed, match=note or "pallets/flask#5399") as caught, routes.explained(file, way):
+        file.read()
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_stored_form_is_answered_by_its_receipts(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has the keys, and the metrics the bytes; Location is the first file's."""
+    other = Stored(Incoming(f"{KEY}2", "b.txt", "text/plain"), 5, SHA256, "f", 1)
+    with caplog.at_level(logging.INFO):
+        answer = routes.stored(service, request(), WAY, [STORED, other])
+    receipts = members(answer)["receipts"]
+    assert (answer.status, answer.headers["Location"]) == (201, f"/app/objects/{KEY}")
+    assert [receipt["size"] for receipt in receipts] == [11, 5]
+    assert receipts[0]["url"] == f"http://host:8080/app/objects/{KEY}"
+    assert receipts[0]["elapsed_ms"] >= 0
+    assert caplog.records[0].keys == [KEY, f"{KEY}2"]  # type: ignore[attr-defined] # one of the line's values
+    sample = service.metrics.registry.get_sample_value("handoff_stored_bytes_total", {"handoff": "stream"})
+    assert sample == 16
+
+
+def test_a_stored_form_of_a_browser_leads_to_its_page(service: Service) -> None:
+    """The page can be reloaded."""
+    answer = routes.stored(service, request(**PAGE), WAY, [STORED])
+    assert (answer.status, answer.body) == (303, b"")
+    assert answer.headers["Location"] == f"/app/receipts?key={KEY}"
+
+
+JSON = {"Content_Type": "application/json"}
+
+
+def test_a_presigned_upload_is_answered_by_its_url(service: Service) -> None:
+    """The address of the object is there before the object."""
+    reader = routes.wanted_reader(service, request(method="POST", **JSON))
+    reader.receive(json.dumps({"filename": "hello.txt", "size": 11, "content_type": "text/plain"}).encode())
+    signed = expect(
+        "presign_put_object",
+        "https://s3/put",
+        Key=ANY,
+        ContentLength=11,
+        ContentType="text/plain",
+        IfNoneMatch="*",
+        Metadata=ANY,
+        Seconds=900,
+    )
+    answer = play(routes.presign(service, Way("flask", "presigned", "bound", "a-request"), reader, None), signed)
+    given = members(answer)
+    assert (answer.status, answer.headers["Location"]) == (201, f"/app/objects/{given['key']}")
+    assert given["url"] == "https://s3/put"
+
+
+@pytest.mark.parametrize("headers", [{}, {**JSON, "Content_Encoding": "gzip"}], ids=["no type", "a coding"])
+def test_a_presigned_upload_is_asked_for_in_plain_json(service: Service, headers: dict[str, str]) -> None:
+    """The head alone is refused."""
+    with pytest.raises(UnsupportedMediaType):
+        routes.wanted_reader(service, request(method="POST", **headers))
+
+
+UPLOAD = Upload(KEY, "id", 8 * MIB + 1, 8 * MIB)
+NAMED = {"Key": KEY, "UploadId": "id"}
+
+
+def query(service: Service, **more: int) -> str:
+    """Return the query that names the upload."""
+    return f"/?{UPLOAD.query(service.seal, **more)}"
+
+
+def test_the_parts_behind_a_part_are_listed(service: Service) -> None:
+    """The query names the upload, and the last part of the page before."""
+    signed = expect("presign_upload_part", "https://s3/2", **NAMED, PartNumber=2, ContentLength=1, Seconds=900)
+    flow = routes.presigned_parts(service, request(query(service, after=1)), KEY)
+    assert [part["number"] for part in members(play(flow, expect("list_parts", **NAMED), signed))["parts"]] == [2]
+
+
+def test_an_aborted_upload_has_no_answer(service: Service) -> None:
+    """204 says that it is gone."""
+    flow = routes.abort_presigned(service, request(query(service), "DELETE"), KEY)
+    assert play(flow, expect("abort_multipart_upload", **NAMED)) == NO_CONTENT
+
+
+type Route = Callable[[Service, Request, str], Flow[Any]]
+
+
+@pytest.mark.parametrize("route", [routes.presigned_parts, routes.abort_presigned])
+def test_an_upload_in_parts_must_be_named(service: Service, route: Route) -> None:
+    """A key alone is that of a single put."""
+    with pytest.raises(ObjectMissing, match="Name the upload"):
+        play(route(service, request(), KEY))
+
+
+@pytest.mark.parametrize("route", [routes.presigned_parts, routes.abort_presigned, routes.complete_presigned])
+def test_an_upload_of_another_seal_is_missing(service: Service, route: Route) -> None:
+    """S3 is not asked."""
+    service.use_secret(None)
+    with pytest.raises(ObjectMissing):
+        play(route(service, request(query(Service("flask", Settings()))), KEY))
+
+
+def test_a_completed_upload_is_answered_by_its_receipt(service: Service) -> None:
+    """Its request id and its hook are those of the request that was given the URL."""
+    promise = Promise(11, 1, SHA256, "copied", "first-request", "text/plain")
+    metadata = {**promise.metadata(service.seal, INCOMING), "request-id": "first-request"}
+    body = io.BytesIO()
+    flow = routes.complete_presigned(service, request(method="POST"), KEY)
+    got = expect("get_object", HEAD | {"Metadata": metadata, "Body": body}, Key=KEY)
+    (receipt,) = members(play(flow, got, expect("read_back", (11, SHA256), Body=body)))["receipts"]
+    assert (receipt["handoff"], receipt["hook"], receipt["request_id"]) == ("presigned", "copied", "first-request")
+    assert body.closed
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        routes.get_object,
+        routes.delete_object,
+        routes.presigned_parts,
+        routes.abort_presigned,
+        routes.complete_presigned,
+    ],
+)
+@pytest.mark.parametrize("key", ["in/report.pdf", NAME, ""])
+def test_no_route_reaches_an_object_that_is_no_upload(service: Service, route: Route, key: str) -> None:
+    """S3 is not asked."""
+    with pytest.raises(ObjectMissing):
+        play(route(service, request(), key))
+
+
+def got(byte_range: str | None = None) -> Line:
+    """The call that gets the object for a client."""
+    named = {"Range": byte_range} if byte_range else {}
+    return expect("get_object", HEAD | {"Body": "body"}, client="downloads", Key=KEY, **named)
+
+
+def head(answer: object = None) -> Line:
+    """The call that asks for the object's head."""
+    return expect("head_object", answer or HEAD, Key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("headers", "script"),
+    [
+        pytest.param({}, [got()], id="the whole"),
+        pytest.param({"Range": "bytes=0-3"}, [got("bytes=0-3")], id="a range"),
+        pytest.param({"If_None_Match": '"f"'}, [head(), got()], id="a condition that holds"),
+        pytest.param({"Range": "bytes=0-3", "If_Range": '"e"'}, [head(), got("bytes=0-3")], id="a range of this state"),
+        pytest.param({"Range": "bytes=0-3", "If_Range": '"f"'}, [head(), got()], id="a range of another state"),
+    ],
+)
+def test_an_object_is_answered_with_its_body(service: Service, headers: dict[str, str], script: list[Line]) -> None:
+    """Its head is asked for only if the answer depends on it."""
+    answer = play(routes.get_object(service, request(**headers), KEY), *script)
+    assert isinstance(answer, tuple)
+    info, body = answer
+    assert isinstance(info, ObjectInfo)
+    assert body == "body"
+
+
+def test_a_head_and_a_known_object_have_no_body(service: Service) -> None:
+    """The object is not got."""
+    answer = play(routes.get_object(service, request(method="HEAD"), KEY), head())
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.headers["Content-Length"], answer.body) == (200, "11", b"")
+    known = play(routes.get_object(service, request(If_None_Match='"e"'), KEY), head())
+    assert isinstance(known, Answer)
+    assert (known.status, known.headers["ETag"], known.body) == (304, '"e"', b"")
+
+
+def test_an_object_is_deleted_if_its_preconditions_hold(service: Service) -> None:
+    """A missing object is missing, though S3 would take its removal for a success."""
+    deleted = expect("delete_object", Key=KEY)
+    assert play(routes.delete_object(service, request(method="DELETE"), KEY), head(), deleted) == NO_CONTENT
+    with pytest.raises(PreconditionFailed):
+        play(routes.delete_object(service, request(method="DELETE", If_Match='"f"'), KEY), head())
+    with pytest.raises(ObjectMissing):
+        play(routes.delete_object(service, request(method="DELETE"), KEY), head(MISSING))
+
+
+def test_receipts_are_made_of_the_objects_heads(service: Service) -> None:
+    """No cache may keep them."""
+    answer = play(routes.receipts(service, request(f"/?key={KEY}&key={KEY}")), head(), head())
+    receipts = members(answer)["receipts"]
+    assert [receipt["size"] for receipt in receipts] == [11, 11]
+    assert receipts[0]["url"] == f"http://host:8080/app/objects/{KEY}"
+    assert "no-cache" in answer.headers["Cache-Control"]
+
+
+def test_a_page_of_receipts_says_how_many_are_missing_on_it(service: Service) -> None:
+    """A number that is none counts as 0."""
+    for more, shown in (("7", "7 more files"), ("x", "hello.txt")):
+        flow = routes.receipts(service, request(f"/?key={KEY}&more={more}", **PAGE))
+        assert shown in page(play(flow, head()))
+
+
+def test_receipts_need_keys_of_ours(service: Service) -> None:
+    """All keys are checked before S3 is asked for the first one."""
+    with pytest.raises(ObjectMissing, match="Name the objects"):
+        play(routes.receipts(service, request()))
+    with pytest.raises(ObjectMissing, match="No object has this key"):
+        play(routes.receipts(service, request(f"/?key={KEY}&key=in/report.pdf")))
+
+
+def test_the_number_of_receipts_is_bounded(service: Service) -> None:
+    """Each costs a call."""
+    flow = routes.receipts(service, request("/?" + "&".join([f"key={KEY}"] * (MAX_RECEIPTS + 1))))
+    assert len(members(play(flow, *[head()] * MAX_RECEIPTS))["receipts"]) == MAX_RECEIPTS
+
+
+def test_an_error_is_answered_as_problem_details(service: Service) -> None:
+    """Its headers go with it."""
+    answer = routes.problem(service, request(), StoreUnavailable("S3 is silent."))
+    assert members(answer) == errors.problem(
+        503, "store-unavailable", StoreUnavailable.title, "S3 is silent.", "a-request"
+    )
+    assert answer.status == 503
+    assert answer.headers["Retry-After"] == "5"
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_browser_gets_a_page_of_the_problem(service: Service) -> None:
+    """It has the same status and headers."""
+    answer = routes.problem(service, request(**PAGE), StoreUnavailable("S3 is silent."))
+    assert "S3 is silent." in page(answer)
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+
+
+def caused(error: UploadError, cause: Exception) -> UploadError:
+    """Give an error its cause."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "traceback"),
+    [
+        pytest.param(StoreRejected("no"), "store-rejected: no", False, id="a detail"),
+        pytest.param(caused(StoreRejected("no"), OSError("reset")), "store-rejected: reset", False, id="a cause"),
+        pytest.param(caused(FileClosed("why"), ValueError("I/O")), "file-closed: why", False, id="an explanation"),
+        pytest.param(errors.fault(ZeroDivisionError("zero")), "internal: zero", True, id="our own fault"),
+    ],
+)
+def test_the_log_has_the_cause_of_an_error(
+    service: Service, caplog: pytest.LogCaptureFixture, error: UploadError, line: str, *, traceback: bool
+) -> None:
+    """Only our own fault has a traceback, and an explanation is worth more than its cause."""
+    routes.problem(service, request(), error)
+    (record,) = caplog.records
+    assert record.getMessage() == line
+    assert bool(record.exc_info) is traceback
+    assert record.code == error.code  # type: ignore[attr-defined] # one of the line's values
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        pytest.param(NotFound(), 404, "not-found", id="no such route"),
+        pytest.param(MethodNotAllowed(["GET", "HEAD"]), 405, "method-not-allowed", id="no such method"),
+        pytest.param(Gone(), 410, "gone", id="another status"),
+        pytest.param(HTTPException(), 500, "unknown-error", id="no status"),
+    ],
+)
+def test_an_error_of_the_framework_is_problem_details_too(
+    service: Service, error: HTTPException, status: int, code: str
+) -> None:
+    """Of its headers, `Allow` alone is kept."""
+    answer = routes.http_problem(service, request(), error)
+    assert (answer.status, members(answer)["code"]) == (status, code)
+    assert answer.headers.get("Allow") == ("GET, HEAD" if status == 405 else None)
