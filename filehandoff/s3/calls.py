@@ -12,6 +12,7 @@ from filehandoff.errors import (
     GONE_CODES,
     BucketMissing,
     RangeNotSatisfiable,
+    StoreRejected,
     StoreUnavailable,
     UploadGone,
     from_store_answer,
@@ -270,6 +271,13 @@ def get_object(
         RangeNotSatisfiable: S3 has nothing in this range.
     """
 
+    def read(answer: Answer) -> tuple[ObjectInfo, Any]:
+        try:
+            return ObjectInfo.from_s3(key, answer), answer["Body"]
+        except StoreRejected:
+            answer["Body"].close()  # an open one holds a connection of the pool
+            raise
+
     def refused(status: int, code: str, message: str) -> Exception:
         if byte_range and status == RangeNotSatisfiable.status:
             return RangeNotSatisfiable("The object has no byte of this range.")
@@ -278,7 +286,7 @@ def get_object(
     return Call(
         operation="get_object",
         parameters={"Key": key, **({"Range": byte_range} if byte_range else {})},
-        read=lambda answer: (ObjectInfo.from_s3(key, answer), answer["Body"]),
+        read=read,
         refused=refused,
         client=client,
         silence="S3 did not answer, or too many others are downloading; try again later."

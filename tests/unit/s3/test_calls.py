@@ -207,6 +207,16 @@ def test_a_get_gives_the_object_and_its_body() -> None:
     assert whole.silence == calls.SILENCE
 
 
+@pytest.mark.parametrize("missing", ["ContentLength", "ETag"])
+def test_a_damaged_answer_to_a_get_closes_its_body(missing: str) -> None:
+    """An open body would hold a connection, and nothing else has it."""
+    body = io.BytesIO()
+    answer = {name: value for name, value in HEAD.items() if name != missing}
+    with pytest.raises(StoreRejected, match=missing):
+        calls.get_object(KEY).read(answer | {"Body": body})
+    assert body.closed
+
+
 def test_a_refused_range_is_an_error_only_of_a_range() -> None:
     """Status 416 without a range is no answer that S3 should give."""
     assert isinstance(calls.get_object(KEY, "bytes=9-").refused(416, "InvalidRange", ""), RangeNotSatisfiable)
