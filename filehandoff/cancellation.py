@@ -25,8 +25,8 @@ class Cancellation:
     def cancel(self, error: Callable[[], BaseException], at: float | None = None) -> None:
         """End the work by this error, from now on or from a time of the clock on; the first call counts."""
         if self._at == float("inf"):
+            self._error = error  # before the time, which another thread may compare at once
             self._at = self._clock() if at is None else at
-            self._error = error
 
     def check(self) -> None:
         """Raise the error of the first reason that holds, the outer one before this one."""

@@ -1,5 +1,6 @@
 """Work that ends early: which reason counts, and where it holds."""
 
+from contextlib import suppress
 from contextvars import copy_context
 
 import pytest
@@ -66,6 +67,24 @@ def test_the_first_reason_counts(clock: Clock) -> None:
     one.cancel(outer)
     one.check()
     clock.now = 110.0
+    with pytest.raises(RequestTimedOut):
+        one.check()
+
+
+class Watched(Cancellation):
+    """A cancellation that another thread checks after each change of its state."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if hasattr(self, "_error"):
+            with suppress(RequestTimedOut):
+                self.check()
+
+
+def test_another_thread_sees_no_half_of_a_cancellation(clock: Clock) -> None:
+    """At each moment a check raises the right error, or none."""
+    one = Watched(clock=clock)
+    one.cancel(inner)
     with pytest.raises(RequestTimedOut):
         one.check()
 
