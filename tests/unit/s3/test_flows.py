@@ -68,10 +68,13 @@ def test_a_second_try_aborts_all_other_uploads_of_the_key(service: Service) -> N
 
 
 @pytest.mark.parametrize("error", [BUSY, DENIED, MemoryError()], ids=["busy", "denied", "memory"])
-def test_a_lost_first_try_that_cannot_be_aborted_is_left_to_the_cleanup(service: Service, error: object) -> None:
+def test_a_lost_first_try_that_cannot_be_aborted_is_left_to_the_cleanup(
+    service: Service, error: object, caplog: pytest.LogCaptureFixture
+) -> None:
     """The upload goes on all the same; the cleanup spares it, and aborts the lost one later."""
     with logs.bound("a-request"):
         assert create(service, created("id", 1), listed("lost", "id"), aborted("lost", error)) == "id"
+    assert f"a first try of '{KEY}' may be unfinished" in caplog.text
     assert count(service.metrics.undo_failures) == 1
     assert play(service.cleanup.try_all(), listed("id", "lost"), aborted("lost")) is True
     assert not service.cleanup
