@@ -33,7 +33,7 @@ from filehandoff.form import FileStart
 from filehandoff.http import ObjectInfo
 from filehandoff.keys import is_key
 from filehandoff.presigned import Promise, Upload
-from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3.calls import Flow
 from filehandoff.service import Service
 from filehandoff.settings import MIB, Settings
@@ -46,7 +46,7 @@ KEY = f"in/{NAME}"
 SHA256 = "9dcab7f911a30badbe34a46257ed1e2ab99bcfbaea49c1808a1f53ae35f8e01b"
 INCOMING = Incoming(KEY, "hello.txt", "text/plain")
 STORED = Stored(INCOMING, 11, SHA256, "e", 1)
-WAY = Way("flask", "stream", "bound", "a-request")
+WAY = UploadContext("flask", "stream", "bound", "a-request")
 HEAD = {
     "ContentLength": 11,
     "ETag": '"e"',
@@ -128,7 +128,7 @@ def test_a_process_that_ends_is_not_ready(service: Service) -> None:
 @pytest.mark.parametrize(("target", "hook"), [("/", "bound"), ("/?hook=copied", "copied")])
 def test_an_upload_goes_by_its_handoff_and_its_hook(service: Service, target: str, hook: str) -> None:
     """The hook is the default one if the query names none."""
-    assert routes.upload_context(service, request(target), "file") == Way("flask", "file", hook, "a-request")
+    assert routes.upload_context(service, request(target), "file") == UploadContext("flask", "file", hook, "a-request")
 
 
 def test_an_unknown_handoff_or_hook_is_refused(service: Service) -> None:
@@ -184,7 +184,7 @@ def test_a_block_whose_file_was_closed_is_explained(note: str | None, monkeypatc
     monkeypatch.setattr(routes, "explanation", lambda _error: note)
     file = storage()
     file.close()
-    way = Way("flask", "file", "copied", "a-request")
+    way = UploadContext("flask", "file", "copied", "a-request")
     with pytest.raises(FileClosed, match=note or "pallets/flask#5399") as caught, routes.explained(file, way):
         file.read()
     assert isinstance(caught.value.__cause__, ValueError)
@@ -229,7 +229,9 @@ def test_a_presigned_upload_is_answered_by_its_url(service: Service) -> None:
         Metadata=ANY,
         Seconds=900,
     )
-    answer = play(routes.presign(service, Way("flask", "presigned", "bound", "a-request"), reader, None), signed)
+    answer = play(
+        routes.presign(service, UploadContext("flask", "presigned", "bound", "a-request"), reader, None), signed
+    )
     given = members(answer)
     assert (answer.status, answer.headers["Location"]) == (201, f"/app/objects/{given['key']}")
     assert given["url"] == "https://s3/put"

@@ -160,7 +160,7 @@ def test_a_page_of_uploads_has_two_markers() -> None:
 )
 def test_a_truncated_page_without_its_marker_is_rejected(call: Call[Any], answer: dict[str, str]) -> None:
     """The rest of the list cannot be asked for."""
-    with pytest.raises(StoreRejected, match="without Next"):
+    with pytest.raises(StoreRejected, match="has no Next"):
         call.read({"IsTruncated": True, **answer})
 
 

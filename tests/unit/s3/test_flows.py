@@ -82,13 +82,13 @@ def test_a_lost_first_try_that_cannot_be_aborted_is_left_to_the_cleanup(
 
 def test_an_answer_without_an_id_is_rejected(service: Service) -> None:
     """A proxy may answer in S3's place."""
-    with pytest.raises(StoreRejected, match="without UploadId"):
+    with pytest.raises(StoreRejected, match="has no UploadId"):
         create(service, created(None))
 
 
 def test_an_answer_without_an_id_is_rejected_after_the_abort(service: Service) -> None:
     """All uploads of the key are aborted first, because none of them is known."""
-    with pytest.raises(StoreRejected, match="without UploadId"):
+    with pytest.raises(StoreRejected, match="has no UploadId"):
         create(service, created(None, 1), listed("lost"), aborted("lost"))
 
 
@@ -232,7 +232,7 @@ def test_a_page_that_leads_back_to_itself_ends_the_list() -> None:
 def test_a_truncated_page_without_its_marker_ends_the_list() -> None:
     """The parts of the first pages are no whole list."""
     damaged = expect("list_parts", {"Parts": [], "IsTruncated": True}, **UPLOAD, PartNumberMarker=1)
-    with pytest.raises(StoreRejected, match="without NextPartNumberMarker"):
+    with pytest.raises(StoreRejected, match="has no NextPartNumberMarker"):
         play(flows.list_parts(KEY, "id"), page(1, 1), damaged)
 
 
@@ -286,6 +286,27 @@ def test_an_undo_that_fails_is_left_to_the_cleanup(
     assert count(service.metrics.undo_failures) == 1
     play(service.cleanup.try_all(), aborted("id"))
     assert not service.cleanup
+
+
+def test_a_cancelled_undo_is_left_to_the_cleanup(service: Service) -> None:
+    """A task that is cancelled in the middle of an undo loses no upload, and is still cancelled."""
+    undo = flows.undo_or_later(service, lambda: flows.abort(service, KEY, "id"), "a-request", KEY)
+    with pytest.raises(KeyboardInterrupt):
+        play(undo, aborted("id", KeyboardInterrupt()))
+    play(service.cleanup.try_all(), aborted("id"))
+    assert not service.cleanup
+
+
+def test_a_removed_key_has_neither_object_nor_uploads(service: Service) -> None:
+    """The object is deleted, and each unfinished upload of its key aborted."""
+    uploads = {"Uploads": [{"Key": KEY, "UploadId": "id"}]}
+    play(
+        flows.remove(service, KEY),
+        expect("delete_object", Key=KEY),
+        expect("list_multipart_uploads", uploads, Prefix=KEY),
+        aborted("id"),
+    )
+    assert count(service.metrics.aborts) == 1
 
 
 def test_the_service_is_ready_if_s3_shows_the_bucket() -> None:

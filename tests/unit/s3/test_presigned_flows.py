@@ -19,7 +19,7 @@ from filehandoff.errors import (
     UploadError,
 )
 from filehandoff.presigned import Promise, Seal, Upload, Wanted, sha256_header
-from filehandoff.receipt import Incoming, Stored, Way
+from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import presigned
 from filehandoff.service import Service
 from filehandoff.settings import MIB
@@ -29,7 +29,7 @@ SHA256 = sha256(b"hello world").hexdigest()
 OTHER = "0" * 64
 INCOMING = Incoming(KEY, "hello.txt", "text/plain", SHA256)
 PROMISE = Promise(11, 1, SHA256, "bound", "first-request", "text/plain")
-WAY = Way("flask", "presigned", "bound", "first-request")
+WAY = UploadContext("flask", "presigned", "bound", "first-request")
 PART = 8 * MIB
 UPLOAD = Upload(KEY, "id", 2 * PART + 1, PART)
 NAMED = {"Key": KEY, "UploadId": "id"}
@@ -472,7 +472,7 @@ def test_a_list_without_etags_is_rejected_twice_before_the_abort(service: Servic
     """A damaged answer is asked for once more."""
     parts = [{"PartNumber": number, "Size": size} for number, size in enumerate(WHOLE, 1)]
     damaged = listed(answer={"Parts": parts})
-    with pytest.raises(StoreRejected, match="without ETag"):
+    with pytest.raises(StoreRejected, match="has no ETag"):
         complete(service, UPLOAD, there(MISSING), damaged, damaged, aborted())
 
 
