@@ -322,6 +322,16 @@ class StorageFull(UploadError):
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
+#: Every error class that the apps raise; the two excluded are base classes.
+CLASSES = [
+    error
+    for error in tuple(globals().values())
+    if isinstance(error, type) and issubclass(error, UploadError) and error not in {UploadError, FormError}
+]
+#: The error class of each code: the first one, of which others are special cases.
+ERRORS = {error.code: next(one for one in CLASSES if one.code == error.code) for error in CLASSES}
+
+
 class SettingsError(ValueError):
     """A setting has an invalid value; the message is one line for the operator."""
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from filehandoff.cleanup import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, Cleanup, next_pause
 from filehandoff.s3.calls import Flow
+from filehandoff.s3.cleanup import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, Cleanup, next_pause
 from flask_app.threads import start
 
 #: Seconds between two looks for the end of the last tries.

@@ -13,10 +13,10 @@ from typing import Any
 from prometheus_client.multiprocess import mark_process_dead
 
 from filehandoff import admission, arenas, descriptors, logs
-from filehandoff.cleanup import ANSWER_SECONDS, END_SECONDS, UNDO_SECONDS
 from filehandoff.errors import BucketMissing, SettingsError
+from filehandoff.metrics import FOLDER_VARIABLE, share_numbers
+from filehandoff.s3.cleanup import ANSWER_SECONDS, END_SECONDS, UNDO_SECONDS
 from filehandoff.settings import Settings, misspelt
-from filehandoff.web.metrics import FOLDER_VARIABLE, share_numbers
 from filehandoff.web.request import EXTENSION
 from flask_app.store import check_bucket
 

@@ -19,13 +19,13 @@ from botocore.response import StreamingBody
 
 from filehandoff import cancellation
 from filehandoff.errors import StoreUnavailable, UploadError, from_store_answer
+from filehandoff.metrics import Metrics
 from filehandoff.parts import Part
 from filehandoff.presigned import is_aws
 from filehandoff.s3 import flows
 from filehandoff.s3.botocore_tuning import lasting_secret
 from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, HeadProbe, Presign, ReadBack, Step
 from filehandoff.settings import Settings
-from filehandoff.web.metrics import Metrics
 from flask_app.client import new_client
 from flask_app.handoffs.presigned import hand_off, hand_off_part, read_back
 from flask_app.head_probe import Probe

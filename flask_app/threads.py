@@ -15,8 +15,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from filehandoff import cancellation
-from filehandoff.cleanup import UNDO_SECONDS
 from filehandoff.errors import UploadError, is_exhausted
+from filehandoff.s3.cleanup import UNDO_SECONDS
 
 #: Seconds that a thread waits for another call before it ends.
 KEEP_SECONDS = 5.0

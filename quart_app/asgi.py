@@ -11,8 +11,8 @@ from filehandoff import logs
 from filehandoff.arenas import limit_arenas
 from filehandoff.descriptors import raise_limit
 from filehandoff.errors import BucketMissing, SettingsError
+from filehandoff.metrics import FOLDER_VARIABLE
 from filehandoff.settings import Settings, misspelt
-from filehandoff.web.metrics import FOLDER_VARIABLE
 from filehandoff.web.request import EXTENSION
 from quart_app import create_app, hypercorn_server, uvicorn_server
 from quart_app.store import check_bucket

@@ -6,8 +6,8 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
-from filehandoff.cleanup import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, Cleanup, next_pause
 from filehandoff.s3.calls import Flow
+from filehandoff.s3.cleanup import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, Cleanup, next_pause
 
 #: Seconds between two looks for the end of the last tries.
 LOOK_EVERY = 0.02

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import FrameType
 
-from filehandoff.cleanup import ANSWER_SECONDS, UNDO_SECONDS
 from filehandoff.drain import Drain
+from filehandoff.s3.cleanup import ANSWER_SECONDS, UNDO_SECONDS
 
 
 class Shutdown:

@@ -18,13 +18,13 @@ from aiobotocore.response import StreamingBody
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, UnseekableStreamError
 
 from filehandoff.errors import StoreUnavailable, from_store_answer
+from filehandoff.metrics import Metrics
 from filehandoff.parts import Part
 from filehandoff.presigned import is_aws
 from filehandoff.s3 import flows
 from filehandoff.s3.botocore_tuning import lasting_secret
 from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, HeadProbe, Presign, ReadBack, Step
 from filehandoff.settings import Settings
-from filehandoff.web.metrics import Metrics
 from quart_app.client import new_client
 from quart_app.handoffs.presigned import hand_off, hand_off_part, read_back
 from quart_app.head_probe import Probe

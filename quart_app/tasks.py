@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from filehandoff.cancellation import stopped_for
-from filehandoff.cleanup import UNDO_SECONDS
+from filehandoff.s3.cleanup import UNDO_SECONDS
 
 #: Seconds between two looks of a cancelled task for the end of the process.
 LOOK_EVERY = 0.2

@@ -22,7 +22,7 @@ from types import FrameType
 from prometheus_client.multiprocess import mark_process_dead
 from quart import Quart
 
-from filehandoff.web.metrics import FOLDER_VARIABLE, share_numbers
+from filehandoff.metrics import FOLDER_VARIABLE, share_numbers
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filehandoff import logs
 from filehandoff.errors import (
@@ -19,17 +19,15 @@ from filehandoff.http import ObjectInfo, clamp
 from filehandoff.receipt import Incoming, Stored
 from filehandoff.s3 import calls
 from filehandoff.s3.calls import Answer, Flow, Page, SentPart
+from filehandoff.s3.cleanup import Undo
+from filehandoff.s3.context import Context
 from filehandoff.sweep import Unfinished
 from filehandoff.verify import Completed, check_etag, check_size, require
-
-if TYPE_CHECKING:
-    from filehandoff.cleanup import Undo
-    from filehandoff.service import Service
 
 logger = logging.getLogger(__name__)
 
 
-def create(service: "Service", incoming: Incoming, hook: Any, metadata: dict[str, str] | None = None) -> Flow[str]:
+def create(service: Context, incoming: Incoming, hook: Any, metadata: dict[str, str] | None = None) -> Flow[str]:
     """Begin a multipart upload, return its id, and abort what an earlier try of the same call began.
 
     Raises:
@@ -166,7 +164,7 @@ def _all_pages[T](ask: "Any") -> Flow[list[T]]:
         following = page.following
 
 
-def abort(service: "Service", key: str, upload_id: str) -> Flow[bool]:
+def abort(service: Context, key: str, upload_id: str) -> Flow[bool]:
     """End a multipart upload without an object; return whether there was one."""
     try:
         yield from calls.abort_multipart(key, upload_id)
@@ -176,20 +174,20 @@ def abort(service: "Service", key: str, upload_id: str) -> Flow[bool]:
     return True
 
 
-def abort_lost(service: "Service", key: str, known: str | None = None) -> Flow[None]:
+def abort_lost(service: Context, key: str, known: str | None = None) -> Flow[None]:
     """Abort each upload of this key but the known one: S3 began them, and its answers were lost."""
     for upload in (yield from unfinished_uploads(service.settings.bucket, key)):
         if upload.upload_id != known:
             yield from abort(service, upload.key, upload.upload_id)
 
 
-def remove(service: "Service", key: str) -> Flow[None]:
+def remove(service: Context, key: str) -> Flow[None]:
     """Remove the object of this key, and abort its unfinished uploads, by whichever program."""
     yield from calls.delete_object(key)
     yield from abort_lost(service, key)
 
 
-def undo_or_later(service: "Service", undo: "Undo", request_id: str, key: str) -> Flow[None]:
+def undo_or_later(service: Context, undo: Undo, request_id: str, key: str) -> Flow[None]:
     """Remove what an upload has stored; if S3 does not let us, leave it to the cleanup."""
     try:
         yield from undo()

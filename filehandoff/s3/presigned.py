@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filehandoff.errors import (
     DigestMismatch,
@@ -32,13 +32,11 @@ from filehandoff.presigned import (
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import calls, flows
 from filehandoff.s3.calls import Answer, Finish, Flow, Presign
+from filehandoff.s3.context import Context
 from filehandoff.verify import quoted_etag
 
-if TYPE_CHECKING:
-    from filehandoff.service import Service
 
-
-def begin(service: "Service", wanted: Wanted, way: UploadContext, hook: Any) -> Flow[dict[str, object]]:
+def begin(service: Context, wanted: Wanted, way: UploadContext, hook: Any) -> Flow[dict[str, object]]:
     """Return what the client needs to send the file: one URL, or the first page of those of its parts."""
     settings = service.settings
     key = new_key(settings.key_prefix, wanted.filename)
@@ -59,7 +57,7 @@ def begin(service: "Service", wanted: Wanted, way: UploadContext, hook: Any) -> 
 
 
 def _give_put(
-    service: "Service", incoming: Incoming, promise: Promise, metadata: dict[str, str], hook: Any
+    service: Context, incoming: Incoming, promise: Promise, metadata: dict[str, str], hook: Any
 ) -> Flow[dict[str, object]]:
     parameters: dict[str, Any] = {
         "Key": incoming.key,
@@ -76,7 +74,7 @@ def _give_put(
     return put_answer(incoming, promise.size, url, headers, service.settings.root_path) | expiry(now, seconds)
 
 
-def list_parts(service: "Service", upload: Upload, after: int) -> Flow[dict[str, object]]:
+def list_parts(service: Context, upload: Upload, after: int) -> Flow[dict[str, object]]:
     """Return one page of the parts that follow part `after`: their URLs, and the ETags of those that S3 has.
 
     Raises:
@@ -89,7 +87,7 @@ def list_parts(service: "Service", upload: Upload, after: int) -> Flow[dict[str,
     return (yield from _give_parts(service, upload, after, upload.etags(listed)))
 
 
-def abort(service: "Service", upload: Upload) -> Flow[None]:
+def abort(service: Context, upload: Upload) -> Flow[None]:
     """End an upload in parts without an object; its URLs store nothing from then on.
 
     Raises:
@@ -99,7 +97,7 @@ def abort(service: "Service", upload: Upload) -> Flow[None]:
         raise _ended()
 
 
-def _give_parts(service: "Service", upload: Upload, after: int, etags: Mapping[int, str]) -> Flow[dict[str, object]]:
+def _give_parts(service: Context, upload: Upload, after: int, etags: Mapping[int, str]) -> Flow[dict[str, object]]:
     page, seconds, now = upload.page(after), service.settings.presign_seconds, datetime.now(UTC)
     urls = []
     for number, size in page:
@@ -108,7 +106,7 @@ def _give_parts(service: "Service", upload: Upload, after: int, etags: Mapping[i
     return parts_answer(service.seal, upload, page, urls, etags, service.settings.root_path) | expiry(now, seconds)
 
 
-def complete(service: "Service", key: str, upload: Upload | None, request_id: str) -> Flow[tuple[Stored, Promise]]:
+def complete(service: Context, key: str, upload: Upload | None, request_id: str) -> Flow[tuple[Stored, Promise]]:
     """Return the file that the client has sent, once it was read back and is the promised one; else remove it.
 
     A second `complete` reads it back once more. What S3 does not let us remove is left to the cleanup.
@@ -125,7 +123,7 @@ def complete(service: "Service", key: str, upload: Upload | None, request_id: st
 
 
 def _believe(
-    service: "Service", key: str, request_id: str, before: Reading | None = None
+    service: Context, key: str, request_id: str, before: Reading | None = None
 ) -> Flow[tuple[Stored, Promise]]:
     """Return the file that was read back; reject it only after a second reading that gives the same."""
     reading = yield from _read(service, key)
@@ -142,7 +140,7 @@ def _believe(
         raise
 
 
-def _read(service: "Service", key: str) -> Flow[Reading]:
+def _read(service: Context, key: str) -> Flow[Reading]:
     info, body = yield from calls.get_object(key)
     reading = Reading(key, info)
     try:
@@ -154,7 +152,7 @@ def _read(service: "Service", key: str) -> Flow[Reading]:
     return reading
 
 
-def _assemble(service: "Service", upload: Upload, request_id: str) -> Flow[None]:
+def _assemble(service: Context, upload: Upload, request_id: str) -> Flow[None]:
     """Make one object of the parts that were sent, unless another request has done so meanwhile."""
     try:
         yield from _join(service, upload, request_id)
@@ -165,7 +163,7 @@ def _assemble(service: "Service", upload: Upload, request_id: str) -> Flow[None]
             raise _ended() from error
 
 
-def _join(service: "Service", upload: Upload, request_id: str, before: list[Answer] | None = None) -> Flow[None]:
+def _join(service: Context, upload: Upload, request_id: str, before: list[Answer] | None = None) -> Flow[None]:
     """Have S3 make the object; abort it only if S3 lists the same parts twice, and they are not the file's."""
     parts = yield from flows.list_parts(upload.key, upload.upload_id)
     try:

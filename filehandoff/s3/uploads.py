@@ -7,7 +7,7 @@ are put at once, and when anything fails, each file that was begun is removed.
 import logging
 from collections import deque
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from filehandoff import logs
 from filehandoff.digest import Digest
@@ -16,9 +16,7 @@ from filehandoff.parts import Part
 from filehandoff.receipt import Incoming, Stored
 from filehandoff.s3 import calls, flows
 from filehandoff.s3.calls import Ends, Finish, Flow, SentPart
-
-if TYPE_CHECKING:
-    from filehandoff.service import Service
+from filehandoff.s3.context import Context
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ logger = logging.getLogger(__name__)
 class SinglePut:
     """A file of at most one part, whose digest is known before it is sent."""
 
-    def __init__(self, service: "Service", incoming: Incoming, digest: Digest) -> None:
+    def __init__(self, service: Context, incoming: Incoming, digest: Digest) -> None:
         self._service = service
         self._incoming = incoming
         self.key = incoming.key
@@ -64,7 +62,7 @@ class SinglePut:
 class MultipartUpload:
     """A larger file, sent in parts. `begin` it, `send_part` each part, which may run at once, then `complete`."""
 
-    def __init__(self, service: "Service", incoming: Incoming) -> None:
+    def __init__(self, service: Context, incoming: Incoming) -> None:
         self._service = service
         self._incoming = incoming
         self.key = incoming.key
@@ -141,7 +139,7 @@ class MultipartUpload:
 type Upload = SinglePut | MultipartUpload
 
 
-def leave(service: "Service", upload: Upload, call: Ends) -> None:
+def leave(service: Context, upload: Upload, call: Ends) -> None:
     """Have the upload removed when its abandoned call has ended."""
     service.cleanup.after(call, upload.undo, logs.bound_id(), upload.key)
 
@@ -163,7 +161,7 @@ def undo_all(left: deque[Upload]) -> Flow[None]:
             left.popleft()
 
 
-def leave_to_cleanup(service: "Service", left: deque[Upload], request_id: str) -> None:
+def leave_to_cleanup(service: Context, left: deque[Upload], request_id: str) -> None:
     """Have the cleanup remove the uploads that `undo_all` has left."""
     for upload in tuple(left):
         service.metrics.undo_failures.inc()

@@ -9,6 +9,7 @@ from typing import Any
 from filehandoff.causes import CAUSES, MAX_BYTES
 from filehandoff.digest import SHA256_PATTERN, Digest, to_content_digest
 from filehandoff.errors import (
+    ERRORS,
     PROBLEM_CONTENT_TYPE,
     RETRY_AFTER_SECONDS,
     BodyTooLarge,
@@ -43,7 +44,6 @@ from filehandoff.keys import content_disposition
 from filehandoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FORM_HANDOFFS
 from filehandoff.web.pages import MAX_RECEIPTS
 from filehandoff.web.schemas import (
-    ERRORS,
     ETAG,
     FILE,
     KEY,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from filehandoff import strategies
 from filehandoff.digest import from_content_digest
@@ -29,12 +29,10 @@ from filehandoff.presigned import Promise, Upload, WantedReader, number
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import calls, flows, presigned
 from filehandoff.s3.calls import Flow
+from filehandoff.service import Service
 from filehandoff.web import openapi
 from filehandoff.web.pages import MAX_RECEIPTS, PAGE_HEADERS, StoredReceipt, problem_page, receipts_page, receipts_path
 from filehandoff.web.request import RequestValues
-
-if TYPE_CHECKING:
-    from filehandoff.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -67,24 +65,24 @@ def _answer(text: str, status: int, headers: Mapping[str, str]) -> Answer:
 NO_CONTENT = Answer(status=204)
 
 
-def strategies_answer(service: "Service") -> Answer:
+def strategies_answer(service: Service) -> Answer:
     """`GET /strategies`: every pair of hand-off and hook, and its verdict."""
     return json_answer(strategies.describe(service.framework, service.settings))
 
 
-def openapi_answer(service: "Service") -> Answer:
+def openapi_answer(service: Service) -> Answer:
     """`GET /openapi.json`: the description of this API."""
     return json_answer(openapi.document(service.settings.root_path))
 
 
-def ready(service: "Service") -> Flow[Answer]:
+def ready(service: Service) -> Flow[Answer]:
     """`GET /readyz`: S3 answers for the bucket within a second, and the process does not end."""
     service.drain.check_ready()
     yield from flows.ready(service.settings.bucket)
     return json_answer({"status": "ready"})
 
 
-def upload_context(service: "Service", request: RequestValues, handoff: str) -> UploadContext:
+def upload_context(service: Service, request: RequestValues, handoff: str) -> UploadContext:
     """Return by which hand-off and hook the request's files go.
 
     Raises:
@@ -98,13 +96,13 @@ def upload_context(service: "Service", request: RequestValues, handoff: str) -> 
     return UploadContext(service.framework, handoff, hook, request.request_id)
 
 
-def incoming(service: "Service", start: FileStart) -> Incoming:
+def incoming(service: Service, start: FileStart) -> Incoming:
     """Return the file that begins here, with a new key."""
     key = new_key(service.settings.key_prefix, start.filename)
     return Incoming(key, start.filename, start.content_type, start.promised)
 
 
-def incoming_file(service: "Service", file: Any) -> Incoming:
+def incoming_file(service: Service, file: Any) -> Incoming:
     """Return the file that a FileStorage holds, with a new key."""
     promise = file.headers.get(DIGEST_HEADER)
     promised = from_content_digest(promise) if promise else None
@@ -124,7 +122,7 @@ def explained(file: Any, way: UploadContext) -> Iterator[None]:
         raise
 
 
-def stored(service: "Service", request: RequestValues, way: UploadContext, files: Sequence[Stored]) -> Answer:
+def stored(service: Service, request: RequestValues, way: UploadContext, files: Sequence[Stored]) -> Answer:
     """Answer an upload: 201 with the receipts, or 303 to their page for a browser."""
     elapsed = time.perf_counter() - request.arrived
     service.metrics.count_files(way.handoff, [one.size for one in files])
@@ -137,57 +135,57 @@ def stored(service: "Service", request: RequestValues, way: UploadContext, files
     return json_answer({"receipts": receipts}, 201, {"Location": location, "Vary": "Accept"})
 
 
-def _base_url(service: "Service", request: RequestValues) -> str:
+def _base_url(service: Service, request: RequestValues) -> str:
     return service.settings.base_url(request.host_url)
 
 
-def _object_path(service: "Service", key: str) -> str:
+def _object_path(service: Service, key: str) -> str:
     return f"{service.settings.root_path}/objects/{key}"
 
 
-def wanted_reader(service: "Service", request: RequestValues) -> WantedReader:
+def wanted_reader(service: Service, request: RequestValues) -> WantedReader:
     """Return a reader for the body of `POST /uploads/presigned`."""
     check_coding(request.coding)
     return WantedReader(request.mimetype, service.settings.limits, request.content_length)
 
 
-def presign(service: "Service", way: UploadContext, reader: WantedReader, hook: Any) -> Flow[Answer]:
+def presign(service: Service, way: UploadContext, reader: WantedReader, hook: Any) -> Flow[Answer]:
     """`POST /uploads/presigned`: the URL, or the first of them, for the file that the body describes."""
     given = yield from presigned.begin(service, reader.finish(), way, hook)
     return json_answer(given, 201, {"Location": _object_path(service, str(given["key"]))})
 
 
-def presigned_parts(service: "Service", request: RequestValues, key: str) -> Flow[Answer]:
+def presigned_parts(service: Service, request: RequestValues, key: str) -> Flow[Answer]:
     """`GET /uploads/presigned/<key>/parts`: one page of the parts that follow part `after`."""
     after = number(request.args.get("after"), 0)
     given = yield from presigned.list_parts(service, _presigned_parts(service, request, key), after)
     return json_answer(given)
 
 
-def abort_presigned(service: "Service", request: RequestValues, key: str) -> Flow[Answer]:
+def abort_presigned(service: Service, request: RequestValues, key: str) -> Flow[Answer]:
     """`DELETE /uploads/presigned/<key>`: end an upload in parts that is not complete."""
     yield from presigned.abort(service, _presigned_parts(service, request, key))
     return NO_CONTENT
 
 
-def complete_presigned(service: "Service", request: RequestValues, key: str) -> Flow[Answer]:
+def complete_presigned(service: Service, request: RequestValues, key: str) -> Flow[Answer]:
     """`POST /uploads/presigned/<key>/complete`: the receipt, once the object was read back."""
     upload = _presigned_upload(service, request, key)
     file, promise = yield from presigned.complete(service, key, upload, request.request_id)
     return stored(service, request, _promised_way(service, promise), [file])
 
 
-def _promised_way(service: "Service", promise: Promise) -> UploadContext:
+def _promised_way(service: Service, promise: Promise) -> UploadContext:
     return UploadContext(service.framework, "presigned", promise.hook, promise.request_id)
 
 
-def _presigned_upload(service: "Service", request: RequestValues, key: str) -> Upload | None:
+def _presigned_upload(service: Service, request: RequestValues, key: str) -> Upload | None:
     """Return the multipart upload that the query names, if it names one."""
     check_key(service, key)
     return Upload.of(service.seal, key, request.args, service.settings.limits)
 
 
-def _presigned_parts(service: "Service", request: RequestValues, key: str) -> Upload:
+def _presigned_parts(service: Service, request: RequestValues, key: str) -> Upload:
     """Return the multipart upload that the query names.
 
     Raises:
@@ -199,13 +197,13 @@ def _presigned_parts(service: "Service", request: RequestValues, key: str) -> Up
     return upload
 
 
-def check_key(service: "Service", key: str) -> None:
+def check_key(service: Service, key: str) -> None:
     """Let no request reach an object that is not an upload of ours."""
     if not is_key(service.settings.key_prefix, key):
         raise ObjectMissing("No object has this key.")
 
 
-def get_object(service: "Service", request: RequestValues, key: str) -> Flow[Answer | tuple[ObjectInfo, Any]]:
+def get_object(service: Service, request: RequestValues, key: str) -> Flow[Answer | tuple[ObjectInfo, Any]]:
     """`GET` and `HEAD /objects/<key>`: an answer without a body, or the object's headers and its body."""
     check_key(service, key)
     asked = ConditionalRequest.of(request.method, request.headers)
@@ -215,7 +213,7 @@ def get_object(service: "Service", request: RequestValues, key: str) -> Flow[Ans
     return (yield from flows.get(key, asked.byte_range(info)))
 
 
-def delete_object(service: "Service", request: RequestValues, key: str) -> Flow[Answer]:
+def delete_object(service: Service, request: RequestValues, key: str) -> Flow[Answer]:
     """`DELETE /objects/<key>`."""
     check_key(service, key)
     info = yield from calls.head_object(key)
@@ -224,7 +222,7 @@ def delete_object(service: "Service", request: RequestValues, key: str) -> Flow[
     return NO_CONTENT
 
 
-def receipts(service: "Service", request: RequestValues) -> Flow[Answer]:
+def receipts(service: Service, request: RequestValues) -> Flow[Answer]:
     """`GET /receipts`: the receipts of the objects that the query names, from their heads in S3."""
     keys = request.args.getlist("key")[:MAX_RECEIPTS]
     if not keys:
@@ -241,7 +239,7 @@ def receipts(service: "Service", request: RequestValues) -> Flow[Answer]:
     return json_answer({"receipts": [receipt.as_json() for receipt in found]}, headers=headers)
 
 
-def problem(service: "Service", request: RequestValues, error: UploadError) -> Answer:
+def problem(service: Service, request: RequestValues, error: UploadError) -> Answer:
     """Log an error of ours, and answer it as problem details (RFC 9457), or as a page for a browser."""
     level, values = service.answer_log.line(error, time.monotonic())
     logger.log(
@@ -259,7 +257,7 @@ def problem(service: "Service", request: RequestValues, error: UploadError) -> A
     return json_answer(details, error.status, headers)
 
 
-def http_problem(service: "Service", request: RequestValues, error: Any) -> Answer:
+def http_problem(service: Service, request: RequestValues, error: Any) -> Answer:
     """Answer an HTTPException of Werkzeug's, such as the router's 404, as problem details."""
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     status = cast("int", error.code or Internal.status)

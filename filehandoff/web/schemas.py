@@ -8,7 +8,7 @@ from typing import Any, get_args
 from filehandoff import errors, strategies
 from filehandoff.causes import CAUSES, Report, report
 from filehandoff.digest import SHA256_PATTERN, Digest
-from filehandoff.errors import FileClosed, FormError, UploadError
+from filehandoff.errors import CLASSES, ERRORS, FileClosed, UploadError
 from filehandoff.explain import CloseRecord
 from filehandoff.explain.note import BYTES_OR_WAIT
 from filehandoff.http import REQUEST_ID_PATTERN, ObjectInfo
@@ -30,15 +30,6 @@ TYPES: dict[object, object] = {
     bool: "boolean",
     str | None: ["string", "null"],
 }
-
-#: Every error class that the apps raise; the two excluded are base classes.
-_CLASSES: list[type[UploadError]] = [
-    error
-    for error in vars(errors).values()
-    if isinstance(error, type) and issubclass(error, UploadError) and error not in {UploadError, FormError}
-]
-#: The error class of each code: the first one, of which others are special cases.
-ERRORS = {error.code: next(one for one in _CLASSES if one.code == error.code) for error in _CLASSES}
 
 FILE = b"hello, S3\n"
 KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
@@ -204,7 +195,7 @@ def _problem() -> Node:
         "A problem details object (RFC 9457), with a stable `code` and the request's id.",
         {
             "type": text("A URN that ends in the code.", format="uri"),
-            "title": {"type": "string", "enum": list(dict.fromkeys(error.title for error in _CLASSES))},
+            "title": {"type": "string", "enum": list(dict.fromkeys(error.title for error in CLASSES))},
             "status": {"type": "integer", "enum": sorted({error.status for error in ERRORS.values()})},
             "detail": text("One or more sentences about this request, for the person who sent it."),
             "code": named(

@@ -16,7 +16,7 @@ from faults.script import LostAnswer, Reset, Stall
 from faults.settings import SETTINGS
 from patience import wait_until
 
-from filehandoff.cleanup import END_SECONDS
+from filehandoff.s3.cleanup import END_SECONDS
 from filehandoff.settings import MIB
 
 FRAMEWORKS = ("flask", "quart")

@@ -19,8 +19,8 @@ from faults.settings import SHORT_STORE_TIMEOUTS
 from patience import PATIENCE, wait_until
 
 from demo import stack
-from filehandoff.cleanup import END_SECONDS
 from filehandoff.keys import new_key
+from filehandoff.s3.cleanup import END_SECONDS
 from filehandoff.settings import MIB
 
 FRAMEWORKS = ("flask", "quart")

@@ -13,7 +13,9 @@ from patience import PATIENCE
 
 import flask_app.cleanup
 import quart_app.cleanup
-from filehandoff.cleanup import (
+from filehandoff.errors import StoreUnavailable
+from filehandoff.s3.calls import Call, Flow
+from filehandoff.s3.cleanup import (
     ANSWER_SECONDS,
     END_SECONDS,
     LAST_TRY_AT_ONCE,
@@ -21,8 +23,6 @@ from filehandoff.cleanup import (
     UNDO_SECONDS,
     Cleanup,
 )
-from filehandoff.errors import StoreUnavailable
-from filehandoff.s3.calls import Call, Flow
 
 type Work = Callable[[], object]
 

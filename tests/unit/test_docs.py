@@ -19,9 +19,9 @@ import filehandoff
 from filehandoff.errors import UploadError
 from filehandoff.explain.closing import Function, ObservedClose
 from filehandoff.explain.note import record_of, sentence
+from filehandoff.metrics import OUTCOMES, Metrics
 from filehandoff.settings import Settings, variable
 from filehandoff.strategies import FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, verdict
-from filehandoff.web.metrics import OUTCOMES, Metrics
 from filehandoff.web.openapi import document
 
 ROOT = Path(filehandoff.__file__).parent.parent

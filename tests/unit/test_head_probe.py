@@ -15,8 +15,8 @@ import flask_app.head_probe
 import flask_app.store
 import quart_app.head_probe
 import quart_app.store
+from filehandoff.metrics import Metrics
 from filehandoff.settings import Settings
-from filehandoff.web.metrics import Metrics
 
 KEY = "2026/11/25/01a2-b3/a file (1).txt"
 

@@ -26,8 +26,8 @@ from filehandoff.errors import (
     UploadError,
     file_closed,
 )
+from filehandoff.metrics import FOLDER_VARIABLE, OUTCOMES, REFUSALS, Metrics, judge, share_numbers
 from filehandoff.strategies import HANDOFFS
-from filehandoff.web.metrics import FOLDER_VARIABLE, OUTCOMES, REFUSALS, Metrics, judge, share_numbers
 from filehandoff.web.openapi import METRICS
 
 

@@ -10,11 +10,11 @@ from typing import IO, Any
 import pytest
 
 import quart_app.store
+from filehandoff.metrics import Metrics
 from filehandoff.parts import Part
 from filehandoff.receipt import Incoming
 from filehandoff.s3 import calls
 from filehandoff.settings import Settings
-from filehandoff.web.metrics import Metrics
 from quart_app.payload import READ_BYTES, FileBody
 
 INCOMING = Incoming("a/key", "name", "text/plain")

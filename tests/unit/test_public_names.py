@@ -42,12 +42,12 @@ EXCEPTIONS = {
     "logs.py": ({"threading"}, "guards a dictionary; starts no thread"),
     "pytest_plugin.py": ({"pytest"}, "pytest alone imports it"),
     "sweep_command.py": ({"click"}, "the command of both apps; click comes with both frameworks"),
-    "web/metrics.py": ({"tempfile"}, "makes the folder in which prometheus_client keeps numbers of several processes"),
+    "metrics.py": ({"tempfile"}, "makes the folder in which prometheus_client keeps numbers of several processes"),
     "explain/raising.py": ({"threading"}, "asks for the id of the thread; guards a dictionary"),
 }
 #: Third-party packages that the core may import, each with the reason.
 THIRD_PARTIES = {
-    "prometheus_client": "numbers as text; imported by web/metrics.py alone, which the shells ask for",
+    "prometheus_client": "numbers as text; imported by metrics.py alone, which the shells ask for",
     "structlog": "lines as text; imported by logs.py alone, which the shells ask for",
 }
 

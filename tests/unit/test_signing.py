@@ -10,11 +10,11 @@ from botocore.awsrequest import AWSPreparedRequest
 
 import flask_app.store
 import quart_app.store
+from filehandoff.metrics import Metrics
 from filehandoff.parts import Part
 from filehandoff.receipt import Incoming
 from filehandoff.s3 import calls
 from filehandoff.settings import Settings
-from filehandoff.web.metrics import Metrics
 
 INCOMING = Incoming("a/key", "name", "text/plain")
 PART = Part(1, (b"some ", b"bytes"))

@@ -13,9 +13,9 @@ from patience import PATIENCE, wait_until
 from filehandoff import logs
 from filehandoff.admission import ending
 from filehandoff.cancellation import Cancellation, cancelled_by
-from filehandoff.cleanup import Cleanup
 from filehandoff.errors import Overloaded
 from filehandoff.s3.calls import Flow
+from filehandoff.s3.cleanup import Cleanup
 from flask_app.cleanup import Cleaner
 from flask_app.threads import THREADS, Threads, end, finish, first_of, start
 

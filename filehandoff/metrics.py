@@ -19,6 +19,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from filehandoff.errors import (
+    ERRORS,
     FileClosed,
     FormError,
     FormMalformed,
@@ -33,7 +34,6 @@ from filehandoff.errors import (
 )
 from filehandoff.settings import GIB, KIB, MIB
 from filehandoff.strategies import HANDOFFS
-from filehandoff.web.schemas import ERRORS
 
 #: The folder in which a server's processes share their numbers, so that each can report all: see the README.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
