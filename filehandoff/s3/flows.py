@@ -150,18 +150,18 @@ def _all_pages[T](ask: "Any") -> Flow[list[T]]:
     """Return the entries of all pages.
 
     Raises:
-        StoreRejected: a page leads back to itself; without this check the list would have no end.
+        StoreRejected: a page leads back to an earlier one; without this check the list would have no end.
     """
     entries: list[T] = []
-    following: Mapping[str, Any] = {}
+    asked: list[Mapping[str, Any]] = [{}]
     while True:
-        page: Page[T] = yield from ask(following)
+        page: Page[T] = yield from ask(asked[-1])
         entries.extend(page.entries)
         if not page.following:
             return entries
-        if page.following == following:
+        if page.following in asked:
             raise StoreRejected("S3 answers the same page of a list again and again.")
-        following = page.following
+        asked.append(page.following)
 
 
 def abort(service: Context, key: str, upload_id: str) -> Flow[bool]:

@@ -141,11 +141,13 @@ def test_an_abandoned_call_must_end_before_its_upload_is_removed(pending: Cleanu
     assert not pending
 
 
-def test_a_call_that_has_ended_holds_nothing(pending: Cleanup) -> None:
+def test_a_call_that_has_ended_holds_nothing(pending: Cleanup, caplog: pytest.LogCaptureFixture) -> None:
     """Its upload waits at once."""
     call = Future[None]()
     call.set_exception(SILENCE)
     pending.after(call, partial(remove, "a"), "request", "a")
+    pending.give_up_all()
+    assert given_up(caplog) == ["a"]
     assert play(pending.try_all(), tried("a")) is True
 
 

@@ -229,6 +229,13 @@ def test_a_page_that_leads_back_to_itself_ends_the_list() -> None:
         play(flows.list_parts(KEY, "id"), page(1, 1), page(1, 1, PartNumberMarker=1))
 
 
+def test_a_page_that_leads_back_to_an_earlier_one_ends_the_list() -> None:
+    """Two pages that name each other give no list either."""
+    script = page(1, 1), page(2, 2, PartNumberMarker=1), page(1, 1, PartNumberMarker=2)
+    with pytest.raises(StoreRejected, match="again and again"):
+        play(flows.list_parts(KEY, "id"), *script)
+
+
 def test_a_truncated_page_without_its_marker_ends_the_list() -> None:
     """The parts of the first pages are no whole list."""
     damaged = expect("list_parts", {"Parts": [], "IsTruncated": True}, **UPLOAD, PartNumberMarker=1)
@@ -307,6 +314,19 @@ def test_a_removed_key_has_neither_object_nor_uploads(service: Service) -> None:
         aborted("id"),
     )
     assert count(service.metrics.aborts) == 1
+
+
+def test_a_failed_undo_logs_the_cause(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """It has the words of the network."""
+    error = StoreUnavailable("silence")
+    error.__cause__ = OSError("connection reset")
+    play(
+        flows.undo_or_later(service, lambda: flows.abort(service, KEY, "id"), "a-request", KEY),
+        aborted("id", error),
+    )
+    create(service, created("id", 1), listed("lost"), aborted("lost", error))
+    assert caplog.text.count("connection reset") == 2
+    assert "silence" not in caplog.text
 
 
 def test_the_service_is_ready_if_s3_shows_the_bucket() -> None:

@@ -329,6 +329,14 @@ def test_all_uploads_are_kept_once_s3_does_not_answer(service: Service) -> None:
     assert sorted(keys_of(left)) == ["a", "c", "d"]
 
 
+def test_a_failed_undo_of_a_form_logs_the_cause(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """It has the words of the network."""
+    error = StoreUnavailable("silence")
+    error.__cause__ = OSError("connection reset")
+    play(undo_all(begun_puts(service, "a")), expect("delete_object", error, Key="a"))
+    assert "connection reset" in caplog.text
+
+
 def test_an_undo_that_is_cut_off_keeps_its_upload(service: Service) -> None:
     """The time for the undo may be over in the middle of it."""
     left = begun_puts(service, "a", "b")
