@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.s3.script import DENIED, Line, expect, play
 
+from filehandoff import logs
 from filehandoff.errors import StoreUnavailable
-from filehandoff.s3 import calls, cleanup, logs
+from filehandoff.s3 import calls, cleanup
 from filehandoff.s3.calls import Flow
 from filehandoff.s3.cleanup import FIRST_PAUSE, GIVE_UP_AFTER, LONGEST_PAUSE, MOST, Cleanup, next_pause
 
