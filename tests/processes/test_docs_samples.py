@@ -94,8 +94,8 @@ def sample(page: str, framework: str) -> str:
 @pytest.mark.parametrize(
     ("page", "handoff_", "project"),
     [
-        pytest.param("Copying a hand-off into your own app", "read_early", "", id="copied"),
-        pytest.param("Streaming in your own app", "stream", "filehandoff,quart_app", id="streaming"),
+        pytest.param("copying.md", "read_early", "", id="copied"),
+        pytest.param("streaming.md", "stream", "filehandoff,quart_app", id="streaming"),
     ],
 )
 def test_a_sample_stores_a_file_with_the_packages_that_the_text_names(  # noqa: PLR0913, PLR0917 - parametrised

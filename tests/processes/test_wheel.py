@@ -91,7 +91,7 @@ def test_both_apps_serve_from_another_folder(
     site_packages: Path, serving_environ: dict[str, str], tmp_path: Path
 ) -> None:
     """The documented commands start both apps from the wheel's files; each stores a file and returns it."""
-    documents = "".join(path.read_text("utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
+    documents = "".join(path.read_text("utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")))
     assert all(command in documents for command in COMMANDS.values())
     program = (
         "import filehandoff, flask_app, quart_app; print(filehandoff.__file__, flask_app.__file__, quart_app.__file__)"
