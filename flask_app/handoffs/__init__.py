@@ -1,8 +1,9 @@
-"""One short file for each way of handing an upload's bytes over; `diff` any of them with its Quart twin.
+"""The hand-offs, one short file each; `diff` shows the changes in Quart's twin.
 
-Each has one function, `hand_off(file, upload)`: `file` is the request's FileStorage, `upload` whatever puts a readable
-file into S3, such as `lambda body: client.upload_fileobj(body, BUCKET, key)`. None needs anything else of ours, but
-`stream`: it has no FileStorage, it parses the request's body with `filehandoff.form` itself.
+Four of them have a function `hand_off(file, upload)`. `file` is the request's FileStorage. `upload` is a function that
+puts a readable file into S3, such as `lambda body: client.upload_fileobj(body, BUCKET, key)`. `stream` has no
+FileStorage: it parses the request's body with `filehandoff.form`. `presigned` signs URLs and reads objects back. No
+file but `stream` imports from this project.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from flask_app.handoffs import byte_queue, file, read_early, temp_file
 type Upload = Callable[[IO[bytes]], None]
 type HandOff = Callable[[FileStorage, Upload], None]
 
-#: Those that are given a file which the form parser has made.
+#: The hand-offs that take a FileStorage, by name.
 OF_A_FILE: dict[str, HandOff] = {
     "file": file.hand_off,
     "read_early": read_early.hand_off,

@@ -1,9 +1,11 @@
-"""`byte_queue`: the view feeds a bounded queue of bytes, and a worker thread uploads what comes out of it.
+"""`byte_queue`: the view fills a bounded queue with bytes, and a thread uploads them.
 
-Choose it when the upload must run in another thread: the thread gets bytes, never the request's file. Costs the queue
-in memory, and a thread. The trap: as long as the view reads, the file must stay open; a hook in a copied context closes
-it at the first call to S3, which for a file of one part comes after the last byte was read, for a larger one before.
-`upload` gets what cannot seek: `upload_fileobj` takes it, `put_object` does not. It must have read it when it returns.
+Choose it when the upload must run in another thread: it gets bytes, never the request's file.
+Cost: 512 KiB of memory for the queue, and a thread.
+Trap: the file must stay open until the view has read it. A hook in a copied context closes the file at the first call
+to S3. The view has read a file of one part by then, but not a larger file.
+`upload` gets a file that cannot seek: `upload_fileobj` accepts it, `put_object` does not. It must read the
+file before it returns.
 """
 
 import io
@@ -19,7 +21,10 @@ QUEUE_CHUNKS = 8
 
 
 class QueueReader(io.RawIOBase):
-    """The uploader's end of the queue, as a readable file; it ends, or fails, as the reading of the upload does."""
+    """The uploader's end of the queue, as a readable file.
+
+    It ends when the view has read the whole file, and raises the view's error otherwise.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +54,7 @@ class QueueReader(io.RawIOBase):
 
 
 def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
-    """Read the file into the queue while `upload`, which puts a readable file into S3, runs in a thread."""
+    """Run `upload` in a thread and feed it the file through the queue."""
     reader = QueueReader()
     with ThreadPoolExecutor(1, thread_name_prefix="byte-queue") as worker:
         uploading = worker.submit(_upload, upload, reader)
@@ -58,7 +63,7 @@ def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
                 reader.chunks.put(chunk)
             reader.complete = True
         except ShutDown:
-            pass  # the uploader has ended before the file: its error comes with its result
+            pass  # the uploader ended before the file did; its result raises the error
         except BaseException as error:
             reader.failure = error
             raise
@@ -69,8 +74,8 @@ def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
 
 def _upload[T](upload: Callable[[IO[bytes]], T], reader: QueueReader) -> T:
     try:
-        # Buffered, so that a read gives as much as was asked for: S3 takes no short parts. Closed at the end, so that
-        # whoever still reads it later gets an error, not an empty file.
+        # Buffered: each read returns its full size, because S3 takes no short parts. Closed at the end: a late read
+        # raises an error instead of returning an empty file.
         with io.BufferedReader(reader, CHUNK_BYTES) as body:
             return upload(cast("IO[bytes]", body))
     finally:

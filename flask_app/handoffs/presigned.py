@@ -1,10 +1,11 @@
-"""`presigned`: the client sends the file to S3 itself, by a URL that is good for this one file.
+"""`presigned`: the client sends its file to S3 by a URL for this one file.
 
-Choose it when the bytes need not pass through your app: for files too large or too many for it, near a client far from
-you. Costs neither memory nor disk nor time of a worker, until the file is read back: only that shows what S3 holds.
-The trap: the URL outlives the upload, and what each store checks of it differs, so sign everything that is known, and
-believe nothing before it was read back. The client's signature must be of version 4 (`Config(signature_version=
-"s3v4")`): boto's default for URLs binds no length, no type, no metadata.
+Choose it when the bytes need not pass through your app: for large files, many files, or clients far from your servers.
+Cost: no memory, no disk, and no worker's time for the upload. Reading the object back takes time, but nothing else
+verifies the bytes in S3.
+Trap: the URL outlives the upload, and stores differ in the parameters that they check. Sign every parameter that you
+know, and trust no object before you have read it back. Use a client with signature version 4
+(`Config(signature_version="s3v4")`): boto's default for URLs signs no length, no type and no metadata.
 """
 
 import hashlib
@@ -16,21 +17,21 @@ if TYPE_CHECKING:
 
 
 def hand_off(s3: "S3Client", call: Mapping[str, Any], seconds: int) -> str:
-    """A URL for one `put_object` with these parameters, good for so many seconds.
+    """Return a URL for one `put_object` with these parameters, valid for `seconds`.
 
-    The client must send, exactly, what of them is a header: ContentLength, ContentType, Metadata, IfNoneMatch="*"
-    (which keeps the URL from storing twice) and ChecksumSHA256 (which keeps other bytes from being stored).
+    The client must send these of them as headers, unchanged: ContentLength, ContentType, Metadata, IfNoneMatch="*" (the
+    URL then stores only once) and ChecksumSHA256 (S3 then rejects other bytes).
     """
     return s3.generate_presigned_url("put_object", Params=call, ExpiresIn=seconds)
 
 
 def hand_off_part(s3: "S3Client", call: Mapping[str, Any], seconds: int) -> str:
-    """A URL for one `upload_part`, with its ContentLength."""
+    """Return a URL for one `upload_part` with its ContentLength, valid for `seconds`."""
     return s3.generate_presigned_url("upload_part", Params=call, ExpiresIn=seconds)
 
 
 def read_back(body: Iterable[bytes]) -> tuple[int, str]:
-    """The size and the SHA-256 of what the client has sent, by the bytes of the object as `get_object` gives them."""
+    """Return the size and the SHA-256 of the bytes that `get_object` gives."""
     size, sha256 = 0, hashlib.sha256()
     for chunk in body:
         size += len(chunk)

@@ -1,8 +1,9 @@
-"""`read_early`: every byte is read before S3 is called.
+"""`read_early`: the view reads every byte before it calls S3.
 
-Choose it for files that surely fit in memory, as many at once as you serve at once. Costs the whole file in memory.
-The trap: that memory, so set a limit on the size; and a `BytesIO` for each use, since `upload_fileobj` closes the one
-it gets (boto/s3transfer#80).
+Choose it when all files that you serve at the same time surely fit in memory.
+Cost: the whole file in memory.
+Trap: without a limit on the file's size, the memory has none either. `upload_fileobj` closes the `BytesIO` that it
+gets, so make a new one for each use (boto/s3transfer#80).
 """
 
 from collections.abc import Callable
@@ -13,6 +14,6 @@ from werkzeug.datastructures import FileStorage
 
 
 def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
-    """Read the file, then give the bytes to `upload`, which puts a readable file into S3."""
+    """Read the file, then pass its bytes to `upload`, which puts them into S3."""
     data = file.stream.read()
     return upload(BytesIO(data))

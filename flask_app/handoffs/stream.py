@@ -1,9 +1,10 @@
-"""`stream`: the request's body goes straight into S3, part by part, while it is still arriving.
+"""`stream`: the request's body goes into S3 part by part, while it arrives.
 
-Choose it for files of any size, and first of all: nothing of the request is stored, so nothing of it can be closed.
-Costs the parts in flight in memory, nothing on disk; a slow S3 slows the client down by itself. The trap: the form is
-not over when the first file is, so an upload must be complete only when this has returned, and undone when it raises.
-The file does not exist as one: `upload` gets its name and type, then its bytes as they come, and must take them all.
+Choose it first, for files of any size: the app stores no file of the request, so no code can close one.
+Cost: the parts in flight in memory, and nothing on disk. A slow S3 slows the client down.
+Trap: the form goes on after its first file. Complete an upload only after `hand_off` has returned, and undo it if
+`hand_off` raises.
+`upload` gets the file's name and type, then the bytes as they arrive. It must read them all.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,7 @@ from filehandoff.form import Event, FileChunk, FileEnd, FileStart, FormParser
 
 
 def hand_off(body: Iterable[bytes], parser: FormParser, upload: Callable[[FileStart, Iterator[bytes]], None]) -> None:
-    """Parse the body's chunks, and give each file in a field for files to `upload`, which puts it into S3."""
+    """Parse the body and pass each file of a file field to `upload`."""
     events = parse(body, parser)
     for event in events:
         if isinstance(event, FileStart) and parser.limits.is_file_field(event.name):
@@ -20,14 +21,14 @@ def hand_off(body: Iterable[bytes], parser: FormParser, upload: Callable[[FileSt
 
 
 def parse(body: Iterable[bytes], parser: FormParser) -> Iterator[Event]:
-    """The form's events; raises the FormError that the client is to be told."""
+    """Yield the form's events; raise FormError if the form cannot be accepted."""
     for chunk in body:
         yield from parser.receive(chunk)
     parser.finish()
 
 
 def chunks(events: Iterator[Event]) -> Iterator[bytes]:
-    """The bytes of the file that has begun."""
+    """Yield the bytes of the file whose FileStart came last."""
     for event in events:
         match event:
             case FileChunk(data):

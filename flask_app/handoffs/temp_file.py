@@ -1,8 +1,9 @@
-"""`temp_file`: the upload is copied into a temporary file of our own, and S3 reads that.
+"""`temp_file`: the view copies the upload into its own temporary file; S3 reads the copy.
 
-Choose it for files of any size when the request may be closed early. Costs a second copy on disk (in memory up to
-500,000 bytes) and the time to write it. The trap: the file must outlive its last reader and not a moment more. This
-one has no name, so that even a killed process leaves nothing behind.
+Choose it for files of any size when other code may close the request's file early.
+Cost: a second copy on disk (in memory up to 500,000 bytes), and the time to write it.
+Trap: the copy must outlive its last reader, and no longer. This one has no name, so even a killed process leaves no
+file.
 """
 
 import shutil
@@ -17,7 +18,7 @@ COPY_BYTES = 1024 * 1024
 
 
 def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
-    """Copy the file, then give the copy to `upload`, which puts a readable file into S3."""
+    """Copy the file and pass the copy to `upload`, which puts it into S3."""
     with SpooledTemporaryFile(IN_MEMORY_BYTES) as own:
         shutil.copyfileobj(file.stream, own, COPY_BYTES)
         own.seek(0)

@@ -1,8 +1,9 @@
-"""One short file for each way of handing an upload's bytes over; `diff` any of them with its Flask twin.
+"""The hand-offs, one short file each; `diff` shows the changes in Flask's twin.
 
-Each has one function, `hand_off(file, upload)`: `file` is the request's FileStorage, `upload` whatever puts a readable
-file into S3, such as `lambda body: client.upload_fileobj(body, BUCKET, key)` with a client of aioboto3. None needs
-anything else of ours, but `stream`: it has no FileStorage, it parses the request's body with `filehandoff.form` itself.
+Four of them have a function `hand_off(file, upload)`. `file` is the request's FileStorage. `upload` is a function that
+puts a readable file into S3, such as `lambda body: client.upload_fileobj(body, BUCKET, key)` with a client of aioboto3.
+`stream` has no FileStorage: it parses the request's body with `filehandoff.form`. `presigned` signs URLs and reads
+objects back. No file but `stream` imports from this project.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ from quart_app.handoffs.byte_queue import QueueReader
 type Upload = Callable[[IO[bytes] | QueueReader], Awaitable[None]]
 type HandOff = Callable[[FileStorage, Upload], Awaitable[None]]
 
-#: Those that are given a file which the form parser has made.
+#: The hand-offs that take a FileStorage, by name.
 OF_A_FILE: dict[str, HandOff] = {
     "file": file.hand_off,
     "read_early": read_early.hand_off,

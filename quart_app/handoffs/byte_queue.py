@@ -1,9 +1,11 @@
-"""`byte_queue`: the view feeds a bounded queue of bytes, and a task uploads what comes out of it.
+"""`byte_queue`: the view fills a bounded queue with bytes, and a task uploads them.
 
-Choose it when the upload must run in another task: the task gets bytes, never the request's file. Costs the queue
-in memory, and a task. The trap: as long as the view reads, the file must stay open; a hook in a copied context closes
-it at the first call to S3, which for a file of one part comes after the last byte was read, for a larger one before.
-`upload` gets what cannot seek: `upload_fileobj` takes it, `put_object` does not. It must have read it when it returns.
+Choose it when the upload must run in another task: it gets bytes, never the request's file.
+Cost: 512 KiB of memory for the queue, and a task.
+Trap: the file must stay open until the view has read it. A hook in a copied context closes the file at the first call
+to S3. The view has read a file of one part by then, but not a larger file.
+`upload` gets a file that cannot seek: `upload_fileobj` accepts it, `put_object` does not. It must read the
+file before it returns.
 """
 
 import asyncio
@@ -16,7 +18,10 @@ QUEUE_CHUNKS = 8
 
 
 class QueueReader:
-    """The uploader's end of the queue, as a file with an async `read`; it ends as the reading of the upload does."""
+    """The uploader's end of the queue, as a file with an async `read`.
+
+    It ends when the view has read the whole file.
+    """
 
     def __init__(self) -> None:
         self.chunks: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_CHUNKS)
@@ -24,7 +29,7 @@ class QueueReader:
         self._ahead = bytearray()
 
     async def read(self, size: int) -> bytes:
-        """As many bytes as were asked for, fewer only at the end: S3 takes no short parts."""
+        """Return `size` bytes, fewer only at the end: S3 takes no short parts."""
         while len(self._ahead) < size:
             try:
                 self._ahead += await self.chunks.get()
@@ -38,7 +43,7 @@ class QueueReader:
 
 
 async def hand_off[T](file: FileStorage, upload: Callable[[QueueReader], Awaitable[T]]) -> T:
-    """Read the file into the queue while `upload`, which puts what it can read into S3, runs in a task."""
+    """Run `upload` in a task and feed it the file through the queue."""
     reader = QueueReader()
     uploading = asyncio.create_task(_upload(upload, reader))
     try:
@@ -46,7 +51,7 @@ async def hand_off[T](file: FileStorage, upload: Callable[[QueueReader], Awaitab
             await reader.chunks.put(chunk)
         reader.complete = True
     except asyncio.QueueShutDown:
-        pass  # the uploader has ended before the file: its error comes with its result
+        pass  # the uploader ended before the file did; its result raises the error
     except BaseException:
         uploading.cancel()
         await asyncio.wait([uploading])
@@ -59,5 +64,5 @@ async def _upload[T](upload: Callable[[QueueReader], Awaitable[T]], reader: Queu
     try:
         return await upload(reader)
     finally:
-        reader.complete = False  # whoever still reads it later gets an error, not an empty file
+        reader.complete = False  # a late read raises an error instead of returning an empty file
         reader.chunks.shutdown(immediate=True)

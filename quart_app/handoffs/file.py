@@ -1,8 +1,9 @@
 """`file`: S3 reads the request's own file.
 
-Choose it when nothing but the view uses the request: no hook in a copied context, no task that outlives the view.
-Costs nothing that the form parser has not spent already. The trap: whoever closes the request's files closes this one,
-and a boto hook wrapped in `copy_current_request_context` does (pallets/flask#5399).
+Choose it when only the view uses the request: no hook in a copied context, and no task that outlives the view.
+Cost: nothing beyond the form parser's work.
+Trap: any code that closes the request's files closes this one. A boto hook wrapped in `copy_current_request_context`
+does so (pallets/flask#5399).
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,5 +13,5 @@ from quart.datastructures import FileStorage
 
 
 async def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], Awaitable[T]]) -> T:
-    """Give the request's own file to `upload`, which puts a readable file into S3."""
+    """Pass the request's own file to `upload`, which puts a file into S3."""
     return await upload(file.stream)

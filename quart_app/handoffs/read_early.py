@@ -1,8 +1,9 @@
-"""`read_early`: every byte is read before S3 is called.
+"""`read_early`: the view reads every byte before it calls S3.
 
-Choose it for files that surely fit in memory, as many at once as you serve at once. Costs the whole file in memory.
-The trap: that memory, so set a limit on the size; and a `BytesIO` for each use, since `upload_fileobj` closes the one
-it gets (boto/s3transfer#80).
+Choose it when all files that you serve at the same time surely fit in memory.
+Cost: the whole file in memory.
+Trap: without a limit on the file's size, the memory has none either. `upload_fileobj` closes the `BytesIO` that it
+gets, so make a new one for each use (boto/s3transfer#80).
 """
 
 import asyncio
@@ -14,6 +15,6 @@ from quart.datastructures import FileStorage
 
 
 async def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], Awaitable[T]]) -> T:
-    """Read the file, then give the bytes to `upload`, which puts a readable file into S3."""
-    data = await asyncio.to_thread(file.stream.read)  # on disk above 500,000 bytes
+    """Read the file, then pass its bytes to `upload`, which puts them into S3."""
+    data = await asyncio.to_thread(file.stream.read)  # a file above 500,000 bytes is on disk
     return await upload(BytesIO(data))

@@ -1,10 +1,11 @@
-"""`stream`: the request's body goes straight into S3, part by part, while it is still arriving.
+"""`stream`: the request's body goes into S3 part by part, while it arrives.
 
-Choose it for files of any size, and first of all: nothing of the request is stored, so nothing of it can be closed.
-Costs the parts in flight in memory, nothing on disk; a slow S3 slows the client down only with a bounded body, such as
-`quart_app.request.Body` (pallets/quart#152). The trap: the form is not over when the first file is, so an upload must
-be complete only when this has returned, and undone when it raises or is cancelled. The file does not exist as one:
-`upload` gets its name and type, then its bytes as they come, and must take them all.
+Choose it first, for files of any size: the app stores no file of the request, so no code can close one.
+Cost: the parts in flight in memory, and nothing on disk. A slow S3 slows the client down only with a bounded body, such
+as `quart_app.request.Body` (pallets/quart#152).
+Trap: the form goes on after its first file. Complete an upload only after `hand_off` has returned, and undo it if
+`hand_off` raises or is cancelled.
+`upload` gets the file's name and type, then the bytes as they arrive. It must read them all.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -16,7 +17,7 @@ from filehandoff.form import Event, FileChunk, FileEnd, FileStart, FormParser
 async def hand_off(
     body: AsyncIterable[bytes], parser: FormParser, upload: Callable[[FileStart, AsyncIterator[bytes]], Awaitable[None]]
 ) -> None:
-    """Parse the body's chunks, and give each file in a field for files to `upload`, which puts it into S3."""
+    """Parse the body and pass each file of a file field to `upload`."""
     async with aclosing(parse(body, parser)) as events:
         async for event in events:
             if isinstance(event, FileStart) and parser.limits.is_file_field(event.name):
@@ -25,7 +26,7 @@ async def hand_off(
 
 
 async def parse(body: AsyncIterable[bytes], parser: FormParser) -> AsyncGenerator[Event]:
-    """The form's events; raises the FormError that the client is to be told."""
+    """Yield the form's events; raise FormError if the form cannot be accepted."""
     async for chunk in body:
         for event in parser.receive(chunk):
             yield event
@@ -33,7 +34,7 @@ async def parse(body: AsyncIterable[bytes], parser: FormParser) -> AsyncGenerato
 
 
 async def chunks(events: AsyncIterator[Event]) -> AsyncGenerator[bytes]:
-    """The bytes of the file that has begun."""
+    """Yield the bytes of the file whose FileStart came last."""
     async for event in events:
         match event:
             case FileChunk(data):
