@@ -18,7 +18,7 @@ __all__ = ["create_app"]
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The upload service; settings come from the environment unless given.
+    """Make the upload service; without `settings`, read them from the environment.
 
     Raises:
         SettingsError: a setting cannot work.
@@ -37,7 +37,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _service(settings: Settings | None) -> Service:
-    """Make the service; on a command line a wrong setting is an error of click's, which prints it in one line."""
+    """Make the service; on a command line, print a wrong setting in one line."""
     try:
         return Service(settings or Settings.from_env(os.environ))
     except SettingsError as error:

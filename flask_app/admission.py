@@ -1,7 +1,6 @@
-"""Waits for a place to upload in.
+"""Places for uploads: a request waits here until one is free.
 
-Each upload holds a thread from its first byte to its last, and so does each that waits: `gunicorn.conf.py` counts on
-both numbers to keep threads for everything else.
+Each running and each waiting upload holds a thread. `gunicorn.conf.py` counts both to keep threads for other requests.
 """
 
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ def place(places: Places) -> Iterator[None]:
     """Hold a place for the block.
 
     Raises:
-        Overloaded: none came free in time, or too many requests wait already.
+        Overloaded: no place came free in time, or too many requests already wait.
     """
     turn = Event()
     own = places.ask(turn.set)

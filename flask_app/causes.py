@@ -1,7 +1,7 @@
-"""The three ways in which a file is closed too early, each as the view that many apps have.
+"""The three causes of a file that is closed too early, each as a typical view.
 
-A plain Flask app gets the file as an inner request; `explain_closed_files` records its close. The run ends with the
-last background job of the view, and the stored object is removed.
+A plain Flask app gets the file as an inner request, and `explain_closed_files` records the close. The run waits for the
+view's last background job, then removes the stored object.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def copied_context(s3: "S3Client", bucket: str, key: str, _jobs: list[Any]) -> str:
-    """Upload a file with a boto hook in a copied request context; boto reads the file after the hook."""
+    """Upload a file with a boto hook in a copied request context.
+
+    boto reads the file after the hook has returned.
+    """
     file = request.files["file"]
 
     @copy_current_request_context
@@ -39,7 +42,10 @@ def copied_context(s3: "S3Client", bucket: str, key: str, _jobs: list[Any]) -> s
 
 
 def transfer_closes(s3: "S3Client", bucket: str, key: str, _jobs: list[Any]) -> str:
-    """Use one file twice: upload it, then read its first bytes, as for a preview or a checksum."""
+    """Use one file twice: upload it, then read its first bytes.
+
+    A preview or a checksum needs such a second read.
+    """
     file = request.files["file"]
     s3.upload_fileobj(file.stream, bucket, key)
     file.stream.seek(0)
@@ -58,7 +64,9 @@ VIEWS = {view.__name__: view for view in (copied_context, transfer_closes, after
 
 
 def reproduce(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> CloseRecord | None:
-    """Run the failing view with this file, remove its object, and return the early close; None if there was none.
+    """Run the failing view with this file and return the early close.
+
+    Returns None if no close came too early. Removes the stored object.
 
     Raises:
         StoreUnavailable, StoreRejected: S3 did not take the file, or not in time.
@@ -85,11 +93,11 @@ def _run(cause: str, file: FileStorage, service: Service, key: str, request_id: 
     jobs: list[Callable[[], Any]] = []
     view = partial(VIEWS[cause], service.store.new_client(), service.settings.bucket, key, jobs)
     app = Flask(__name__, static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=None, PROPAGATE_EXCEPTIONS=True)  # the outer request had our limit
+    app.config.update(MAX_CONTENT_LENGTH=None, PROPAGATE_EXCEPTIONS=True)  # the outer request enforced the limit
     app.add_url_rule("/", "view", view, methods=["POST"])
     explain_closed_files(app)
     environ = EnvironBuilder(method="POST", data=form, headers=[("X-Request-Id", request_id)]).get_environ()
-    with closing(environ["wsgi.input"]):  # on disk above 500 KB
+    with closing(environ["wsgi.input"]):  # a body above 500 KB is on disk
         app.test_client().open(environ, buffered=True)
     for job in jobs:
         job()

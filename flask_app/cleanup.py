@@ -1,4 +1,4 @@
-"""The thread that removes pending uploads from S3, while there are any."""
+"""The thread that removes pending uploads from S3, and ends when none is left."""
 
 import threading
 import time
@@ -9,12 +9,12 @@ from filehandoff.s3.calls import Flow
 from filehandoff.s3.cleanup import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, Cleanup, next_pause
 from flask_app.threads import start
 
-#: Seconds between two looks for the end of the last tries.
+#: Seconds between two checks for the end of the last tries.
 LOOK_EVERY = 0.02
 
 
 class Cleaner:
-    """Drives one process's cleanup; `run` runs a flow."""
+    """The cleanup of one process; `run` runs a flow."""
 
     def __init__(self, cleanup: Cleanup, run: Callable[[Flow[Any]], Any]) -> None:
         self._cleanup = cleanup
@@ -24,13 +24,13 @@ class Cleaner:
         cleanup.wake = self.resume
 
     def resume(self) -> None:
-        """Start the thread if it has work; where none can be started, the next call of this tries again."""
+        """Start the thread if uploads are pending; the next call retries a failed start."""
         with self._lock:
             if self._cleanup.waits and not self._works:
                 self._works = start(self._work, "cleanup")
 
     def close(self) -> None:
-        """Try all pending uploads once more, for a bounded time, and log the keys of those that are left."""
+        """Try all pending uploads again, for a bounded time; log the keys that are left."""
         end = time.monotonic() + LAST_TRY_SECONDS
         if self._cleanup:
             started = [start(self._try_last, "cleanup-last", end) for _ in range(LAST_TRY_AT_ONCE)]

@@ -1,4 +1,4 @@
-"""How a client of S3 is made: what it sends, how long it waits, and what it does not do anew for each call."""
+"""Clients of S3: their settings, their timeouts, and the work that they share."""
 
 import os
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 _LOADER = create_loader(os.environ.get("AWS_DATA_PATH"))
-#: Of which size on S3 is asked before a body is sent: what is smaller fits into the buffers on the way.
+#: Bytes above which a put sends `Expect: 100-continue`; a smaller body fits into the network's buffers.
 EXPECT_BYTES = 128 * 1024
 
 
@@ -28,12 +28,14 @@ def new_client(
     endpoint_url: str | None = None,
     addressing: Literal["auto", "virtual"] = "auto",
 ) -> "S3Client":
-    """Make a client, as `client_config` says, for this endpoint or the settings' own.
+    """Make a client for this endpoint, or for the one of the settings.
+
+    `client_config` gives the rest of its configuration.
 
     Raises:
         SettingsError: AWS_PROFILE names no profile.
     """
-    # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
+    # A fixed name: boto would assemble its own for each call, from about ten components.
     agent = f"filehandoff boto3/{boto3.__version__}"
     config = Config(**client_config(settings, timeouts, attempts, addressing), user_agent=agent)
     session = _new_session()
@@ -44,24 +46,27 @@ def new_client(
 
 
 def _new_session() -> boto3.session.Session:
-    """A session whose clients share what botocore knows of S3: reading that takes 45 of the 55 ms of a new client."""
+    """Make a session whose clients share botocore's model of S3.
+
+    Reading the model takes 45 of the 55 ms of a new client.
+    """
     session = botocore.session.get_session()
     session.register_component("data_loader", _LOADER)
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
     try:
-        session.get_scoped_config()  # reads the profile, which may not exist
+        session.get_scoped_config()  # reads the profile; raises if it does not exist
         return boto3.session.Session(botocore_session=session)
     except ProfileNotFound:
         raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
     finally:
-        _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)  # each session puts its folder there once more
+        _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)  # each session adds its folder again
 
 
 def _expect_nothing_for_little(request: Any, **_event: Any) -> None:
-    """Send a small file without `Expect: 100-continue`, which costs a round trip to save sending the file in vain.
+    """Send a small file without `Expect: 100-continue`, which costs a round trip.
 
-    An empty one must be sent so (RFC 9110, section 10.1.1): otherwise a server answers at once, and botocore takes that
-    answer for the next one's (boto/botocore#3755).
+    An empty file must have no such header (RFC 9110, section 10.1.1): a server responds to it at once, and botocore
+    takes that response as the one to the next request (boto/botocore#3755).
     """
     if int(request.headers.get("Content-Length") or 0) <= EXPECT_BYTES:
         request.headers.pop("Expect", None)

@@ -1,4 +1,4 @@
-"""What the requests of the app share: the core's part, and the clients of S3."""
+"""The service of one app: the core's part and the clients of S3."""
 
 from threading import Lock
 from typing import cast
@@ -28,7 +28,7 @@ class Service(filehandoff.service.Service):
         self.shutdown = Shutdown(self.drain, settings.drain_seconds)
 
     def close(self) -> None:
-        """Try the pending cleanup once more, and close the connections to S3."""
+        """Try the pending cleanup once more and close the connections to S3."""
         self.cleaner.close()
         self.store.close()
 

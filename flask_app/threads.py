@@ -1,8 +1,8 @@
-"""Threads that make calls to S3 for others. A running call cannot be cancelled, only abandoned.
+"""Threads that call S3 for others. A running call cannot be cancelled, only abandoned.
 
 When the process ends, an upload that waits for a silent store is removed, and its client gets an answer. The threads
-are daemons, or the process would wait for that store all the same. Where no thread can be started, the caller makes
-the call itself: the call cannot be abandoned then, but neither an upload nor its cleanup fails.
+are daemons, or the process would wait for the store anyway. If the system starts no thread, the caller makes the call
+itself: that call cannot be abandoned, but the upload and its cleanup go on.
 """
 
 import threading
@@ -18,21 +18,24 @@ from filehandoff import cancellation
 from filehandoff.errors import UploadError, is_exhausted
 from filehandoff.s3.cleanup import UNDO_SECONDS
 
-#: Seconds that a thread waits for another call before it ends.
+#: Seconds that an idle thread waits for another call before it ends.
 KEEP_SECONDS = 5.0
-#: Seconds between two looks, while a call runs, whether the work is cancelled.
+#: Seconds between two checks for cancellation while a call runs.
 LOOK_EVERY = 0.2
 
 
 class Threads:
-    """As many as are needed at once, each kept a while for the next call."""
+    """As many threads as are needed at once, each kept for the next call."""
 
     def __init__(self) -> None:
         self._idle: deque[SimpleQueue[Callable[[], None]]] = deque()
         self._lock = threading.Lock()
 
     def submit[T](self, work: Callable[[], T]) -> Future[T]:
-        """Have another thread do this in a copy of the context; where none can be started, do it at once."""
+        """Run `work` in another thread, in a copy of the context.
+
+        If no thread can start, run it at once.
+        """
         future: Future[T] = Future()
         task = partial(_do, work, copy_context(), future)
         with self._lock:
@@ -57,11 +60,11 @@ class Threads:
                     if inbox in self._idle:
                         self._idle.remove(inbox)
                         return
-                task = inbox.get()  # it was given one just now
+                task = inbox.get()  # a caller has just taken this inbox
 
 
 def start(run: Callable[..., None], name: str, *arguments: object) -> bool:
-    """Start a daemon thread; False where the system has no more threads, or no memory for one."""
+    """Start a daemon thread; return False if the system lacks threads or memory."""
     try:
         threading.Thread(target=run, args=arguments, name=name, daemon=True).start()
     except (RuntimeError, MemoryError) as error:
@@ -74,7 +77,7 @@ def start(run: Callable[..., None], name: str, *arguments: object) -> bool:
 def _do[T](work: Callable[[], T], context: Context, future: Future[T]) -> None:
     try:
         future.set_result(context.run(work))
-    except BaseException as error:  # noqa: BLE001 - whoever waits for it is to see it
+    except BaseException as error:  # noqa: BLE001 - the future raises it in the waiting thread
         future.set_exception(error)
     finally:
         del future  # the error holds this frame
@@ -84,7 +87,7 @@ THREADS = Threads()
 
 
 def finish[T](work: Callable[[], T], leave: Callable[[Future[Any]], object]) -> T:
-    """Have another thread do this; if the current work is cancelled meanwhile, abandon the call to `leave`."""
+    """Run `work` in another thread; on cancellation, abandon the call to `leave`."""
     call = THREADS.submit(work)
     try:
         while not _ends_soon(call):
@@ -96,13 +99,13 @@ def finish[T](work: Callable[[], T], leave: Callable[[Future[Any]], object]) -> 
 
 
 def finish_in_time(work: Callable[[], object]) -> bool:
-    """Have another thread do this, for as long as a client waits for an undo; return whether it has ended."""
+    """Run `work` in another thread for `UNDO_SECONDS`; return whether it has ended."""
     _, running = wait([THREADS.submit(work)], UNDO_SECONDS)
     return not running
 
 
 def first_of[T](calls: set[Future[T]]) -> tuple[set[Future[T]], set[Future[T]]]:
-    """Wait until one of them has ended; return those that have, and the others.
+    """Wait until a call has ended; return the ended calls and the others.
 
     Raises:
         UploadError: the current work is cancelled; `end` must still be called for all.
@@ -111,7 +114,7 @@ def first_of[T](calls: set[Future[T]]) -> tuple[set[Future[T]], set[Future[T]]]:
 
 
 def end(calls: set[Future[Any]], leave: Callable[[Future[Any]], object]) -> None:
-    """Wait for the end of all, whatever it is; if the current work is cancelled meanwhile, abandon them to `leave`."""
+    """Wait until all calls have ended; on cancellation, abandon them to `leave`."""
     try:
         _wait(calls, ALL_COMPLETED)
     except UploadError:
@@ -128,7 +131,10 @@ def _wait[T](calls: set[Future[T]], until: str) -> tuple[set[Future[T]], set[Fut
 
 
 def _ends_soon(call: Future[Any]) -> bool:
-    """Wait a moment for its end; cheaper than `wait`, and each upload has two such calls."""
+    """Wait `LOOK_EVERY` seconds for the call; return whether it has ended.
+
+    This is cheaper than `wait`, and each upload has two such calls.
+    """
     try:
         call.exception(LOOK_EVERY)
     except TimeoutError:

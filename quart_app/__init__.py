@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["create_app"]
 
-#: Threads for short work that would block the event loop: as many as asyncio's own pool has.
+#: Threads for short work that would block the event loop, as many as in asyncio's own pool.
 _THREADS = min(32, (os.process_cpu_count() or 1) + 4)
 
 
 def create_app(settings: Settings | None = None) -> Quart:
-    """The upload service; settings come from the environment unless given.
+    """Make the upload service; without `settings`, read them from the environment.
 
     Raises:
         SettingsError: a setting cannot work.
     """
-    # Not above: `quart_app.request`, which other apps import, must not need aioboto3, structlog and prometheus_client.
+    # Imported here: other apps import `quart_app.request`, which must not need aioboto3, structlog or prometheus_client.
     from filehandoff.sweep_command import sweep_command  # noqa: PLC0415
     from quart_app.service import Service  # noqa: PLC0415
     from quart_app.views import KeyConverter, routes  # noqa: PLC0415
@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None) -> Quart:
     app.asgi_websocket_class = Handshake
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    # Ours is an idle timeout: these two would cut an upload or a download that is slow but moving.
+    # The app has idle timeouts; these two would abort an upload or a download that is slow but moving.
     app.config.update(BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
     service = app.extensions[EXTENSION] = Service(settings or _settings())
     if service.settings.explain_closed_files:
@@ -77,16 +77,19 @@ async def _run_once[T](service: "Service", flow: "Flow[T]") -> T:
 
 
 def _started_pool() -> ThreadPoolExecutor:
-    """A pool for `asyncio.to_thread` whose threads have all started: later the system may start no more."""
+    """Make a pool for `asyncio.to_thread` and start all its threads.
+
+    Later the system may have no thread left.
+    """
     pool, gate = ThreadPoolExecutor(_THREADS, "asyncio"), Future[None]()
     for _ in range(_THREADS):
-        pool.submit(gate.result)  # each finds the others waiting, and so gets a thread of its own
+        pool.submit(gate.result)  # the earlier jobs still wait, so each job starts a thread
     gate.set_result(None)
     return pool
 
 
 def _settings() -> Settings:
-    """The environment's; on a command line a wrong one is an error of click's, which prints it in one line."""
+    """Read the environment; on a command line, print a wrong setting in one line."""
     try:
         return Settings.from_env(os.environ)
     except SettingsError as error:

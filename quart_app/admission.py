@@ -1,7 +1,7 @@
-"""Waits for a place to upload in.
+"""Places for uploads: a request waits here until one is free.
 
-A task that waits costs little, but the bytes that its client sends meanwhile lie in memory, up to the bound of `Body`:
-so those that wait are counted as well.
+A waiting task costs little, but its client's bytes fill memory up to the bound of `Body`. So waiting requests are
+limited, too.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ async def place(places: Places) -> AsyncIterator[None]:
     """Hold a place for the block.
 
     Raises:
-        Overloaded: none came free in time, or too many requests wait already.
+        Overloaded: no place came free in time, or too many requests already wait.
     """
     turn = asyncio.Event()
     own = places.ask(turn.set)

@@ -1,8 +1,7 @@
-"""The three ways in which a file is closed too early, each as the view that many apps have.
+"""The three causes of a file that is closed too early, each as a typical view.
 
-A plain Quart app gets the file as an inner request; `explain_closed_files` records its close. The run ends with the
-last background job of the view, and the stored object is removed. Such views block their event loop, so the run has
-its own.
+A plain Quart app gets the file as an inner request, and `explain_closed_files` records the close. The run waits for the
+view's last background job, then removes the stored object. Such views block their event loop, so the run has its own.
 """
 
 import asyncio
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
 
 
 async def copied_context(s3: "S3Client", bucket: str, key: str, _jobs: list[Any]) -> str:
-    """Upload a file with a boto hook in a copied request context; boto reads the file after the hook."""
+    """Upload a file with a boto hook in a copied request context.
+
+    boto reads the file after the hook has returned.
+    """
     file = (await request.files)["file"]
 
     @copy_current_request_context
@@ -41,7 +43,10 @@ async def copied_context(s3: "S3Client", bucket: str, key: str, _jobs: list[Any]
 
 
 async def transfer_closes(s3: "S3Client", bucket: str, key: str, _jobs: list[Any]) -> str:
-    """Use one file twice: upload it, then read its first bytes, as for a preview or a checksum."""
+    """Use one file twice: upload it, then read its first bytes.
+
+    A preview or a checksum needs such a second read.
+    """
     file = (await request.files)["file"]
     await s3.upload_fileobj(file.stream, bucket, key)
     file.stream.seek(0)
@@ -60,7 +65,9 @@ VIEWS = {view.__name__: view for view in (copied_context, transfer_closes, after
 
 
 async def reproduce(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> CloseRecord | None:
-    """Run the failing view with this file, remove its object, and return the early close; None if there was none.
+    """Run the failing view with this file and return the early close.
+
+    Returns None if no close came too early. Removes the stored object.
 
     Raises:
         StoreUnavailable, StoreRejected: S3 did not take the file, or not in time.
@@ -82,14 +89,14 @@ async def reproduce(cause: str, file: FileStorage, service: Service, key: str, r
 
 
 async def _in_a_thread(work: Callable[[], Awaitable[None]]) -> None:
-    """Run it on a loop and in a thread of its own; asyncio's threads stay free for short work."""
+    """Run `work` in its own thread and loop; asyncio's threads stay free."""
     context, loop = copy_context(), asyncio.get_running_loop()
     with ThreadPoolExecutor(1, "cause") as thread:
         await loop.run_in_executor(thread, context.run, lambda: asyncio.run(_in_time(work)))
 
 
 async def _in_time(work: Callable[[], Awaitable[None]]) -> None:
-    """Await it until the current work is cancelled; then `asyncio.run` cancels it too."""
+    """Await `work`; if the current work is cancelled, `asyncio.run` cancels `work` too."""
     task = asyncio.ensure_future(work())
     while not (await asyncio.wait([task], timeout=LOOK_EVERY))[0]:
         check()
@@ -101,7 +108,7 @@ async def _run(cause: str, file: FileStorage, service: Service, key: str, reques
     form = {"file": FileStorage(file.stream, file.filename, "file", file.content_type)}
     jobs: list[Callable[[], Any]] = []
     app = Quart(__name__, static_folder=None)
-    # The outer request had our limit. Quart's page for an error shows every local variable, the bytes among them.
+    # The outer request enforced the limit. Quart's debug page shows every local variable, including the file's bytes.
     app.config.update(MAX_CONTENT_LENGTH=None, PROPAGATE_EXCEPTIONS=True, DEBUG=False)
     explain_closed_files(app)
     async with service.store.new_client() as s3:
@@ -109,7 +116,7 @@ async def _run(cause: str, file: FileStorage, service: Service, key: str, reques
         app.add_url_rule("/", "view", view, methods=["POST"])
         try:
             await app.test_client().post("/", files=form, headers={"X-Request-Id": request_id})
-        except ExceptionGroup as group:  # the view's error, in one for each task group of Quart's
+        except ExceptionGroup as group:  # Quart's task groups wrap the view's error
             raise group.exceptions[0] from None
         for job in jobs:
             await job()

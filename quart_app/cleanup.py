@@ -1,4 +1,4 @@
-"""The task that removes pending uploads from S3, while there are any."""
+"""The task that removes pending uploads from S3, and ends when none is left."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,12 +9,12 @@ from typing import Any
 from filehandoff.s3.calls import Flow
 from filehandoff.s3.cleanup import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, Cleanup, next_pause
 
-#: Seconds between two looks for the end of the last tries.
+#: Seconds between two checks for the end of the last tries.
 LOOK_EVERY = 0.02
 
 
 class Cleaner:
-    """Drives one process's cleanup; `run` runs a flow."""
+    """The cleanup of one process; `run` runs a flow."""
 
     def __init__(self, cleanup: Cleanup, run: Callable[[Flow[Any]], Awaitable[Any]]) -> None:
         self._cleanup = cleanup
@@ -24,13 +24,13 @@ class Cleaner:
         cleanup.wake = self.resume
 
     def resume(self) -> None:
-        """Start the task if it has work."""
+        """Start the task if uploads are pending."""
         if self._cleanup.waits and not self._closing and (self._task is None or self._task.done()):
-            # In a context of its own: the request's would keep the request.
+            # An empty context: a copy of the request's would keep the request in memory.
             self._task = asyncio.create_task(self._work(), name="cleanup", context=Context())
 
     async def close(self) -> None:
-        """Try all pending uploads once more, for a bounded time, and log the keys of those that are left."""
+        """Try all pending uploads again, for a bounded time; log the keys that are left."""
         self._closing = True
         if self._task is not None:
             self._task.cancel()

@@ -1,4 +1,4 @@
-"""How a client of S3 is made: what it sends, how long it waits, and what it does not do anew for each call."""
+"""Clients of S3: their settings, their timeouts, and the work that they share."""
 
 import os
 from collections.abc import AsyncIterator
@@ -29,12 +29,14 @@ async def new_client(
     endpoint_url: str | None = None,
     addressing: Literal["auto", "virtual"] = "auto",
 ) -> "AsyncIterator[S3Client]":
-    """Make a client, as `client_config` says, for this endpoint or the settings' own.
+    """Make a client for this endpoint, or for the one of the settings.
+
+    `client_config` gives the rest of its configuration.
 
     Raises:
         SettingsError: AWS_PROFILE names no profile.
     """
-    # A name of our own, given once: boto would put its own together anew for each call, from some ten components.
+    # A fixed name: boto would assemble its own for each call, from about ten components.
     agent = f"filehandoff aioboto3/{aioboto3.__version__}"
     config = AioConfig(**client_config(settings, timeouts, attempts, addressing), user_agent=agent)
     session = _new_session()
@@ -46,19 +48,25 @@ async def new_client(
 
 
 def _new_session() -> aioboto3.Session:
-    """A session whose clients share what botocore knows of S3: reading that takes 45 of the 55 ms of a new client."""
+    """Make a session whose clients share botocore's model of S3.
+
+    Reading the model takes 45 of the 55 ms of a new client.
+    """
     session = get_session()
     session.register_component("data_loader", _LOADER)
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
     try:
-        session.get_scoped_config()  # reads the profile, which may not exist
+        session.get_scoped_config()  # reads the profile; raises if it does not exist
         return aioboto3.Session(botocore_session=session)
     except ProfileNotFound:
         raise SettingsError("AWS_PROFILE", os.environ.get("AWS_PROFILE", ""), "a profile of your AWS files") from None
     finally:
-        _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)  # each session puts its folder there once more
+        _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)  # each session adds its folder again
 
 
 def _expect_nothing(request: Any, **_event: Any) -> None:
-    """Send no `Expect: 100-continue`: aiohttp waits without end for a store that does not say so."""
+    """Remove `Expect: 100-continue` from a request.
+
+    If a store sends no 100 Continue, aiohttp waits for it without a limit.
+    """
     request.headers.pop("Expect", None)

@@ -1,6 +1,6 @@
-"""Asks for an object by one signed HEAD, without what botocore does around a call: a third of its CPU time.
+"""A signed HEAD for one object, in a third of the CPU time of botocore's call.
 
-Each upload ends with one. Uses the client's connection pool; on any failure the caller falls back to `head_object`.
+Each upload ends with one. It uses the client's connection pool; on any failure the caller falls back to `head_object`.
 """
 
 import logging
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FOUND = 200
-#: Answers that the next object would get as well: another region, another kind of signature, no right to ask.
+#: Statuses that the next object would get, too: another region, another kind of signature, no permission.
 _REFUSALS = range(300, 404)
 
 
 class Probe:
-    """Asks for the objects of one bucket; safe to use from many tasks."""
+    """HEAD requests for the objects of one bucket; safe to use from many tasks."""
 
     def __init__(
         self, session: AIOHTTPSession, bucket_url: str, region: str, credentials: AioCredentials | None
@@ -38,15 +38,15 @@ class Probe:
 
     @classmethod
     async def of(cls, client: "S3Client", bucket: str, credentials: AioCredentials | None) -> Self:
-        """One that addresses the bucket as this client does, by its proxies, certificates and timeouts."""
-        session = client._endpoint.http_session  # type: ignore[attr-defined] # noqa: SLF001 - botocore has no other way to it
+        """Make a probe with this client's address, proxies, certificates and timeouts."""
+        session = client._endpoint.http_session  # type: ignore[attr-defined] # noqa: SLF001 - botocore has no public access to it
         url = "key"
         if credentials is not None:
             url = await client.generate_presigned_url("head_object", Params={"Bucket": bucket, "Key": "key"})
         return cls(session, url.partition("?")[0].removesuffix("key"), client.meta.region_name, credentials)
 
     async def __call__(self, key: str) -> tuple[int, str] | None:
-        """The size in bytes and the ETag, in its quotes, of what S3 has under this key; None if it did not say."""
+        """Return an object's size in bytes and quoted ETag; None without a full answer."""
         if self._credentials is None:
             return None
         request = AWSRequest("HEAD", self._bucket_url + quote(key))
@@ -57,7 +57,7 @@ class Probe:
         except BotoCoreError:
             return None
         if answer.status_code in _REFUSALS:
-            logger.info("S3 answers %s to a HEAD of our own; from now on botocore asks", answer.status_code)
+            logger.info("S3 responded %s to a signed HEAD; from now on botocore sends it", answer.status_code)
             self._credentials = None
         length, etag = answer.headers.get("Content-Length", ""), answer.headers.get("ETag")
         if answer.status_code != _FOUND or not length.isdecimal() or not etag:

@@ -1,8 +1,8 @@
-"""The three ways a boto event hook can get at the request, each made in the view for one upload.
+"""The three ways for a boto event hook to read the request.
 
-The hook's job: stamp the request's id on the object's metadata, so that every object can be traced to the request
-that stored it. aiobotocore awaits it with `params`, the call's parameters, which it changes; it returns nothing,
-because for some events boto takes what a hook returns for an answer.
+The view makes a hook for each upload. The hook writes the request's id into the object's metadata, so that each object
+leads to the request that stored it. aiobotocore awaits the hook with `params`, the call's parameters, which the hook
+changes. The hook returns nothing: for some events boto takes a hook's result as the response.
 """
 
 import asyncio
@@ -20,29 +20,33 @@ type Hook = Callable[..., Awaitable[None]]
 
 
 async def stamp(request_id: str, params: dict[str, Any], **_event: object) -> None:
-    """Write the request's id into the metadata of the object that the call will store."""
+    """Write the request's id into the metadata of the object that the call stores."""
     params.setdefault("Metadata", {})[REQUEST_ID_METADATA] = request_id
 
 
 async def stamp_from_request(params: dict[str, Any], **_event: object) -> None:
-    """The same, with the id looked up in the request: it needs a request context to run in."""
+    """Write the id of the current request, which needs a request context."""
     await stamp(cast("RequestValues", request).request_id, params)
 
 
 def copied() -> Hook:
-    """Run the hook in a copied request context: when it returns, Quart closes the request's files (flask#5399)."""
+    """Run the hook in a copied request context.
+
+    When the hook returns, Quart closes the request's files (flask#5399).
+    """
     return copy_current_request_context(stamp_from_request)
 
 
 def bound() -> Hook:
-    """Bind the hook to the one plain value it needs: it never sees the request."""
+    """Bind the hook to the request's id; the hook never reads the request."""
     return partial(stamp, cast("RequestValues", request).request_id)
 
 
 def snapshot() -> Hook:
-    """Run the hook in a copy of the view's context variables: it sees the request, and leaving it pops nothing.
+    """Run the hook in a copy of the view's context variables.
 
-    Each call gets a task of its own, and the task a copy of its own: what one call sets, no other sees.
+    The hook can read the request, and its end closes no request context. Each call gets its own task and its own copy,
+    so no call sees the variables of another.
     """
     context = copy_context()
 

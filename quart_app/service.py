@@ -1,4 +1,4 @@
-"""What the requests of the app share: the core's part, the clients of S3, and the connections."""
+"""The service of one app: the core's part, the clients of S3, and the connections."""
 
 from typing import cast
 
@@ -32,7 +32,7 @@ class Service(filehandoff.service.Service):
         self.use_secret(await self.store.open())
 
     async def close(self) -> None:
-        """Try the pending cleanup once more, and close the connections to S3."""
+        """Try the pending cleanup once more and close the connections to S3."""
         await self.cleaner.close()
         await self.store.close()
 

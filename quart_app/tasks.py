@@ -1,4 +1,7 @@
-"""Work that a cancelled task still finishes: S3 would go on with a call, and its effect could not be removed."""
+"""Calls to S3 that a cancelled task still finishes.
+
+S3 would process such a call anyway, and the task could not undo its effect.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,17 +11,18 @@ from typing import Any
 from filehandoff.cancellation import stopped_for
 from filehandoff.s3.cleanup import UNDO_SECONDS
 
-#: Seconds between two looks of a cancelled task for the end of the process.
+#: Seconds between two checks of a cancelled task for the end of the process.
 LOOK_EVERY = 0.2
 
 
 async def finish_despite_cancel[T](
     work: Coroutine[Any, Any, T], leave: Callable[[asyncio.Task[Any]], object] | None = None
 ) -> T:
-    """Run `work` to its end even if this task is cancelled meanwhile; raise the cancellation after it.
+    """Run `work` to its end, even if this task is cancelled; then raise the cancellation.
 
-    `work` must be bounded in time, as calls to S3 are. A task may be cancelled twice: when its client leaves, and when
-    the process ends. Then the work is abandoned to `leave`; without it, the work gets as much time as an undo has.
+    `work` must be bounded in time, as calls to S3 are. A task may be cancelled twice: when its client disconnects, and
+    when the process ends. At the end of the process, the running work is abandoned to `leave`; without `leave`, it has
+    `UNDO_SECONDS` left.
     """
     task = asyncio.create_task(work)
     task.add_done_callback(_see)
@@ -34,7 +38,7 @@ async def finish_despite_cancel[T](
 
 
 async def finish_in_time(work: Coroutine[Any, Any, object]) -> bool:
-    """Do this for as long as a client waits for an undo, despite a cancellation; return whether it has ended."""
+    """Run `work` for `UNDO_SECONDS`, despite a cancellation; return whether it has ended."""
     return await finish_despite_cancel(_until_time_is_up(work))
 
 
@@ -48,6 +52,6 @@ async def _until_time_is_up(work: Coroutine[Any, Any, object]) -> bool:
 
 
 def _see(task: asyncio.Task[Any]) -> None:
-    """Retrieve the error, which asyncio would report otherwise; the waiting task raises it, if one waits."""
+    """Retrieve the task's error, or asyncio would report it; the waiting task raises it."""
     if not task.cancelled():
         task.exception()
