@@ -1,4 +1,4 @@
-"""A signed HEAD for one object, in a third of the CPU time of botocore's call.
+"""A signed HEAD for one object, at a third of botocore's CPU time.
 
 Each upload ends with one. It uses the client's connection pool; on any failure the caller falls back to `head_object`.
 """

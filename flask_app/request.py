@@ -19,20 +19,20 @@ from filehandoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, Fi
 from filehandoff.settings import Settings
 from filehandoff.web.request import EXTENSION, RequestValues
 
-#: A file up to this size stays in memory, a larger one rolls over to disk.
+#: Bytes of a file that stay in memory; a larger file rolls over to disk.
 SPOOL_BYTES = 500_000
-#: As much as gunicorn takes from a connection at once: asked for less, it copies the rest each time.
+#: Bytes per read, as many as gunicorn receives at once: for a smaller read it copies the rest each time.
 READ_BYTES = 1024 * 1024
-#: For how long a body that nobody wants is still read after the answer, and for how long if nothing of it arrives.
+#: Seconds for which an unwanted body is read after the answer, and seconds without a byte after which this ends.
 DISCARD_SECONDS = 10.0
 DISCARD_IDLE_SECONDS = 2.0
 
-#: Has the server close the connection after the answer, and read on meanwhile; set by our own `worker.py` alone.
+#: Makes the server discard the body after the answer and close the connection; only `worker.py` sets it.
 close_after_answer: ContextVar[Callable[[], None] | None] = ContextVar("close_after_answer", default=None)
 
 
 class FormFiller:
-    """Collects a form parser's events into fields and ordinary FileStorage objects."""
+    """Fields and ordinary FileStorage objects, filled from a form parser's events."""
 
     def __init__(self) -> None:
         self.fields: list[tuple[str, str]] = []
@@ -40,7 +40,7 @@ class FormFiller:
         self._spool: IO[bytes] | None = None
 
     def take(self, event: Event) -> None:
-        """Take the next event; a file's bytes are written where it goes."""
+        """Take the next event; write a file's bytes to its storage."""
         match event:
             case Field(name, value):
                 self.fields.append((name, value))
@@ -55,9 +55,9 @@ class FormFiller:
                 self._spool.seek(0)
 
     def close(self) -> None:
-        """Close every file: the form will not be used."""
+        """Close every file of a form that is not used."""
         for _, file in self.files:
-            with suppress(OSError):  # a full disk: closing writes the file's last bytes, which are not wanted
+            with suppress(OSError):  # a full disk: closing writes the file's last bytes
                 file.close()
 
     @staticmethod
@@ -69,7 +69,7 @@ class FormFiller:
 
 
 class FormDataParser(WerkzeugFormDataParser):
-    """Werkzeug's seam for a form parser, with ours behind it: strict, with limits, the same as in Quart."""
+    """Form parsing by `filehandoff.form`, in the place of Werkzeug's parser."""
 
     def __init__(self, request: "Request") -> None:
         super().__init__(cls=request.parameter_storage_class, silent=False)
@@ -83,7 +83,11 @@ class FormDataParser(WerkzeugFormDataParser):
         content_length: int | None,
         options: dict[str, str] | None = None,
     ) -> tuple[IO[bytes], MultiDict[str, str], MultiDict[str, FileStorage]]:
-        """Read the body to its end; raises the FormError that the client is to be told."""
+        """Read the whole body into fields and files.
+
+        Raises:
+            FormError: the form cannot be accepted.
+        """
         parser = self._request.form_parser()
         form = FormFiller()
         try:
@@ -100,9 +104,9 @@ class FormDataParser(WerkzeugFormDataParser):
 
 
 class Request(RequestValues, flask.Request):
-    """A request that knows its id and reads its form by our parser."""
+    """A request with an id, whose form our parser reads."""
 
-    # Without a Content-Type, Werkzeug would not call the parser, and the form would have no files.
+    # Otherwise Werkzeug calls no parser without a Content-Type, and the form has no files.
     want_form_data_parsed = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -119,28 +123,29 @@ class Request(RequestValues, flask.Request):
         return self.files_to_store(self._settings)
 
     def chunks(self) -> Generator[bytes]:
-        """The body's chunks as they arrive, as `read_body` gives them."""
+        """Yield the body's chunks as they arrive, by `read_body`."""
         yield from read_body(self.stream, self._socket, self._settings.idle_timeout)
         self._read_to_its_end = True
 
     def cut(self) -> None:
-        """Let nothing more of the body arrive, from another thread: who waits for it finds that it was cut short."""
+        """Stop receiving the body; a read in another thread ends early."""
         if self._socket is not None:
             with suppress(OSError):
-                # Not the TLS socket's own, which would send the answer in clear text.
+                # Not the TLS socket's own method: after it the answer would go out in clear text.
                 Socket.shutdown(self._socket, SHUT_RD)
 
     def hang_up(self) -> None:
-        """End the connection, whatever was still to be sent: who sends, in another thread, finds it broken."""
+        """End the connection and drop unsent bytes; a write in another thread fails."""
         if self._socket is not None:
             with suppress(OSError):
                 Socket.shutdown(self._socket, SHUT_RDWR)
 
     def leave(self, response: flask.Response) -> None:
-        """See to what is left of the body when this is the answer: somebody reads it, or the answer may be lost.
+        """Arrange that the rest of the body is discarded after this answer.
 
-        Many clients read an early answer only when they have sent all; a connection that is closed before that is
-        reset. Our worker reads it without a thread for each; under another server this one does, after the answer.
+        Many clients read an early answer only after they have sent the whole body. If the connection closes before
+        that, it is reset, and the client loses the answer. Our worker discards the bodies of all connections without a
+        thread for each. Under another server, this thread discards the body after the answer.
         """
         if self._read_to_its_end or not self.has_body:
             return
@@ -151,22 +156,22 @@ class Request(RequestValues, flask.Request):
             close()
 
     def _has_come(self) -> bool:
-        """Whether the body has come to its end, as far as that shows without waiting; throws away what has come."""
+        """Return whether the body has ended, without waiting; discard received bytes."""
         before = self._socket.gettimeout()
         self._socket.settimeout(0)
         try:
             return not self.stream.read(READ_BYTES) or not self.stream.read(READ_BYTES)
-        except Exception:  # noqa: BLE001 - each server has its own error for what is not there or is broken
+        except Exception:  # noqa: BLE001 - each server has its own error for missing or broken bytes
             return False
         finally:
             self._socket.settimeout(before)
 
     def discard(self) -> None:
-        """Read and throw away what is left of the body, within bounds."""
-        # A read ends when it has all it was asked for, which a client that sends byte by byte can put off for hours.
+        """Read and discard the rest of the body, for a bounded time."""
+        # A read returns only when it is full: a client that sends byte by byte could hold it for hours.
         too_long = Timer(DISCARD_SECONDS, self.cut)
         too_long.daemon = True
-        with suppress(RuntimeError):  # no thread can be started: a client that stands still ends it sooner
+        with suppress(RuntimeError):  # no thread can start: the idle timeout still ends the read
             too_long.start()
         try:
             with suppress(UploadError), closing(read_body(self.stream, self._socket, DISCARD_IDLE_SECONDS)) as chunks:
@@ -177,7 +182,7 @@ class Request(RequestValues, flask.Request):
 
     @property
     def _socket(self) -> Any:
-        # gunicorn is the one that lets us at the socket, and with it at a timeout for a body that stops arriving.
+        # Only gunicorn gives access to the socket, and so to a timeout for a body that stops arriving.
         return self.environ.get("gunicorn.socket")
 
     @property
@@ -190,11 +195,11 @@ class Request(RequestValues, flask.Request):
 
 
 def read_body(stream: IO[bytes], socket: Any, idle_seconds: float) -> Generator[bytes]:
-    """The body's chunks as they arrive, none of them empty.
+    """Yield the body's chunks as they arrive, none of them empty.
 
     Raises:
-        RequestTimedOut: nothing arrived for so long, if the server gave us the socket to say so.
-        FormMalformed: the client went away, the body ended before its declared length, or its chunks are broken.
+        RequestTimedOut: no byte arrived for `idle_seconds`; needs the server's socket.
+        FormMalformed: the client disconnected, the body ended before its declared length, or its chunks are broken.
     """
     before = socket.gettimeout() if socket is not None else None
     try:
@@ -211,9 +216,9 @@ def _read(stream: IO[bytes], idle_seconds: float) -> bytes:
     try:
         return stream.read(READ_BYTES)
     except MemoryError:
-        raise  # the body is not at fault
+        raise  # not the body's fault
     except Exception as error:
-        # Each server has its own error for a broken body, and Werkzeug puts one of its own on top.
+        # Each server has its own error for a broken body, and Werkzeug wraps it in another one.
         if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
             raise RequestTimedOut(f"Nothing of the body arrived for {idle_seconds:g} seconds.") from error
         raise FormMalformed(

@@ -1,6 +1,6 @@
-"""The end of the process: uploads and downloads get UPLOAD_DRAIN_SECONDS; then they are stopped.
+"""The end of the process: uploads and downloads stop after UPLOAD_DRAIN_SECONDS.
 
-Without it gunicorn kills the process with uploads unfinished in S3.
+Otherwise gunicorn kills the process and leaves unfinished uploads in S3.
 """
 
 import threading
@@ -9,22 +9,22 @@ from collections.abc import Callable
 
 from filehandoff.drain import Drain
 
-#: Seconds between two looks for the server's end.
+#: Seconds between two checks for the server's end.
 LOOK_EVERY = 0.2
 
 
 class Shutdown:
-    """Counts the time of one process's uploads and downloads from the moment that its server ends."""
+    """The time limit of a process's uploads and downloads, counted from the server's end."""
 
     def __init__(self, drain: Drain, drain_seconds: float) -> None:
         self._drain = drain
         self._drain_seconds = drain_seconds
 
     def watch(self, alive: Callable[[], bool]) -> None:
-        """Wait in a thread for the end of the server, and count the time from then.
+        """Wait in a thread for the server's end, and start the time limit then.
 
-        A server that replaces its process now and then (gunicorn's `max_requests`) ends it in the same way; uploads
-        that arrive until its connections are closed are still taken, unless `Drain.refuse` is called.
+        gunicorn's `max_requests` ends a process in the same way. Uploads may begin until the server has closed its
+        connections, unless `Drain.refuse` was called.
         """
 
         def wait() -> None:

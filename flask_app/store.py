@@ -1,6 +1,6 @@
-"""Performs calls to S3 by boto3, runs flows, and owns the life of the clients.
+"""Calls to S3 by boto3, the flows that make them, and the life of the clients.
 
-An error of boto's becomes one of ours here and nowhere else.
+Only this module turns boto's errors into errors of `filehandoff`.
 """
 
 import http.client
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to connect, and to read: /readyz answers within one second.
+#: Seconds to connect, and to read: /readyz responds within one second.
 PROBE_TIMEOUTS = (0.45, 0.45)
-#: Seconds that the start waits for S3 to show the bucket.
+#: Seconds to connect, and to read, for the check of the bucket before the start.
 START_TIMEOUTS = (3.0, 3.0)
 READ_BYTES = 256 * 1024
 
@@ -47,11 +47,11 @@ _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 
 
 class BrokenOff(BaseException):
-    """The part that is being sent is not wanted any more; no Exception, or boto would send it again."""
+    """The abort of a part that is being sent; boto would retry after an Exception."""
 
 
 class Store:
-    """One bucket, by clients for the whole process; safe to use from many threads."""
+    """The clients for one bucket, for the whole process; safe to use from many threads."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
@@ -64,7 +64,7 @@ class Store:
         Raises:
             SettingsError: AWS_PROFILE names no profile.
         """
-        # As in Quart, where slow downloads hold the connections of their client; here they would make new ones.
+        # Two, as in Quart, where slow downloads hold their client's connections; boto3 would open more.
         uploads, downloads = self.new_client(), self.new_client()
         signer = self._new_signer(uploads)
         probe = new_client(self._settings, PROBE_TIMEOUTS, attempts=1)
@@ -79,7 +79,7 @@ class Store:
         return lasting_secret(credentials.get_frozen_credentials() if credentials else None)
 
     def _new_signer(self, uploads: "S3Client") -> "S3Client":
-        """Return the client whose URLs lead to where clients reach S3."""
+        """Return the client whose URLs name the public address of S3."""
         if public := self._settings.s3_public_endpoint_url:
             return self.new_client(public)
         if is_aws(uploads.meta.endpoint_url):
@@ -89,17 +89,17 @@ class Store:
     def new_client(
         self, endpoint_url: str | None = None, addressing: Literal["auto", "virtual"] = "auto"
     ) -> "S3Client":
-        """Make a client for the caller alone, without our hook.
+        """Make a client for the caller alone, without the permanent hook handler.
 
-        Its presigned URLs for AWS name the region only where each bucket has its own host (`addressing` is `virtual`).
-        boto signs for the region and names the global host otherwise (boto/boto3#3015), which for a while redirects
-        URLs of a new bucket to a host that they are not signed for.
+        With `addressing` `virtual`, its presigned URLs for AWS name the region, because each bucket has its own host.
+        Otherwise boto signs for the region but names the global host (boto/boto3#3015). For some time AWS redirects
+        such URLs of a new bucket to a host that their signature does not cover.
         """
         timeouts = self._settings.s3_connect_timeout, self._settings.s3_read_timeout
         return new_client(self._settings, timeouts, self._settings.s3_attempts, endpoint_url, addressing)
 
     def run[T](self, flow: Flow[T]) -> T:
-        """Run a flow: perform each step that it yields, and send it the result or throw it the error."""
+        """Run a flow: perform each step, and send the flow its result or error."""
         step: Callable[[], Step[Any]] = partial(next, flow)
         while True:
             try:
@@ -109,11 +109,11 @@ class Store:
                 return result
             try:
                 step = partial(flow.send, self.perform(wanted))
-            except BaseException as error:  # noqa: BLE001 - the flow may have something to undo
+            except BaseException as error:  # noqa: BLE001 - the flow may undo its work
                 step = partial(flow.throw, error)
 
     def perform(self, step: Step[Any]) -> Any:
-        """Do one step of a flow."""
+        """Perform one step of a flow."""
         match step:
             case Call():
                 return self._call(step)
@@ -132,7 +132,7 @@ class Store:
         method = getattr(self._clients[call.client], call.operation)
         parameters = dict(call.parameters)
         if isinstance(call.body, Part):
-            # A put is not broken off: it might be stored all the same.
+            # A put is never aborted: S3 might store its object anyway.
             parameters["Body"] = call.body.open(_break_off if call.operation == "upload_part" else None)
         elif call.body is not None:
             parameters["Body"] = call.body
@@ -153,10 +153,10 @@ class Store:
 
 
 def check_bucket(settings: Settings) -> None:
-    """Look for the bucket before the first request.
+    """Check the bucket before the first request.
 
     Raises:
-        BucketMissing: S3 says that there is none.
+        BucketMissing: the bucket does not exist.
         SettingsError: AWS_PROFILE names no profile.
     """
     store = Store(settings, Metrics())
@@ -168,7 +168,7 @@ def check_bucket(settings: Settings) -> None:
 
 
 def read_body(body: StreamingBody) -> Generator[bytes]:
-    """Yield an object's bytes in chunks; close S3's answer at its end, or where the reader stops."""
+    """Yield an object's bytes; close S3's response when they or the reader end."""
     try:
         yield from body.iter_chunks(READ_BYTES)
     finally:
@@ -176,16 +176,17 @@ def read_body(body: StreamingBody) -> Generator[bytes]:
 
 
 def send_body(body: StreamingBody) -> Generator[bytes]:
-    """Yield them for a client whose answer has begun: where S3 breaks off, break the client's connection too.
+    """Yield an object's bytes to a client whose answer has begun.
 
-    The client has a part of the object, and sees that it is a part. A server takes the error for a client that left.
+    If S3 aborts the download, break the client's connection, so that the client sees an incomplete object. A server
+    treats the error as a disconnected client.
     """
     try:
-        with store_errors(silence="S3 broke off."):
+        with store_errors(silence="S3 aborted the download."):
             yield from read_body(body)
     except UploadError as error:
-        logger.error("a download was broken off: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        raise BrokenPipeError(EPIPE, "S3 broke off") from error
+        logger.error("S3 aborted a download: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        raise BrokenPipeError(EPIPE, "S3 aborted the download") from error
 
 
 def _until_cancelled(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -203,9 +204,10 @@ def _break_off() -> None:
 
 @contextmanager
 def calling(hook: Hook | None) -> Iterator[None]:
-    """Let the client's one permanent handler call this hook for the calls of this block alone.
+    """Run this hook for the calls of this block.
 
-    A handler registered for each request would be called for other requests as well: they share the client.
+    Each client has one permanent handler, which runs the block's hook. A handler for each request would run for other
+    requests, too, because they share the client.
     """
     token = _hook.set(hook)
     try:
@@ -218,7 +220,10 @@ def calling(hook: Hook | None) -> Iterator[None]:
 def store_errors(
     refused: Callable[[int, str, str], Exception] = from_store_answer, silence: str = SILENCE
 ) -> Iterator[None]:
-    """Turn an error of boto's into ours: `refused` makes that of an answer, `silence` is the detail without one."""
+    """Turn boto's errors into ours.
+
+    `refused` makes the error from a response of S3; `silence` is the detail if S3 did not respond.
+    """
     try:
         yield
     except ClientError as error:
@@ -226,8 +231,8 @@ def store_errors(
         answer = error.response["Error"]
         raise refused(status, answer.get("Code", ""), answer.get("Message", "")) from error
     except (ParamValidationError, UnseekableStreamError):
-        raise  # a fault of ours: the body or the parameters cannot be sent
-    # boto makes its own errors of most of these, but not where an answer that is being read ends too early
+        raise  # our own fault: boto cannot send the body or the parameters
+    # boto wraps most of these in its own errors, but not the early end of a response that is being read
     except (BotoCoreError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
         raise StoreUnavailable(silence) from error
 

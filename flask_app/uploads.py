@@ -1,4 +1,7 @@
-"""The files of one form on their way into S3: all of them stored, or none (`filehandoff.s3.uploads`)."""
+"""The files of one form on their way to S3: all stored, or none.
+
+`filehandoff.s3.uploads` has the flows of each file.
+"""
 
 import logging
 from collections import deque
@@ -48,22 +51,22 @@ class FormUpload:
             if not self._complete:
                 self._undo()
         finally:
-            # The frames that failed hold the bytes they had, and the error holds the frames, by way of cycles that
-            # the garbage collector may find only after many such uploads.
+            # The failed frames hold the file's bytes, and reference cycles of the error hold the frames. The garbage
+            # collector may find such cycles only after many uploads.
             clear_frames(traceback)
 
     def __bool__(self) -> bool:
         return bool(self._uploads)
 
     def upload(self, incoming: Incoming, file: IO[bytes]) -> None:
-        """Send a readable file, a seekable one from its first byte; it is read to its end when this returns.
+        """Send a readable file to its end, a seekable one from its first byte.
 
         Raises:
             ValueError: the file was closed meanwhile.
-            DigestMismatch: its bytes are not the promised ones.
-            StoreRejected, StoreUnavailable: S3 refused it, or did not answer.
+            DigestMismatch: the bytes do not have the promised digest.
+            StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
-        # A hand-off may call this in a thread of its own.
+        # A hand-off may call this in another thread.
         with logs.bound(self._way.request_id), cancelled_by(self._cancellation):
             self._upload(incoming, file)
 
@@ -74,7 +77,7 @@ class FormUpload:
             file.seek(0)
             self.stream(incoming, read_chunks(file))
         else:
-            # S3 reads the file itself, so none of it is held here.
+            # boto reads the file itself, so memory holds none of it.
             digest = Digest()
             file.seek(0)
             crc32 = digest.update(read_chunks(file))
@@ -82,11 +85,11 @@ class FormUpload:
             self._put(incoming, file, digest, crc32)
 
     def stream(self, incoming: Incoming, chunks: Iterable[bytes]) -> None:
-        """Send a file of any size as its bytes come, in chunks, which end before this returns.
+        """Send a file of any size while its chunks arrive, until they end.
 
         Raises:
-            DigestMismatch: its bytes are not the promised ones.
-            StoreRejected, StoreUnavailable: S3 refused it, or did not answer.
+            DigestMismatch: the bytes do not have the promised digest.
+            StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
         sender = PartSender(self._service, MultipartUpload(self._service, incoming))
         parts = cut(sender.watch(chunks), self._service.settings.part_sizes)
@@ -98,7 +101,7 @@ class FormUpload:
         else:
             self._uploads.append(sender.upload)
             all_parts = chain([first], parts)
-            del first  # or it would be held in memory for as long as the upload takes
+            del first  # otherwise memory holds it until the upload ends
             sender.send(all_parts, self._hook)
 
     def _put(self, incoming: Incoming, body: "IO[bytes] | Part", digest: Digest, crc32: int) -> None:
@@ -107,17 +110,17 @@ class FormUpload:
         self._service.store.run(upload.send(body, crc32, self._hook))
 
     def complete(self) -> list[Stored]:
-        """Make the files visible in S3, in the order they were sent, and check that S3 has all of each.
+        """Make the files visible in S3, in their order, and check each object.
 
         Raises:
-            StoreRejected: S3 has another object than the file.
+            StoreRejected: an object in S3 is not the file.
         """
         stored = [self._service.store.run(upload.complete()) for upload in self._uploads]
         self._complete = True
         return stored
 
     def _undo(self) -> None:
-        """Remove all in a bounded time, and leave the rest to the cleanup."""
+        """Remove all uploads in a bounded time, and leave the rest to the cleanup."""
         left = deque(self._uploads)
         try:
             if not finish_in_time(partial(self._service.store.run, undo_all(left))):
@@ -127,7 +130,7 @@ class FormUpload:
 
 
 class PartSender:
-    """Sends the parts of one upload by a few threads, while the next parts are read."""
+    """The sender of an upload's parts, by a few threads while the next are read."""
 
     def __init__(self, service: Service, upload: MultipartUpload) -> None:
         self.upload = upload
@@ -136,7 +139,10 @@ class PartSender:
         self._sending: set[Future[None]] = set()
 
     def watch(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the chunks until a part fails: a slow client need not send the next part to learn of it."""
+        """Yield the chunks until a part fails.
+
+        The error does not wait for the next part of a slow client.
+        """
         for chunk in chunks:
             cancellation.check()
             if any(future.done() for future in self._sending):
@@ -144,7 +150,7 @@ class PartSender:
             yield chunk
 
     def send(self, parts: Iterator[Part], hook: Hook) -> None:
-        """Begin the upload and send every part, while at most one more is read from `parts`."""
+        """Begin the upload and send every part, with at most one more read ahead."""
         self._service.store.run(self.upload.begin(hook))
         try:
             for part in parts:
@@ -170,12 +176,15 @@ class PartSender:
             for future in done:
                 future.result()
         except BrokenOff:
-            cancellation.check()  # raises the reason
+            cancellation.check()  # raises the error of the cancellation
             raise
 
 
 def chain(first: list[Part], rest: Iterator[Part]) -> Iterator[Part]:
-    """Yield the first parts, which are taken out of their list, or they would stay in memory, then the rest."""
+    """Yield the first parts, then the rest.
+
+    The first parts are removed from their list, or they would stay in memory.
+    """
     while first:
         yield first.pop(0)
     yield from rest

@@ -1,4 +1,7 @@
-"""Routes: each reads its request, runs a flow, and sends the answer (`filehandoff.web.routes`)."""
+"""Routes: each reads its request, runs a flow, and sends the answer.
+
+`filehandoff.web.routes` makes the flows and the answers.
+"""
 
 import logging
 from collections.abc import Callable, Generator, Iterator
@@ -40,31 +43,31 @@ request = cast("Request", flask.request)
 
 
 class KeyConverter(PathConverter):
-    """A key of an upload's in a route: no address below it, such as `<key>/complete`, is one."""
+    """The key of an upload in a route, but no longer path such as `<key>/complete`."""
 
     regex = f"(?:[^/].*?)?{KEY_PATTERN}"
 
 
 @contextmanager
 def counted(handoff: str, *, begins: bool = False) -> Iterator[None]:
-    """Have /metrics count an upload by how this block ends."""
+    """Count an upload in /metrics by the outcome of this block."""
     with service().metrics.upload(handoff, begins=begins):
         yield
 
 
 @contextmanager
 def admitted() -> Iterator[None]:
-    """Hold one of the places of uploads for the block, which ends early at the end of the process.
+    """Hold a place for an upload during the block, which the process's end stops.
 
     Raises:
-        Overloaded: this process takes no more now; before any of the request's body was read.
+        Overloaded: this process takes no more uploads now; it has read none of the body.
     """
     with service().drain.upload(request.cut), place(service().uploads):
         yield
 
 
 def respond(answer: Answer) -> Response:
-    """Send a whole answer, with its own headers alone."""
+    """Send a whole answer, with no header but its own."""
     response = Response(answer.body, answer.status)
     response.headers.clear()
     response.headers.update(answer.headers)
@@ -72,7 +75,9 @@ def respond(answer: Answer) -> Response:
 
 
 def read[T](flow: Flow[T]) -> T:
-    """Run a flow about an object, in a place that is held until the answer is sent or its client has left.
+    """Run a flow about an object, within the limit for such requests.
+
+    The request counts until its answer is sent or its client has disconnected.
 
     Raises:
         Overloaded: this process answers no more such requests now.
@@ -84,13 +89,13 @@ def read[T](flow: Flow[T]) -> T:
 
 @routes.before_app_request
 def begin() -> None:
-    """Put the request's id on every line that is logged from here on."""
+    """Put the request's id on every later line of its log."""
     logs.bind(request.request_id)
 
 
 @routes.post("/uploads")
 def upload() -> Response:
-    """Store the files of the form by the default hand-off, or any other body as one file."""
+    """Store the form's files by the default hand-off, or another body as one file."""
     if request.mimetype == FORM_TYPE:
         return store_form(strategies.DEFAULT_HANDOFF)
     return store_body()
@@ -98,7 +103,7 @@ def upload() -> Response:
 
 @routes.post("/uploads/<name>")
 def upload_by(name: str) -> Response:
-    """Store the files of the form by the hand-off of this name, with the hook that the query names."""
+    """Store the form's files by this hand-off, with the hook in the query."""
     return store_form(name)
 
 
@@ -111,7 +116,7 @@ def put(name: str = "") -> Response:
 
 
 def store_form(handoff: str) -> Response:
-    """Store the files of the form: all of them, or none."""
+    """Store all files of the form, or none."""
     with counted(handoff):
         way = upload_context(service(), request, handoff)
         with admitted(), FormUpload(service(), way, HOOKS[way.hook]()) as form:
@@ -126,7 +131,7 @@ def store_form(handoff: str) -> Response:
 
 
 def store_body(name: str = "") -> Response:
-    """Store the body of the request as one file, while it arrives."""
+    """Store the request's body as one file while it arrives."""
     with counted(strategies.DEFAULT_HANDOFF):
         way = upload_context(service(), request, strategies.DEFAULT_HANDOFF)
         raw = RawBody(name, request.headers, request.content_length, service().settings.limits)
@@ -138,7 +143,7 @@ def store_body(name: str = "") -> Response:
 
 
 def raw_chunks(raw: RawBody) -> Generator[bytes]:
-    """Yield the body's chunks as they arrive, counted; raise at the end if some are missing."""
+    """Yield and count the body's chunks as they arrive; raise if some are missing."""
     with closing(request.chunks()) as body:
         for chunk in body:
             yield raw.receive(chunk)
@@ -146,14 +151,14 @@ def raw_chunks(raw: RawBody) -> Generator[bytes]:
 
 
 def send_stream(form: FormUpload) -> None:
-    """Send the files of the form while its body arrives."""
+    """Send the form's files while the body arrives."""
     with closing(request.chunks()) as body:
         parser = request.form_parser()
         stream.hand_off(body, parser, lambda start, chunks: form.stream(incoming(service(), start), chunks))
 
 
 def send_files(form: FormUpload, way: UploadContext) -> None:
-    """Send the files that the form parser has made of the form."""
+    """Send the files that the form parser has read."""
     with temporary_files():
         for file in request.sent_files():
             with explained(file, way):
@@ -162,7 +167,7 @@ def send_files(form: FormUpload, way: UploadContext) -> None:
 
 @routes.post("/uploads/presigned")
 def presign() -> Response:
-    """The URL, or the first of them, by which the client may send the file that it describes to S3 itself."""
+    """Return the URL, or the first URLs, by which the client sends its file to S3."""
     with counted("presigned", begins=True):
         way = upload_context(service(), request, "presigned")
         reader = answers.wanted_reader(service(), request)
@@ -176,19 +181,19 @@ def presign() -> Response:
 
 @routes.get("/uploads/presigned/<path:key>/parts")
 def presign_parts(key: str) -> Response:
-    """The parts that follow part `after`: their URLs, and which of them S3 has."""
+    """Return the URLs of the parts after part `after`, and the parts in S3."""
     return respond(read(answers.presigned_parts(service(), request, key)))
 
 
 @routes.delete("/uploads/presigned/<key:key>")
 def abort_presigned(key: str) -> Response:
-    """End an upload in parts that is not complete."""
+    """Abort an incomplete upload in parts."""
     return respond(read(answers.abort_presigned(service(), request, key)))
 
 
 @routes.post("/uploads/presigned/<path:key>/complete")
 def complete(key: str) -> Response:
-    """Read back what the client has sent to S3; it is an upload only if it is what was promised."""
+    """Read the client's object back; make it an upload if it matches its promise."""
     with counted("presigned"):
         flow = answers.complete_presigned(service(), request, key)
         with admitted():
@@ -197,7 +202,7 @@ def complete(key: str) -> Response:
 
 @routes.post("/causes/<cause>")
 def show_cause(cause: str) -> Response:
-    """Run the view that fails by this cause on the file that was sent, and tell what was seen."""
+    """Reproduce an early close with the uploaded file, and return the report."""
     if cause not in CAUSES:
         raise UnknownCause(f"There is no cause '{cause}'; there are {', '.join(CAUSES)}.")
     with service().metrics.refusals(), admitted(), temporary_files():
@@ -214,7 +219,10 @@ def show_cause(cause: str) -> Response:
 
 @routes.get("/objects/<path:key>")
 def get_object(key: str) -> Response:
-    """The object's bytes, streamed, or one range of them; without them to HEAD, and to a client that has them."""
+    """Return the object's bytes, or one range of them, streamed.
+
+    HEAD gets no bytes, and neither does a client that has them.
+    """
     match read(answers.get_object(service(), request, key)):
         case Answer() as answer:
             return respond(answer)
@@ -223,7 +231,10 @@ def get_object(key: str) -> Response:
 
 
 def download(own: Service, hang_up: Callable[[], None], body: StreamingBody) -> Generator[bytes]:
-    """Yield an object's bytes until the time of downloads is up; the request's context has ended by then."""
+    """Yield an object's bytes until the time limit of downloads.
+
+    `own` is an argument because the request's context has ended by then.
+    """
     with own.drain.download(hang_up), closing(send_body(body)) as chunks:
         yield from chunks
 
@@ -236,38 +247,41 @@ def delete_object(key: str) -> Response:
 
 @routes.get("/receipts")
 def get_receipts() -> Response:
-    """The receipts of the objects that the query names, from their heads in S3."""
+    """Return the receipts of the objects in the query, from their heads in S3."""
     return respond(read(answers.receipts(service(), request)))
 
 
 @routes.get("/strategies")
 def get_strategies() -> Response:
-    """Every pair of hand-off and hook, and what becomes of a file in it."""
+    """Return every pair of hand-off and hook, and the outcome for a file."""
     return respond(answers.strategies_answer(service()))
 
 
 @routes.get("/healthz")
 def healthz() -> Response:
-    """The process answers."""
+    """Report that the process responds."""
     return respond(json_answer({"status": "ok"}))
 
 
 @routes.get("/readyz")
 def readyz() -> Response:
-    """S3 answers for our bucket, within a second, and the process does not end."""
+    """Report whether this process can take uploads.
+
+    S3 must answer for the bucket within a second, and the process must not be ending.
+    """
     return respond(service().store.run(answers.ready(service())))
 
 
 @routes.get("/metrics")
 def get_metrics() -> Response:
-    """What this app has done so far, in numbers, for Prometheus."""
+    """Return this app's numbers for Prometheus."""
     text, content_type = service().metrics.render(request.headers.get("Accept", ""))
     return Response(text, content_type=content_type)
 
 
 @routes.get("/openapi.json")
 def get_openapi() -> Response:
-    """What this service promises, as OpenAPI."""
+    """Return the description of this API, as OpenAPI."""
     return respond(answers.openapi_answer(service()))
 
 
@@ -277,24 +291,24 @@ def add_request_id(response: Response) -> Response:
     response.headers[REQUEST_ID_HEADER] = request.request_id
     request.leave(response)
     response.call_on_close(request.until_answered.close)
-    if close_after_answer.get() is None:  # otherwise our worker does it, whose own lines about the request come later
+    if close_after_answer.get() is None:  # otherwise our worker does so, after its own lines about the request
         response.call_on_close(logs.unbind)
     return response
 
 
 @routes.app_errorhandler(UploadError)
 def answer_error(error: UploadError) -> Response:
-    """An error of ours as problem details."""
+    """Answer an error of ours with problem details."""
     return respond(answers.problem(service(), request, error))
 
 
 @routes.app_errorhandler(HTTPException)
 def answer_http_error(error: HTTPException) -> Response:
-    """An error of Flask's own, such as its router's 404, as problem details."""
+    """Answer an error of Flask's, such as its router's 404, with problem details."""
     return respond(answers.http_problem(service(), request, error))
 
 
 @routes.app_errorhandler(Exception)
 def answer_fault(error: Exception) -> Response:
-    """Anything else is our fault: the log has it, the client gets its request's id."""
+    """Log any other error; answer with problem details that have the request's id."""
     return respond(answers.problem(service(), request, fault(error)))

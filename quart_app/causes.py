@@ -1,4 +1,4 @@
-"""The three causes of a file that is closed too early, each as a typical view.
+"""The three causes of an early file close, each as a typical view.
 
 A plain Quart app gets the file as an inner request, and `explain_closed_files` records the close. The run waits for the
 view's last background job, then removes the stored object. Such views block their event loop, so the run has its own.

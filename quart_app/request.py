@@ -25,23 +25,23 @@ from quart_app.connections import transport_of
 if TYPE_CHECKING:
     from quart_app.service import Service
 
-#: A file up to this size stays in memory, a larger one rolls over to disk.
+#: Bytes of a file that stay in memory; a larger file rolls over to disk.
 SPOOL_BYTES = 500_000
-#: What is written to disk at once, in a thread: fewer and larger writes than the 64 KiB messages of a body.
+#: Bytes per write to disk, in a thread: a body's messages of 64 KiB would need more writes.
 WRITE_BYTES = 512 * 1024
-#: For how long a body that nobody wants is still read after the answer, and for how long if nothing of it arrives.
+#: Seconds for which an unwanted body is read after the answer, and seconds without a byte after which this ends.
 DISCARD_SECONDS = 10.0
 DISCARD_IDLE_SECONDS = 2.0
-#: Where in a request's scope its connection is.
+#: The key of the connection's transport in a request's scope.
 TRANSPORT = "filehandoff.transport"
-#: How many messages of a body, of 64 KiB each, may wait to be read before the client has to.
+#: Messages of a body, of 64 KiB each, that wait in memory before the client must wait.
 BODY_MESSAGES = 16
-#: Messages below this size, in bytes, are joined.
+#: Bytes of a message below which it is joined with the next.
 JOINED_BYTES = 16 * 1024
 
 
 class FormFiller:
-    """Collects a form parser's events into fields and ordinary FileStorage objects."""
+    """Fields and ordinary FileStorage objects, filled from a form parser's events."""
 
     def __init__(self) -> None:
         self.fields: list[tuple[str, str]] = []
@@ -51,7 +51,7 @@ class FormFiller:
         self._waiting = bytearray()
 
     async def take(self, event: Event) -> None:
-        """Take the next event; a file's bytes are written where it goes, by a thread once that is the disk."""
+        """Take the next event; write a file's bytes to memory, or by thread to disk."""
         match event:
             case Field(name, value):
                 self.fields.append((name, value))
@@ -81,7 +81,7 @@ class FormFiller:
         self._spool.seek(0)
 
     async def close(self) -> None:
-        """Close every file: the form will not be used."""
+        """Close every file of a form that is not used."""
         await close_files([file for _, file in self.files])
 
     @staticmethod
@@ -93,11 +93,11 @@ class FormFiller:
 
 
 class Body(QuartBody):
-    """A body of which only so much waits in memory; the rest waits in the client (pallets/quart#152).
+    """A body with a bounded queue; the rest waits in the client (pallets/quart#152).
 
-    Quart's own queue is unbounded: a handler that pauses finds the whole upload in memory. A bounded one needs two
-    things more, or connections outlive their requests: whoever ends a request must `discard` what is still to come,
-    and whoever awaits the whole body must empty the queue meanwhile.
+    Quart's own queue is unbounded: if a handler pauses, the whole upload fills memory. A bounded queue needs two things
+    more, or connections outlive their requests. The end of a request must `discard` the bytes that still arrive, and a
+    reader of the whole body must empty the queue meanwhile.
     """
 
     def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
@@ -105,11 +105,11 @@ class Body(QuartBody):
         self._queue = asyncio.Queue(BODY_MESSAGES)
         self._discarding = False
         self._received = 0
-        #: Whether the server may ask the client for the body; unset only while a client expects to be asked.
+        #: Whether the server may send 100 Continue; unset only while a client expects that.
         self.may_arrive = asyncio.Event()
         self.may_arrive.set()
         self._wanted = True
-        #: Whether the client has gone.
+        #: Whether the client has disconnected.
         self.left = False
 
     @override
@@ -120,7 +120,7 @@ class Body(QuartBody):
 
     @override
     async def get(self) -> bytes:
-        """Return the next messages, joined if they are small: each has a cost of its own further on."""
+        """Return the next messages, small ones joined: each chunk costs time later."""
         self._wanted = True
         self.may_arrive.set()
         data = await super().get()
@@ -137,30 +137,30 @@ class Body(QuartBody):
         super().disconnect()
 
     def expect(self) -> None:
-        """Have the client asked for the body only when that is first read, or the answer has begun."""
+        """Hold back 100 Continue until the body is first read or the answer begins."""
         self._wanted = False
         self.may_arrive.clear()
 
     def discard(self) -> None:
-        """Throw away what has come and what comes: nobody will read it."""
+        """Discard the received bytes of the body, and those that still arrive."""
         self._discarding = True
         while not self._queue.empty():
             self._queue.get_nowait()
 
     async def has_come(self) -> bool:
-        """Whether all of it is here, as far as that shows without waiting."""
+        """Return whether the whole body has arrived, without waiting for more."""
         if not self._complete.is_set():
-            await asyncio.sleep(0)  # it may be in the next messages
+            await asyncio.sleep(0)  # the end may be in messages that the server has read
         return self._complete.is_set()
 
     async def discard_to_the_end(self) -> None:
-        """Wait, within bounds, until all of the body has come and was thrown away.
+        """Discard the body until its end, for a bounded time.
 
-        A client that was not asked for its body, and has sent nothing of it, will not send it.
+        A client that expects 100 Continue and has sent no byte will send none.
         """
         self.discard()
         if not self._wanted:
-            await asyncio.sleep(0)  # it may have sent the body without being asked
+            await asyncio.sleep(0)  # the client may have sent bytes without 100 Continue
             if not self._received:
                 return
         with suppress(TimeoutError):
@@ -169,7 +169,7 @@ class Body(QuartBody):
                     pass
 
     async def _moves(self) -> bool:
-        """Wait for the end of the body; whether it has come, or something of the body has, in the time for that."""
+        """Wait `DISCARD_IDLE_SECONDS` for the end; return whether it or a byte has arrived."""
         before = self._received
         with suppress(TimeoutError):
             async with asyncio.timeout(DISCARD_IDLE_SECONDS):
@@ -187,17 +187,18 @@ class Body(QuartBody):
 
 
 class Connection(ASGIHTTPConnection):
-    """One request and its answer; when the answer is sent, what is left of the request's body is discarded.
+    """One request and its answer, whose end discards the rest of the body.
 
-    Many clients read an early answer only when they have sent all. hypercorn closes the connection when the answer
-    ends before the request has; that resets it, and the answer may be lost. So the answer's end waits, within bounds;
-    and the answer says that the connection ends with it, or the client's next request would get none.
+    Many clients read an early answer only after they have sent the whole body. hypercorn closes the connection if the
+    answer ends before the request. The close resets the connection, and the client may lose the answer. So the end of
+    the answer waits for the end of the body, for a bounded time. The answer also announces `Connection: close`, because
+    the client's next request would get no answer.
     """
 
     @override
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Answer it; an end without an answer, or in the middle of one, is for the server to make."""
-        # Nobody is there to be answered, or S3 broke off a download, which is in the log.
+        """Answer the request; without a complete answer, the server ends the connection."""
+        # The client has disconnected, or S3 aborted a download, which the log reports.
         with suppress(ClientDisconnectedError, BrokenPipeError):
             await super().__call__(receive, send)
 
@@ -217,7 +218,7 @@ class Connection(ASGIHTTPConnection):
         try:
             await super().handle_request(request, send_and_discard)
         finally:
-            # Not in Request.close: every copied context calls that, in the middle of the request.
+            # Not in Request.close: each copied context calls that during the request.
             body.discard()
             body.may_arrive.set()
 
@@ -225,13 +226,13 @@ class Connection(ASGIHTTPConnection):
     async def handle_messages(
         self, request: quart.Request, receive: ASGIReceiveCallable, request_task: asyncio.Task[Any]
     ) -> None:
-        """Receive the body once it may arrive: the first `receive` has the server send 100 Continue."""
+        """Receive the body once it may arrive: the first `receive` sends 100 Continue."""
         await cast("Body", request.body).may_arrive.wait()
         await super().handle_messages(request, receive, request_task)
 
 
 class ServiceConnection(Connection):
-    """A connection that this app's end waits for, and that it can hang up."""
+    """A connection that the end of the process waits for, and can end."""
 
     @override
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -250,9 +251,9 @@ class ServiceConnection(Connection):
 
 
 class Handshake:
-    """A WebSocket handshake, answered as the GET that it is: nothing here upgrades (RFC 9110, section 7.8).
+    """A WebSocket handshake, answered as an ordinary GET (RFC 9110, section 7.8).
 
-    Quart would look for a WebSocket route, and for an error handler that needs no request: the answer would be 500.
+    Quart would look for a WebSocket route and for an error handler that needs no request, and answer 500.
     """
 
     def __init__(self, app: quart.Quart, scope: WebsocketScope) -> None:
@@ -260,9 +261,9 @@ class Handshake:
         self._answers = "websocket.http.response" in (scope.get("extensions") or {})
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Have it answered by ASGI's WebSocket Denial Response, where the server knows that."""
+        """Answer by ASGI's WebSocket Denial Response, if the server supports it."""
         if not self._answers:
-            await send({"type": "websocket.close", "code": 1000, "reason": None})  # which the server makes a 403 of
+            await send({"type": "websocket.close", "code": 1000, "reason": None})  # the server answers 403
             return
 
         async def receive_as_http() -> Any:
@@ -272,14 +273,14 @@ class Handshake:
         async def send_as_websocket(message: Any) -> None:
             await send(cast("ASGISendEvent", {**message, "type": f"websocket.{message['type']}"}))
             if message["type"] == "http.response.body" and not message["more_body"]:
-                answering.cancel()  # it waits to hear that the client has gone, and the server for its end
+                answering.cancel()  # it waits for the client's disconnect, and the server waits for its end
 
         async with asyncio.TaskGroup() as tasks:
             answering = tasks.create_task(self._connection(receive_as_http, send_as_websocket))
 
 
 class FormDataParser(QuartFormDataParser):
-    """Quart's seam for a form parser, with ours behind it: strict, with limits, the same as in Flask."""
+    """Form parsing by `filehandoff.form`, in the place of Quart's parser."""
 
     def __init__(self, request: "Request") -> None:
         super().__init__(cls=request.parameter_storage_class, silent=False)
@@ -293,7 +294,11 @@ class FormDataParser(QuartFormDataParser):
         content_length: int | None,
         options: dict[str, str] | None = None,
     ) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-        """Read the body to its end; raises the FormError that the client is to be told."""
+        """Read the whole body into fields and files.
+
+        Raises:
+            FormError: the form cannot be accepted.
+        """
         parser = self._request.form_parser()
         form = FormFiller()
         try:
@@ -311,7 +316,7 @@ class FormDataParser(QuartFormDataParser):
 
 
 class Request(RequestValues, quart.Request):
-    """A request that knows its id, reads its form by our parser, and has a bounded body."""
+    """A request with an id and a bounded body, whose form our parser reads."""
 
     body_class = Body
 
@@ -322,7 +327,7 @@ class Request(RequestValues, quart.Request):
 
     @property
     def has_left(self) -> bool:
-        """Whether its client has gone."""
+        """Whether the client has disconnected."""
         return cast("Body", self.body).left
 
     def form_parser(self) -> FormParser:
@@ -335,11 +340,11 @@ class Request(RequestValues, quart.Request):
         return self.files_to_store(self._settings)
 
     def chunks(self) -> AsyncGenerator[bytes]:
-        """The body's chunks as they arrive, as `read_body` gives them."""
+        """Return the body's chunks as they arrive, by `read_body`."""
         return read_body(self.body, self._settings.idle_timeout)
 
     def hang_up(self) -> None:
-        """End the connection, whatever was still to be sent: who sends learns that the client has gone."""
+        """End the connection and drop unsent bytes; a sending task sees a disconnected client."""
         transport = cast("Any", self.scope).get(TRANSPORT)
         if transport is not None:
             transport.abort()
@@ -354,10 +359,10 @@ class Request(RequestValues, quart.Request):
 
     @override
     async def close(self) -> None:
-        """Close the files, which may be large ones on disk, off the event loop.
+        """Close the files in a thread, because large ones are on disk.
 
-        Quart puts each error of this into an exception group, in which a cancellation ends no task any more: hypercorn
-        logs it with a traceback. So the task is cancelled once more instead, which shows where it next waits.
+        Quart wraps an error of this method in an exception group. A cancellation in a group ends no task, and hypercorn
+        logs it with a traceback. So this method cancels the task again, which ends it where it next waits.
         """
         try:
             await close_files([file for _, file in iter_multi_items(self._files or MultiDict())])
@@ -367,11 +372,11 @@ class Request(RequestValues, quart.Request):
 
 
 async def read_body(body: QuartBody, idle_seconds: float) -> AsyncGenerator[bytes]:
-    """The body's chunks as they arrive, none of them empty.
+    """Yield the body's chunks as they arrive, none of them empty.
 
     Raises:
-        RequestTimedOut: nothing arrived for so long.
-        FormMalformed: the client went away.
+        RequestTimedOut: no byte arrived for `idle_seconds`.
+        FormMalformed: the client disconnected.
     """
     try:
         while True:
@@ -390,12 +395,12 @@ async def read_body(body: QuartBody, idle_seconds: float) -> AsyncGenerator[byte
 
 
 async def close_files(files: list[FileStorage]) -> None:
-    """Close files in a thread, to the end even if this task is cancelled."""
+    """Close all files in a thread, even if this task is cancelled."""
     if files:
         await asyncio.shield(asyncio.to_thread(_close_all, files))
 
 
 def _close_all(files: list[FileStorage]) -> None:
     for file in files:
-        with suppress(OSError):  # a full disk: closing writes the file's last bytes, which are not wanted
+        with suppress(OSError):  # a full disk: closing writes the file's last bytes
             file.close()

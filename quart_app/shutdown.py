@@ -1,7 +1,8 @@
-"""The end of the process: uploads and downloads get UPLOAD_DRAIN_SECONDS; what still runs then is undone or cut.
+"""The end of the process: uploads and downloads stop after UPLOAD_DRAIN_SECONDS.
 
-Without it hypercorn 0.18 waits for them without end on Python 3.12 and newer, whatever its `graceful_timeout` says (its
-`Server.wait_closed()` waits for every connection), until somebody kills the process with uploads unfinished in S3.
+Each stopped upload is undone. Otherwise hypercorn 0.18 waits for them without a limit on Python 3.12 and newer, in
+spite of its `graceful_timeout`, because `Server.wait_closed()` waits for every connection. A kill would then end the
+process and leave unfinished uploads in S3.
 """
 
 import asyncio
@@ -16,9 +17,9 @@ from filehandoff.s3.cleanup import ANSWER_SECONDS, UNDO_SECONDS
 
 
 class Shutdown:
-    """Counts the time of one process's uploads and downloads from the moment that its server ends.
+    """The time limit of a process's uploads and downloads, counted from the server's end.
 
-    `hang_up` ends all connections that are left when everything is undone, or hypercorn would wait for their clients.
+    After the undo, `hang_up` ends the connections that are left: hypercorn would wait for their clients.
     """
 
     def __init__(self, drain: Drain, drain_seconds: float, hang_up: Callable[[], None]) -> None:
@@ -29,7 +30,7 @@ class Shutdown:
 
     @asynccontextmanager
     async def upload(self) -> AsyncIterator[None]:
-        """Run an upload for the block, whose task is cancelled when its time is up.
+        """Run an upload for the block, and cancel its task at the time limit.
 
         Raises:
             Overloaded: the time is up, or the process ends and takes no new upload.
@@ -46,7 +47,7 @@ class Shutdown:
             raise
 
     def begin_end(self) -> None:
-        """Let no upload begin any more, and stop those that run when their time is up; again, nothing."""
+        """Refuse new uploads and start the time limit; a second call changes nothing."""
         if not self._drain.ends:
             self._end(asyncio.get_running_loop())
 
@@ -55,11 +56,11 @@ class Shutdown:
         loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self.stop)
 
     def watch(self) -> None:
-        """Count the time from the signal that ends the server; let no other signal cut uploads.
+        """Start the time limit at the signal that ends the server; ignore other signals.
 
-        SIGTERM and SIGINT stay the server's: asyncio learns of signals by a file descriptor, under any handler;
-        other servers have a handler, which is called once (a second SIGINT has uvicorn cut everything). If the server
-        handles neither, both stay as they are. SIGQUIT acts as SIGTERM.
+        The server keeps SIGTERM and SIGINT. asyncio learns of signals by a file descriptor, under any handler. Other
+        servers have a handler, which is called once, because a second SIGINT makes uvicorn abort all uploads. If the
+        server handles neither signal, both stay as they are. SIGQUIT acts as SIGTERM.
         """
         loop = asyncio.get_running_loop()
 
@@ -68,7 +69,7 @@ class Shutdown:
                 self._end(loop)
                 before(number, frame)
 
-        with suppress(ValueError):  # in another thread than the main one there are no signals
+        with suppress(ValueError):  # only the main thread can handle signals
             ignore_reload_signals()
             for number in (signal.SIGTERM, signal.SIGINT):
                 before = signal.getsignal(number)
@@ -78,11 +79,11 @@ class Shutdown:
                 signal.signal(signal.SIGQUIT, lambda *_: signal.raise_signal(signal.SIGTERM))
 
     def follow(self, send: object) -> None:
-        """Count the time from when hypercorn closes its sockets, too; `send` is what it gave us to answer by.
+        """Start the time limit when hypercorn closes its sockets; `send` is hypercorn's.
 
-        It does so without a signal to this process when it replaces it (`max_requests`), and after one to another
-        (`workers`); it tells the app only when the last connection is closed, for which it would wait without end.
-        Uploads that come in until then are still taken.
+        hypercorn does so without a signal to this process for `max_requests`, and with `workers` after a signal to
+        another process. It informs the app only after its last connection is closed, and would wait for that without a
+        limit. Uploads that arrive until then are accepted.
         """
         if self._following is None:
             context = getattr(getattr(send, "__self__", None), "context", None)
@@ -90,28 +91,28 @@ class Shutdown:
             if terminated is not None:
                 self._following = asyncio.create_task(self._stop_after(terminated.wait))
 
-    async def _stop_after(self, told_to_end: Callable[[], Awaitable[None]]) -> None:
-        await told_to_end()
+    async def _stop_after(self, wait_for_end: Callable[[], Awaitable[None]]) -> None:
+        await wait_for_end()
         await asyncio.sleep(self._drain_seconds)
         self.stop()
 
     def close(self) -> None:
-        """End what `follow` began; nothing runs any more."""
+        """End the task that `follow` has started."""
         if self._following is not None:
             self._following.cancel()
 
     def stop(self) -> None:
-        """Stop the uploads that run: each is cancelled where it is, and undoes what it began. Downloads are cut off."""
+        """Cancel the running uploads, which undo their work, and abort the downloads."""
         if self._drain.stopped:
-            return  # a task that is cancelled once more would not get to its answer
+            return  # a second cancellation would end a task before its answer
         self._drain.stop()
         asyncio.get_running_loop().call_later(UNDO_SECONDS + ANSWER_SECONDS, self._hang_up)
 
 
 def ignore_reload_signals() -> None:
-    """Ignore the signals that ask other programs to reload and by default kill, unless they have a handler.
+    """Ignore SIGHUP, SIGUSR1 and SIGUSR2, unless they have a handler.
 
-    Programs that this process starts inherit it.
+    Other programs reload on these signals, which by default kill. Child processes inherit the setting.
     """
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) is signal.SIG_DFL:

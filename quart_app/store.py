@@ -1,6 +1,6 @@
-"""Performs calls to S3 by aioboto3, runs flows, and owns the life of the clients.
+"""Calls to S3 by aioboto3, the flows that make them, and the life of the clients.
 
-An error of boto's becomes one of ours here and nowhere else.
+Only this module turns boto's errors into errors of `filehandoff`.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to connect, and to read: /readyz answers within one second.
+#: Seconds to connect, and to read: /readyz responds within one second.
 PROBE_TIMEOUTS = (0.9, 0.9)
-#: Seconds that the start waits for S3 to show the bucket.
+#: Seconds to connect, and to read, for the check of the bucket before the start.
 START_TIMEOUTS = (3.0, 3.0)
 READ_BYTES = 256 * 1024
 
@@ -47,15 +47,15 @@ _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 
 
 class Store:
-    """One bucket, by clients for the whole process; safe to use from many tasks."""
+    """The clients for one bucket, for the whole process; safe to use from many tasks."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
         self._clients: dict[str, S3Client] = {}
         self._exits = AsyncExitStack()
-        #: Seconds for a whole call by a client, where its own timeouts do not bound it: all of its connections may be
-        #: held by slow downloads.
+        #: Seconds for a whole call by each client. Slow downloads may hold all of its connections, and the client's own
+        #: timeouts do not bound the wait for one.
         self._limits: dict[str, float | None] = {
             "uploads": None,
             "downloads": settings.s3_connect_timeout + settings.s3_read_timeout,
@@ -69,7 +69,7 @@ class Store:
             SettingsError: AWS_PROFILE names no profile.
         """
         enter = self._exits.enter_async_context
-        # Clients that download slowly may hold all of its connections, and no upload shall wait for those.
+        # Two, because slow downloads may hold all connections of a client, and uploads must not wait for those.
         uploads, downloads = await enter(self.new_client()), await enter(self.new_client())
         signer = await self._new_signer(uploads)
         probe = await enter(new_client(self._settings, PROBE_TIMEOUTS, attempts=1))
@@ -84,7 +84,7 @@ class Store:
         return lasting_secret(await credentials.get_frozen_credentials() if credentials else None)
 
     async def _new_signer(self, uploads: "S3Client") -> "S3Client":
-        """Return the client whose URLs lead to where clients reach S3."""
+        """Return the client whose URLs name the public address of S3."""
         if public := self._settings.s3_public_endpoint_url:
             return await self._exits.enter_async_context(self.new_client(public))
         if is_aws(uploads.meta.endpoint_url):
@@ -94,17 +94,17 @@ class Store:
     def new_client(
         self, endpoint_url: str | None = None, addressing: Literal["auto", "virtual"] = "auto"
     ) -> "AbstractAsyncContextManager[S3Client]":
-        """Make a client for the caller alone, without our hook.
+        """Make a client for the caller alone, without the permanent hook handler.
 
-        Its presigned URLs for AWS name the region only where each bucket has its own host (`addressing` is `virtual`).
-        boto signs for the region and names the global host otherwise (boto/boto3#3015), which for a while redirects
-        URLs of a new bucket to a host that they are not signed for.
+        With `addressing` `virtual`, its presigned URLs for AWS name the region, because each bucket has its own host.
+        Otherwise boto signs for the region but names the global host (boto/boto3#3015). For some time AWS redirects
+        such URLs of a new bucket to a host that their signature does not cover.
         """
         timeouts = self._settings.s3_connect_timeout, self._settings.s3_read_timeout
         return new_client(self._settings, timeouts, self._settings.s3_attempts, endpoint_url, addressing)
 
     async def run[T](self, flow: Flow[T]) -> T:
-        """Run a flow: perform each step that it yields, and send it the result or throw it the error."""
+        """Run a flow: perform each step, and send the flow its result or error."""
         step: Callable[[], Step[Any]] = partial(next, flow)
         while True:
             try:
@@ -114,11 +114,11 @@ class Store:
                 return result
             try:
                 step = partial(flow.send, await self.perform(wanted))
-            except BaseException as error:  # noqa: BLE001 - the flow may have something to undo
+            except BaseException as error:  # noqa: BLE001 - the flow may undo its work
                 step = partial(flow.throw, error)
 
     async def perform(self, step: Step[Any]) -> Any:
-        """Do one step of a flow."""
+        """Perform one step of a flow."""
         match step:
             case Call():
                 return await self._call(step)
@@ -148,7 +148,7 @@ class Store:
         return call.read(answer)
 
     async def _sign(self, url: Presign) -> str:
-        await asyncio.sleep(0)  # signing takes half a millisecond, and awaits nothing
+        await asyncio.sleep(0)  # signing takes half a millisecond without an await
         sign = hand_off if url.operation == "put_object" else hand_off_part
         with store_errors(), calling(url.hook):
             parameters = {"Bucket": self._settings.bucket, **url.parameters}
@@ -160,10 +160,10 @@ class Store:
 
 
 async def check_bucket(settings: Settings) -> None:
-    """Look for the bucket before the first request.
+    """Check the bucket before the first request.
 
     Raises:
-        BucketMissing: S3 says that there is none.
+        BucketMissing: the bucket does not exist.
         SettingsError: AWS_PROFILE names no profile.
     """
     store = Store(settings, Metrics())
@@ -173,7 +173,7 @@ async def check_bucket(settings: Settings) -> None:
 
 
 async def read_body(body: StreamingBody) -> AsyncGenerator[bytes]:
-    """Yield an object's bytes in chunks; close S3's answer at its end, or where the reader stops."""
+    """Yield an object's bytes; close S3's response when they or the reader end."""
     try:
         async for chunk in body.iter_chunks(READ_BYTES):
             yield chunk
@@ -182,25 +182,27 @@ async def read_body(body: StreamingBody) -> AsyncGenerator[bytes]:
 
 
 async def send_body(body: StreamingBody) -> AsyncGenerator[bytes]:
-    """Yield them for a client whose answer has begun: where S3 breaks off, break the client's connection too.
+    """Yield an object's bytes to a client whose answer has begun.
 
-    The client has a part of the object, and sees that it is a part. `Connection` ends with this error, silently.
+    If S3 aborts the download, break the client's connection, so that the client sees an incomplete object. `Connection`
+    ends with the error and logs nothing.
     """
     try:
         async for chunk in body.iter_chunks(READ_BYTES):
             yield chunk
-    except (BotoCoreError, aiohttp.ClientError) as error:  # aiobotocore makes boto's errors of a few of these alone
-        logger.error("a download was broken off: %s", error)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        raise BrokenPipeError(EPIPE, "S3 broke off") from error
+    except (BotoCoreError, aiohttp.ClientError) as error:  # aiobotocore wraps only a few of these in boto's errors
+        logger.error("S3 aborted a download: %s", error)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        raise BrokenPipeError(EPIPE, "S3 aborted the download") from error
     finally:
         body.close()
 
 
 @contextmanager
 def calling(hook: Hook | None) -> Iterator[None]:
-    """Let the client's one permanent handler call this hook for the calls of this block alone.
+    """Run this hook for the calls of this block.
 
-    A handler registered for each request would be called for other requests as well: they share the client.
+    Each client has one permanent handler, which runs the block's hook. A handler for each request would run for other
+    requests, too, because they share the client.
     """
     token = _hook.set(hook)
     try:
@@ -213,7 +215,10 @@ def calling(hook: Hook | None) -> Iterator[None]:
 def store_errors(
     refused: Callable[[int, str, str], Exception] = from_store_answer, silence: str = SILENCE
 ) -> Iterator[None]:
-    """Turn an error of boto's into ours: `refused` makes that of an answer, `silence` is the detail without one."""
+    """Turn boto's errors into ours.
+
+    `refused` makes the error from a response of S3; `silence` is the detail if S3 did not respond.
+    """
     try:
         yield
     except ClientError as error:
@@ -221,8 +226,8 @@ def store_errors(
         answer = error.response["Error"]
         raise refused(status, answer.get("Code", ""), answer.get("Message", "")) from error
     except (ParamValidationError, UnseekableStreamError):
-        raise  # a fault of ours: the body or the parameters cannot be sent
-    # boto makes its own errors of most of these, but not where an answer that is being read ends too early
+        raise  # our own fault: boto cannot send the body or the parameters
+    # boto wraps most of these in its own errors, but not the early end of a response that is being read
     except (BotoCoreError, aiohttp.ClientError) as error:
         raise StoreUnavailable(silence) from error
 

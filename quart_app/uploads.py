@@ -1,4 +1,7 @@
-"""The files of one form on their way into S3: all of them stored, or none (`filehandoff.s3.uploads`)."""
+"""The files of one form on their way to S3: all stored, or none.
+
+`filehandoff.s3.uploads` has the flows of each file.
+"""
 
 import asyncio
 import logging
@@ -22,15 +25,15 @@ from quart_app.tasks import finish_in_time
 
 logger = logging.getLogger(__name__)
 
-#: Bytes that are digested on the event loop, in a tenth of a millisecond; a thread would take longer to start.
+#: Bytes that the event loop itself digests, in a tenth of a millisecond; a thread takes longer to start.
 INLINE_BYTES = 64 * 1024
 
 
 class AsyncReader(Protocol):
-    """A file that cannot seek and is awaited, such as the end of a queue."""
+    """A file with an async `read` that cannot seek, such as a queue's end."""
 
     async def read(self, size: int) -> bytes:
-        """As many bytes as were asked for, fewer only at the end."""
+        """Return `size` bytes, fewer only at the end."""
         ...
 
 
@@ -57,20 +60,20 @@ class FormUpload:
             if not self._complete:
                 await self._undo()
         finally:
-            # The frames that failed hold the bytes they had, and the error holds the frames, by way of cycles that
-            # the garbage collector may find only after many such uploads.
+            # The failed frames hold the file's bytes, and reference cycles of the error hold the frames. The garbage
+            # collector may find such cycles only after many uploads.
             clear_frames(traceback)
 
     def __bool__(self) -> bool:
         return bool(self._uploads)
 
     async def upload(self, incoming: Incoming, file: IO[bytes] | AsyncReader) -> None:
-        """Send a readable file, a seekable one from its first byte; it is read to its end when this returns.
+        """Send a readable file to its end, a seekable one from its first byte.
 
         Raises:
             ValueError: the file was closed meanwhile.
-            DigestMismatch: its bytes are not the promised ones.
-            StoreRejected, StoreUnavailable: S3 refused it, or did not answer.
+            DigestMismatch: the bytes do not have the promised digest.
+            StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
         if not is_file(file):
             await self.stream(incoming, read_chunks(file.read))
@@ -78,7 +81,7 @@ class FormUpload:
             file.seek(0)
             await self.stream(incoming, read_chunks(partial(asyncio.to_thread, file.read)))
         else:
-            # S3 reads the file itself, so none of it is held here.
+            # boto reads the file itself, so memory holds none of it.
             digest = Digest()
             file.seek(0)
             crc32 = await asyncio.to_thread(digest.update, read_file_chunks(file))
@@ -86,11 +89,11 @@ class FormUpload:
             await self._put(incoming, file, digest, crc32)
 
     async def stream(self, incoming: Incoming, chunks: AsyncIterator[bytes]) -> None:
-        """Send a file of any size as its bytes come, in chunks, which end before this returns.
+        """Send a file of any size while its chunks arrive, until they end.
 
         Raises:
-            DigestMismatch: its bytes are not the promised ones.
-            StoreRejected, StoreUnavailable: S3 refused it, or did not answer.
+            DigestMismatch: the bytes do not have the promised digest.
+            StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
         async with aclosing(cut(chunks, self._service.settings.part_sizes)) as parts:
             first = await anext(parts)
@@ -105,7 +108,7 @@ class FormUpload:
                 sender = PartSender(self._service, MultipartUpload(self._service, incoming))
                 self._uploads.append(sender.upload)
                 all_parts = chain([first], parts)
-                del first  # or it would be held in memory for as long as the upload takes
+                del first  # otherwise memory holds it until the upload ends
                 await sender.send(all_parts, self._hook)
 
     async def _put(self, incoming: Incoming, body: "IO[bytes] | Part", digest: Digest, crc32: int) -> None:
@@ -114,17 +117,17 @@ class FormUpload:
         await self._service.store.run(upload.send(body, crc32, self._hook))
 
     async def complete(self) -> list[Stored]:
-        """Make the files visible in S3, in the order they were sent, and check that S3 has all of each.
+        """Make the files visible in S3, in their order, and check each object.
 
         Raises:
-            StoreRejected: S3 has another object than the file.
+            StoreRejected: an object in S3 is not the file.
         """
         stored = [await self._service.store.run(upload.complete()) for upload in self._uploads]
         self._complete = True
         return stored
 
     async def _undo(self) -> None:
-        """Remove all in a bounded time, and leave the rest to the cleanup."""
+        """Remove all uploads in a bounded time, and leave the rest to the cleanup."""
         left = deque(self._uploads)
         try:
             if not await finish_in_time(self._service.store.run(undo_all(left))):
@@ -134,7 +137,7 @@ class FormUpload:
 
 
 class PartSender:
-    """Sends the parts of one upload by a few tasks, while the next parts are read."""
+    """The sender of an upload's parts, by a few tasks while the next are read."""
 
     def __init__(self, service: Service, upload: MultipartUpload) -> None:
         self.upload = upload
@@ -142,11 +145,11 @@ class PartSender:
         self._digesting = asyncio.Lock()
 
     async def send(self, parts: AsyncIterator[Part], hook: Hook) -> None:
-        """Begin the upload and send every part, while at most one more is read from `parts`."""
+        """Begin the upload and send every part, with at most one more read ahead."""
         await self._service.store.run(self.upload.begin(hook))
         slots = asyncio.Semaphore(self._service.settings.parts_in_flight)
         try:
-            # A part that fails cancels the others and the reading: a slow client need not send the next one first.
+            # A failed part cancels the others and the reading, without a wait for a slow client's next part.
             async with asyncio.TaskGroup() as sending:
                 async for part in parts:
                     await slots.acquire()
@@ -160,7 +163,7 @@ class PartSender:
 
     async def _send_part(self, part: Part) -> None:
         try:
-            async with self._digesting:  # one after the other, in the order of the parts: the lock is fair
+            async with self._digesting:  # in the order of the parts, because the lock is fair
                 crc32 = await asyncio.to_thread(self.upload.digest.update, part.chunks)
             await self._service.store.run(self.upload.send_part(part, crc32))
         finally:
@@ -168,12 +171,15 @@ class PartSender:
 
 
 def is_file(body: IO[bytes] | AsyncReader) -> TypeIs[IO[bytes]]:
-    """Whether this is an ordinary file, which can seek but must be read in a thread."""
+    """Return whether this is an ordinary file, which needs a thread to read."""
     return hasattr(body, "seek")
 
 
 async def read_chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
-    """Yield a file's chunks by its `read`; when awaiting a chunk fails or is cancelled, nothing is left to close."""
+    """Yield a file's chunks by its `read`.
+
+    A failed or cancelled read leaves nothing to close.
+    """
     while chunk := await read(CHUNK_BYTES):
         yield chunk
 
@@ -188,7 +194,10 @@ async def cut(chunks: AsyncIterator[bytes], sizes: PartSizes) -> AsyncGenerator[
 
 
 async def chain(first: list[Part], rest: AsyncIterator[Part]) -> AsyncIterator[Part]:
-    """Yield the first parts, which are taken out of their list, or they would stay in memory, then the rest."""
+    """Yield the first parts, then the rest.
+
+    The first parts are removed from their list, or they would stay in memory.
+    """
     while first:
         yield first.pop(0)
     async for part in rest:

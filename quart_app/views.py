@@ -1,4 +1,7 @@
-"""Routes: each reads its request, runs a flow, and sends the answer (`filehandoff.web.routes`)."""
+"""Routes: each reads its request, runs a flow, and sends the answer.
+
+`filehandoff.web.routes` makes the flows and the answers.
+"""
 
 import asyncio
 import logging
@@ -41,40 +44,40 @@ request = cast("Request", quart.request)
 
 
 class KeyConverter(PathConverter):
-    """A key of an upload's in a route: no address below it, such as `<key>/complete`, is one."""
+    """The key of an upload in a route, but no longer path such as `<key>/complete`."""
 
     regex = f"(?:[^/].*?)?{KEY_PATTERN}"
 
 
 @contextmanager
 def counted(handoff: str, *, begins: bool = False) -> Iterator[None]:
-    """Have /metrics count an upload by how this block ends."""
+    """Count an upload in /metrics by the outcome of this block."""
     try:
         with service().metrics.upload(handoff, begins=begins):
             try:
                 yield
             except Overloaded:
-                if request.has_left:  # it would have ended because of that, if the process had not ended first
+                if request.has_left:  # the disconnect alone would have ended the upload
                     raise asyncio.CancelledError from None
                 raise
     except asyncio.CancelledError:
-        logger.info("abandoned: the client has left")
+        logger.info("abandoned: the client has disconnected")
         raise
 
 
 @asynccontextmanager
 async def admitted() -> AsyncIterator[None]:
-    """Hold one of the places of uploads for the block, which ends early at the end of the process.
+    """Hold a place for an upload during the block, which the process's end stops.
 
     Raises:
-        Overloaded: this process takes no more now; before any of the request's body was read.
+        Overloaded: this process takes no more uploads now; it has read none of the body.
     """
     async with service().shutdown.upload(), place(service().uploads):
         yield
 
 
 def respond(answer: Answer) -> Response:
-    """Send a whole answer, with its own headers alone."""
+    """Send a whole answer, with no header but its own."""
     response = Response(answer.body, answer.status)
     response.headers.clear()
     response.headers.update(answer.headers)
@@ -82,7 +85,9 @@ def respond(answer: Answer) -> Response:
 
 
 async def read[T](flow: Flow[T]) -> T:
-    """Run a flow about an object, in a place that is held until the answer is sent or its client has left.
+    """Run a flow about an object, within the limit for such requests.
+
+    The request counts until its answer is sent or its client has disconnected.
 
     Raises:
         Overloaded: this process answers no more such requests now.
@@ -94,13 +99,13 @@ async def read[T](flow: Flow[T]) -> T:
 
 @routes.before_app_request
 async def begin() -> None:
-    """Put the request's id on every line that is logged from here on."""
+    """Put the request's id on every later line of its log."""
     logs.bind(request.request_id)
 
 
 @routes.post("/uploads")
 async def upload() -> Response:
-    """Store the files of the form by the default hand-off, or any other body as one file."""
+    """Store the form's files by the default hand-off, or another body as one file."""
     if request.mimetype == FORM_TYPE:
         return await store_form(strategies.DEFAULT_HANDOFF)
     return await store_body()
@@ -108,7 +113,7 @@ async def upload() -> Response:
 
 @routes.post("/uploads/<name>")
 async def upload_by(name: str) -> Response:
-    """Store the files of the form by the hand-off of this name, with the hook that the query names."""
+    """Store the form's files by this hand-off, with the hook in the query."""
     return await store_form(name)
 
 
@@ -121,7 +126,7 @@ async def put(name: str = "") -> Response:
 
 
 async def store_form(handoff: str) -> Response:
-    """Store the files of the form: all of them, or none."""
+    """Store all files of the form, or none."""
     with counted(handoff):
         way = upload_context(service(), request, handoff)
         async with admitted(), FormUpload(service(), way, HOOKS[way.hook]()) as form:
@@ -136,7 +141,7 @@ async def store_form(handoff: str) -> Response:
 
 
 async def store_body(name: str = "") -> Response:
-    """Store the body of the request as one file, while it arrives."""
+    """Store the request's body as one file while it arrives."""
     with counted(strategies.DEFAULT_HANDOFF):
         way = upload_context(service(), request, strategies.DEFAULT_HANDOFF)
         raw = RawBody(name, request.headers, request.content_length, service().settings.limits)
@@ -148,7 +153,7 @@ async def store_body(name: str = "") -> Response:
 
 
 async def raw_chunks(raw: RawBody) -> AsyncGenerator[bytes]:
-    """Yield the body's chunks as they arrive, counted; raise at the end if some are missing."""
+    """Yield and count the body's chunks as they arrive; raise if some are missing."""
     async with aclosing(request.chunks()) as body:
         async for chunk in body:
             yield raw.receive(chunk)
@@ -156,14 +161,14 @@ async def raw_chunks(raw: RawBody) -> AsyncGenerator[bytes]:
 
 
 async def send_stream(form: FormUpload) -> None:
-    """Send the files of the form while its body arrives."""
+    """Send the form's files while the body arrives."""
     async with aclosing(request.chunks()) as body:
         parser = request.form_parser()
         await stream.hand_off(body, parser, lambda start, chunks: form.stream(incoming(service(), start), chunks))
 
 
 async def send_files(form: FormUpload, way: UploadContext) -> None:
-    """Send the files that the form parser has made of the form."""
+    """Send the files that the form parser has read."""
     with temporary_files():
         for file in await request.sent_files():
             with explained(file, way):
@@ -172,7 +177,7 @@ async def send_files(form: FormUpload, way: UploadContext) -> None:
 
 @routes.post("/uploads/presigned")
 async def presign() -> Response:
-    """The URL, or the first of them, by which the client may send the file that it describes to S3 itself."""
+    """Return the URL, or the first URLs, by which the client sends its file to S3."""
     with counted("presigned", begins=True):
         way = upload_context(service(), request, "presigned")
         reader = answers.wanted_reader(service(), request)
@@ -186,19 +191,19 @@ async def presign() -> Response:
 
 @routes.get("/uploads/presigned/<path:key>/parts")
 async def presign_parts(key: str) -> Response:
-    """The parts that follow part `after`: their URLs, and which of them S3 has."""
+    """Return the URLs of the parts after part `after`, and the parts in S3."""
     return respond(await read(answers.presigned_parts(service(), request, key)))
 
 
 @routes.delete("/uploads/presigned/<key:key>")
 async def abort_presigned(key: str) -> Response:
-    """End an upload in parts that is not complete."""
+    """Abort an incomplete upload in parts."""
     return respond(await read(answers.abort_presigned(service(), request, key)))
 
 
 @routes.post("/uploads/presigned/<path:key>/complete")
 async def complete(key: str) -> Response:
-    """Read back what the client has sent to S3; it is an upload only if it is what was promised."""
+    """Read the client's object back; make it an upload if it matches its promise."""
     with counted("presigned"):
         flow = answers.complete_presigned(service(), request, key)
         async with admitted():
@@ -207,7 +212,7 @@ async def complete(key: str) -> Response:
 
 @routes.post("/causes/<cause>")
 async def show_cause(cause: str) -> Response:
-    """Run the view that fails by this cause on the file that was sent, and tell what was seen."""
+    """Reproduce an early close with the uploaded file, and return the report."""
     if cause not in CAUSES:
         raise UnknownCause(f"There is no cause '{cause}'; there are {', '.join(CAUSES)}.")
     with service().metrics.refusals():
@@ -226,7 +231,10 @@ async def show_cause(cause: str) -> Response:
 
 @routes.get("/objects/<path:key>")
 async def get_object(key: str) -> Response:
-    """The object's bytes, streamed, or one range of them; without them to HEAD, and to a client that has them."""
+    """Return the object's bytes, or one range of them, streamed.
+
+    HEAD gets no bytes, and neither does a client that has them.
+    """
     match await read(answers.get_object(service(), request, key)):
         case Answer() as answer:
             return respond(answer)
@@ -235,7 +243,10 @@ async def get_object(key: str) -> Response:
 
 
 async def download(own: Service, hang_up: Callable[[], None], body: StreamingBody) -> AsyncGenerator[bytes]:
-    """Yield an object's bytes until the time of downloads is up; the request's context has ended by then."""
+    """Yield an object's bytes until the time limit of downloads.
+
+    `own` is an argument because the request's context has ended by then.
+    """
     with own.drain.download(hang_up):
         async with aclosing(send_body(body)) as chunks:
             async for chunk in chunks:
@@ -250,31 +261,34 @@ async def delete_object(key: str) -> Response:
 
 @routes.get("/receipts")
 async def get_receipts() -> Response:
-    """The receipts of the objects that the query names, from their heads in S3."""
+    """Return the receipts of the objects in the query, from their heads in S3."""
     return respond(await read(answers.receipts(service(), request)))
 
 
 @routes.get("/strategies")
 async def get_strategies() -> Response:
-    """Every pair of hand-off and hook, and what becomes of a file in it."""
+    """Return every pair of hand-off and hook, and the outcome for a file."""
     return respond(answers.strategies_answer(service()))
 
 
 @routes.get("/healthz")
 async def healthz() -> Response:
-    """The process answers."""
+    """Report that the process responds."""
     return respond(json_answer({"status": "ok"}))
 
 
 @routes.get("/readyz")
 async def readyz() -> Response:
-    """S3 answers for our bucket, within a second, and the process does not end."""
+    """Report whether this process can take uploads.
+
+    S3 must answer for the bucket within a second, and the process must not be ending.
+    """
     return respond(await service().store.run(answers.ready(service())))
 
 
 @routes.get("/metrics")
 async def get_metrics() -> Response:
-    """What this app has done so far, in numbers, for Prometheus."""
+    """Return this app's numbers for Prometheus."""
     render = service().metrics.render
     text, content_type = await asyncio.to_thread(render, request.headers.get("Accept", ""))
     return Response(text, content_type=content_type)
@@ -282,7 +296,7 @@ async def get_metrics() -> Response:
 
 @routes.get("/openapi.json")
 async def get_openapi() -> Response:
-    """What this service promises, as OpenAPI."""
+    """Return the description of this API, as OpenAPI."""
     return respond(answers.openapi_answer(service()))
 
 
@@ -295,17 +309,17 @@ async def add_request_id(response: Response) -> Response:
 
 @routes.app_errorhandler(UploadError)
 async def answer_error(error: UploadError) -> Response:
-    """An error of ours as problem details."""
+    """Answer an error of ours with problem details."""
     return respond(answers.problem(service(), request, error))
 
 
 @routes.app_errorhandler(HTTPException)
 async def answer_http_error(error: HTTPException) -> Response:
-    """An error of Quart's own, such as its router's 404, as problem details."""
+    """Answer an error of Quart's, such as its router's 404, with problem details."""
     return respond(answers.http_problem(service(), request, error))
 
 
 @routes.app_errorhandler(Exception)
 async def answer_fault(error: Exception) -> Response:
-    """Anything else is our fault: the log has it, the client gets its request's id."""
+    """Log any other error; answer with problem details that have the request's id."""
     return respond(answers.problem(service(), request, fault(error)))
