@@ -1,7 +1,7 @@
-"""How gunicorn is meant to run this app: `gunicorn -c flask_app/gunicorn.conf.py flask_app.wsgi:app`.
+"""gunicorn's configuration: `gunicorn -c flask_app/gunicorn.conf.py flask_app.wsgi:app`.
 
-One process with many threads: an upload spends its time waiting for the client and for S3, and every limit of
-`UPLOAD_*` holds for each process. More processes (`--workers`) multiply them all.
+One process with many threads: an upload mostly waits for its client and for S3, and each limit of `UPLOAD_*` holds for
+one process. More processes (`--workers`) multiply the limits.
 """
 
 import math
@@ -25,51 +25,51 @@ try:
 except SettingsError as error:
     sys.exit(f"flask_app: {error}")
 
-# Here, for the workers are forked from this process, which has no thread yet.
+# Set here, before any thread starts; the workers are forked from this process.
 arenas.limit_arenas(os.environ)
 
-# gunicorn's own lines, the master's as well, look like the app's.
+# gunicorn's log lines, in the master as well, get the format of the app's lines.
 logs.configure(settings)
 
-# gthread, with a time limit for request heads, and no thread that waits for a client that was answered
+# gthread with a time limit for request heads, and without threads that wait for answered clients
 worker_class = "flask_app.worker.Worker"
 workers = 1
-# A thread serves one request at a time, once its head has come. So many may upload, as many again may wait for their
-# turn, twice as many may download, and 8 more are for /healthz, /readyz, /metrics, and to say no.
+# A thread serves one request at a time, once its head is complete. UPLOAD_MAX_CONCURRENT threads are for uploads, as
+# many for waiting uploads, twice as many for downloads, and 8 for /healthz, /readyz, /metrics and refusals.
 threads = admission.threads(settings.max_concurrent)
-# How many connections may be open: one for each thread, and 1,000 that are kept for their clients' next requests or
-# whose heads are still to come; fewer where the process may not have the file descriptors.
+# Open connections: one for each thread, and 1,000 that wait for a request or for the rest of its head. There are fewer
+# if the process may not have that many file descriptors.
 worker_connections = descriptors.connections(descriptors.raise_limit(), settings)
-# For gthread this is how long a worker may be silent as a whole, not how long an upload may take.
+# For gthread this limits the silence of the whole worker, not the time of an upload.
 timeout = 60
-# Uploads that are not over by then are stopped, and have the rest of this time to be undone.
+# Uploads stop after UPLOAD_DRAIN_SECONDS; the rest of this time is for undoing them.
 graceful_timeout = math.ceil(settings.drain_seconds + END_SECONDS)
 keepalive = 5
-# Without these two, gunicorn takes the path and the scheme of a request from headers of any client on loopback, where
-# the proxy is; UPLOAD_ROOT_PATH says below which path the app is offered, and no link has a scheme.
+# Without these two, gunicorn takes a request's path and scheme from the headers of any client on loopback, where the
+# proxy is. UPLOAD_ROOT_PATH sets the path of the app, and no link has a scheme.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
-# All gunicorns of a user share its path, and this service does not use it.
+# All gunicorns of a user share the socket's path, and this service does not use it.
 control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Before the first request: know when uploads must be over.
+    """Watch for the end of the worker, before its first request.
 
-    The worker waits for its connections less long than the master does for the worker: it has still something to undo.
+    The worker waits less long for its connections than the master waits for the worker, which must still undo uploads.
     """
     worker.cfg.set("graceful_timeout", math.ceil(settings.drain_seconds + UNDO_SECONDS + ANSWER_SECONDS))
     worker.wsgi.extensions[EXTENSION].shutdown.watch(lambda: worker.alive)
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Of a process that has ended, nothing is in flight any more."""
+    """Remove the ended process from the numbers of uploads in flight."""
     if FOLDER_VARIABLE in os.environ:
         mark_process_dead(worker.pid)
 
 
 def on_starting(server: Any) -> None:
-    """Before the first worker: exit with one line if the bucket or a setting cannot work."""
+    """Exit with one line if the bucket is missing or a setting cannot work."""
     logs.warn_misspelt("flask_app", misspelt(os.environ), settings)
     try:
         server.handoff_folder = share_numbers(server.cfg.workers)
@@ -79,6 +79,6 @@ def on_starting(server: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """After the last worker: remove the folder that was made for the workers' numbers."""
+    """Remove the folder of the workers' numbers after the last worker."""
     if folder := getattr(server, "handoff_folder", None):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,9 @@
-"""gunicorn's requests, checked before it parses them: `worker.py` has its parser make this class.
+"""gunicorn's requests, checked before gunicorn parses them.
 
-Stock gunicorn 27 takes requests that a proxy may read differently: heads without a Host or with a fragment in the
-target, `gzip, chunked`, blanks before a chunk's extension, `Connection: close` only by itself. It also sends
-100 Continue before the app has seen the request. `tests/processes/test_stock_gunicorn.py` shows both.
+`worker.py` makes gunicorn's parser use this class. Stock gunicorn 27 accepts requests that a proxy may read
+differently: heads without a Host, a fragment in the target, `gzip, chunked`, blanks before a chunk's extension, and
+`Connection: close` only without other options. It also sends 100 Continue before the app reads the request.
+`tests/processes/test_stock_gunicorn.py` shows both.
 """
 
 from http import HTTPStatus
@@ -13,9 +14,9 @@ from gunicorn.http.body import Body, ChunkedReader, LengthReader
 
 from filehandoff.framing import ChunkedDecoder, FramingError, take_head
 
-#: As many bytes are read at once of a chunked body.
+#: Bytes per read of a chunked body.
 READ_BYTES = 256 * 1024
-#: The answer that asks a client for its body.
+#: The interim response that asks a client for its body.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: gunicorn's error for each status; InvalidHeader is 400.
 ERRORS = {
@@ -27,9 +28,9 @@ ERRORS = {
 
 
 class Request(message.Request):  # type: ignore[misc] # gunicorn has no types
-    """A request whose head gunicorn sees in its canonical form, and whose chunks our decoder reads."""
+    """A request with a canonical head for gunicorn, and our decoder for chunks."""
 
-    _expected_100_continue: bool  # gunicorn sends 100 Continue where this is set
+    _expected_100_continue: bool  # gunicorn sends 100 Continue if this is set
 
     @override
     def _parse_python(self, unreader: Any, buf: bytearray) -> Any:
@@ -55,7 +56,7 @@ class Request(message.Request):  # type: ignore[misc] # gunicorn has no types
 
 
 class ExpectedReader:
-    """Reads a body that the client sends after 100 Continue: the first read sends it (RFC 9110, section 10.1.1)."""
+    """A reader whose first read sends 100 Continue (RFC 9110, section 10.1.1)."""
 
     def __init__(self, reader: Any, connection: Any) -> None:
         self._reader = reader
@@ -63,10 +64,10 @@ class ExpectedReader:
         self._asked = False
 
     def read(self, size: int) -> bytes:
-        """Return so many bytes, fewer only at the end.
+        """Return `size` bytes, fewer only at the end.
 
         Raises:
-            BlockingIOError: the client was not asked for the body, and this read may not wait for it.
+            BlockingIOError: 100 Continue was not sent, and this read must not wait.
         """
         if not self._asked:
             if self._connection.gettimeout() == 0:
@@ -77,7 +78,7 @@ class ExpectedReader:
 
 
 class DecodingReader:
-    """The content of a chunked body, as gunicorn's `Body` reads it."""
+    """The decoded content of a chunked body, for gunicorn's `Body`."""
 
     def __init__(self, unreader: Any) -> None:
         self._unreader = unreader
@@ -85,10 +86,10 @@ class DecodingReader:
         self._content = bytearray()
 
     def read(self, size: int) -> bytes:
-        """Return so many bytes, fewer only at the end.
+        """Return `size` bytes, fewer only at the end.
 
         Raises:
-            NoMoreData: the client has gone.
+            NoMoreData: the client has disconnected.
             InvalidChunkSize: the chunks are malformed.
         """
         while len(self._content) < size and not self._decoder.ended:

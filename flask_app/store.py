@@ -1,4 +1,4 @@
-"""Calls to S3 by boto3, the flows that make them, and the life of the clients.
+"""Calls to S3 by boto3, flows of calls, and the life of the clients.
 
 Only this module turns boto's errors into errors of `filehandoff`.
 """
@@ -178,15 +178,15 @@ def read_body(body: StreamingBody) -> Generator[bytes]:
 def send_body(body: StreamingBody) -> Generator[bytes]:
     """Yield an object's bytes to a client whose answer has begun.
 
-    If S3 aborts the download, break the client's connection, so that the client sees an incomplete object. A server
-    treats the error as a disconnected client.
+    If S3 fails meanwhile, break the client's connection, so that the client sees an incomplete object. A server treats
+    the error as a disconnected client.
     """
     try:
-        with store_errors(silence="S3 aborted the download."):
+        with store_errors(silence="S3 failed during the download."):
             yield from read_body(body)
     except UploadError as error:
-        logger.error("S3 aborted a download: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        raise BrokenPipeError(EPIPE, "S3 aborted the download") from error
+        logger.error("a download was aborted: %s", error.__cause__)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        raise BrokenPipeError(EPIPE, "S3 failed during the download") from error
 
 
 def _until_cancelled(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,14 +1,14 @@
-"""The gunicorn worker for this app: gthread in which no thread waits for a head, or for a client after its answer.
+"""The gunicorn worker: gthread whose threads wait for no head and no answered client.
 
 Stock gthread of gunicorn 27 stops a whole process, in ways that `tests/processes/test_stock_gunicorn.py` shows:
 
 - A head holds a thread from its first byte to its end, without a time limit.
 - The one thread that accepts connections also closes them, and waits up to 2 s for each client to close its side.
-- The thread that answered reads the rest of an unwanted body.
+- The thread of an answer also reads the rest of an unwanted body.
 - A client that does not read its answer holds a thread for ever.
-- A process that must end listens on until its last upload ends: a new client gets neither an answer nor a refusal.
-- A process that has no file descriptor left for a new connection serves nothing more, and is lost with its uploads.
-- So is a process that can start no thread.
+- A process that must end keeps listening until its last upload ends: a new client gets neither an answer nor a refusal.
+- A process without a file descriptor for a new connection stops serving, and its uploads are lost.
+- A process that can start no thread does the same.
 """
 
 import errno
@@ -42,17 +42,17 @@ from flask_app.service import Service
 if sys.platform == "linux":
     from socket import TCP_INFO
 
-#: Seconds that a request's head may take to arrive, even if it moves; hypercorn allows 5.
+#: Seconds for a whole request head to arrive; hypercorn allows 5.
 HEAD_SECONDS = 10.0
-#: Seconds that it may take while no further connection can be accepted.
+#: Seconds for a head while the process can accept no further connection.
 CROWDED_HEAD_SECONDS = 2.0
-#: Bytes to read at once of a head, and with it of the body; gunicorn's own number.
+#: Bytes per read of a head, and of the body after it; gunicorn's own number.
 HEAD_READ_BYTES = 8192
-#: Bytes to read at once of an unwanted body.
+#: Bytes per read of an unwanted body.
 READ_BYTES = 256 * 1024
-#: The system's errors where it has no file descriptor, or no memory, for another connection.
+#: The system's errors if it lacks a file descriptor, or memory, for another connection.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-#: Seconds without accepting then, and between two lines about it in the log.
+#: Seconds without accepting after such an error, and seconds between two log lines about it.
 PAUSE_SECONDS = 0.5
 LOG_EVERY = 60.0
 
@@ -60,28 +60,29 @@ logger = logging.getLogger(__name__)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """gthread that gives a connection to a thread with a complete head, and to `Lingering` after the answer.
+    """gthread that waits for heads and for answered clients outside of its threads.
 
-    Only `handle` and `handle_request` run in threads of the pool; everything else runs in the main thread.
+    A connection gets a thread when its head is complete, and moves to `Lingering` after the answer. Only `handle` and
+    `handle_request` run in threads of the pool; everything else runs in the main thread.
     """
 
     _must_end = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._heads: dict[Any, float] = {}  # connections whose heads have not ended, and when each began
+        self._heads: dict[Any, float] = {}  # the connections with incomplete heads, and the start of each
         self._answering: set[Socket] = set()
         self._paused_until = self._log_from = self._look_from = 0.0
 
     @override
     def get_thread_pool(self) -> "ThreadPool":
-        """Make the pool, with its first threads."""
+        """Make the pool and start its first threads."""
         return ThreadPool(self.cfg.threads, min(SPARE_THREADS, self.cfg.threads))
 
     @override
     def run(self) -> None:
         """Serve until a signal, or `max_requests`, ends the process."""
-        RequestParser.mesg_class = Request  # gunicorn names it there for each kind of worker
+        RequestParser.mesg_class = Request  # gunicorn has no setting for this class
         self._stalls = StallDetector[Socket](self._service.settings.idle_timeout)
         self._lingering = Lingering(self.worker_connections // 2)
         self.poller.register(self._lingering, selectors.EVENT_READ, Lingering.read)
@@ -95,7 +96,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     @override
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Begin or pause accepting connections; at the end, close the listening sockets."""
+        """Begin or pause accepting; at the end, close the listening sockets."""
         if enabled and time.monotonic() < self._paused_until:
             return
         super().set_accept_enabled(enabled)
@@ -103,14 +104,14 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             return
         for listener in self.sockets:
             before = -1
-            while self._must_end and before != self.nr_conns:  # the queued ones: no other worker will accept them
+            while self._must_end and before != self.nr_conns:  # queued connections: no other worker will accept them
                 before = self.nr_conns
                 self.accept(listener)
             listener.close()
 
     @override
     def accept(self, listener: Any) -> None:
-        """Accept a connection; pause accepting if the process cannot have another one."""
+        """Accept a connection; pause accepting if the system lacks resources for one."""
         try:
             super().accept(listener)
         except OSError as error:
@@ -121,13 +122,13 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             super().set_accept_enabled(False)
             if now > self._log_from:
                 self._log_from = now + LOG_EVERY
-                logger.error("no connection can be accepted for now: %s", error.strerror)  # noqa: TRY400 - it is known from where
+                logger.error("no connection can be accepted for now: %s", error.strerror)  # noqa: TRY400 - the place is known
 
     @override
     def enqueue_req(self, conn: Any) -> None:
-        """Give a connection a thread once the head of its next request is complete, or cannot become a head.
+        """Give a connection a thread once its next head is complete or malformed.
 
-        With TLS, or HTTP/2, a thread gets it at once: only that thread can read the head.
+        With TLS or HTTP/2 it gets a thread at once: only that thread can read the head.
         """
         if self.cfg.is_ssl or prior_knowledge_allowed(self.cfg, conn.client):
             super().enqueue_req(conn)
@@ -147,13 +148,13 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     @override
     def handle(self, conn: Any) -> Any:
-        """Serve one request, in a thread of the pool; return whether the connection is kept."""
+        """Serve one request in a pool thread; return whether the connection is kept."""
         self._heads[conn] = time.monotonic()
         try:
             kept = super().handle(conn)
         finally:
             self._heads.pop(conn, None)
-            logs.unbind()  # the thread is the next request's
+            logs.unbind()  # the thread serves another request next
         if not kept:
             connection = conn.sock
             conn.close = lambda **_: self._lingering.take(connection)  # gunicorn calls it in the main thread
@@ -161,7 +162,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     @override
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Have the app answer, now that the head is complete; the app may ask for the connection's end."""
+        """Let the app answer a complete head; the app may end the connection."""
         self._heads.pop(conn, None)
         token = close_after_answer.set(req.force_close)
         self._answering.add(conn.sock)
@@ -173,7 +174,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     @override
     def notify(self) -> None:
-        """Report that the main thread is alive; once a second, end the connections that take too long."""
+        """Report a live main thread; each second, end connections that take too long."""
         super().notify()
         now = time.monotonic()
         if now < self._look_from:
@@ -185,24 +186,27 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         late = [conn.sock for conn, began in tuple(self._heads.items()) if now - began > patience]
         for connection in (*late, *self._stalls.stalled(self._deliveries(), now)):
             with suppress(OSError):
-                Socket.shutdown(connection, SHUT_RDWR)  # the thread, or the poller, finds its end
+                Socket.shutdown(connection, SHUT_RDWR)  # the thread or the poller then sees the end
 
     def _deliveries(self) -> Iterator[tuple[Socket, int | None]]:
         for connection in tuple(self._answering):
-            with suppress(OSError):  # closed, or not of TCP
+            with suppress(OSError):  # closed, or not a TCP connection
                 yield connection, delivered(connection)
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM: soon no upload begins here any more. The end by `max_requests` does not come this way."""
-        if hasattr(self, "wsgi"):  # it may still be loading it
+        """Refuse new uploads from SIGTERM on; `max_requests` ends the worker in another way."""
+        if hasattr(self, "wsgi"):  # the worker may still be loading the app
             self._service.drain.refuse()
         self._must_end = True
         super().handle_exit(sig, frame)
 
 
 def receive(conn: Any) -> bool:
-    """Read more of a head, without waiting; return whether a thread can go on, be it with the connection's end."""
+    """Read more of a head without waiting; return whether a thread can take over.
+
+    A thread also takes over a connection that has ended.
+    """
     try:
         data = conn.sock.recv(HEAD_READ_BYTES)
     except BlockingIOError:
@@ -214,27 +218,30 @@ def receive(conn: Any) -> bool:
 
 
 def buffered(conn: Any) -> bytes:
-    """The bytes that a connection's parser reads first."""
+    """Return the bytes that a connection's parser reads first."""
     return cast("bytes", conn.parser.unreader.buf.getvalue())
 
 
 def delivered(connection: Socket) -> int | None:
-    """The bytes that a client has acknowledged; None if it has nothing more to take, or the system does not know."""
+    """Return the number of bytes that a client has acknowledged.
+
+    None means that the client has received everything, or that the system cannot report the number.
+    """
     linux = sys.platform == "linux"
     return acknowledged(connection.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_BYTES)) if linux else None
 
 
 class ThreadPool(ThreadPoolExecutor):
-    """A pool of up to `most` threads that works with fewer if the system starts no more; `first` start at once.
+    """A pool that works with fewer than `most` threads if the system starts no more.
 
-    From the stock pool gunicorn's main thread would get an exception, and end.
+    The first `first` threads start at once. The stock pool raises in gunicorn's main thread, which then ends.
     """
 
     def __init__(self, most: int, first: int) -> None:
         super().__init__(most)
         gate = Future[None]()
         for _ in range(first):
-            self.submit(gate.result)  # each finds the others waiting, and so gets a thread of its own
+            self.submit(gate.result)  # the earlier jobs still wait, so each job starts a thread
         gate.set_result(None)
 
     def _adjust_thread_count(self) -> None:
@@ -246,16 +253,16 @@ class ThreadPool(ThreadPoolExecutor):
 
 
 class Lingering:
-    """Connections that were answered and whose clients may still be sending: read on, without waiting, within bounds.
+    """Answered connections whose clients may still send: read on, within time limits.
 
-    A client that reads its answer only when it has sent all would not get it if its connection were closed before
-    (RFC 9112, section 9.6).
+    A client that reads its answer only after it has sent everything would lose the answer if its connection closed
+    earlier (RFC 9112, section 9.6).
     """
 
     def __init__(self, at_most: int) -> None:
         self._at_most = at_most
         self._selector = selectors.DefaultSelector()
-        self._times: dict[Socket, tuple[float, float]] = {}  # when each began, and when its last bytes came
+        self._times: dict[Socket, tuple[float, float]] = {}  # the start of each, and the time of its last bytes
         self._buffer = bytearray(READ_BYTES)
 
     def fileno(self) -> int:
@@ -263,20 +270,20 @@ class Lingering:
         return self._selector.fileno()
 
     def take(self, connection: Socket) -> None:
-        """Take over a connection; the oldest one ends if there are too many."""
+        """Take over a connection; end the oldest one if there are too many."""
         try:
             connection.settimeout(0)
             connection.shutdown(SHUT_WR)
             self._selector.register(connection, selectors.EVENT_READ)
         except OSError:
-            connection.close()  # the client has gone
+            connection.close()  # the client has disconnected
             return
         self._times[connection] = time.monotonic(), time.monotonic()
         if len(self._times) > self._at_most:
             self._end(next(iter(self._times)))
 
     def read(self, timeout: float = 0) -> None:
-        """Discard all that has come, after waiting so many seconds for some."""
+        """Discard all received bytes; wait up to `timeout` seconds for some."""
         for key, _ in self._selector.select(timeout):
             connection = cast("Socket", key.fileobj)
             size = 0
@@ -288,13 +295,13 @@ class Lingering:
                 self._end(connection)
 
     def end_overdue(self, now: float) -> None:
-        """End the connections that have lasted too long, or that have sent nothing for too long."""
+        """End the connections that last too long, or that are silent too long."""
         for connection, (began, last) in tuple(self._times.items()):
             if now - began > DISCARD_SECONDS or now - last > DISCARD_IDLE_SECONDS:
                 self._end(connection)
 
     def finish(self) -> None:
-        """Return when all connections have ended, which is soon."""
+        """Wait until all connections have ended, within their time limits."""
         while self._times:
             self.read(LOOK_EVERY)
             self.end_overdue(time.monotonic())

@@ -1,6 +1,6 @@
-"""Serve the app: `python -m quart_app`; in one process, or in several that are supervised (`--workers 4`).
+"""Serve the app in one process, or in several supervised ones (`--workers 4`).
 
-Options that are not listed here go to the server as they are: `--max-requests 1000`, `--access-logfile -`.
+Options that are not listed here go to the server unchanged: `--max-requests 1000`, `--access-logfile -`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from quart_app.workers import Supervisor
 
 #: The app that the servers load.
 APP = "quart_app.asgi:app"
-#: How each server serves in this process.
+#: The function of each server that serves in this process.
 RUN = {"hypercorn": hypercorn_server.run, "uvicorn": uvicorn_server.run}
 PORT = 8000
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options that both servers share."""
+    """Return the parser of the options that both servers share."""
     parser = argparse.ArgumentParser("python -m quart_app", description=__doc__, allow_abbrev=False)
     parser.add_argument("--server", choices=RUN, default="hypercorn", help="the ASGI server (hypercorn)")
     parser.add_argument(
@@ -65,7 +65,7 @@ def count(text: str) -> int:
 
 
 def number_of_workers(config: Path) -> int:
-    """The key `workers` of a configuration in TOML; 0 without one.
+    """Return the key `workers` of a TOML configuration; 0 without one.
 
     Raises:
         OSError: the file cannot be read.
@@ -77,7 +77,7 @@ def number_of_workers(config: Path) -> int:
 
 
 def supervise(workers: int, arguments: list[str], listeners: list[socket]) -> int:
-    """Serve by several processes, each of which is this command on sockets that it inherits.
+    """Serve by several processes, each of which runs this command on inherited sockets.
 
     Raises:
         SettingsError: a setting cannot work.

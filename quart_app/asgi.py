@@ -1,4 +1,7 @@
-"""What an ASGI server loads: `quart_app.asgi:app`. What cannot work ends the start with one line."""
+"""The app for ASGI servers: `quart_app.asgi:app`.
+
+A setting that cannot work, or a missing bucket, ends the start with one line.
+"""
 
 import asyncio
 import logging
@@ -24,7 +27,7 @@ try:
     logs.configure(settings)
     logs.warn_misspelt("quart_app", misspelt(os.environ), settings)
     raise_limit()
-    # In a thread with a loop of its own, for some servers load the app when theirs is running already.
+    # In a thread with its own loop, because some servers load the app while their loop runs.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, check_bucket(settings)).result()
 except (SettingsError, BucketMissing) as error:
@@ -33,11 +36,10 @@ app = create_app(settings)
 join_supervisor(app)
 if parent_process() is not None and FOLDER_VARIABLE not in os.environ:
     logging.getLogger("quart_app").warning(
-        "a worker of an ASGI server: /metrics has the numbers of this process alone; for those of all workers, set %s "
-        "to an empty folder",
+        "/metrics covers this worker process alone; to cover all workers, set %s to an empty folder",
         FOLDER_VARIABLE,
     )
-if "uvicorn.server" in sys.modules:  # it loads this; of hypercorn, Quart itself imports all
+if "uvicorn.server" in sys.modules:  # uvicorn loads this module; Quart itself always imports hypercorn
     uvicorn_server.install(app.extensions[EXTENSION].shutdown)
 else:
     hypercorn_server.install()

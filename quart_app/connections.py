@@ -1,6 +1,6 @@
-"""The connections that requests came on: ended if their client reads no more, and all of them at the process's end.
+"""The connections of requests: stalled ones end, and all end with the process.
 
-hypercorn 0.18 has no time limit for a client to read its answer, neither while it serves nor when it must end.
+hypercorn 0.18 sets no time limit for a client to read its answer, neither while it serves nor while it ends.
 """
 
 import asyncio
@@ -19,43 +19,46 @@ if sys.platform == "linux":
 
 
 class Connections:
-    """Those of one process that are open, by their transports."""
+    """The open connections of one process, by their transports."""
 
     def __init__(self, idle_seconds: float) -> None:
         self._open: WeakSet[asyncio.Transport] = WeakSet()
         self._stalls = StallDetector[asyncio.Transport](idle_seconds)
 
     def add(self, transport: asyncio.Transport | None) -> None:
-        """Look after this one from now on."""
+        """Watch this connection from now on."""
         if transport is not None:
             self._open.add(transport)
 
     async def watch(self) -> None:
-        """End every connection that stands still for too long."""
+        """End every connection that stalls for too long."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
             for transport in self._stalls.stalled(self._deliveries(), time.monotonic()):
                 transport.abort()
 
     def hang_up(self) -> None:
-        """End them all, with unsent bytes too: a task that serves one finds its client gone."""
+        """End all connections and drop unsent bytes; their tasks see disconnected clients."""
         for transport in tuple(self._open):
             transport.abort()
 
     def _deliveries(self) -> Iterator[tuple[asyncio.Transport, int | None]]:
         for transport in tuple(self._open):
-            with suppress(OSError):  # closed, or not of TCP
+            with suppress(OSError):  # closed, or not a TCP connection
                 yield transport, delivered(transport)
 
 
 def delivered(transport: asyncio.Transport) -> int | None:
-    """The bytes that a client has acknowledged; None if it has nothing more to take, or the system does not know."""
+    """Return the number of bytes that a client has acknowledged.
+
+    None means that the client has received everything, or that the system cannot report the number.
+    """
     connection, linux = transport.get_extra_info("socket"), sys.platform == "linux"
     return acknowledged(connection.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_BYTES)) if linux else None
 
 
 def transport_of(send: Any) -> asyncio.Transport | None:
-    """The transport below the function that hypercorn or uvicorn gave us to answer by; None of another server."""
+    """Return the transport below hypercorn's or uvicorn's `send`; None for another server."""
     server_side: Any = getattr(send, "__self__", None)
     with suppress(AttributeError):
         return cast("asyncio.Transport", server_side.send.__self__.send.__self__.writer.transport)  # hypercorn

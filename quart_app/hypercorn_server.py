@@ -1,14 +1,15 @@
-"""hypercorn 0.18, made safe: checked requests, no HTTP/2 in clear text, small pieces joined, workers that drain.
+"""hypercorn 0.18, made safe: checked requests, no h2c, joined reads, draining workers.
 
-hypercorn has no seam for its protocol: `ProtocolWrapper` names the class, which is replaced there before the first
-connection. Stock, h11 takes heads that a proxy may read differently, keeps a connection whose request had both a
-Content-Length and a Transfer-Encoding, and cancels a complete upload if a blank line follows it; `Upgrade: h2c`
-switches to HTTP/2. It sends 100 Continue before the app has seen the request; here, as in uvicorn, the app's first
-`receive` does.
+hypercorn has no setting for its protocol class. `ProtocolWrapper` looks the class up by name, so `install` replaces it
+before the first connection. Stock h11 accepts heads that a proxy may read differently, keeps a connection whose request
+had both a Content-Length and a Transfer-Encoding, and cancels a complete upload if a blank line follows it. `Upgrade:
+h2c` switches to HTTP/2. Stock hypercorn sends 100 Continue before the app reads the request; here, as in uvicorn, the
+app's first `receive` sends it.
 
 hypercorn's own `--workers` ends the whole service with status 0 when one worker is lost. It then sends SIGTERM to the
-others, which do not handle it; and without their parent, workers serve on for ever. A worker of ours drains on every
-way to its end. It cannot repair its parent: `python -m quart_app --workers` is the command for several processes.
+other workers, which do not handle it. If the parent is lost, its workers serve on for ever. With this module, a worker
+drains at each of these ends. The parent cannot be repaired: `python -m quart_app --workers` is the command for several
+processes.
 """
 
 import asyncio
@@ -36,20 +37,23 @@ from quart_app.servers import is_known
 
 #: The version whose internals this module knows.
 VERSION = "0.18."
-#: Seconds between two checks whether a worker must end; hypercorn's own.
+#: Seconds between two checks whether a worker must end; hypercorn's own number.
 LOOK_EVERY = 0.1
 
 logger = logging.getLogger(__name__)
 
 
 def run(config: Path, listeners: Sequence[socket], arguments: Sequence[str]) -> int:
-    """Serve on open sockets by hypercorn's own command, with more of its arguments; return the exit status."""
+    """Serve on open sockets by hypercorn's own command; return the exit status.
+
+    `arguments` are further arguments of that command.
+    """
     binds = [f"--bind=fd://{listener.detach()}" for listener in listeners]
     return main(["--config", str(config), "--workers", "0", *binds, *arguments])
 
 
 def install() -> None:
-    """Make hypercorn safe in this process; end the start if the running hypercorn is another version."""
+    """Make hypercorn safe in this process; exit if it runs another version."""
     if is_known("hypercorn", VERSION, "hypercorn.utils"):
         hypercorn.protocol.H11Protocol = Protocol  # type: ignore[attr-defined]
     parent = multiprocessing.parent_process()
@@ -58,11 +62,11 @@ def install() -> None:
 
 
 def drain(parent: BaseProcess) -> None:
-    """Have this process, a worker of hypercorn's own, drain on SIGTERM and when its parent is gone."""
+    """Make a worker of hypercorn's own drain on SIGTERM and without its parent."""
     if multiprocessing.current_process().name.endswith("-1"):
         logger.warning(
             "hypercorn ends the whole service when one of its workers is lost; "
-            "start several by: python -m quart_app --workers NUMBER"
+            "start several with: python -m quart_app --workers NUMBER"
         )
     signals: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: signals.append(number))
@@ -75,7 +79,7 @@ def drain(parent: BaseProcess) -> None:
 
 
 class Protocol(H11Protocol):
-    """Reads requests by `RequestReader`; h11 sees only their canonical form."""
+    """An h11 connection that sees only the canonical requests of `RequestReader`."""
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(cast("Any", self._run_app), *args, **kwargs)
@@ -99,7 +103,7 @@ class Protocol(H11Protocol):
                 break
             await super().handle(RawData(piece))
             if self._reader.pending:
-                await asyncio.sleep(0)  # other connections take turns with a read of many small chunks
+                await asyncio.sleep(0)  # other connections run between the small chunks of a read
         if self._reader.wants_pause:
             await asyncio.sleep(SMALL_READ_PAUSE)
 
@@ -118,7 +122,7 @@ class Protocol(H11Protocol):
             await super()._send_h11_event(event)
 
     async def _answered(self) -> bool:
-        """Wait until a request that was read is answered; whether the connection serves another one."""
+        """Wait for the current request's answer; return whether the connection serves another."""
         while self.connection.their_state is h11.DONE:
             if self.stream is None:
                 return False
@@ -128,7 +132,7 @@ class Protocol(H11Protocol):
 
     async def _refuse(self, error: FramingError) -> None:
         if self.stream is not None:
-            await super().handle(RawData(b"!\r\n"))  # no size of a chunk: h11 ends the body, and the connection
+            await super().handle(RawData(b"!\r\n"))  # no valid chunk size: h11 ends the body and the connection
             return
         await self._send_error_response(error.status)
         await self.send(Closed())

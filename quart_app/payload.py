@@ -1,8 +1,8 @@
-"""How aiohttp sends a body to S3.
+"""Request bodies that aiohttp sends to S3.
 
-What it does by itself has two flaws here. It reads every file in a thread, 64 KiB at a time, also one that is in
-memory: 16,384 hand-overs for each GiB. And its read timeout begins when the body was sent, so that a store which stops
-taking bytes holds a call for ever, where boto3's timeout holds for every send.
+aiohttp's own payloads have two flaws here. They read every file in a thread, 64 KiB at a time, even a file in memory:
+16,384 thread switches for each GiB. And aiohttp's read timeout begins after the body, so a store that stops taking
+bytes holds a call for ever. boto3's timeout covers every send.
 """
 
 import asyncio
@@ -19,30 +19,30 @@ READ_BYTES = 256 * 1024
 
 
 class PartBody(PartReader):
-    """A part, sent as it lies; S3 may take no byte of it for `timeout` seconds."""
+    """A part, sent without a copy; S3 may take no byte for `timeout` seconds."""
 
     def __init__(self, part: Part, timeout: float) -> None:
         super().__init__(part.chunks)
         self.timeout = timeout
 
     async def pieces_to_send(self) -> AsyncIterator[memoryview]:
-        """Its chunks, or what is left of them."""
+        """Yield the rest of the part's chunks."""
         for piece in self.pieces():
             yield piece
 
 
 class FileBody(FileReader):
-    """An open file, read in a thread; S3 may take no byte of it for `timeout` seconds."""
+    """An open file, read in a thread; S3 may take no byte for `timeout` seconds."""
 
     def __init__(self, file: IO[bytes], timeout: float) -> None:
         super().__init__(file)
         self.timeout = timeout
 
     async def pieces_to_send(self) -> AsyncIterator[memoryview]:
-        """What is left of it, in pieces.
+        """Yield the rest of the file in pieces.
 
-        The last one is known for the last: if there were another read to find that out, S3's answer might come before
-        it, and aiohttp closes a connection on which it has an answer and still something to send.
+        No read after the last piece looks for the end. S3 may respond during such a read, and aiohttp closes a
+        connection that has a response before its body ends.
         """
         last = False
         while not last:
@@ -59,7 +59,7 @@ class FileBody(FileReader):
 
 
 class SteadyPayload(Payload):
-    """One of these bodies, from where it stands, again from there if aiohttp or botocore tries once more."""
+    """A body from its current position on; a retry sends it from there again."""
 
     _value: PartBody | FileBody
 
@@ -80,7 +80,7 @@ class SteadyPayload(Payload):
 
     @override
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        await self.write(writer)  # the length that S3 was told is the body's own
+        await self.write(writer)  # Content-Length is the body's own length
 
 
 for body in (PartBody, FileBody):

@@ -198,7 +198,7 @@ class Connection(ASGIHTTPConnection):
     @override
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Answer the request; without a complete answer, the server ends the connection."""
-        # The client has disconnected, or S3 aborted a download, which the log reports.
+        # The client has disconnected, or S3 failed during a download, which the log reports.
         with suppress(ClientDisconnectedError, BrokenPipeError):
             await super().__call__(receive, send)
 

@@ -1,4 +1,4 @@
-"""For both ASGI servers: their listening sockets, and whether one that runs this app is a known version."""
+"""The listening sockets of both ASGI servers, and the check of their versions."""
 
 import sys
 from importlib.metadata import version
@@ -15,7 +15,7 @@ def listen(bind: str) -> socket:
     """Return a listening socket: HOST:PORT, unix:PATH or fd://NUMBER.
 
     Raises:
-        OSError: the address cannot be had, or is none; one line that names it.
+        OSError: the address is malformed or unavailable; the message is one line with the address.
     """
     config = Config()
     config.bind = [bind]
@@ -29,16 +29,18 @@ def listen(bind: str) -> socket:
 
 
 def is_known(server: str, known: str, loader: str) -> bool:
-    """Return whether an installed server is a known version; end the start if it is not, and loads this app.
+    """Return whether an installed server has a known version.
+
+    Exits if a server of another version loads this app.
 
     Args:
         server: the name of its distribution.
-        known: how a known version begins.
-        loader: the module that calls for the app where this server runs it.
+        known: the beginning of its known versions.
+        loader: the server's module that loads the app.
     """
     found = version(server)
     if not found.startswith(known) and _is_called_by(loader):
-        sys.exit(f"quart_app: {server} {found} runs this app, but only {known}x is known to be made safe")
+        sys.exit(f"quart_app: {server} {found} cannot run this app safely; install {server} {known}x")
     return found.startswith(known)
 
 

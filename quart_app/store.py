@@ -1,4 +1,4 @@
-"""Calls to S3 by aioboto3, the flows that make them, and the life of the clients.
+"""Calls to S3 by aioboto3, flows of calls, and the life of the clients.
 
 Only this module turns boto's errors into errors of `filehandoff`.
 """
@@ -184,15 +184,15 @@ async def read_body(body: StreamingBody) -> AsyncGenerator[bytes]:
 async def send_body(body: StreamingBody) -> AsyncGenerator[bytes]:
     """Yield an object's bytes to a client whose answer has begun.
 
-    If S3 aborts the download, break the client's connection, so that the client sees an incomplete object. `Connection`
+    If S3 fails meanwhile, break the client's connection, so that the client sees an incomplete object. `Connection`
     ends with the error and logs nothing.
     """
     try:
         async for chunk in body.iter_chunks(READ_BYTES):
             yield chunk
     except (BotoCoreError, aiohttp.ClientError) as error:  # aiobotocore wraps only a few of these in boto's errors
-        logger.error("S3 aborted a download: %s", error)  # noqa: TRY400 - a store that is down needs no traceback for each request
-        raise BrokenPipeError(EPIPE, "S3 aborted the download") from error
+        logger.error("a download was aborted: %s", error)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        raise BrokenPipeError(EPIPE, "S3 failed during the download") from error
     finally:
         body.close()
 

@@ -1,10 +1,11 @@
-"""uvicorn 0.54, made safe: checked requests, one at a time, small pieces joined, and time limits that it lacks.
+"""uvicorn 0.54, made safe: checked requests, joined reads, and more time limits.
 
-uvicorn has chosen its protocol class before it loads the app, so the classes of both its parsers are changed in place.
-Stock, they take heads that a proxy may read differently, and httptools stops reading at a request for an upgrade.
+uvicorn chooses its protocol class before it loads the app, so this module changes the classes of both parsers in place.
+Stock, they accept heads that a proxy may read differently, and httptools stops reading at a request for an upgrade. The
+changed classes also parse one request at a time.
 
 uvicorn limits only the time between an answer and the next request: a connection that sends nothing, or half a head,
-stays open for ever. And it ends after `--limit-max-requests` without a signal, which `Shutdown.watch` would see.
+stays open for ever. And `--limit-max-requests` ends uvicorn without the signal that `Shutdown.watch` needs.
 """
 
 import asyncio
@@ -29,20 +30,23 @@ VERSION = "0.54."
 
 
 def run(config: Path, listeners: Sequence[socket], arguments: Sequence[str]) -> int:
-    """Serve on open sockets by uvicorn, with more arguments of its command; return the exit status."""
-    from uvicorn import Config, Server  # noqa: PLC0415 - hypercorn does without
+    """Serve on open sockets by uvicorn; return the exit status.
+
+    `arguments` are further arguments of uvicorn's command.
+    """
+    from uvicorn import Config, Server  # noqa: PLC0415 - hypercorn does not need uvicorn
 
     options = {"log_config": None, **tomllib.loads(config.read_text()), **given_options(arguments)}
     options.pop("workers", None)
-    # uvicorn raises the signal that ended it once more, when all is over: the status would be that of a killed process.
+    # At its end uvicorn raises the signal again that ended it: the exit status would be that of a killed process.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    with suppress(KeyboardInterrupt):  # it raises SIGINT once more, too
+    with suppress(KeyboardInterrupt):  # uvicorn raises SIGINT again, too
         Server(Config(**options)).run(list(listeners))
     return 0
 
 
 def given_options(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the options that a command line or UVICORN_* give, by the names that uvicorn's `Config` knows."""
+    """Return the options of a command line and UVICORN_*, by their names in `Config`."""
     from click import ClickException  # noqa: PLC0415 - as above
     from click.core import ParameterSource  # noqa: PLC0415
     from uvicorn.main import main  # noqa: PLC0415
@@ -57,7 +61,7 @@ def given_options(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def install(uploads: Shutdown) -> None:
-    """Make uvicorn safe in this process, whose uploads these are; end the start if it is another version."""
+    """Make uvicorn safe in this process; exit if it runs another version."""
     if not is_known("uvicorn", VERSION, "uvicorn.importer"):
         return
     for module, name in (("httptools_impl", "HttpToolsProtocol"), ("h11_impl", "H11Protocol")):
@@ -67,7 +71,7 @@ def install(uploads: Shutdown) -> None:
 
 
 def limit_times(uploads: Shutdown) -> None:
-    """Give uvicorn's servers a time limit for heads, and uploads one for the server's end."""
+    """Give uvicorn a time limit for heads, and uploads one for uvicorn's end."""
     from uvicorn import Server  # noqa: PLC0415 - as above
 
     serve, stop = Server.main_loop, Server.shutdown
@@ -90,14 +94,14 @@ async def end_late_heads(server: Any) -> None:
     detector = StallDetector[Any](server.config.timeout_keep_alive)
     while True:
         await asyncio.sleep(LOOK_EVERY)
-        # each with its last request, so that the time begins anew with the next one
+        # with its last request as its state, so that the time starts again for the next request
         waiting = [(each, (each.cycle,)) for each in server.server_state.connections if waits_for_head(each)]
         for protocol in detector.stalled(waiting, time.monotonic()):
             protocol.transport.abort()
 
 
 def waits_for_head(protocol: Any) -> bool:
-    """Whether a connection has no request under way, and no timer of uvicorn's own."""
+    """Return whether a connection has no request in progress and no timer of uvicorn's."""
     if not hasattr(protocol, "cycle"):
         return False  # a WebSocket
     answered = protocol.cycle is None or protocol.cycle.response_complete
@@ -105,7 +109,10 @@ def waits_for_head(protocol: Any) -> bool:
 
 
 class Requests:
-    """One connection's requests, given to uvicorn's parser one at a time; reading pauses while one is answered."""
+    """One connection's requests, given to uvicorn's parser one at a time.
+
+    Reading pauses until the current request is answered.
+    """
 
     def __init__(self, protocol: Any, parse: Callable[[Any, bytes], None]) -> None:
         self._protocol = protocol
@@ -122,7 +129,7 @@ class Requests:
             self._proceed_in(SMALL_READ_PAUSE)
 
     def proceed(self) -> None:
-        """Have the next bytes parsed, if it is their turn."""
+        """Parse the next bytes, if the connection is ready for them."""
         if self._pause is None and self._reader.pending and self._is_answered() and not self._is_closing():
             try:
                 piece = self._reader.step()
@@ -132,11 +139,11 @@ class Requests:
             if piece:
                 self._parse(self._protocol, piece)
                 if self._reader.pending:
-                    self._proceed_in(0)  # other connections take turns with a read of many small chunks
+                    self._proceed_in(0)  # other connections run between the small chunks of a read
         self._set_reading()
 
     def _is_answered(self) -> bool:
-        """Whether the parser can take the next request, or is in the body of one."""
+        """Return whether the parser can take the next request, or is in a body."""
         cycle = self._protocol.cycle
         return self._reader.in_body or cycle is None or cycle.response_complete
 
@@ -146,7 +153,7 @@ class Requests:
     def _refuse(self, error: FramingError) -> None:
         cycle = self._protocol.cycle
         if cycle is not None and cycle.response_started and not cycle.response_complete:
-            self._protocol.transport.close()  # an answer is under way: a second one would become part of it
+            self._protocol.transport.close()  # a second answer would become part of the one in progress
         else:
             self._protocol.send_400_response(f"Invalid HTTP request received: {error}.")
 
@@ -172,7 +179,7 @@ class Requests:
 
 
 def check_requests(protocol: Any) -> None:
-    """Change a protocol class so that its connections read by `Requests`."""
+    """Make a protocol class read its connections by `Requests`."""
     parse, complete = protocol.data_received, protocol.on_response_complete
 
     def requests(self: Any) -> Requests:

@@ -177,7 +177,7 @@ async def send_files(form: FormUpload, way: UploadContext) -> None:
 
 @routes.post("/uploads/presigned")
 async def presign() -> Response:
-    """Return the URL, or the first URLs, by which the client sends its file to S3."""
+    """Return the URL, or the first URLs, for the client's upload to S3."""
     with counted("presigned", begins=True):
         way = upload_context(service(), request, "presigned")
         reader = answers.wanted_reader(service(), request)

@@ -1,9 +1,9 @@
-"""Several processes behind one address: a lost one is replaced, and all drain when the service must end.
+"""Several processes behind one address: lost ones are replaced, and all drain together.
 
-hypercorn 0.18 and its `--workers` end the whole service with status 0 when one process is lost, and cut the uploads of
-the others. Here each worker is the one-process command again, on the same listening sockets, so no server's internals
-are used. A socket pair joins each worker to its supervisor: the worker sends a byte when it serves, and each side
-learns from the end of the stream that the other process is gone.
+hypercorn 0.18 and its `--workers` end the whole service with status 0 when one process is lost, and abort the uploads
+of the others. Here each worker runs the one-process command on the same listening sockets, and no server's internals
+are used. A socket pair joins each worker to its supervisor. The worker sends a byte when it serves, and the end of the
+stream shows each side that the other process is gone.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from filehandoff.metrics import FOLDER_VARIABLE, share_numbers
 
 logger = logging.getLogger(__name__)
 
-#: In a worker, the variable with the descriptor of its socket to the supervisor.
+#: The variable in a worker's environment with the descriptor of its socket to the supervisor.
 SUPERVISOR = "QUART_APP_SUPERVISOR"
-#: Signals by which a worker drains while it serves: one that dies of them does not serve yet, or has drained.
+#: Signals that make a serving worker drain; a worker that dies of one has drained, or does not serve yet.
 _DRAINING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
 class Worker:
-    """One serving process, and this side of its socket pair."""
+    """One serving process, and the supervisor's side of its socket pair."""
 
     def __init__(self, command: Sequence[str], descriptors: Sequence[int]) -> None:
         self.channel, theirs = socketpair()
@@ -43,17 +43,17 @@ class Worker:
                 command,
                 env={**os.environ, SUPERVISOR: str(theirs.fileno())},
                 pass_fds=[*descriptors, theirs.fileno()],
-                process_group=0,  # Ctrl-C is for the supervisor, or it would break the start of a worker
+                process_group=0,  # Ctrl-C must reach only the supervisor, or it would break the start of a worker
             )
 
     def wait(self) -> int:
-        """Collect the process, which has ended; returns its exit status, below 0 for a signal."""
+        """Collect the ended process; return its exit status, below 0 for a signal."""
         self.channel.close()
         return self.process.wait()
 
 
 class Supervisor:
-    """Keeps a number of workers serving until `end`."""
+    """A number of workers, which it keeps serving until `end`."""
 
     def __init__(self, command: Sequence[str], count: int, descriptors: Sequence[int]) -> None:
         self._command = command
@@ -65,15 +65,15 @@ class Supervisor:
         self._status = 0
 
     def end(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Start no worker any more, and have all of them drain; a signal handler."""
+        """Start no more workers and make all of them drain; a signal handler."""
         self._ending = True
         for worker in tuple(self._workers):
             worker.process.terminate()
 
     def run(self) -> int:
-        """Supervise until the last worker has ended; returns the exit status.
+        """Supervise until the last worker has ended; return the exit status.
 
-        The first worker must serve before the others start: the reason why it cannot is then printed once.
+        The first worker must serve before the others start, so that the reason of a failed start is printed only once.
 
         Raises:
             SettingsError: the temporary folder takes no folder for the workers' numbers.
@@ -107,7 +107,7 @@ class Supervisor:
 
     def _on_end(self, worker: Worker, status: int) -> None:
         if FOLDER_VARIABLE in os.environ:
-            mark_process_dead(worker.process.pid)  # nothing of it is in flight any more
+            mark_process_dead(worker.process.pid)  # it has no uploads in flight any more
         if self._ending:
             self._status = self._status or (0 if -status in _DRAINING else abs(status))
         elif status > 0 and not worker.ready:
@@ -117,7 +117,7 @@ class Supervisor:
         else:
             logger.log(
                 logging.ERROR if status else logging.INFO,
-                "worker %d %s; another one takes its place",
+                "worker %d %s; another one replaces it",
                 worker.process.pid,
                 ended(status),
             )
@@ -126,12 +126,12 @@ class Supervisor:
 
 
 def ended(status: int) -> str:
-    """How a process ended, in words."""
+    """Describe the end of a process."""
     return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
 def join_supervisor(app: Quart) -> None:
-    """In a worker, report when the app serves, and drain when the supervisor is gone, however it ended."""
+    """In a worker, report that the app serves, and drain if the supervisor is gone."""
     if descriptor := os.environ.pop(SUPERVISOR, None):
         app.before_serving(partial(_join, socket(fileno=int(descriptor))))
 

@@ -310,7 +310,7 @@ def test_a_broken_download_is_logged_once(app: Api, proxy: Proxy, log: Log, rese
     proxy.on("get_object", CutAnswer(MIB, reset=reset))
     with pytest.raises(httpx.RemoteProtocolError):
         app.send("GET", f"/objects/{key}", headers={"X-Request-Id": "broken-off"})
-    (line,) = log.wait_for("S3 aborted a download")
+    (line,) = log.wait_for("a download was aborted")
     assert (line["request_id"], line["level"]) == ("broken-off", "error")
     assert [one for one in log.lines() if one["level"] not in {"debug", "info"} and one != line] == []
     assert log.text().count("Traceback") == 0

@@ -181,7 +181,7 @@ def test_a_lost_worker_is_replaced(start: Callable[..., App], command: str) -> N
     before = app.workers()
     lost = min(before)
     os.kill(lost, signal.SIGKILL)
-    wait_until(lambda: app.lines(f"worker {lost} was killed by SIGKILL; another one takes its place"), app)
+    wait_until(lambda: app.lines(f"worker {lost} was killed by SIGKILL; another one replaces it"), app)
     wait_until(lambda: len(app.workers() - before) == 1, app)
     wait_until(lambda: healthy(app), app)
     app.server.terminate()
@@ -221,7 +221,7 @@ def test_hypercorns_own_workers_drain_without_their_parent(
 def test_hypercorns_own_workers_warn(start: Callable[..., App]) -> None:
     """`hypercorn --workers 2` warns about its command, and about each worker's metrics."""
     app = start([*HYPERCORNS_OWN, "--workers=2"])
-    assert len(app.lines("start several by: python -m quart_app --workers NUMBER")) == 1
+    assert len(app.lines("start several with: python -m quart_app --workers NUMBER")) == 1
     assert len(app.lines("for those of all workers, set PROMETHEUS_MULTIPROC_DIR")) == 2
 
 

@@ -24,7 +24,7 @@ def test_an_unknown_version_that_runs_the_app_ends_the_start(monkeypatch: pytest
     found(monkeypatch, "0.180.0")
     with pytest.raises(SystemExit) as caught:
         is_known("hypercorn", "0.18.", __name__)
-    assert caught.value.code == "quart_app: hypercorn 0.180.0 runs this app, but only 0.18.x is known to be made safe"
+    assert caught.value.code == "quart_app: hypercorn 0.180.0 cannot run this app safely; install hypercorn 0.18.x"
 
 
 def test_an_unknown_version_that_does_not_run_the_app_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
