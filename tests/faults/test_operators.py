@@ -44,7 +44,7 @@ FORGED = "name\x1b[31m\u2028{'event': 'forged'}"
 #: Loggers of the servers, whose lines belong to no request.
 SERVERS = ("gunicorn.error", "hypercorn.error", "uvicorn.error")
 
-#: The loggers of the lines about requests; Quart alone knows that a client has left.
+#: The loggers of the lines about requests; only Quart learns that a client has disconnected.
 ROUTES = {"filehandoff.web.routes", "quart_app.views"}
 
 
