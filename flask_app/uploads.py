@@ -30,14 +30,14 @@ logger = logging.getLogger(__name__)
 class FormUpload:
     """The uploads of one form.
 
-    with FormUpload(service, way, hook) as form:
+    with FormUpload(service, context, hook) as form:
         form.upload(incoming, file)
         stored = form.complete()
     """
 
-    def __init__(self, service: Service, way: UploadContext, hook: Hook) -> None:
+    def __init__(self, service: Service, context: UploadContext, hook: Hook) -> None:
         self._service = service
-        self._way = way
+        self._context = context
         self._hook = hook
         self._cancellation = cancellation.current()
         self._uploads: list[Upload] = []
@@ -67,7 +67,7 @@ class FormUpload:
             StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
         # A hand-off may call this in another thread.
-        with logs.bound(self._way.request_id), cancelled_by(self._cancellation):
+        with logs.bound(self._context.request_id), cancelled_by(self._cancellation):
             self._upload(incoming, file)
 
     def _upload(self, incoming: Incoming, file: IO[bytes]) -> None:
@@ -126,7 +126,7 @@ class FormUpload:
             if not finish_in_time(partial(self._service.store.run, undo_all(left))):
                 logger.error("an upload could not be removed in time")
         finally:
-            leave_to_cleanup(self._service, left, self._way.request_id)
+            leave_to_cleanup(self._service, left, self._context.request_id)
 
 
 class PartSender:

@@ -118,28 +118,28 @@ def put(name: str = "") -> Response:
 def store_form(handoff: str) -> Response:
     """Store all files of the form, or none."""
     with counted(handoff):
-        way = upload_context(service(), request, handoff)
-        with admitted(), FormUpload(service(), way, HOOKS[way.hook]()) as form:
+        context = upload_context(service(), request, handoff)
+        with admitted(), FormUpload(service(), context, HOOKS[context.hook]()) as form:
             if handoff == "stream":
                 send_stream(form)
             else:
-                send_files(form, way)
+                send_files(form, context)
             if not form:
                 raise file_missing(service().settings.limits)
             stored = form.complete()
-        return respond(answers.stored(service(), request, way, stored))
+        return respond(answers.stored(service(), request, context, stored))
 
 
 def store_body(name: str = "") -> Response:
     """Store the request's body as one file while it arrives."""
     with counted(strategies.DEFAULT_HANDOFF):
-        way = upload_context(service(), request, strategies.DEFAULT_HANDOFF)
+        context = upload_context(service(), request, strategies.DEFAULT_HANDOFF)
         raw = RawBody(name, request.headers, request.content_length, service().settings.limits)
-        with admitted(), FormUpload(service(), way, HOOKS[way.hook]()) as form:
+        with admitted(), FormUpload(service(), context, HOOKS[context.hook]()) as form:
             with closing(raw_chunks(raw)) as chunks:
                 form.stream(incoming(service(), raw.start), chunks)
             stored = form.complete()
-        return respond(answers.stored(service(), request, way, stored))
+        return respond(answers.stored(service(), request, context, stored))
 
 
 def raw_chunks(raw: RawBody) -> Generator[bytes]:
@@ -157,25 +157,25 @@ def send_stream(form: FormUpload) -> None:
         stream.hand_off(body, parser, lambda start, chunks: form.stream(incoming(service(), start), chunks))
 
 
-def send_files(form: FormUpload, way: UploadContext) -> None:
+def send_files(form: FormUpload, context: UploadContext) -> None:
     """Send the files that the form parser has read."""
     with temporary_files():
         for file in request.sent_files():
-            with explained(file, way):
-                OF_A_FILE[way.handoff](file, partial(form.upload, incoming_file(service(), file)))
+            with explained(file, context):
+                OF_A_FILE[context.handoff](file, partial(form.upload, incoming_file(service(), file)))
 
 
 @routes.post("/uploads/presigned")
 def presign() -> Response:
     """Return the URL, or the first URLs, for the client's upload to S3."""
     with counted("presigned", begins=True):
-        way = upload_context(service(), request, "presigned")
+        context = upload_context(service(), request, "presigned")
         reader = answers.wanted_reader(service(), request)
         with admitted():
             with closing(request.chunks()) as body:
                 for chunk in body:
                     reader.receive(chunk)
-            flow = answers.presign(service(), way, reader, HOOKS[way.hook]())
+            flow = answers.presign(service(), context, reader, HOOKS[context.hook]())
             return respond(service().store.run(flow))
 
 

@@ -40,14 +40,14 @@ class AsyncReader(Protocol):
 class FormUpload:
     """The uploads of one form.
 
-    async with FormUpload(service, way, hook) as form:
+    async with FormUpload(service, context, hook) as form:
         await form.upload(incoming, file)
         stored = await form.complete()
     """
 
-    def __init__(self, service: Service, way: UploadContext, hook: Hook) -> None:
+    def __init__(self, service: Service, context: UploadContext, hook: Hook) -> None:
         self._service = service
-        self._way = way
+        self._context = context
         self._hook = hook
         self._uploads: list[Upload] = []
         self._complete = False
@@ -133,7 +133,7 @@ class FormUpload:
             if not await finish_in_time(self._service.store.run(undo_all(left))):
                 logger.error("an upload could not be removed in time")
         finally:
-            leave_to_cleanup(self._service, left, self._way.request_id)
+            leave_to_cleanup(self._service, left, self._context.request_id)
 
 
 class PartSender:

@@ -128,28 +128,28 @@ async def put(name: str = "") -> Response:
 async def store_form(handoff: str) -> Response:
     """Store all files of the form, or none."""
     with counted(handoff):
-        way = upload_context(service(), request, handoff)
-        async with admitted(), FormUpload(service(), way, HOOKS[way.hook]()) as form:
+        context = upload_context(service(), request, handoff)
+        async with admitted(), FormUpload(service(), context, HOOKS[context.hook]()) as form:
             if handoff == "stream":
                 await send_stream(form)
             else:
-                await send_files(form, way)
+                await send_files(form, context)
             if not form:
                 raise file_missing(service().settings.limits)
             stored = await form.complete()
-        return respond(answers.stored(service(), request, way, stored))
+        return respond(answers.stored(service(), request, context, stored))
 
 
 async def store_body(name: str = "") -> Response:
     """Store the request's body as one file while it arrives."""
     with counted(strategies.DEFAULT_HANDOFF):
-        way = upload_context(service(), request, strategies.DEFAULT_HANDOFF)
+        context = upload_context(service(), request, strategies.DEFAULT_HANDOFF)
         raw = RawBody(name, request.headers, request.content_length, service().settings.limits)
-        async with admitted(), FormUpload(service(), way, HOOKS[way.hook]()) as form:
+        async with admitted(), FormUpload(service(), context, HOOKS[context.hook]()) as form:
             async with aclosing(raw_chunks(raw)) as chunks:
                 await form.stream(incoming(service(), raw.start), chunks)
             stored = await form.complete()
-        return respond(answers.stored(service(), request, way, stored))
+        return respond(answers.stored(service(), request, context, stored))
 
 
 async def raw_chunks(raw: RawBody) -> AsyncGenerator[bytes]:
@@ -167,25 +167,25 @@ async def send_stream(form: FormUpload) -> None:
         await stream.hand_off(body, parser, lambda start, chunks: form.stream(incoming(service(), start), chunks))
 
 
-async def send_files(form: FormUpload, way: UploadContext) -> None:
+async def send_files(form: FormUpload, context: UploadContext) -> None:
     """Send the files that the form parser has read."""
     with temporary_files():
         for file in await request.sent_files():
-            with explained(file, way):
-                await OF_A_FILE[way.handoff](file, partial(form.upload, incoming_file(service(), file)))
+            with explained(file, context):
+                await OF_A_FILE[context.handoff](file, partial(form.upload, incoming_file(service(), file)))
 
 
 @routes.post("/uploads/presigned")
 async def presign() -> Response:
     """Return the URL, or the first URLs, for the client's upload to S3."""
     with counted("presigned", begins=True):
-        way = upload_context(service(), request, "presigned")
+        context = upload_context(service(), request, "presigned")
         reader = answers.wanted_reader(service(), request)
         async with admitted():
             async with aclosing(request.chunks()) as body:
                 async for chunk in body:
                     reader.receive(chunk)
-            flow = answers.presign(service(), way, reader, HOOKS[way.hook]())
+            flow = answers.presign(service(), context, reader, HOOKS[context.hook]())
             return respond(await service().store.run(flow))
 
 
