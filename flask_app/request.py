@@ -127,7 +127,7 @@ class Request(RequestValues, flask.Request):
         yield from read_body(self.stream, self._socket, self._settings.idle_timeout)
         self._read_to_its_end = True
 
-    def cut(self) -> None:
+    def stop_receiving(self) -> None:
         """Stop receiving the body; a read in another thread ends early."""
         if self._socket is not None:
             with suppress(OSError):
@@ -169,7 +169,7 @@ class Request(RequestValues, flask.Request):
     def discard(self) -> None:
         """Read and discard the rest of the body, for a bounded time."""
         # A read returns only when it is full: a client that sends byte by byte could hold it for hours.
-        too_long = Timer(DISCARD_SECONDS, self.cut)
+        too_long = Timer(DISCARD_SECONDS, self.stop_receiving)
         too_long.daemon = True
         with suppress(RuntimeError):  # no thread can start: the idle timeout still ends the read
             too_long.start()

@@ -62,7 +62,7 @@ def admitted() -> Iterator[None]:
     Raises:
         Overloaded: this process takes no more uploads now; it has read none of the body.
     """
-    with service().drain.upload(request.cut), place(service().uploads):
+    with service().drain.upload(request.stop_receiving), place(service().uploads):
         yield
 
 
