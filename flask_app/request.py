@@ -140,7 +140,7 @@ class Request(RequestValues, flask.Request):
             with suppress(OSError):
                 Socket.shutdown(self._socket, SHUT_RDWR)
 
-    def leave(self, response: flask.Response) -> None:
+    def discard_after(self, response: flask.Response) -> None:
         """Arrange that the rest of the body is discarded after this answer.
 
         Many clients read an early answer only after they have sent the whole body. If the connection closes before

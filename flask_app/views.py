@@ -289,7 +289,7 @@ def get_openapi() -> Response:
 def add_request_id(response: Response) -> Response:
     """Put the request's id on every answer."""
     response.headers[REQUEST_ID_HEADER] = request.request_id
-    request.leave(response)
+    request.discard_after(response)
     response.call_on_close(request.until_answered.close)
     if close_after_answer.get() is None:  # otherwise our worker does so, after its own lines about the request
         response.call_on_close(logs.unbind)
