@@ -152,10 +152,10 @@ class Request(RequestValues, flask.Request):
         close = close_after_answer.get()
         if close is None:
             response.call_on_close(self.discard)
-        elif not self._has_come():
+        elif not self._body_has_ended():
             close()
 
-    def _has_come(self) -> bool:
+    def _body_has_ended(self) -> bool:
         """Return whether the body has ended, without waiting; discard received bytes."""
         before = self._socket.gettimeout()
         self._socket.settimeout(0)

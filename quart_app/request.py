@@ -147,7 +147,7 @@ class Body(QuartBody):
         while not self._queue.empty():
             self._queue.get_nowait()
 
-    async def has_come(self) -> bool:
+    async def has_ended(self) -> bool:
         """Return whether the whole body has arrived, without waiting for more."""
         if not self._complete.is_set():
             await asyncio.sleep(0)  # the end may be in messages that the server has read
@@ -208,7 +208,7 @@ class Connection(ASGIHTTPConnection):
 
         async def send_and_discard(message: ASGISendEvent) -> None:
             if message["type"] == "http.response.start" and self.scope["http_version"].startswith("1"):
-                if not await body.has_come():
+                if not await body.has_ended():
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
             elif message["type"] == "http.response.body" and not message["more_body"]:
                 await body.discard_to_the_end()
