@@ -110,7 +110,7 @@ class Body(QuartBody):
         self.may_arrive.set()
         self._wanted = True
         #: Whether the client has disconnected.
-        self.left = False
+        self.disconnected = False
 
     @override
     async def put(self, data: bytes) -> None:
@@ -133,7 +133,7 @@ class Body(QuartBody):
 
     @override
     def disconnect(self) -> None:
-        self.left = True
+        self.disconnected = True
         super().disconnect()
 
     def expect(self) -> None:
@@ -326,9 +326,9 @@ class Request(RequestValues, quart.Request):
             cast("Body", self.body).expect()
 
     @property
-    def has_left(self) -> bool:
+    def has_disconnected(self) -> bool:
         """Whether the client has disconnected."""
-        return cast("Body", self.body).left
+        return cast("Body", self.body).disconnected
 
     def form_parser(self) -> FormParser:
         """Return a parser for this request's form."""

@@ -57,7 +57,7 @@ def counted(handoff: str, *, begins: bool = False) -> Iterator[None]:
             try:
                 yield
             except Overloaded:
-                if request.has_left:  # the disconnect alone would have ended the upload
+                if request.has_disconnected:  # the disconnect alone would have ended the upload
                     raise asyncio.CancelledError from None
                 raise
     except asyncio.CancelledError:

@@ -27,7 +27,7 @@ async def test_an_upload_that_the_end_of_the_process_stops(
 ) -> None:
     """The upload is counted as refused, or as abandoned if its client has disconnected."""
     async with create_app(Settings()).test_request_context("/uploads", method="POST"):
-        request.body.left = left  # type: ignore[attr-defined] # ours has it
+        request.body.disconnected = left  # type: ignore[attr-defined] # ours has it
         with caplog.at_level(logging.INFO), pytest.raises(error), counted("stream"):
             raise Overloaded("…")
         value = service().metrics.registry.get_sample_value(
