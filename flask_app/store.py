@@ -117,8 +117,8 @@ class Store:
         match step:
             case Call():
                 return self._call(step)
-            case Finish(flow, leave):
-                return finish(partial(self.run, flow), leave) if leave else self.run(flow)
+            case Finish(flow, abandon):
+                return finish(partial(self.run, flow), abandon) if abandon else self.run(flow)
             case HeadProbe(key):
                 return self._probe(key)
             case ReadBack(body, silence):

@@ -86,14 +86,14 @@ def _do[T](work: Callable[[], T], context: Context, future: Future[T]) -> None:
 THREADS = Threads()
 
 
-def finish[T](work: Callable[[], T], leave: Callable[[Future[Any]], object]) -> T:
-    """Run `work` in another thread; on cancellation, abandon the call to `leave`."""
+def finish[T](work: Callable[[], T], abandon: Callable[[Future[Any]], object]) -> T:
+    """Run `work` in another thread; on cancellation, pass the call to `abandon`."""
     call = THREADS.submit(work)
     try:
         while not _ends_soon(call):
             cancellation.check()
     except UploadError:
-        leave(call)
+        abandon(call)
         raise
     return call.result()
 
@@ -113,13 +113,13 @@ def first_of[T](calls: set[Future[T]]) -> tuple[set[Future[T]], set[Future[T]]]:
     return _wait(calls, FIRST_COMPLETED)
 
 
-def end(calls: set[Future[Any]], leave: Callable[[Future[Any]], object]) -> None:
-    """Wait until all calls have ended; on cancellation, abandon them to `leave`."""
+def end(calls: set[Future[Any]], abandon: Callable[[Future[Any]], object]) -> None:
+    """Wait until all calls have ended; on cancellation, pass each to `abandon`."""
     try:
         _wait(calls, ALL_COMPLETED)
     except UploadError:
         for call in calls:
-            leave(call)
+            abandon(call)
 
 
 def _wait[T](calls: set[Future[T]], until: str) -> tuple[set[Future[T]], set[Future[T]]]:

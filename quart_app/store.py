@@ -122,8 +122,8 @@ class Store:
         match step:
             case Call():
                 return await self._call(step)
-            case Finish(flow, leave):
-                return await finish_despite_cancel(self.run(flow), leave)
+            case Finish(flow, abandon):
+                return await finish_despite_cancel(self.run(flow), abandon)
             case HeadProbe(key):
                 return await self._probe(key)
             case ReadBack(body, silence):

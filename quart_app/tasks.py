@@ -16,12 +16,12 @@ LOOK_EVERY = 0.2
 
 
 async def finish_despite_cancel[T](
-    work: Coroutine[Any, Any, T], leave: Callable[[asyncio.Task[Any]], object] | None = None
+    work: Coroutine[Any, Any, T], abandon: Callable[[asyncio.Task[Any]], object] | None = None
 ) -> T:
     """Run `work` to its end, even if this task is cancelled; then raise the cancellation.
 
     `work` must be bounded in time, as calls to S3 are. A task may be cancelled twice: when its client disconnects, and
-    when the process ends. At the end of the process, the running work is abandoned to `leave`; without `leave`, it has
+    when the process ends. At the end of the process, `abandon` gets the running work; without `abandon`, the work has
     `UNDO_SECONDS` left.
     """
     task = asyncio.create_task(work)
@@ -29,11 +29,11 @@ async def finish_despite_cancel[T](
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        while not task.done() and stopped_for() <= (0 if leave else UNDO_SECONDS):
+        while not task.done() and stopped_for() <= (0 if abandon else UNDO_SECONDS):
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([task], timeout=LOOK_EVERY)
-        if leave is not None and not task.done():
-            leave(task)
+        if abandon is not None and not task.done():
+            abandon(task)
         raise
 
 
