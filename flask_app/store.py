@@ -46,7 +46,7 @@ READ_BYTES = 256 * 1024
 _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 
 
-class BrokenOff(BaseException):
+class PartAborted(BaseException):
     """The abort of a part that is being sent; boto would retry after an Exception."""
 
 
@@ -133,7 +133,7 @@ class Store:
         parameters = dict(call.parameters)
         if isinstance(call.body, Part):
             # A put is never aborted: S3 might store its object anyway.
-            parameters["Body"] = call.body.open(_break_off if call.operation == "upload_part" else None)
+            parameters["Body"] = call.body.open(_abort_part if call.operation == "upload_part" else None)
         elif call.body is not None:
             parameters["Body"] = call.body
         with store_errors(call.refused, call.silence), calling(call.hook):
@@ -195,11 +195,11 @@ def _until_cancelled(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _break_off() -> None:
+def _abort_part() -> None:
     try:
         cancellation.check()
     except UploadError as error:
-        raise BrokenOff from error
+        raise PartAborted from error
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3.uploads import MultipartUpload, SinglePut, Upload, leave, leave_to_cleanup, undo_all
 from flask_app.hooks import Hook
 from flask_app.service import Service
-from flask_app.store import BrokenOff
+from flask_app.store import PartAborted
 from flask_app.threads import THREADS, end, finish_in_time, first_of
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class PartSender:
             while self._sending:
                 self._take_sent()
         except BaseException:
-            self._failed.cancel(BrokenOff)
+            self._failed.cancel(PartAborted)
             end(self._sending, partial(leave, self._service, self.upload))
             raise
         self.upload.check_digest()
@@ -175,7 +175,7 @@ class PartSender:
         try:
             for future in done:
                 future.result()
-        except BrokenOff:
+        except PartAborted:
             cancellation.check()  # raises the error of the cancellation
             raise
 
