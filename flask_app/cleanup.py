@@ -10,7 +10,7 @@ from filehandoff.s3.cleanup import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECON
 from flask_app.threads import start
 
 #: Seconds between two checks for the end of the last tries.
-LOOK_EVERY = 0.02
+POLL_SECONDS = 0.02
 
 
 class Cleaner:
@@ -37,13 +37,13 @@ class Cleaner:
             if not any(started):
                 self._try_last(end)
         while self._cleanup and time.monotonic() < end:
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_SECONDS)
         self._cleanup.give_up_all()
 
     def _try_last(self, end: float) -> None:
         while self._cleanup and time.monotonic() < end:
             self._run(self._cleanup.try_last())
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_SECONDS)
 
     def _work(self) -> None:
         pause = FIRST_PAUSE

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from filehandoff.drain import Drain
 
 #: Seconds between two checks for the server's end.
-LOOK_EVERY = 0.2
+POLL_SECONDS = 0.2
 
 
 class Shutdown:
@@ -29,7 +29,7 @@ class Shutdown:
 
         def wait() -> None:
             while alive():
-                time.sleep(LOOK_EVERY)
+                time.sleep(POLL_SECONDS)
             time.sleep(self._drain_seconds)
             self._drain.stop()
 

@@ -21,7 +21,7 @@ from filehandoff.s3.cleanup import UNDO_SECONDS
 #: Seconds that an idle thread waits for another call before it ends.
 KEEP_SECONDS = 5.0
 #: Seconds between two checks for cancellation while a call runs.
-LOOK_EVERY = 0.2
+POLL_SECONDS = 0.2
 
 
 class Threads:
@@ -123,20 +123,20 @@ def end(calls: set[Future[Any]], abandon: Callable[[Future[Any]], object]) -> No
 
 
 def _wait[T](calls: set[Future[T]], until: str) -> tuple[set[Future[T]], set[Future[T]]]:
-    done, running = wait(calls, LOOK_EVERY, until)
+    done, running = wait(calls, POLL_SECONDS, until)
     while running and (until == ALL_COMPLETED or not done):
         cancellation.check()
-        done, running = wait(calls, LOOK_EVERY, until)
+        done, running = wait(calls, POLL_SECONDS, until)
     return done, running
 
 
 def _ends_soon(call: Future[Any]) -> bool:
-    """Wait `LOOK_EVERY` seconds for the call; return whether it has ended.
+    """Wait `POLL_SECONDS` seconds for the call; return whether it has ended.
 
     This is cheaper than `wait`, and each upload has two such calls.
     """
     try:
-        call.exception(LOOK_EVERY)
+        call.exception(POLL_SECONDS)
     except TimeoutError:
         return False
     return True

@@ -20,7 +20,7 @@ from filehandoff.explain import CloseRecord, close_record, explain_closed_files
 from filehandoff.s3 import flows
 from quart_app.service import Service
 from quart_app.store import store_errors
-from quart_app.tasks import LOOK_EVERY, finish_despite_cancel, finish_in_time
+from quart_app.tasks import POLL_SECONDS, finish_despite_cancel, finish_in_time
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -98,7 +98,7 @@ async def _in_a_thread(work: Callable[[], Awaitable[None]]) -> None:
 async def _in_time(work: Callable[[], Awaitable[None]]) -> None:
     """Await `work`; if the current work is cancelled, `asyncio.run` cancels `work` too."""
     task = asyncio.ensure_future(work())
-    while not (await asyncio.wait([task], timeout=LOOK_EVERY))[0]:
+    while not (await asyncio.wait([task], timeout=POLL_SECONDS))[0]:
         check()
     await task
 

@@ -10,7 +10,7 @@ from filehandoff.s3.calls import Flow
 from filehandoff.s3.cleanup import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, Cleanup, next_pause
 
 #: Seconds between two checks for the end of the last tries.
-LOOK_EVERY = 0.02
+POLL_SECONDS = 0.02
 
 
 class Cleaner:
@@ -43,7 +43,7 @@ class Cleaner:
     async def _try_last(self) -> None:
         while self._cleanup:
             await self._run(self._cleanup.try_last())
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _work(self) -> None:
         pause = FIRST_PAUSE

@@ -38,7 +38,7 @@ from quart_app.servers import is_known
 #: The version whose internals this module knows.
 VERSION = "0.18."
 #: Seconds between two checks whether a worker must end; hypercorn's own number.
-LOOK_EVERY = 0.1
+POLL_SECONDS = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def drain(parent: BaseProcess) -> None:
 
     async def wait_for_end(event: SharedEvent, sleep: Callable[[float], Awaitable[Any]]) -> None:
         while not (signals or event.is_set()) and parent.is_alive():
-            await sleep(LOOK_EVERY)
+            await sleep(POLL_SECONDS)
 
     hypercorn_run.check_multiprocess_shutdown_event = wait_for_end  # type: ignore[attr-defined, assignment] # no seam
 

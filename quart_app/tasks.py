@@ -12,7 +12,7 @@ from filehandoff.cancellation import stopped_for
 from filehandoff.s3.cleanup import UNDO_SECONDS
 
 #: Seconds between two checks of a cancelled task for the end of the process.
-LOOK_EVERY = 0.2
+POLL_SECONDS = 0.2
 
 
 async def finish_despite_cancel[T](
@@ -31,7 +31,7 @@ async def finish_despite_cancel[T](
     except asyncio.CancelledError:
         while not task.done() and stopped_for() <= (0 if abandon else UNDO_SECONDS):
             with suppress(asyncio.CancelledError):
-                await asyncio.wait([task], timeout=LOOK_EVERY)
+                await asyncio.wait([task], timeout=POLL_SECONDS)
         if abandon is not None and not task.done():
             abandon(task)
         raise

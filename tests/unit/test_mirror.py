@@ -59,7 +59,7 @@ NAMES_OF_ONE = {
     (
         "flask_app",
         "shutdown.py",
-        "LOOK_EVERY",
+        "POLL_SECONDS",
     ): "Flask polls an attribute of gunicorn's worker; asyncio handles signals",
     ("flask_app", "store.py", "PartAborted"): "a thread that sends a part cannot be cancelled: its body raises this",
     ("quart_app", "uploads.py", "INLINE_BYTES"): "the loop digests small bodies; a thread digests large ones",
