@@ -72,7 +72,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().__init__(*args, **kwargs)
         self._heads: dict[Any, float] = {}  # the connections with incomplete heads, and the start of each
         self._answering: set[Socket] = set()
-        self._paused_until = self._log_from = self._look_from = 0.0
+        self._paused_until = self._next_log = self._next_check = 0.0
 
     @override
     def get_thread_pool(self) -> "ThreadPool":
@@ -120,8 +120,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             now = time.monotonic()
             self._paused_until = now + PAUSE_SECONDS
             super().set_accept_enabled(False)
-            if now > self._log_from:
-                self._log_from = now + LOG_EVERY
+            if now > self._next_log:
+                self._next_log = now + LOG_EVERY
                 logger.error("no connection can be accepted for now: %s", error.strerror)  # noqa: TRY400 - the place is known
 
     @override
@@ -177,9 +177,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """Report a live main thread; each second, end connections that take too long."""
         super().notify()
         now = time.monotonic()
-        if now < self._look_from:
+        if now < self._next_check:
             return
-        self._look_from = now + LOOK_EVERY
+        self._next_check = now + LOOK_EVERY
         self._service.cleaner.resume()
         self._lingering.end_overdue(now)
         patience = HEAD_SECONDS if self.nr_conns < self.worker_connections else CROWDED_HEAD_SECONDS
