@@ -25,7 +25,7 @@ async def finish_despite_cancel[T](
     `UNDO_SECONDS` left.
     """
     task = asyncio.create_task(work)
-    task.add_done_callback(_see)
+    task.add_done_callback(_retrieve_error)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -51,7 +51,7 @@ async def _until_time_is_up(work: Coroutine[Any, Any, object]) -> bool:
     return True
 
 
-def _see(task: asyncio.Task[Any]) -> None:
+def _retrieve_error(task: asyncio.Task[Any]) -> None:
     """Retrieve the task's error, or asyncio would report it; the waiting task raises it."""
     if not task.cancelled():
         task.exception()
