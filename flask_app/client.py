@@ -39,7 +39,7 @@ def new_client(
     agent = f"filehandoff boto3/{boto3.__version__}"
     config = Config(**client_config(settings, timeouts, attempts, addressing), user_agent=agent)
     session = _new_session()
-    session.events.register("before-send.s3.PutObject", _expect_nothing_for_little)
+    session.events.register("before-send.s3.PutObject", _skip_expect_if_small)
     client = session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config)
     resolve_endpoint_once(client)
     return client
@@ -62,7 +62,7 @@ def _new_session() -> boto3.session.Session:
         _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)  # each session adds its folder again
 
 
-def _expect_nothing_for_little(request: Any, **_event: Any) -> None:
+def _skip_expect_if_small(request: Any, **_event: Any) -> None:
     """Send a small file without `Expect: 100-continue`, which costs a round trip.
 
     An empty file must have no such header (RFC 9110, section 10.1.1): a server responds to it at once, and botocore

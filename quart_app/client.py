@@ -41,7 +41,7 @@ async def new_client(
     config = AioConfig(**client_config(settings, timeouts, attempts, addressing), user_agent=agent)
     session = _new_session()
     for operation in ("PutObject", "UploadPart"):
-        session.events.register(f"before-send.s3.{operation}", _expect_nothing)
+        session.events.register(f"before-send.s3.{operation}", _skip_expect)
     async with session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config) as client:
         resolve_endpoint_once(client)
         yield client
@@ -64,7 +64,7 @@ def _new_session() -> aioboto3.Session:
         _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)  # each session adds its folder again
 
 
-def _expect_nothing(request: Any, **_event: Any) -> None:
+def _skip_expect(request: Any, **_event: Any) -> None:
     """Remove `Expect: 100-continue` from a request.
 
     If a store sends no 100 Continue, aiohttp waits for it without a limit.
