@@ -146,7 +146,7 @@ class PartSender:
         for chunk in chunks:
             cancellation.check()
             if any(future.done() for future in self._sending):
-                self._take_sent()
+                self._collect_sent()
             yield chunk
 
     def send(self, parts: Iterator[Part], hook: Hook) -> None:
@@ -156,10 +156,10 @@ class PartSender:
             for part in parts:
                 crc32 = self.upload.digest.update(part.chunks)
                 if len(self._sending) == self._service.settings.parts_in_flight:
-                    self._take_sent()
+                    self._collect_sent()
                 self._sending.add(THREADS.submit(partial(self._send_part, part, crc32)))
             while self._sending:
-                self._take_sent()
+                self._collect_sent()
         except BaseException:
             self._failed.cancel(PartAborted)
             end(self._sending, partial(leave, self._service, self.upload))
@@ -170,7 +170,7 @@ class PartSender:
         with cancelled_by(self._failed):
             self._service.store.run(self.upload.send_part(part, crc32))
 
-    def _take_sent(self) -> None:
+    def _collect_sent(self) -> None:
         done, self._sending = first_of(self._sending)
         try:
             for future in done:
