@@ -104,16 +104,16 @@ def finish_in_time(work: Callable[[], object]) -> bool:
     return not running
 
 
-def first_of[T](calls: set[Future[T]]) -> tuple[set[Future[T]], set[Future[T]]]:
+def wait_for_first[T](calls: set[Future[T]]) -> tuple[set[Future[T]], set[Future[T]]]:
     """Wait until a call has ended; return the ended calls and the others.
 
     Raises:
-        UploadError: the current work is cancelled; `end` must still be called for all.
+        UploadError: the current work is cancelled; `wait_for_all` must still be called for all.
     """
     return _wait(calls, FIRST_COMPLETED)
 
 
-def end(calls: set[Future[Any]], abandon: Callable[[Future[Any]], object]) -> None:
+def wait_for_all(calls: set[Future[Any]], abandon: Callable[[Future[Any]], object]) -> None:
     """Wait until all calls have ended; on cancellation, pass each to `abandon`."""
     try:
         _wait(calls, ALL_COMPLETED)

@@ -22,7 +22,7 @@ from filehandoff.s3.uploads import MultipartUpload, SinglePut, Upload, leave, le
 from flask_app.hooks import Hook
 from flask_app.service import Service
 from flask_app.store import PartAborted
-from flask_app.threads import THREADS, end, finish_in_time, first_of
+from flask_app.threads import THREADS, finish_in_time, wait_for_all, wait_for_first
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class PartSender:
                 self._collect_sent()
         except BaseException:
             self._failed.cancel(PartAborted)
-            end(self._sending, partial(leave, self._service, self.upload))
+            wait_for_all(self._sending, partial(leave, self._service, self.upload))
             raise
         self.upload.check_digest()
 
@@ -171,7 +171,7 @@ class PartSender:
             self._service.store.run(self.upload.send_part(part, crc32))
 
     def _collect_sent(self) -> None:
-        done, self._sending = first_of(self._sending)
+        done, self._sending = wait_for_first(self._sending)
         try:
             for future in done:
                 future.result()
