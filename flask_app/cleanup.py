@@ -20,14 +20,14 @@ class Cleaner:
         self._cleanup = cleanup
         self._run = run
         self._lock = threading.Lock()
-        self._works = False
+        self._runs = False
         cleanup.wake = self.resume
 
     def resume(self) -> None:
         """Start the thread if uploads are pending; the next call retries a failed start."""
         with self._lock:
-            if self._cleanup.waits and not self._works:
-                self._works = start(self._work, "cleanup")
+            if self._cleanup.waits and not self._runs:
+                self._runs = start(self._work, "cleanup")
 
     def close(self) -> None:
         """Try all pending uploads again, for a bounded time; log the keys that are left."""
@@ -52,10 +52,10 @@ class Cleaner:
             try:
                 removed = self._run(self._cleanup.try_all())
             except BaseException:
-                self._works = False  # the next pending upload starts another thread
+                self._runs = False  # the next pending upload starts another thread
                 raise
             pause = next_pause(pause, removed=removed)
             with self._lock:
                 if not self._cleanup.waits:
-                    self._works = False
+                    self._runs = False
                     return
