@@ -19,7 +19,7 @@ COPY_BYTES = 1024 * 1024
 
 def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
     """Copy the file and pass the copy to `upload`, which puts it into S3."""
-    with SpooledTemporaryFile(IN_MEMORY_BYTES) as own:
-        shutil.copyfileobj(file.stream, own, COPY_BYTES)
-        own.seek(0)
-        return upload(cast("IO[bytes]", own))
+    with SpooledTemporaryFile(IN_MEMORY_BYTES) as copy:
+        shutil.copyfileobj(file.stream, copy, COPY_BYTES)
+        copy.seek(0)
+        return upload(cast("IO[bytes]", copy))

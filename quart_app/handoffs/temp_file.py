@@ -20,10 +20,10 @@ COPY_BYTES = 1024 * 1024
 
 async def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], Awaitable[T]]) -> T:
     """Copy the file and pass the copy to `upload`, which puts it into S3."""
-    own = SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 - closed below, off the event loop
+    copy = SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 - closed below, off the event loop
     try:
-        await asyncio.to_thread(shutil.copyfileobj, file.stream, own, COPY_BYTES)
-        own.seek(0)
-        return await upload(cast("IO[bytes]", own))
+        await asyncio.to_thread(shutil.copyfileobj, file.stream, copy, COPY_BYTES)
+        copy.seek(0)
+        return await upload(cast("IO[bytes]", copy))
     finally:
-        await asyncio.to_thread(own.close)
+        await asyncio.to_thread(copy.close)
