@@ -85,7 +85,7 @@ class Supervisor:
             self._start()
             while self._workers:
                 for key, _ in self._selector.select():
-                    self._on_news(key.data)
+                    self._on_message(key.data)
         return self._status
 
     def _start(self) -> None:
@@ -95,7 +95,7 @@ class Supervisor:
         if self._ending:  # the signal came before the worker was in the set
             worker.process.terminate()
 
-    def _on_news(self, worker: Worker) -> None:
+    def _on_message(self, worker: Worker) -> None:
         if worker.channel.recv(1):
             worker.ready = True
         else:
