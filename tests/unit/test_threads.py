@@ -17,7 +17,7 @@ from filehandoff.errors import Overloaded
 from filehandoff.s3.calls import Flow
 from filehandoff.s3.cleanup import Cleanup
 from flask_app.cleanup import Cleaner
-from flask_app.threads import THREADS, Threads, end, finish, first_of, start
+from flask_app.threads import THREADS, Threads, finish, start, wait_for_all, wait_for_first
 
 value: ContextVar[str] = ContextVar("value")
 
@@ -87,13 +87,13 @@ def test_several_calls_are_waited_for_or_abandoned() -> None:
     ended: Future[bool] = THREADS.submit(bool)
     running: set[Future[bool]] = {THREADS.submit(partial(may_end.wait, PATIENCE)) for _ in range(2)}
     ended.result(PATIENCE)
-    assert first_of({ended, *running}) == ({ended}, running)
-    end(running, left.append)
+    assert wait_for_first({ended, *running}) == ({ended}, running)
+    wait_for_all(running, left.append)
     assert set(left) == running
     may_end.set()
-    end({ended}, left.append)
+    wait_for_all({ended}, left.append)
     with cancelled_by(Cancellation()):
-        end(running, left.append)
+        wait_for_all(running, left.append)
     assert len(left) == 2
 
 
