@@ -1,9 +1,9 @@
 """gunicorn's requests, checked before gunicorn parses them.
 
 `worker.py` makes gunicorn's parser use this class. Stock gunicorn 27 accepts requests that a proxy may read
-differently: heads without a Host, a fragment in the target, `gzip, chunked`, blanks before a chunk's extension, and
-`Connection: close` only without other options. It also sends 100 Continue before the app reads the request.
-`tests/processes/test_stock_gunicorn.py` shows both.
+differently: heads without a Host, a fragment in the target, `gzip, chunked`, and blanks before a chunk's extension. It
+recognizes `Connection: close` only without other options, and sends 100 Continue before the app reads the request.
+`tests/processes/test_stock_gunicorn.py` shows all of these.
 """
 
 from http import HTTPStatus

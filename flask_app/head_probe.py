@@ -55,7 +55,7 @@ class Probe:
         except BotoCoreError:
             return None
         if answer.status_code in _REFUSALS:
-            logger.info("S3 responded %s to a signed HEAD; from now on botocore sends it", answer.status_code)
+            logger.info("S3 responded %s to a signed HEAD; head_object replaces it from now on", answer.status_code)
             self._credentials = None
         length, etag = answer.headers.get("Content-Length", ""), answer.headers.get("ETag")
         if answer.status_code != _FOUND or not length.isdecimal() or not etag:

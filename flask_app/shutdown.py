@@ -1,6 +1,6 @@
 """The end of the process: uploads and downloads stop after UPLOAD_DRAIN_SECONDS.
 
-Otherwise gunicorn kills the process and leaves unfinished uploads in S3.
+Without this limit, gunicorn kills the process and leaves unfinished uploads in S3.
 """
 
 import threading

@@ -47,7 +47,10 @@ _hook: ContextVar[Hook | None] = ContextVar("hook", default=None)
 
 
 class PartAborted(BaseException):
-    """The abort of a part that is being sent; boto would retry after an Exception."""
+    """A part was aborted while boto sent it.
+
+    This is no Exception, because boto would send the part again after one.
+    """
 
 
 class Store:
@@ -168,7 +171,7 @@ def check_bucket(settings: Settings) -> None:
 
 
 def read_body(body: StreamingBody) -> Generator[bytes]:
-    """Yield an object's bytes; close S3's response when they or the reader end."""
+    """Yield an object's bytes; close S3's response when the reader stops."""
     try:
         yield from body.iter_chunks(READ_BYTES)
     finally:

@@ -43,7 +43,7 @@ request = cast("Request", flask.request)
 
 
 class KeyConverter(PathConverter):
-    """The key of an upload in a route, but no longer path such as `<key>/complete`."""
+    """The key of an upload in a route; a path below it, `<key>/complete`, never matches."""
 
     regex = f"(?:[^/].*?)?{KEY_PATTERN}"
 
@@ -89,7 +89,7 @@ def read[T](flow: Flow[T]) -> T:
 
 @routes.before_app_request
 def begin() -> None:
-    """Put the request's id on every later line of its log."""
+    """Put the request's id on every later log line."""
     logs.bind(request.request_id)
 
 

@@ -19,7 +19,7 @@ READ_BYTES = 256 * 1024
 
 
 class PartBody(PartReader):
-    """A part, sent without a copy; S3 may take no byte for `timeout` seconds."""
+    """A part, sent without a copy; fails when S3 takes no byte for `timeout` seconds."""
 
     def __init__(self, part: Part, timeout: float) -> None:
         super().__init__(part.chunks)
@@ -32,7 +32,7 @@ class PartBody(PartReader):
 
 
 class FileBody(FileReader):
-    """An open file, read in a thread; S3 may take no byte for `timeout` seconds."""
+    """A file, read in a thread; fails when S3 takes no byte for `timeout` seconds."""
 
     def __init__(self, file: IO[bytes], timeout: float) -> None:
         super().__init__(file)

@@ -36,7 +36,7 @@ DISCARD_IDLE_SECONDS = 2.0
 TRANSPORT = "filehandoff.transport"
 #: Messages of a body, of 64 KiB each, that wait in memory before the client must wait.
 BODY_MESSAGES = 16
-#: Bytes of a message below which it is joined with the next.
+#: Bytes of a message; smaller messages are joined.
 JOINED_BYTES = 16 * 1024
 
 

@@ -1,8 +1,8 @@
 """The end of the process: uploads and downloads stop after UPLOAD_DRAIN_SECONDS.
 
-Each stopped upload is undone. Otherwise hypercorn 0.18 waits for them without a limit on Python 3.12 and newer, in
-spite of its `graceful_timeout`, because `Server.wait_closed()` waits for every connection. A kill would then end the
-process and leave unfinished uploads in S3.
+Without this limit, hypercorn 0.18 waits for them for ever on Python 3.12 and newer, in spite of its `graceful_timeout`:
+its `Server.wait_closed()` waits for every connection. Only a kill would end the process, and leave unfinished uploads
+in S3.
 """
 
 import asyncio
@@ -79,11 +79,12 @@ class Shutdown:
                 signal.signal(signal.SIGQUIT, lambda *_: signal.raise_signal(signal.SIGTERM))
 
     def follow(self, send: object) -> None:
-        """Start the time limit when hypercorn closes its sockets; `send` is hypercorn's.
+        """Start the time limit when hypercorn closes its sockets.
 
-        hypercorn does so without a signal to this process for `max_requests`, and with `workers` after a signal to
-        another process. It informs the app only after its last connection is closed, and would wait for that without a
-        limit. Uploads that arrive until then are accepted.
+        `send` is the function by which hypercorn lets the app answer. hypercorn closes its sockets without a signal to
+        this process for `max_requests`, and with `workers` after a signal to another process. It informs the app only
+        after its last connection is closed, and would wait for that without a limit. Uploads that arrive until then are
+        accepted.
         """
         if self._following is None:
             context = getattr(getattr(send, "__self__", None), "context", None)

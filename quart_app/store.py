@@ -173,7 +173,7 @@ async def check_bucket(settings: Settings) -> None:
 
 
 async def read_body(body: StreamingBody) -> AsyncGenerator[bytes]:
-    """Yield an object's bytes; close S3's response when they or the reader end."""
+    """Yield an object's bytes; close S3's response when the reader stops."""
     try:
         async for chunk in body.iter_chunks(READ_BYTES):
             yield chunk

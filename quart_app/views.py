@@ -44,7 +44,7 @@ request = cast("Request", quart.request)
 
 
 class KeyConverter(PathConverter):
-    """The key of an upload in a route, but no longer path such as `<key>/complete`."""
+    """The key of an upload in a route; a path below it, `<key>/complete`, never matches."""
 
     regex = f"(?:[^/].*?)?{KEY_PATTERN}"
 
@@ -99,7 +99,7 @@ async def read[T](flow: Flow[T]) -> T:
 
 @routes.before_app_request
 async def begin() -> None:
-    """Put the request's id on every later line of its log."""
+    """Put the request's id on every later log line."""
     logs.bind(request.request_id)
 
 

@@ -2,8 +2,8 @@
 
 Choose it when all files that you serve at the same time surely fit in memory.
 Cost: the whole file in memory.
-Trap: without a limit on the file's size, the memory has none either. `upload_fileobj` closes the `BytesIO` that it
-gets, so make a new one for each use (boto/s3transfer#80).
+Trap: the memory grows with the file, so limit the file's size. `upload_fileobj` closes the `BytesIO` that it gets, so
+make a new one for each use (boto/s3transfer#80).
 """
 
 from collections.abc import Callable
