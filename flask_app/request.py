@@ -1,4 +1,4 @@
-"""The request class: our form parser behind Flask's own `request.form` and `request.files`."""
+"""The request class: our form parser behind Flask's `request.form` and `request.files`."""
 
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress

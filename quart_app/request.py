@@ -1,4 +1,4 @@
-"""The request class: our form parser behind Quart's own `request.form` and `request.files`, and a bounded body."""
+"""The request class: our form parser behind Quart's `request.form` and `request.files`; a bounded body."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
