@@ -222,7 +222,7 @@ def test_hypercorns_own_workers_warn(start: Callable[..., App]) -> None:
     """`hypercorn --workers 2` warns about its command, and about each worker's metrics."""
     app = start([*HYPERCORNS_OWN, "--workers=2"])
     assert len(app.lines("start several with: python -m quart_app --workers NUMBER")) == 1
-    assert len(app.lines("for those of all workers, set PROMETHEUS_MULTIPROC_DIR")) == 2
+    assert len(app.lines("to cover all workers, set PROMETHEUS_MULTIPROC_DIR")) == 2
 
 
 def test_workers_share_their_numbers_without_a_setting(start: Callable[..., App]) -> None:
