@@ -318,7 +318,7 @@ class Upload:
     part_bytes: int
 
     @classmethod
-    def of(cls, seal: Seal, key: str, query: Mapping[str, str], limits: Limits) -> Self | None:
+    def from_query(cls, seal: Seal, key: str, query: Mapping[str, str], limits: Limits) -> Self | None:
         """The one that a query names; None if it names none.
 
         Raises:

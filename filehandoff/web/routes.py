@@ -182,7 +182,7 @@ def _promised_way(service: Service, promise: Promise) -> UploadContext:
 def _presigned_upload(service: Service, request: RequestValues, key: str) -> Upload | None:
     """Return the multipart upload that the query names, if it names one."""
     check_key(service, key)
-    return Upload.of(service.seal, key, request.args, service.settings.limits)
+    return Upload.from_query(service.seal, key, request.args, service.settings.limits)
 
 
 def _presigned_parts(service: Service, request: RequestValues, key: str) -> Upload:

@@ -353,7 +353,7 @@ def test_the_pages_have_each_part_once(size: int) -> None:
         if answer["next"] is None:
             break
         query = {name: values[0] for name, values in parse_qs(urlsplit(answer["next"]).query).items()}
-        assert Upload.of(SEAL, KEY, query, LIMITS) == upload
+        assert Upload.from_query(SEAL, KEY, query, LIMITS) == upload
         after = number(query["after"], 0)
     assert seen == whole
 
@@ -375,7 +375,7 @@ def test_a_part_that_s3_has_is_named_by_its_etag() -> None:
     answer: Any = parts_answer(SEAL, upload, upload.page(0), ["a", "b", "c"], etags)
     assert [part["etag"] for part in answer["parts"]] == ['"e1"', None, '"e3"']
     query = {name: values[0] for name, values in parse_qs(urlsplit(answer["abort"]).query).items()}
-    assert (urlsplit(answer["abort"]).path, Upload.of(SEAL, KEY, query, LIMITS)) == (
+    assert (urlsplit(answer["abort"]).path, Upload.from_query(SEAL, KEY, query, LIMITS)) == (
         f"/uploads/presigned/{KEY}",
         upload,
     )
@@ -391,7 +391,7 @@ def test_every_upload_that_can_be_named_has_its_parts(size: int, part_bytes: int
 
 def test_a_query_that_names_no_upload_is_of_a_single_put() -> None:
     """Without `upload_id` there are no parts."""
-    assert Upload.of(SEAL, KEY, {}, LIMITS) is None
+    assert Upload.from_query(SEAL, KEY, {}, LIMITS) is None
 
 
 @pytest.mark.parametrize("size", ["", "-1", "1e3", "²", "9" * 16, str(LIMITS.file_bytes + 1), None])
@@ -399,7 +399,7 @@ def test_an_upload_has_a_size_that_can_be(size: str | None) -> None:
     """Anything but a number of bytes up to the largest file is no upload of ours, marked or not."""
     query = {"upload_id": "id", "part_bytes": str(8 * MIB)} | ({} if size is None else {"size": size})
     with pytest.raises(ObjectMissing):
-        Upload.of(OPEN, KEY, query, LIMITS)
+        Upload.from_query(OPEN, KEY, query, LIMITS)
 
 
 @pytest.mark.parametrize("part_bytes", ["", "-1", str(MIN_PART_BYTES - 1), str(MAX_PART_BYTES + 1), None])
@@ -407,7 +407,7 @@ def test_an_upload_has_parts_that_can_be(part_bytes: str | None) -> None:
     """Anything but a size that S3 takes of a part is no upload of ours, marked or not."""
     query = {"upload_id": "id", "size": "10"} | ({} if part_bytes is None else {"part_bytes": part_bytes})
     with pytest.raises(ObjectMissing):
-        Upload.of(OPEN, KEY, query, LIMITS)
+        Upload.from_query(OPEN, KEY, query, LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_very_large_file_gets_its_urls_by_the_page(service: Service) -> None:
     given = begin(service, wanted, created(), *script)
     query = parse_qs(urlsplit(str(given["next"])).query)
     assert query["after"] == ["100"]
-    upload = Upload.of(
+    upload = Upload.from_query(
         service.seal, str(given["key"]), {name: one[0] for name, one in query.items()}, service.settings.limits
     )
     assert upload is not None
