@@ -306,7 +306,7 @@ def sha256_header(sha256: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class PresignedMultipart:
     """A multipart upload that the client is sending: which one, and of how many bytes, by parts of which size.
 
     `part_bytes` is the size of its first part, by the settings of the process that began it.
@@ -401,7 +401,7 @@ def put_answer(
 
 def parts_answer(
     seal: Seal,
-    upload: Upload,
+    upload: PresignedMultipart,
     page: Sequence[tuple[int, int]],
     urls: Sequence[str],
     etags: Mapping[int, str],

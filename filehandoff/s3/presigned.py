@@ -17,9 +17,9 @@ from filehandoff.errors import (
 )
 from filehandoff.keys import new_key
 from filehandoff.presigned import (
+    PresignedMultipart,
     Promise,
     Reading,
-    Upload,
     Wanted,
     expiry,
     media_type,
@@ -49,7 +49,9 @@ def begin(service: Context, wanted: Wanted, way: UploadContext, hook: Any) -> Fl
         return (yield from _give_put(service, incoming, promise, metadata, hook))
     try:
         upload_id = yield from Finish(flows.create(service, incoming, hook, metadata))
-        return (yield from _give_parts(service, Upload(key, upload_id, wanted.size, settings.part_bytes), 0, {}))
+        return (
+            yield from _give_parts(service, PresignedMultipart(key, upload_id, wanted.size, settings.part_bytes), 0, {})
+        )
     except BaseException:
         abort_lost = partial(flows.abort_lost, service, key)
         yield from Finish(flows.undo_or_later(service, abort_lost, way.request_id, key))
@@ -74,7 +76,7 @@ def _give_put(
     return put_answer(incoming, promise.size, url, headers, service.settings.root_path) | expiry(now, seconds)
 
 
-def list_parts(service: Context, upload: Upload, after: int) -> Flow[dict[str, object]]:
+def list_parts(service: Context, upload: PresignedMultipart, after: int) -> Flow[dict[str, object]]:
     """Return one page of the parts that follow part `after`: their URLs, and the ETags of those that S3 has.
 
     Raises:
@@ -87,7 +89,7 @@ def list_parts(service: Context, upload: Upload, after: int) -> Flow[dict[str, o
     return (yield from _give_parts(service, upload, after, upload.etags(listed)))
 
 
-def abort(service: Context, upload: Upload) -> Flow[None]:
+def abort(service: Context, upload: PresignedMultipart) -> Flow[None]:
     """End an upload in parts without an object; its URLs store nothing from then on.
 
     Raises:
@@ -97,7 +99,9 @@ def abort(service: Context, upload: Upload) -> Flow[None]:
         raise _ended()
 
 
-def _give_parts(service: Context, upload: Upload, after: int, etags: Mapping[int, str]) -> Flow[dict[str, object]]:
+def _give_parts(
+    service: Context, upload: PresignedMultipart, after: int, etags: Mapping[int, str]
+) -> Flow[dict[str, object]]:
     page, seconds, now = upload.page(after), service.settings.presign_seconds, datetime.now(UTC)
     urls = []
     for number, size in page:
@@ -106,7 +110,9 @@ def _give_parts(service: Context, upload: Upload, after: int, etags: Mapping[int
     return parts_answer(service.seal, upload, page, urls, etags, service.settings.root_path) | expiry(now, seconds)
 
 
-def complete(service: Context, key: str, upload: Upload | None, request_id: str) -> Flow[tuple[Stored, Promise]]:
+def complete(
+    service: Context, key: str, upload: PresignedMultipart | None, request_id: str
+) -> Flow[tuple[Stored, Promise]]:
     """Return the file that the client has sent, once it was read back and is the promised one; else remove it.
 
     A second `complete` reads it back once more. What S3 does not let us remove is left to the cleanup.
@@ -152,7 +158,7 @@ def _read(service: Context, key: str) -> Flow[Reading]:
     return reading
 
 
-def _assemble(service: Context, upload: Upload, request_id: str) -> Flow[None]:
+def _assemble(service: Context, upload: PresignedMultipart, request_id: str) -> Flow[None]:
     """Make one object of the parts that were sent, unless another request has done so meanwhile."""
     try:
         yield from _join(service, upload, request_id)
@@ -163,7 +169,9 @@ def _assemble(service: Context, upload: Upload, request_id: str) -> Flow[None]:
             raise _ended() from error
 
 
-def _join(service: Context, upload: Upload, request_id: str, before: list[Answer] | None = None) -> Flow[None]:
+def _join(
+    service: Context, upload: PresignedMultipart, request_id: str, before: list[Answer] | None = None
+) -> Flow[None]:
     """Have S3 make the object; abort it only if S3 lists the same parts twice, and they are not the file's."""
     parts = yield from flows.list_parts(upload.key, upload.upload_id)
     try:

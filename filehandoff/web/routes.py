@@ -25,7 +25,7 @@ from filehandoff.explain import explanation
 from filehandoff.form import DIGEST_HEADER, FileStart, check_coding
 from filehandoff.http import CACHE_CONTROL, ConditionalRequest, ObjectInfo
 from filehandoff.keys import is_key, new_key
-from filehandoff.presigned import Promise, Upload, WantedReader, number
+from filehandoff.presigned import PresignedMultipart, Promise, WantedReader, number
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import calls, flows, presigned
 from filehandoff.s3.calls import Flow
@@ -179,13 +179,13 @@ def _promised_way(service: Service, promise: Promise) -> UploadContext:
     return UploadContext(service.framework, "presigned", promise.hook, promise.request_id)
 
 
-def _presigned_upload(service: Service, request: RequestValues, key: str) -> Upload | None:
+def _presigned_upload(service: Service, request: RequestValues, key: str) -> PresignedMultipart | None:
     """Return the multipart upload that the query names, if it names one."""
     check_key(service, key)
-    return Upload.from_query(service.seal, key, request.args, service.settings.limits)
+    return PresignedMultipart.from_query(service.seal, key, request.args, service.settings.limits)
 
 
-def _presigned_parts(service: Service, request: RequestValues, key: str) -> Upload:
+def _presigned_parts(service: Service, request: RequestValues, key: str) -> PresignedMultipart:
     """Return the multipart upload that the query names.
 
     Raises:

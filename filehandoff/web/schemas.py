@@ -13,7 +13,7 @@ from filehandoff.explain import CloseRecord
 from filehandoff.explain.note import BYTES_OR_WAIT
 from filehandoff.http import REQUEST_ID_PATTERN, ObjectInfo
 from filehandoff.keys import KEY_PATTERN
-from filehandoff.presigned import Promise, Seal, Upload, expiry, parts_answer, put_answer, put_headers
+from filehandoff.presigned import PresignedMultipart, Promise, Seal, expiry, parts_answer, put_answer, put_headers
 from filehandoff.receipt import REQUEST_ID_METADATA, Incoming, Receipt, Stored, UploadContext
 from filehandoff.settings import MIB, Settings
 from filehandoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, Verdict
@@ -112,7 +112,7 @@ def presigned_examples() -> tuple[Node, dict[str, Node]]:
     metadata = Promise(len(FILE), 1, sha256, DEFAULT_HOOK, REQUEST_ID, "text/plain").metadata(seal, incoming)
     headers = put_headers(incoming, metadata | {REQUEST_ID_METADATA: REQUEST_ID})
     url = f"https://uploads.s3.eu-central-1.amazonaws.com/{KEY}?X-Amz-Algorithm=AWS4-HMAC-SHA256"
-    upload = Upload(KEY, "an-upload", 20_000_000, 8 * MIB)
+    upload = PresignedMultipart(KEY, "an-upload", 20_000_000, 8 * MIB)
     page = upload.page(after=0)
     urls = [f"{url}&partNumber={number}" for number, _ in page]
     return wanted, {

@@ -32,10 +32,10 @@ from filehandoff.http import ObjectInfo
 from filehandoff.parts import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES, PAGE_PARTS, PartSizes
 from filehandoff.presigned import (
     JSON,
+    PresignedMultipart,
     Promise,
     Reading,
     Seal,
-    Upload,
     Wanted,
     WantedReader,
     expiry,
@@ -343,7 +343,7 @@ def test_the_parts_are_the_file(size: int) -> None:
 @given(st.integers(8 * MIB + 1, 5 * GIB))
 def test_the_pages_have_each_part_once(size: int) -> None:
     """From one `next` to the other, all parts come, in order, at most so many at once, and then no more."""
-    upload, after, seen = Upload(KEY, "an id+/=&", size, 8 * MIB), 0, list[Any]()
+    upload, after, seen = PresignedMultipart(KEY, "an id+/=&", size, 8 * MIB), 0, list[Any]()
     whole = part_lengths(size, 8 * MIB)
     while True:
         page = upload.page(after)
@@ -353,14 +353,14 @@ def test_the_pages_have_each_part_once(size: int) -> None:
         if answer["next"] is None:
             break
         query = {name: values[0] for name, values in parse_qs(urlsplit(answer["next"]).query).items()}
-        assert Upload.from_query(SEAL, KEY, query, LIMITS) == upload
+        assert PresignedMultipart.from_query(SEAL, KEY, query, LIMITS) == upload
         after = number(query["after"], 0)
     assert seen == whole
 
 
 def test_a_page_beyond_the_last_part_is_empty() -> None:
     """It has no parts, and no next page."""
-    upload = Upload(KEY, "id", 20 * MIB, 8 * MIB)
+    upload = PresignedMultipart(KEY, "id", 20 * MIB, 8 * MIB)
     page = upload.page(after=3)
     assert parts_answer(SEAL, upload, page, [], {})["parts"] == page == []
     assert parts_answer(SEAL, upload, page, [], {})["next"] is None
@@ -368,14 +368,14 @@ def test_a_page_beyond_the_last_part_is_empty() -> None:
 
 def test_a_part_that_s3_has_is_named_by_its_etag() -> None:
     """A part of another size must be sent again, so it has none; one that is no part of the file is passed over."""
-    upload = Upload(KEY, "id", 12 * MIB, 5 * MIB)
+    upload = PresignedMultipart(KEY, "id", 12 * MIB, 5 * MIB)
     listed = [(1, 5 * MIB), (2, 7), (3, 2 * MIB), (4, 1)]
     etags = upload.etags({"PartNumber": one, "Size": size, "ETag": f"e{one}"} for one, size in listed)
     assert etags == {1: '"e1"', 3: '"e3"'}
     answer: Any = parts_answer(SEAL, upload, upload.page(0), ["a", "b", "c"], etags)
     assert [part["etag"] for part in answer["parts"]] == ['"e1"', None, '"e3"']
     query = {name: values[0] for name, values in parse_qs(urlsplit(answer["abort"]).query).items()}
-    assert (urlsplit(answer["abort"]).path, Upload.from_query(SEAL, KEY, query, LIMITS)) == (
+    assert (urlsplit(answer["abort"]).path, PresignedMultipart.from_query(SEAL, KEY, query, LIMITS)) == (
         f"/uploads/presigned/{KEY}",
         upload,
     )
@@ -384,14 +384,14 @@ def test_a_part_that_s3_has_is_named_by_its_etag() -> None:
 @given(st.integers(0, LARGEST), st.integers(MIN_PART_BYTES, MAX_PART_BYTES))
 def test_every_upload_that_can_be_named_has_its_parts(size: int, part_bytes: int) -> None:
     """Any file that S3 can store is cut by any size that S3 takes, into no more parts than S3 takes."""
-    lengths = Upload(KEY, "id", size, part_bytes).lengths
+    lengths = PresignedMultipart(KEY, "id", size, part_bytes).lengths
     assert sum(length for _, length in lengths) == size
     assert len(lengths) <= MAX_PARTS
 
 
 def test_a_query_that_names_no_upload_is_of_a_single_put() -> None:
     """Without `upload_id` there are no parts."""
-    assert Upload.from_query(SEAL, KEY, {}, LIMITS) is None
+    assert PresignedMultipart.from_query(SEAL, KEY, {}, LIMITS) is None
 
 
 @pytest.mark.parametrize("size", ["", "-1", "1e3", "²", "9" * 16, str(LIMITS.file_bytes + 1), None])
@@ -399,7 +399,7 @@ def test_an_upload_has_a_size_that_can_be(size: str | None) -> None:
     """Anything but a number of bytes up to the largest file is no upload of ours, marked or not."""
     query = {"upload_id": "id", "part_bytes": str(8 * MIB)} | ({} if size is None else {"size": size})
     with pytest.raises(ObjectMissing):
-        Upload.from_query(OPEN, KEY, query, LIMITS)
+        PresignedMultipart.from_query(OPEN, KEY, query, LIMITS)
 
 
 @pytest.mark.parametrize("part_bytes", ["", "-1", str(MIN_PART_BYTES - 1), str(MAX_PART_BYTES + 1), None])
@@ -407,7 +407,7 @@ def test_an_upload_has_parts_that_can_be(part_bytes: str | None) -> None:
     """Anything but a size that S3 takes of a part is no upload of ours, marked or not."""
     query = {"upload_id": "id", "size": "10"} | ({} if part_bytes is None else {"part_bytes": part_bytes})
     with pytest.raises(ObjectMissing):
-        Upload.from_query(OPEN, KEY, query, LIMITS)
+        PresignedMultipart.from_query(OPEN, KEY, query, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -422,9 +422,9 @@ def test_an_upload_has_parts_that_can_be(part_bytes: str | None) -> None:
 )
 def test_an_upload_has_all_its_parts(parts: list[tuple[int, int]]) -> None:
     """Parts that are not one after the other, or not the whole, are no file."""
-    Upload(KEY, "id", 10, 5 * MIB).check([(1, 5), (2, 5)])
+    PresignedMultipart(KEY, "id", 10, 5 * MIB).check([(1, 5), (2, 5)])
     with pytest.raises(SizeMismatch):
-        Upload(KEY, "id", 10, 5 * MIB).check(parts)
+        PresignedMultipart(KEY, "id", 10, 5 * MIB).check(parts)
 
 
 def test_the_time_of_a_url_is_told_in_utc() -> None:
@@ -514,7 +514,7 @@ def test_another_process_gives_the_same_parts_page_by_page(
         monkeypatch.setenv(name, "none")
     monkeypatch.setattr("filehandoff.s3.flows.list_parts", no_parts)
     settings = replace(HERE, promise_secret="a secret of all processes", part_bytes=100 * MIB)
-    upload = Upload(KEY, "an id+/=&", 200 * 6 * MIB + 1, part_bytes=6 * MIB)
+    upload = PresignedMultipart(KEY, "an id+/=&", 200 * 6 * MIB + 1, part_bytes=6 * MIB)
     query = upload.query(Seal(settings.promise_secret), after=0)
     pages = pages_of(settings, f"/uploads/presigned/{KEY}/parts?{query}")
     assert [len(page["parts"]) for page in pages] == [100, 100, 1]

@@ -32,7 +32,7 @@ from filehandoff.errors import (
 from filehandoff.form import FileStart
 from filehandoff.http import ObjectInfo
 from filehandoff.keys import is_key
-from filehandoff.presigned import Promise, Upload
+from filehandoff.presigned import PresignedMultipart, Promise
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3.calls import Flow
 from filehandoff.service import Service
@@ -244,7 +244,7 @@ def test_a_presigned_upload_is_asked_for_in_plain_json(service: Service, headers
         routes.wanted_reader(service, request(method="POST", **headers))
 
 
-UPLOAD = Upload(KEY, "id", 8 * MIB + 1, 8 * MIB)
+UPLOAD = PresignedMultipart(KEY, "id", 8 * MIB + 1, 8 * MIB)
 NAMED = {"Key": KEY, "UploadId": "id"}
 
 

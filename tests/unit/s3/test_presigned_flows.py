@@ -18,7 +18,7 @@ from filehandoff.errors import (
     TypeMismatch,
     UploadError,
 )
-from filehandoff.presigned import Promise, Seal, Upload, Wanted, sha256_header
+from filehandoff.presigned import PresignedMultipart, Promise, Seal, Wanted, sha256_header
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import presigned
 from filehandoff.service import Service
@@ -31,7 +31,7 @@ INCOMING = Incoming(KEY, "hello.txt", "text/plain", SHA256)
 PROMISE = Promise(11, 1, SHA256, "bound", "first-request", "text/plain")
 WAY = UploadContext("flask", "presigned", "bound", "first-request")
 PART = 8 * MIB
-UPLOAD = Upload(KEY, "id", 2 * PART + 1, PART)
+UPLOAD = PresignedMultipart(KEY, "id", 2 * PART + 1, PART)
 NAMED = {"Key": KEY, "UploadId": "id"}
 
 
@@ -111,7 +111,7 @@ def test_a_very_large_file_gets_its_urls_by_the_page(service: Service) -> None:
     given = begin(service, wanted, created(), *script)
     query = parse_qs(urlsplit(str(given["next"])).query)
     assert query["after"] == ["100"]
-    upload = Upload.from_query(
+    upload = PresignedMultipart.from_query(
         service.seal, str(given["key"]), {name: one[0] for name, one in query.items()}, service.settings.limits
     )
     assert upload is not None
@@ -239,7 +239,7 @@ def sent(service: Service) -> Object:
     return Object(service.seal)
 
 
-def complete(service: Service, upload: Upload | None, *script: Line) -> tuple[Stored, Promise]:
+def complete(service: Service, upload: PresignedMultipart | None, *script: Line) -> tuple[Stored, Promise]:
     """Play `complete`."""
     return play(presigned.complete(service, KEY, upload, "second-request"), *script)
 
