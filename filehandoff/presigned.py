@@ -232,7 +232,7 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadBackObject:
     """What S3 gave of an object when it was read back once: what it said of it, and its bytes' number and SHA-256.
 
     The bytes are not read, and their SHA-256 is empty, where what S3 says of them shows that they are not the file. Two

@@ -19,7 +19,7 @@ from filehandoff.keys import new_key
 from filehandoff.presigned import (
     PresignedMultipart,
     Promise,
-    Reading,
+    ReadBackObject,
     Wanted,
     expiry,
     media_type,
@@ -129,7 +129,7 @@ def complete(
 
 
 def _believe(
-    service: Context, key: str, request_id: str, before: Reading | None = None
+    service: Context, key: str, request_id: str, before: ReadBackObject | None = None
 ) -> Flow[tuple[Stored, Promise]]:
     """Return the file that was read back; reject it only after a second reading that gives the same."""
     reading = yield from _read(service, key)
@@ -146,9 +146,9 @@ def _believe(
         raise
 
 
-def _read(service: Context, key: str) -> Flow[Reading]:
+def _read(service: Context, key: str) -> Flow[ReadBackObject]:
     info, body = yield from calls.get_object(key)
-    reading = Reading(key, info)
+    reading = ReadBackObject(key, info)
     try:
         if reading.may_be_the_file(service.seal):
             size, sha256 = yield from calls.ReadBack(body)
@@ -196,7 +196,7 @@ def _ended() -> ObjectMissing:
     return ObjectMissing("S3 has no such upload: it was completed or aborted.")
 
 
-def _remove(reading: Reading) -> Flow[None]:
+def _remove(reading: ReadBackObject) -> Flow[None]:
     """Remove the object that was read, and no other one that has its key by now."""
     try:
         info = yield from calls.head_object(reading.key)

@@ -34,7 +34,7 @@ from filehandoff.presigned import (
     JSON,
     PresignedMultipart,
     Promise,
-    Reading,
+    ReadBackObject,
     Seal,
     Wanted,
     WantedReader,
@@ -258,10 +258,10 @@ def test_a_secret_is_told_by_its_key_id() -> None:
     assert OPEN.key_id == ""
 
 
-def reading(seal: Seal = SEAL, size: int = 11, sha256: str = SHA256, **changed: Any) -> Reading:
+def reading(seal: Seal = SEAL, size: int = 11, sha256: str = SHA256, **changed: Any) -> ReadBackObject:
     """What S3 gives of the promised object, or of another."""
     info = ObjectInfo(11, "text/plain", '"an-etag"', "attachment", metadata=stored(seal))
-    return Reading(KEY, replace(info, **changed), size, sha256)
+    return ReadBackObject(KEY, replace(info, **changed), size, sha256)
 
 
 def test_what_was_read_back_has_a_receipt_if_it_was_promised() -> None:
@@ -281,7 +281,7 @@ def test_what_was_read_back_has_a_receipt_if_it_was_promised() -> None:
     ],
 )
 def test_what_was_not_promised_is_an_error(
-    read: Reading,
+    read: ReadBackObject,
     error: type[UploadError],
     worth_reading: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
