@@ -175,7 +175,9 @@ class Promise:
         return named | {PROMISE_METADATA: f"{said}.{seal.key_id}.{mark}"}
 
     @classmethod
-    def of(cls, seal: Seal, key: str, content_type: str, metadata: Mapping[str, str]) -> tuple[Self, Incoming]:
+    def from_metadata(
+        cls, seal: Seal, key: str, content_type: str, metadata: Mapping[str, str]
+    ) -> tuple[Self, Incoming]:
         """The promise of a stored object, by its type and metadata (names in lowercase), and the file it is of.
 
         Raises:
@@ -248,7 +250,7 @@ class ReadBackObject:
         """Whether the bytes are worth reading.
 
         Raises:
-            ObjectMissing: as for `Promise.of`.
+            ObjectMissing: as for `Promise.from_metadata`.
         """
         try:
             self._promised(seal)
@@ -260,7 +262,7 @@ class ReadBackObject:
         """The file, which is what was promised.
 
         Raises:
-            ObjectMissing: as for `Promise.of`.
+            ObjectMissing: as for `Promise.from_metadata`.
             SizeMismatch, DigestMismatch: it is not.
             TypeMismatch: it is, under another type.
         """
@@ -270,7 +272,7 @@ class ReadBackObject:
         return Stored(incoming, self.size, self.sha256, self.info.etag.strip('"'), promise.parts), promise
 
     def _promised(self, seal: Seal) -> tuple[Promise, Incoming]:
-        promise, incoming = Promise.of(seal, self.key, self.info.content_type, self.info.metadata)
+        promise, incoming = Promise.from_metadata(seal, self.key, self.info.content_type, self.info.metadata)
         promise.check_size(self.info.length)
         return promise, incoming
 

@@ -155,7 +155,7 @@ def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_read() -
 @pytest.mark.parametrize("seal", [SEAL, OPEN], ids=["a secret", "no secret"])
 def test_a_promise_comes_back_as_it_was_given(seal: Seal) -> None:
     """What the metadata of the object says is what was promised, and what the file was called."""
-    assert Promise.of(seal, KEY, "text/plain", stored(seal)) == (PROMISE, INCOMING)
+    assert Promise.from_metadata(seal, KEY, "text/plain", stored(seal)) == (PROMISE, INCOMING)
 
 
 SAID = f"1.{SHA256}.bound.text/plain.{SEAL.key_id}"
@@ -174,7 +174,7 @@ SAID = f"1.{SHA256}.bound.text/plain.{SEAL.key_id}"
 def test_a_promise_is_ours_or_none(key: str, changed: dict[str, str]) -> None:
     """With anything changed, it is not the one that was given."""
     with pytest.raises(DigestMismatch):
-        Promise.of(SEAL, key, "text/plain", stored(SEAL) | changed)
+        Promise.from_metadata(SEAL, key, "text/plain", stored(SEAL) | changed)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_no_client_can_change_a_promise(old: str, new: str) -> None:
     """The mark is of the type, the digest and the hook as well, also where the digest is only left out."""
     metadata = stored(SEAL)
     with pytest.raises(DigestMismatch):
-        Promise.of(SEAL, KEY, "text/plain", metadata | {"promise": metadata["promise"].replace(old, new)})
+        Promise.from_metadata(SEAL, KEY, "text/plain", metadata | {"promise": metadata["promise"].replace(old, new)})
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_the_metadata_fits_into_s3() -> None:
     promise = Promise(10**15 - 1, 10_000, SHA256, "snapshot", "x" * 64, kind)
     metadata = promise.metadata(SEAL, Incoming(KEY, "é" * 900, kind)) | {REQUEST_ID_METADATA: promise.request_id}
     assert sum(len(name) + len(value) for name, value in metadata.items()) <= 2048
-    assert Promise.of(SEAL, KEY, kind, metadata)[0] == promise
+    assert Promise.from_metadata(SEAL, KEY, kind, metadata)[0] == promise
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_the_metadata_fits_into_s3() -> None:
 def test_a_promise_that_cannot_be_known_is_not_broken(promise: str) -> None:
     """One that another secret, or another version, may have made is no reason to remove the object."""
     with pytest.raises(ObjectMissing, match="was left"):
-        Promise.of(SEAL, KEY, "text/plain", stored(SEAL) | {"promise": promise})
+        Promise.from_metadata(SEAL, KEY, "text/plain", stored(SEAL) | {"promise": promise})
 
 
 def test_a_secret_is_told_by_its_key_id() -> None:
@@ -301,7 +301,7 @@ def test_what_another_secret_may_know_is_not_read() -> None:
 def test_an_object_without_a_promise_is_none_of_these() -> None:
     """What another hand-off stored is not to be completed, nor removed."""
     with pytest.raises(ObjectMissing):
-        Promise.of(SEAL, KEY, "text/plain", {"filename": "UTF-8''a"})
+        Promise.from_metadata(SEAL, KEY, "text/plain", {"filename": "UTF-8''a"})
 
 
 def test_without_a_secret_nothing_is_marked() -> None:
