@@ -52,7 +52,7 @@ _NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PresignRequest:
     """The file that a client wants to send: its size in bytes, and its SHA-256 in lowercase hex, if it promises one."""
 
     filename: str
@@ -61,7 +61,7 @@ class Wanted:
     sha256: str | None
 
 
-class WantedReader:
+class PresignRequestReader:
     """Reads the JSON object in which a client says what it wants to send: `receive` its bytes, then `finish`.
 
     Its members are `filename`, `size`, and `sha256` and `content_type`, which may be missing; others are passed over.
@@ -90,7 +90,7 @@ class WantedReader:
         if size > self._limits.field_bytes:
             raise BodyTooLarge(f"The request has more than {self._limits.field_bytes} bytes.")
 
-    def finish(self) -> Wanted:
+    def finish(self) -> PresignRequest:
         """What the client wants; the body has ended."""
         try:
             asked = json.loads(self._body)
@@ -112,7 +112,7 @@ class WantedReader:
         if not is_media_type(content_type):
             raise JsonMalformed("'content_type' must be a media type, such as image/png.")
         sha256 = from_hex(_text(asked, "sha256")) if "sha256" in asked else None
-        return Wanted(clean_name(_text(asked, "filename")), content_type, size, sha256)
+        return PresignRequest(clean_name(_text(asked, "filename")), content_type, size, sha256)
 
 
 def _text(asked: Mapping[str, Any], name: str, default: str | None = None) -> str:

@@ -18,9 +18,9 @@ from filehandoff.errors import (
 from filehandoff.keys import new_key
 from filehandoff.presigned import (
     PresignedMultipart,
+    PresignRequest,
     Promise,
     ReadBackObject,
-    Wanted,
     expiry,
     media_type,
     part_lengths,
@@ -36,7 +36,7 @@ from filehandoff.s3.context import Context
 from filehandoff.verify import quoted_etag
 
 
-def begin(service: Context, wanted: Wanted, way: UploadContext, hook: Any) -> Flow[dict[str, object]]:
+def begin(service: Context, wanted: PresignRequest, way: UploadContext, hook: Any) -> Flow[dict[str, object]]:
     """Return what the client needs to send the file: one URL, or the first page of those of its parts."""
     settings = service.settings
     key = new_key(settings.key_prefix, wanted.filename)

@@ -25,7 +25,7 @@ from filehandoff.explain import explanation
 from filehandoff.form import DIGEST_HEADER, FileStart, check_coding
 from filehandoff.http import CACHE_CONTROL, ConditionalRequest, ObjectInfo
 from filehandoff.keys import is_key, new_key
-from filehandoff.presigned import PresignedMultipart, Promise, WantedReader, number
+from filehandoff.presigned import PresignedMultipart, PresignRequestReader, Promise, number
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import calls, flows, presigned
 from filehandoff.s3.calls import Flow
@@ -143,13 +143,13 @@ def _object_path(service: Service, key: str) -> str:
     return f"{service.settings.root_path}/objects/{key}"
 
 
-def wanted_reader(service: Service, request: RequestValues) -> WantedReader:
+def presign_request_reader(service: Service, request: RequestValues) -> PresignRequestReader:
     """Return a reader for the body of `POST /uploads/presigned`."""
     check_coding(request.coding)
-    return WantedReader(request.mimetype, service.settings.limits, request.content_length)
+    return PresignRequestReader(request.mimetype, service.settings.limits, request.content_length)
 
 
-def presign(service: Service, way: UploadContext, reader: WantedReader, hook: Any) -> Flow[Answer]:
+def presign(service: Service, way: UploadContext, reader: PresignRequestReader, hook: Any) -> Flow[Answer]:
     """`POST /uploads/presigned`: the URL, or the first of them, for the file that the body describes."""
     given = yield from presigned.begin(service, reader.finish(), way, hook)
     return json_answer(given, 201, {"Location": _object_path(service, str(given["key"]))})

@@ -33,11 +33,11 @@ from filehandoff.parts import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES, PAGE_PA
 from filehandoff.presigned import (
     JSON,
     PresignedMultipart,
+    PresignRequest,
+    PresignRequestReader,
     Promise,
     ReadBackObject,
     Seal,
-    Wanted,
-    WantedReader,
     expiry,
     is_aws,
     number,
@@ -69,7 +69,7 @@ def stored(seal: Seal) -> dict[str, str]:
 @given(st.binary(max_size=200), st.integers(1, 9))
 def test_any_bytes_are_refused_in_one_sentence(body: bytes, size: int) -> None:
     """What is not the object that is wanted is told so, in pieces of whatever size it came."""
-    reader = WantedReader(JSON, LIMITS)
+    reader = PresignRequestReader(JSON, LIMITS)
     for start in range(0, len(body), size):
         reader.receive(body[start : start + size])
     with pytest.raises(FormError):
@@ -78,10 +78,10 @@ def test_any_bytes_are_refused_in_one_sentence(body: bytes, size: int) -> None:
 
 def test_what_is_wanted_is_read() -> None:
     """The four members, others passed over; a whole number may be written with a point."""
-    reader = WantedReader(JSON, LIMITS)
+    reader = PresignRequestReader(JSON, LIMITS)
     members = {"filename": "a", "content_type": "image/png", "size": 3.0, "sha256": SHA256, "more": [1]}
     reader.receive(json.dumps(members).encode())
-    assert reader.finish() == Wanted("a", "image/png", 3, SHA256)
+    assert reader.finish() == PresignRequest("a", "image/png", 3, SHA256)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_is_wanted_is_read() -> None:
 )
 def test_what_cannot_be_wanted_is_refused(changed: dict[str, Any], error: type[UploadError]) -> None:
     """Each member that is none gets its own error."""
-    reader = WantedReader(JSON, LIMITS)
+    reader = PresignRequestReader(JSON, LIMITS)
     members = {"filename": "a", "size": 3, "sha256": SHA256} | changed
     with pytest.raises(error):
         read_whole(reader, json.dumps(members).encode())
@@ -109,13 +109,15 @@ def test_what_cannot_be_wanted_is_refused(changed: dict[str, Any], error: type[U
 def test_a_missing_member_is_named() -> None:
     """The error speaks of JSON, not of a form, and names each member that is not there."""
     with pytest.raises(FormMalformed, match="The JSON object lacks 'filename' and 'size'") as caught:
-        read_whole(WantedReader(JSON, LIMITS), json.dumps({"sha256": SHA256}).encode())
+        read_whole(PresignRequestReader(JSON, LIMITS), json.dumps({"sha256": SHA256}).encode())
     assert caught.value.problem("id")["title"] == "The JSON could not be read"
     with pytest.raises(FormMalformed, match="'filename' must be a string"):
-        read_whole(WantedReader(JSON, LIMITS), json.dumps({"filename": 1, "size": 1, "sha256": SHA256}).encode())
+        read_whole(
+            PresignRequestReader(JSON, LIMITS), json.dumps({"filename": 1, "size": 1, "sha256": SHA256}).encode()
+        )
 
 
-def read_whole(reader: WantedReader, body: bytes) -> Wanted:
+def read_whole(reader: PresignRequestReader, body: bytes) -> PresignRequest:
     """What a body says that comes at once."""
     reader.receive(body)
     return reader.finish()
@@ -124,32 +126,32 @@ def read_whole(reader: WantedReader, body: bytes) -> Wanted:
 def test_a_type_is_taken_without_what_surrounds_it() -> None:
     """S3 would not give the white space back, and the file would be of another type than was promised."""
     members = {"filename": "a", "content_type": " text/plain\t", "size": 3, "sha256": SHA256}
-    assert read_whole(WantedReader(JSON, LIMITS), json.dumps(members).encode()).content_type == "text/plain"
+    assert read_whole(PresignRequestReader(JSON, LIMITS), json.dumps(members).encode()).content_type == "text/plain"
 
 
 def test_a_digest_may_be_left_out() -> None:
     """A page without a secure context cannot make one."""
-    assert read_whole(WantedReader(JSON, LIMITS), b'{"filename": "a", "size": 3}').sha256 is None
+    assert read_whole(PresignRequestReader(JSON, LIMITS), b'{"filename": "a", "size": 3}').sha256 is None
 
 
 def test_json_that_is_no_object_is_refused() -> None:
     """A list is not what is asked for."""
     with pytest.raises(FormMalformed):
-        read_whole(WantedReader(JSON, LIMITS), b"[]")
+        read_whole(PresignRequestReader(JSON, LIMITS), b"[]")
 
 
 @pytest.mark.parametrize("mimetype", ["", "text/json", "multipart/form-data"])
 def test_only_json_is_read(mimetype: str) -> None:
     """A body of another type is not looked at."""
     with pytest.raises(UnsupportedMediaType):
-        WantedReader(mimetype, LIMITS)
+        PresignRequestReader(mimetype, LIMITS)
 
 
 def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_read() -> None:
     """The head of a request alone decides the refusal."""
-    WantedReader(JSON, LIMITS, LIMITS.field_bytes)
+    PresignRequestReader(JSON, LIMITS, LIMITS.field_bytes)
     with pytest.raises(BodyTooLarge):
-        WantedReader(JSON, LIMITS, LIMITS.field_bytes + 1)
+        PresignRequestReader(JSON, LIMITS, LIMITS.field_bytes + 1)
 
 
 @pytest.mark.parametrize("seal", [SEAL, OPEN], ids=["a secret", "no secret"])

@@ -217,7 +217,7 @@ JSON = {"Content_Type": "application/json"}
 
 def test_a_presigned_upload_is_answered_by_its_url(service: Service) -> None:
     """The address of the object is there before the object."""
-    reader = routes.wanted_reader(service, request(method="POST", **JSON))
+    reader = routes.presign_request_reader(service, request(method="POST", **JSON))
     reader.receive(json.dumps({"filename": "hello.txt", "size": 11, "content_type": "text/plain"}).encode())
     signed = expect(
         "presign_put_object",
@@ -241,7 +241,7 @@ def test_a_presigned_upload_is_answered_by_its_url(service: Service) -> None:
 def test_a_presigned_upload_is_asked_for_in_plain_json(service: Service, headers: dict[str, str]) -> None:
     """The head alone is refused."""
     with pytest.raises(UnsupportedMediaType):
-        routes.wanted_reader(service, request(method="POST", **headers))
+        routes.presign_request_reader(service, request(method="POST", **headers))
 
 
 UPLOAD = PresignedMultipart(KEY, "id", 8 * MIB + 1, 8 * MIB)

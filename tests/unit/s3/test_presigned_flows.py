@@ -18,7 +18,7 @@ from filehandoff.errors import (
     TypeMismatch,
     UploadError,
 )
-from filehandoff.presigned import PresignedMultipart, Promise, Seal, Wanted, sha256_header
+from filehandoff.presigned import PresignedMultipart, PresignRequest, Promise, Seal, sha256_header
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import presigned
 from filehandoff.service import Service
@@ -39,7 +39,7 @@ def a_hook() -> None:
     """Stand for a hook of boto's."""
 
 
-def begin(service: Service, wanted: Wanted, *script: Line) -> dict[str, object]:
+def begin(service: Service, wanted: PresignRequest, *script: Line) -> dict[str, object]:
     """Play `begin`."""
     return play(presigned.begin(service, wanted, WAY, a_hook), *script)
 
@@ -70,7 +70,7 @@ def created(answer: object = None) -> Line:
 def test_a_small_file_gets_one_url_that_binds_its_promise(service: Service) -> None:
     """S3 takes no other length, type, digest or metadata by it, and only once."""
     given = begin(
-        service, Wanted("hello.txt", "text/plain", 11, SHA256), signed_put(ChecksumSHA256=sha256_header(SHA256))
+        service, PresignRequest("hello.txt", "text/plain", 11, SHA256), signed_put(ChecksumSHA256=sha256_header(SHA256))
     )
     assert given["url"] == "https://s3/put"
     headers: Any = given["headers"]
@@ -81,19 +81,21 @@ def test_a_small_file_gets_one_url_that_binds_its_promise(service: Service) -> N
 
 def test_a_file_without_a_digest_gets_a_url_without_one(service: Service) -> None:
     """A page without a secure context cannot make a digest."""
-    given = begin(service, Wanted("hello.txt", "text/plain", 11, None), signed_put())
+    given = begin(service, PresignRequest("hello.txt", "text/plain", 11, None), signed_put())
     assert "x-amz-checksum-sha256" not in str(given["headers"])
 
 
 def test_a_put_that_cannot_be_signed_has_begun_nothing(service: Service) -> None:
     """There is nothing to abort."""
     with pytest.raises(StoreUnavailable):
-        begin(service, Wanted("hello.txt", "text/plain", 11, None), signed_put(StoreUnavailable("no credentials")))
+        begin(
+            service, PresignRequest("hello.txt", "text/plain", 11, None), signed_put(StoreUnavailable("no credentials"))
+        )
 
 
 def test_a_larger_file_gets_a_url_for_each_part(service: Service) -> None:
     """The promise goes with the upload; its parts have no ETags yet."""
-    wanted = Wanted("hello.txt", "text/plain", UPLOAD.size, None)
+    wanted = PresignRequest("hello.txt", "text/plain", UPLOAD.size, None)
     given = begin(service, wanted, created(), *signed_parts(key=ANY))
     parts: Any = given["parts"]
     assert [(part["number"], part["size"], part["etag"]) for part in parts] == [
@@ -106,7 +108,7 @@ def test_a_larger_file_gets_a_url_for_each_part(service: Service) -> None:
 
 def test_a_very_large_file_gets_its_urls_by_the_page(service: Service) -> None:
     """A page has a hundred of them, and leads to the next one."""
-    wanted = Wanted("hello.txt", "text/plain", 102 * PART, None)
+    wanted = PresignRequest("hello.txt", "text/plain", 102 * PART, None)
     script = [signed_part(number, key=ANY) for number in range(1, 101)]
     given = begin(service, wanted, created(), *script)
     query = parse_qs(urlsplit(str(given["next"])).query)
@@ -137,7 +139,7 @@ def aborted(answer: object = None, *, finished: bool | None = True) -> Line:
     return expect("abort_multipart_upload", answer, finished=finished, **NAMED)
 
 
-LARGE = Wanted("hello.txt", "text/plain", UPLOAD.size, None)
+LARGE = PresignRequest("hello.txt", "text/plain", UPLOAD.size, None)
 
 
 @pytest.mark.parametrize("error", [BUSY, KeyboardInterrupt()], ids=["busy", "cut off"])
