@@ -18,7 +18,7 @@ from filehandoff.cancellation import Cancellation, cancelled_by
 from filehandoff.digest import Digest
 from filehandoff.parts import Part, cut, read_chunks
 from filehandoff.receipt import Incoming, Stored, UploadContext
-from filehandoff.s3.uploads import MultipartUpload, SinglePut, Upload, leave, leave_to_cleanup, undo_all
+from filehandoff.s3.uploads import FileUpload, MultipartUpload, SinglePut, leave, leave_to_cleanup, undo_all
 from flask_app.hooks import Hook
 from flask_app.service import Service
 from flask_app.store import PartAborted
@@ -40,7 +40,7 @@ class FormUpload:
         self._context = context
         self._hook = hook
         self._cancellation = cancellation.current()
-        self._uploads: list[Upload] = []
+        self._uploads: list[FileUpload] = []
         self._complete = False
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ from filehandoff.digest import Digest
 from filehandoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from filehandoff.parts import read_chunks as read_file_chunks
 from filehandoff.receipt import Incoming, Stored, UploadContext
-from filehandoff.s3.uploads import MultipartUpload, SinglePut, Upload, leave_to_cleanup, undo_all
+from filehandoff.s3.uploads import FileUpload, MultipartUpload, SinglePut, leave_to_cleanup, undo_all
 from quart_app.hooks import Hook
 from quart_app.service import Service
 from quart_app.tasks import finish_in_time
@@ -49,7 +49,7 @@ class FormUpload:
         self._service = service
         self._context = context
         self._hook = hook
-        self._uploads: list[Upload] = []
+        self._uploads: list[FileUpload] = []
         self._complete = False
 
     async def __aenter__(self) -> Self:

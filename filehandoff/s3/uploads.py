@@ -136,15 +136,15 @@ class MultipartUpload:
             yield from flows.abort_lost(self._service, self.key)  # its id was lost, or is another one
 
 
-type Upload = SinglePut | MultipartUpload
+type FileUpload = SinglePut | MultipartUpload
 
 
-def leave(service: Context, upload: Upload, call: Ends) -> None:
+def leave(service: Context, upload: FileUpload, call: Ends) -> None:
     """Have the upload removed when its abandoned call has ended."""
     service.cleanup.after(call, upload.undo, logs.bound_id(), upload.key)
 
 
-def undo_all(left: deque[Upload]) -> Flow[None]:
+def undo_all(left: deque[FileUpload]) -> Flow[None]:
     """Remove one upload after the other from S3 and from `left`.
 
     An upload that cannot be removed stays in `left`. So do all that follow once S3 does not answer.
@@ -161,7 +161,7 @@ def undo_all(left: deque[Upload]) -> Flow[None]:
             left.popleft()
 
 
-def leave_to_cleanup(service: Context, left: deque[Upload], request_id: str) -> None:
+def leave_to_cleanup(service: Context, left: deque[FileUpload], request_id: str) -> None:
     """Have the cleanup remove the uploads that `undo_all` has left."""
     for upload in tuple(left):
         service.metrics.undo_failures.inc()

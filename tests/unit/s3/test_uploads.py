@@ -17,7 +17,7 @@ from filehandoff.errors import DigestMismatch, StoreRejected, StoreUnavailable
 from filehandoff.parts import Part
 from filehandoff.receipt import Incoming, Stored
 from filehandoff.s3.calls import Finish, Flow
-from filehandoff.s3.uploads import MultipartUpload, SinglePut, Upload, leave_to_cleanup, undo_all
+from filehandoff.s3.uploads import FileUpload, MultipartUpload, SinglePut, leave_to_cleanup, undo_all
 from filehandoff.service import Service
 from filehandoff.settings import Settings
 
@@ -282,9 +282,9 @@ def test_an_abandoned_begin_or_completion_is_undone_when_it_has_ended(service: S
     play(service.cleanup.try_all(), ABORTED, DELETED)
 
 
-def begun_puts(service: Service, *keys: str) -> deque[Upload]:
+def begun_puts(service: Service, *keys: str) -> deque[FileUpload]:
     """Files that were put under these keys."""
-    uploads = deque[Upload]()
+    uploads = deque[FileUpload]()
     for key in keys:
         upload = SinglePut(service, Incoming(key, "hello.txt", "text/plain"), digest_of())
         named = NAMED | {"Key": key}
@@ -293,7 +293,7 @@ def begun_puts(service: Service, *keys: str) -> deque[Upload]:
     return uploads
 
 
-def keys_of(uploads: deque[Upload]) -> list[str]:
+def keys_of(uploads: deque[FileUpload]) -> list[str]:
     """Their keys, in order."""
     return [upload.key for upload in uploads]
 
