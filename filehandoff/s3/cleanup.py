@@ -30,7 +30,7 @@ END_SECONDS = UNDO_SECONDS + ANSWER_SECONDS + LAST_TRY_SECONDS + 1.0
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 #: Uploads that may be pending; of more, the oldest are given up.
-MOST = 10_000
+MAX_PENDING = 10_000
 #: Seconds until cleanup gives up; then `sweep-uploads` removes the upload.
 GIVE_UP_AFTER = 3600.0
 
@@ -148,11 +148,11 @@ class Cleanup:
 
     def _put_back(self, pending: Pending) -> None:
         with self._lock:
-            oldest = self._waiting.popleft() if len(self._waiting) == MOST else None
+            oldest = self._waiting.popleft() if len(self._waiting) == MAX_PENDING else None
             self._waiting.append(pending)
             self._held.discard(pending)
         if oldest is not None:
-            give_up(oldest, f"{MOST} others are pending")
+            give_up(oldest, f"{MAX_PENDING} others are pending")
 
     @contextmanager
     def _trying(self, pending: Pending) -> Iterator[None]:

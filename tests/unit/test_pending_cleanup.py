@@ -14,7 +14,7 @@ from filehandoff import logs
 from filehandoff.errors import StoreUnavailable
 from filehandoff.s3 import calls, cleanup
 from filehandoff.s3.calls import Flow
-from filehandoff.s3.cleanup import FIRST_PAUSE, GIVE_UP_AFTER, LONGEST_PAUSE, MOST, Cleanup, next_pause
+from filehandoff.s3.cleanup import FIRST_PAUSE, GIVE_UP_AFTER, LONGEST_PAUSE, MAX_PENDING, Cleanup, next_pause
 
 SILENCE = StoreUnavailable("S3 is silent.")
 
@@ -122,11 +122,11 @@ def test_an_upload_is_retried_until_its_time_is_over(
 
 def test_the_oldest_upload_is_given_up_beyond_the_most(pending: Cleanup, caplog: pytest.LogCaptureFixture) -> None:
     """The memory of a process is bounded, however long S3 is away; the log has the key."""
-    add(pending, *(str(number) for number in range(MOST)))
+    add(pending, *(str(number) for number in range(MAX_PENDING)))
     assert given_up(caplog) == []
-    add(pending, str(MOST))
+    add(pending, str(MAX_PENDING))
     assert given_up(caplog) == ["0"]
-    script = [tried(str(number)) for number in range(1, MOST + 1)]
+    script = [tried(str(number)) for number in range(1, MAX_PENDING + 1)]
     assert play(pending.try_all(), *script) is True
 
 
