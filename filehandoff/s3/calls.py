@@ -32,7 +32,7 @@ type Flow[T] = Generator["Step[Any]", Any, T]
 SILENCE = "S3 did not answer. Nothing was stored; try again later."
 
 
-class Ends(Protocol):
+class AbandonedCall(Protocol):
     """A flow that runs in another thread or task: a future."""
 
     def add_done_callback(self, callback: Callable[[Any], object], /) -> object:
@@ -108,7 +108,7 @@ class Finish[T](Step[T]):
     """
 
     flow: Flow[T]
-    leave: Callable[[Ends], object] | None = None
+    leave: Callable[[AbandonedCall], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from filehandoff import logs
-from filehandoff.s3.calls import Ends, Flow
+from filehandoff.s3.calls import AbandonedCall, Flow
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Cleanup:
         self._put_back(self._pending(undo, request_id, key))
         self.wake()
 
-    def after(self, call: Ends, undo: Undo, request_id: str, key: str) -> None:
+    def after(self, call: AbandonedCall, undo: Undo, request_id: str, key: str) -> None:
         """Remove the upload of this object, perhaps a second time, when an abandoned call for it has ended."""
         pending = self._pending(undo, request_id, key)
         with self._lock:

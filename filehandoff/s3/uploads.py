@@ -15,7 +15,7 @@ from filehandoff.errors import StoreUnavailable, UploadError
 from filehandoff.parts import Part
 from filehandoff.receipt import Incoming, Stored
 from filehandoff.s3 import calls, flows
-from filehandoff.s3.calls import Ends, Finish, Flow, SentPart
+from filehandoff.s3.calls import AbandonedCall, Finish, Flow, SentPart
 from filehandoff.s3.context import Context
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class MultipartUpload:
 type FileUpload = SinglePut | MultipartUpload
 
 
-def leave(service: Context, upload: FileUpload, call: Ends) -> None:
+def leave(service: Context, upload: FileUpload, call: AbandonedCall) -> None:
     """Have the upload removed when its abandoned call has ended."""
     service.cleanup.after(call, upload.undo, logs.bound_id(), upload.key)
 
