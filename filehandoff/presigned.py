@@ -246,7 +246,7 @@ class ReadBackObject:
     size: int = 0
     sha256: str = ""
 
-    def may_be_the_file(self, seal: Seal) -> bool:
+    def is_worth_reading(self, seal: Seal) -> bool:
         """Whether the bytes are worth reading.
 
         Raises:

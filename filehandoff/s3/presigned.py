@@ -150,7 +150,7 @@ def _read(service: Context, key: str) -> Flow[ReadBackObject]:
     info, body = yield from calls.get_object(key)
     reading = ReadBackObject(key, info)
     try:
-        if reading.may_be_the_file(service.seal):
+        if reading.is_worth_reading(service.seal):
             size, sha256 = yield from calls.ReadBack(body)
             reading = replace(reading, size=size, sha256=sha256)
     finally:

@@ -202,14 +202,14 @@ def test_no_client_can_change_a_promise(old: str, new: str) -> None:
 def test_a_type_that_a_proxy_rewrote_is_the_promised_one(answered: str, told: str) -> None:
     """Parameters, case, spaces and a lost type are no forgery; the receipt has the type that S3 names."""
     read = reading(content_type=answered)
-    assert read.may_be_the_file(SEAL)
+    assert read.is_worth_reading(SEAL)
     file, _ = read.stored(SEAL)
     assert file.incoming.content_type == told
 
 
 def test_right_bytes_of_another_type_are_left() -> None:
     """Another type is an error, and none of those for which an object is removed; other bytes come first."""
-    assert reading(content_type="text/html").may_be_the_file(SEAL)
+    assert reading(content_type="text/html").is_worth_reading(SEAL)
     with pytest.raises(TypeMismatch, match="as text/html, promised was text/plain"):
         reading(content_type="text/html").stored(SEAL)
     assert not issubclass(TypeMismatch, DigestMismatch | SizeMismatch)
@@ -268,7 +268,7 @@ def reading(seal: Seal = SEAL, size: int = 11, sha256: str = SHA256, **changed: 
 
 def test_what_was_read_back_has_a_receipt_if_it_was_promised() -> None:
     """The receipt names what was read, and the ETag without its quotes."""
-    assert reading().may_be_the_file(SEAL)
+    assert reading().is_worth_reading(SEAL)
     file, promise = reading().stored(SEAL)
     assert (file.incoming, file.size, file.sha256, file.etag, file.parts) == (INCOMING, 11, SHA256, "an-etag", 1)
     assert promise == PROMISE
@@ -288,14 +288,14 @@ def test_what_was_not_promised_is_an_error(
     worth_reading: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     """Where what S3 says of the object shows it, its bytes need not be read."""
-    assert read.may_be_the_file(SEAL) is worth_reading
+    assert read.is_worth_reading(SEAL) is worth_reading
     with pytest.raises(error):
         read.stored(SEAL)
 
 
 def test_what_another_secret_may_know_is_not_read() -> None:
     """Neither is it removed: the error is another than that of a broken promise."""
-    for ask in (reading(OPEN).may_be_the_file, reading(OPEN).stored):
+    for ask in (reading(OPEN).is_worth_reading, reading(OPEN).stored):
         with pytest.raises(ObjectMissing):
             ask(SEAL)
 
