@@ -46,11 +46,13 @@ def begin(service: Context, wanted: PresignRequest, way: UploadContext, hook: An
     promise = Promise(wanted.size, count, wanted.sha256, way.hook, way.request_id, kind)
     metadata = promise.metadata(service.seal, incoming)
     if count == 1:
-        return (yield from _give_put(service, incoming, promise, metadata, hook))
+        return (yield from _presign_put(service, incoming, promise, metadata, hook))
     try:
         upload_id = yield from Finish(flows.create(service, incoming, hook, metadata))
         return (
-            yield from _give_parts(service, PresignedMultipart(key, upload_id, wanted.size, settings.part_bytes), 0, {})
+            yield from _presign_parts(
+                service, PresignedMultipart(key, upload_id, wanted.size, settings.part_bytes), 0, {}
+            )
         )
     except BaseException:
         abort_lost = partial(flows.abort_lost, service, key)
@@ -58,7 +60,7 @@ def begin(service: Context, wanted: PresignRequest, way: UploadContext, hook: An
         raise
 
 
-def _give_put(
+def _presign_put(
     service: Context, incoming: Incoming, promise: Promise, metadata: dict[str, str], hook: Any
 ) -> Flow[dict[str, object]]:
     parameters: dict[str, Any] = {
@@ -85,8 +87,8 @@ def list_parts(service: Context, upload: PresignedMultipart, after: int) -> Flow
     try:
         listed = yield from flows.list_parts(upload.key, upload.upload_id)
     except UploadGone as error:
-        raise _ended() from error
-    return (yield from _give_parts(service, upload, after, upload.etags(listed)))
+        raise _upload_ended() from error
+    return (yield from _presign_parts(service, upload, after, upload.etags(listed)))
 
 
 def abort(service: Context, upload: PresignedMultipart) -> Flow[None]:
@@ -96,10 +98,10 @@ def abort(service: Context, upload: PresignedMultipart) -> Flow[None]:
         ObjectMissing: the upload was completed or aborted before.
     """
     if not (yield from flows.abort(service, upload.key, upload.upload_id)):
-        raise _ended()
+        raise _upload_ended()
 
 
-def _give_parts(
+def _presign_parts(
     service: Context, upload: PresignedMultipart, after: int, etags: Mapping[int, str]
 ) -> Flow[dict[str, object]]:
     page, seconds, now = upload.page(after), service.settings.presign_seconds, datetime.now(UTC)
@@ -125,10 +127,10 @@ def complete(
     """
     if upload is not None and not (yield from flows.exists(key)):
         yield from Finish(_assemble(service, upload, request_id))
-    return (yield from _believe(service, key, request_id))
+    return (yield from _verify(service, key, request_id))
 
 
-def _believe(
+def _verify(
     service: Context, key: str, request_id: str, before: ReadBackObject | None = None
 ) -> Flow[tuple[Stored, Promise]]:
     """Return the file that was read back; reject it only after a second reading that gives the same."""
@@ -137,7 +139,7 @@ def _believe(
         return reading.stored(service.seal)
     except (SizeMismatch, DigestMismatch, TypeMismatch) as error:
         if before is None:
-            return (yield from _believe(service, key, request_id, before=reading))
+            return (yield from _verify(service, key, request_id, before=reading))
         if reading != before:
             raise StoreUnavailable("S3 gave two different files for one; complete it again.") from None
         if not isinstance(error, TypeMismatch):  # the bytes are right
@@ -161,15 +163,15 @@ def _read(service: Context, key: str) -> Flow[ReadBackObject]:
 def _assemble(service: Context, upload: PresignedMultipart, request_id: str) -> Flow[None]:
     """Make one object of the parts that were sent, unless another request has done so meanwhile."""
     try:
-        yield from _join(service, upload, request_id)
+        yield from _complete_parts(service, upload, request_id)
     except UploadGone as error:
         if not (yield from flows.exists(upload.key)):
             abort_lost = partial(flows.abort_lost, service, upload.key)
             yield from flows.undo_or_later(service, abort_lost, request_id, upload.key)
-            raise _ended() from error
+            raise _upload_ended() from error
 
 
-def _join(
+def _complete_parts(
     service: Context, upload: PresignedMultipart, request_id: str, before: list[Answer] | None = None
 ) -> Flow[None]:
     """Have S3 make the object; abort it only if S3 lists the same parts twice, and they are not the file's."""
@@ -183,7 +185,7 @@ def _join(
         raise
     except (SizeMismatch, StoreRejected):
         if before is None:
-            yield from _join(service, upload, request_id, before=parts)
+            yield from _complete_parts(service, upload, request_id, before=parts)
             return
         if parts != before:
             raise StoreUnavailable("S3 listed the parts in two different ways; complete it again.") from None
@@ -192,7 +194,7 @@ def _join(
         raise
 
 
-def _ended() -> ObjectMissing:
+def _upload_ended() -> ObjectMissing:
     return ObjectMissing("S3 has no such upload: it was completed or aborted.")
 
 
