@@ -36,14 +36,14 @@ from filehandoff.s3.context import Context
 from filehandoff.verify import quoted_etag
 
 
-def begin(service: Context, wanted: PresignRequest, way: UploadContext, hook: Any) -> Flow[dict[str, object]]:
+def begin(service: Context, wanted: PresignRequest, context: UploadContext, hook: Any) -> Flow[dict[str, object]]:
     """Return what the client needs to send the file: one URL, or the first page of those of its parts."""
     settings = service.settings
     key = new_key(settings.key_prefix, wanted.filename)
     incoming = Incoming(key, wanted.filename, wanted.content_type, wanted.sha256)
     count = len(part_lengths(wanted.size, settings.part_bytes))
     kind = media_type(wanted.content_type)
-    promise = Promise(wanted.size, count, wanted.sha256, way.hook, way.request_id, kind)
+    promise = Promise(wanted.size, count, wanted.sha256, context.hook, context.request_id, kind)
     metadata = promise.metadata(service.seal, incoming)
     if count == 1:
         return (yield from _presign_put(service, incoming, promise, metadata, hook))
@@ -56,7 +56,7 @@ def begin(service: Context, wanted: PresignRequest, way: UploadContext, hook: An
         )
     except BaseException:
         abort_lost = partial(flows.abort_lost, service, key)
-        yield from Finish(flows.undo_or_later(service, abort_lost, way.request_id, key))
+        yield from Finish(flows.undo_or_later(service, abort_lost, context.request_id, key))
         raise
 
 

@@ -110,7 +110,7 @@ def incoming_file(service: Service, file: Any) -> Incoming:
 
 
 @contextmanager
-def explained(file: Any, way: UploadContext) -> Iterator[None]:
+def explained(file: Any, context: UploadContext) -> Iterator[None]:
     """Raise FileClosed, with what the explainer saw, if the block fails because the FileStorage was closed."""
     try:
         yield
@@ -118,19 +118,19 @@ def explained(file: Any, way: UploadContext) -> Iterator[None]:
         raise
     except Exception as error:
         if file.stream.closed:
-            raise file_closed(way.handoff, way.hook, explanation(error)) from error
+            raise file_closed(context.handoff, context.hook, explanation(error)) from error
         raise
 
 
-def stored(service: Service, request: RequestValues, way: UploadContext, files: Sequence[Stored]) -> Answer:
+def stored(service: Service, request: RequestValues, context: UploadContext, files: Sequence[Stored]) -> Answer:
     """Answer an upload: 201 with the receipts, or 303 to their page for a browser."""
     elapsed = time.perf_counter() - request.arrived
-    service.metrics.count_files(way.handoff, [one.size for one in files])
-    logger.info("stored", extra=way.summary(files, elapsed))
+    service.metrics.count_files(context.handoff, [one.size for one in files])
+    logger.info("stored", extra=context.summary(files, elapsed))
     if request.wants_page:
         path = receipts_path(service.settings.root_path, [one.incoming.key for one in files])
         return _answer("", 303, {"Location": path, "Vary": "Accept", "Content-Type": PAGE_HEADERS["Content-Type"]})
-    receipts = [way.receipt(one, elapsed, _base_url(service, request)).as_json() for one in files]
+    receipts = [context.receipt(one, elapsed, _base_url(service, request)).as_json() for one in files]
     location = _object_path(service, files[0].incoming.key)
     return json_answer({"receipts": receipts}, 201, {"Location": location, "Vary": "Accept"})
 
@@ -149,9 +149,9 @@ def presign_request_reader(service: Service, request: RequestValues) -> PresignR
     return PresignRequestReader(request.mimetype, service.settings.limits, request.content_length)
 
 
-def presign(service: Service, way: UploadContext, reader: PresignRequestReader, hook: Any) -> Flow[Answer]:
+def presign(service: Service, context: UploadContext, reader: PresignRequestReader, hook: Any) -> Flow[Answer]:
     """`POST /uploads/presigned`: the URL, or the first of them, for the file that the body describes."""
-    given = yield from presigned.begin(service, reader.finish(), way, hook)
+    given = yield from presigned.begin(service, reader.finish(), context, hook)
     return json_answer(given, 201, {"Location": _object_path(service, str(given["key"]))})
 
 
@@ -172,10 +172,10 @@ def complete_presigned(service: Service, request: RequestValues, key: str) -> Fl
     """`POST /uploads/presigned/<key>/complete`: the receipt, once the object was read back."""
     upload = _presigned_upload(service, request, key)
     file, promise = yield from presigned.complete(service, key, upload, request.request_id)
-    return stored(service, request, _promised_way(service, promise), [file])
+    return stored(service, request, _promised_context(service, promise), [file])
 
 
-def _promised_way(service: Service, promise: Promise) -> UploadContext:
+def _promised_context(service: Service, promise: Promise) -> UploadContext:
     return UploadContext(service.framework, "presigned", promise.hook, promise.request_id)
 
 

@@ -91,8 +91,8 @@ def receipts_example() -> Node:
     digest = Digest()
     digest.update([FILE])
     stored = Stored(Incoming(KEY, "hello.txt", "text/plain"), digest.size, digest.sha256, ETAG, parts=1)
-    way = UploadContext(FRAMEWORKS[0], DEFAULT_HANDOFF, DEFAULT_HOOK, REQUEST_ID)
-    return {"receipts": [way.receipt(stored, 0.0123, "https://uploads.example.org").as_json()]}
+    context = UploadContext(FRAMEWORKS[0], DEFAULT_HANDOFF, DEFAULT_HOOK, REQUEST_ID)
+    return {"receipts": [context.receipt(stored, 0.0123, "https://uploads.example.org").as_json()]}
 
 
 def stored_receipts_example() -> Node:

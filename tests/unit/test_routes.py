@@ -184,8 +184,8 @@ def test_a_block_whose_file_was_closed_is_explained(note: str | None, monkeypatc
     monkeypatch.setattr(routes, "explanation", lambda _error: note)
     file = storage()
     file.close()
-    way = UploadContext("flask", "file", "copied", "a-request")
-    with pytest.raises(FileClosed, match=note or "pallets/flask#5399") as caught, routes.explained(file, way):
+    context = UploadContext("flask", "file", "copied", "a-request")
+    with pytest.raises(FileClosed, match=note or "pallets/flask#5399") as caught, routes.explained(file, context):
         file.read()
     assert isinstance(caught.value.__cause__, ValueError)
 

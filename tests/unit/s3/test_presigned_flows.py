@@ -29,7 +29,7 @@ SHA256 = sha256(b"hello world").hexdigest()
 OTHER = "0" * 64
 INCOMING = Incoming(KEY, "hello.txt", "text/plain", SHA256)
 PROMISE = Promise(11, 1, SHA256, "bound", "first-request", "text/plain")
-WAY = UploadContext("flask", "presigned", "bound", "first-request")
+CONTEXT = UploadContext("flask", "presigned", "bound", "first-request")
 PART = 8 * MIB
 UPLOAD = PresignedMultipart(KEY, "id", 2 * PART + 1, PART)
 NAMED = {"Key": KEY, "UploadId": "id"}
@@ -41,7 +41,7 @@ def a_hook() -> None:
 
 def begin(service: Service, wanted: PresignRequest, *script: Line) -> dict[str, object]:
     """Play `begin`."""
-    return play(presigned.begin(service, wanted, WAY, a_hook), *script)
+    return play(presigned.begin(service, wanted, CONTEXT, a_hook), *script)
 
 
 def signed_put(answer: object = "https://s3/put", **more: str) -> Line:
