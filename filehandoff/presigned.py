@@ -93,14 +93,14 @@ class PresignRequestReader:
     def finish(self) -> PresignRequest:
         """What the client wants; the body has ended."""
         try:
-            asked = json.loads(self._body)
+            members = json.loads(self._body)
         except (ValueError, RecursionError):
             raise JsonMalformed("The body is not JSON in UTF-8.") from None
-        if not isinstance(asked, dict):
+        if not isinstance(members, dict):
             raise JsonMalformed("The body must be a JSON object with filename and size.")
-        if missing := [repr(name) for name in ("filename", "size") if name not in asked]:
+        if missing := [repr(name) for name in ("filename", "size") if name not in members]:
             raise JsonMalformed(f"The JSON object lacks {' and '.join(missing)}.")
-        size = asked.get("size")
+        size = members.get("size")
         if isinstance(size, float) and size.is_integer():
             size = int(size)  # JSON knows but one kind of number: 3.0 is as whole as 3
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
@@ -108,15 +108,15 @@ class PresignRequestReader:
         if size > self._limits.file_bytes:
             raise FileTooLarge(f"The file has more than {self._limits.file_bytes} bytes.")
         # S3 takes away what surrounds it, and so it would be another than was promised
-        content_type = _text(asked, "content_type", "").strip(" \t") or DEFAULT_CONTENT_TYPE
+        content_type = _text(members, "content_type", "").strip(" \t") or DEFAULT_CONTENT_TYPE
         if not is_media_type(content_type):
             raise JsonMalformed("'content_type' must be a media type, such as image/png.")
-        sha256 = from_hex(_text(asked, "sha256")) if "sha256" in asked else None
-        return PresignRequest(clean_name(_text(asked, "filename")), content_type, size, sha256)
+        sha256 = from_hex(_text(members, "sha256")) if "sha256" in members else None
+        return PresignRequest(clean_name(_text(members, "filename")), content_type, size, sha256)
 
 
-def _text(asked: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    value = asked.get(name, default)
+def _text(members: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = members.get(name, default)
     if not isinstance(value, str):
         raise JsonMalformed(f"'{name}' must be a string.")
     return value
@@ -169,10 +169,10 @@ class Promise:
 
     def metadata(self, seal: Seal, incoming: Incoming) -> dict[str, str]:
         """The object's user metadata that carries it; the request's id is the hook's to stamp."""
-        named = incoming.metadata()
-        mark = seal.sign(*self._sealed(incoming.key, named[FILENAME_METADATA]))
-        said = f"3.{self.size}.{self.parts}.{self.sha256 or ''}.{self.hook}.{self.media_type}"
-        return named | {PROMISE_METADATA: f"{said}.{seal.key_id}.{mark}"}
+        metadata = incoming.metadata()
+        mark = seal.sign(*self._sealed(incoming.key, metadata[FILENAME_METADATA]))
+        promised = f"3.{self.size}.{self.parts}.{self.sha256 or ''}.{self.hook}.{self.media_type}"
+        return metadata | {PROMISE_METADATA: f"{promised}.{seal.key_id}.{mark}"}
 
     @classmethod
     def from_metadata(
@@ -364,7 +364,7 @@ class PresignedMultipart:
         Raises:
             SizeMismatch: some are missing, or are not what they should be.
         """
-        missing = next((number for number, (seen, _) in enumerate(parts, 1) if seen != number), None)
+        missing = next((number for number, (sent, _) in enumerate(parts, 1) if sent != number), None)
         if missing is not None:
             raise SizeMismatch(f"Part {missing} was not sent to S3. The upload was aborted.")
         if (size := sum(size for _, size in parts)) != self.size:

@@ -132,8 +132,8 @@ def choose(settings: Settings, found: Iterable[Unfinished], older_than: Age, now
 
 def reason(error: Exception) -> str:
     """Why a call to S3 failed, in one line: S3's or the network's own words, where there are some."""
-    said = error if isinstance(error, BucketMissing) else error.__cause__ or error
-    return " ".join(str(said).split())
+    cause = error if isinstance(error, BucketMissing) else error.__cause__ or error
+    return " ".join(str(cause).split())
 
 
 def _plural(word: str, count: int) -> str:

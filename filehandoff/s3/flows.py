@@ -83,8 +83,8 @@ def size_and_etag(key: str) -> Flow[tuple[int, str]]:
     Raises:
         ObjectMissing: there is none.
     """
-    if (seen := (yield from calls.HeadProbe(key))) is not None:
-        return seen
+    if (probed := (yield from calls.HeadProbe(key))) is not None:
+        return probed
     info = yield from calls.head_object(key)
     return info.length, info.etag
 
@@ -146,22 +146,22 @@ def unfinished_uploads(bucket: str, prefix: str) -> Flow[list[Unfinished]]:
         return []
 
 
-def _all_pages[T](ask: "Any") -> Flow[list[T]]:
+def _all_pages[T](list_page: "Any") -> Flow[list[T]]:
     """Return the entries of all pages.
 
     Raises:
         StoreRejected: a page leads back to an earlier one; without this check the list would have no end.
     """
     entries: list[T] = []
-    asked: list[Mapping[str, Any]] = [{}]
+    requested: list[Mapping[str, Any]] = [{}]
     while True:
-        page: Page[T] = yield from ask(asked[-1])
+        page: Page[T] = yield from list_page(requested[-1])
         entries.extend(page.entries)
         if not page.following:
             return entries
-        if page.following in asked:
+        if page.following in requested:
             raise StoreRejected("S3 answers the same page of a list again and again.")
-        asked.append(page.following)
+        requested.append(page.following)
 
 
 def abort(service: Context, key: str, upload_id: str) -> Flow[bool]:

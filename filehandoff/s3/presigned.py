@@ -36,14 +36,14 @@ from filehandoff.s3.context import Context
 from filehandoff.verify import quoted_etag
 
 
-def begin(service: Context, wanted: PresignRequest, context: UploadContext, hook: Any) -> Flow[dict[str, object]]:
+def begin(service: Context, request: PresignRequest, context: UploadContext, hook: Any) -> Flow[dict[str, object]]:
     """Return what the client needs to send the file: one URL, or the first page of those of its parts."""
     settings = service.settings
-    key = new_key(settings.key_prefix, wanted.filename)
-    incoming = Incoming(key, wanted.filename, wanted.content_type, wanted.sha256)
-    count = len(part_lengths(wanted.size, settings.part_bytes))
-    kind = media_type(wanted.content_type)
-    promise = Promise(wanted.size, count, wanted.sha256, context.hook, context.request_id, kind)
+    key = new_key(settings.key_prefix, request.filename)
+    incoming = Incoming(key, request.filename, request.content_type, request.sha256)
+    count = len(part_lengths(request.size, settings.part_bytes))
+    kind = media_type(request.content_type)
+    promise = Promise(request.size, count, request.sha256, context.hook, context.request_id, kind)
     metadata = promise.metadata(service.seal, incoming)
     if count == 1:
         return (yield from _presign_put(service, incoming, promise, metadata, hook))
@@ -51,7 +51,7 @@ def begin(service: Context, wanted: PresignRequest, context: UploadContext, hook
         upload_id = yield from Finish(flows.create(service, incoming, hook, metadata))
         return (
             yield from _presign_parts(
-                service, PresignedMultipart(key, upload_id, wanted.size, settings.part_bytes), 0, {}
+                service, PresignedMultipart(key, upload_id, request.size, settings.part_bytes), 0, {}
             )
         )
     except BaseException:

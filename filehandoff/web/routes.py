@@ -206,11 +206,11 @@ def check_key(service: Service, key: str) -> None:
 def get_object(service: Service, request: RequestValues, key: str) -> Flow[Answer | tuple[ObjectInfo, Any]]:
     """`GET` and `HEAD /objects/<key>`: an answer without a body, or the object's headers and its body."""
     check_key(service, key)
-    asked = ConditionalRequest.of(request.method, request.headers)
-    info = (yield from calls.head_object(key)) if asked.needs_head else None
-    if info is not None and (answer := asked.without_body(info)):
+    conditional = ConditionalRequest.of(request.method, request.headers)
+    info = (yield from calls.head_object(key)) if conditional.needs_head else None
+    if info is not None and (answer := conditional.without_body(info)):
         return Answer(status=answer[0], headers=answer[1])
-    return (yield from flows.get(key, asked.byte_range(info)))
+    return (yield from flows.get(key, conditional.byte_range(info)))
 
 
 def delete_object(service: Service, request: RequestValues, key: str) -> Flow[Answer]:
