@@ -1,12 +1,11 @@
-"""The hand-off `presigned`, where the client sends the file to S3 itself: what it asks for, is given, and promised.
+"""Presigned uploads, whose client sends the file to S3: its request, its URLs and its promise.
 
-Nothing is remembered between the request for a URL and the one to complete. What was promised (the size, the SHA-256,
-which request it was) goes with the file, as metadata that the URL is signed with; any process with the same secret can
-read it there. S3 keeps a client from sending other metadata, by its own signature. Our seal is beside it for stores
-that look at no signature.
+The app keeps no state between the request for a URL and the request to complete. The promise (size, SHA-256, request
+id and more) is metadata of the object, and the URL's signature covers it. Any process with the same secret can check
+it. S3 rejects other metadata by its own signature; our seal protects the promise in stores that check no signature.
 
-What was sent is read back, and is removed if it is not what was promised: that costs somebody a file. So one reading
-is not enough for it, for the bytes may have been damaged on their way to us; a second one must see the same.
+The app reads the object back, and removes an object that breaks its promise. A removal loses the client's file, and
+bytes can be damaged on the way to the app, so two reads must agree before it.
 """
 
 import base64
@@ -41,19 +40,18 @@ from filehandoff.verify import quoted_etag
 PROMISE_METADATA = "promise"
 JSON = "application/json"
 
-#: A promise as metadata: its version, size, parts, SHA-256 if any, hook, media type, the id of the key it is marked
-#: with, and its mark.
+#: A promise as metadata: version, size, number of parts, SHA-256 if any, hook, media type, id of the signing key, mark.
 _PROMISE = re.compile(
     rf"3\.(\d{{1,15}})\.(\d{{1,5}})\.({SHA256_PATTERN}|)\.([a-z]*)\.([!-~]*)\.([\w-]*)\.([\w-]*)", re.ASCII
 )
-#: Types that say nothing of the bytes: stores answer them where they know none.
+#: Types that do not describe the bytes: stores return one of them if they lost the type.
 _UNKNOWN_TYPES = frozenset({"", DEFAULT_CONTENT_TYPE, "binary/octet-stream"})
 _NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class PresignRequest:
-    """The file that a client wants to send: its size in bytes, and its SHA-256 in lowercase hex, if it promises one."""
+    """The body of a request for URLs: the file's size is in bytes, its SHA-256 in lowercase hex or None."""
 
     filename: str
     content_type: str
@@ -62,21 +60,21 @@ class PresignRequest:
 
 
 class PresignRequestReader:
-    """Reads the JSON object in which a client says what it wants to send: `receive` its bytes, then `finish`.
+    """Parses the JSON body of a request for URLs: `receive` its bytes, then `finish`.
 
-    Its members are `filename`, `size`, and `sha256` and `content_type`, which may be missing; others are passed over.
-    A page without a secure context has no digest to promise: browsers offer `crypto.subtle` by TLS alone.
+    The members `filename` and `size` are required, `sha256` and `content_type` optional; others are ignored. The digest
+    is optional because browsers offer `crypto.subtle` only in a secure context.
 
     Raises:
-        UnsupportedMediaType: the body is of another type than JSON.
-        BodyTooLarge: it has more bytes than the fields of a form may have.
-        JsonMalformed, DigestMalformed: it is not that object.
-        FileTooLarge: the file is.
+        UnsupportedMediaType: the body has another type than JSON.
+        BodyTooLarge: the body has more bytes than the fields of a form may have.
+        JsonMalformed, DigestMalformed: the body is no such object.
+        FileTooLarge: `size` exceeds the limit.
     """
 
     def __init__(self, mimetype: str, limits: Limits, content_length: int | None = None) -> None:
         if mimetype != JSON:
-            raise Unsupported(f"A presigned upload is asked for by {JSON}, not {mimetype or 'a body without a type'}.")
+            raise Unsupported(f"Request a presigned upload with {JSON}, not {mimetype or 'a body without a type'}.")
         self._limits = limits
         self._body = bytearray()
         self._check_size(content_length or 0)
@@ -91,7 +89,7 @@ class PresignRequestReader:
             raise BodyTooLarge(f"The request has more than {self._limits.field_bytes} bytes.")
 
     def finish(self) -> PresignRequest:
-        """What the client wants; the body has ended."""
+        """Return the request after the end of the body."""
         try:
             members = json.loads(self._body)
         except (ValueError, RecursionError):
@@ -102,12 +100,12 @@ class PresignRequestReader:
             raise JsonMalformed(f"The JSON object lacks {' and '.join(missing)}.")
         size = members.get("size")
         if isinstance(size, float) and size.is_integer():
-            size = int(size)  # JSON knows but one kind of number: 3.0 is as whole as 3
+            size = int(size)  # JSON has one type of number, so 3.0 equals 3
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise JsonMalformed("'size' must be the file's size in bytes, a whole number.")
         if size > self._limits.file_bytes:
             raise FileTooLarge(f"The file has more than {self._limits.file_bytes} bytes.")
-        # S3 takes away what surrounds it, and so it would be another than was promised
+        # S3 strips surrounding spaces, so the stored type would differ from the promised one
         content_type = _text(members, "content_type", "").strip(" \t") or DEFAULT_CONTENT_TYPE
         if not is_media_type(content_type):
             raise JsonMalformed("'content_type' must be a media type, such as image/png.")
@@ -123,28 +121,28 @@ def _text(members: Mapping[str, Any], name: str, default: str | None = None) -> 
 
 
 class Seal:
-    """Marks values that a client carries back to us, so that we know them for our own: HMAC-SHA256 (RFC 2104).
+    """Signs values that a client returns to the app: HMAC-SHA256 (RFC 2104).
 
-    Without a secret that all processes share it marks nothing, and S3's own signatures have to do.
+    Without a secret that all processes share, marks are empty, and only S3's signatures protect the values.
 
     Attributes:
-        key_id: tells marks of this secret from those of others, which are not wrong for that; empty without one.
+        key_id: identifies the secret of a mark, because another secret's mark is not a forgery; empty without a secret.
     """
 
     def __init__(self, secret: str | None) -> None:
-        # The secret may be the one that S3's requests are signed with: so that what we sign can be no such signature.
+        # The secret may also sign requests to S3. A derived key keeps our marks from being such signatures.
         self._key = hmac.digest(secret.encode(), b"handoff presigned", "sha256") if secret else None
         self.key_id = _base64(hmac.digest(self._key, b"key id", "sha256")[:6]) if self._key else ""
 
     def sign(self, *values: str | int) -> str:
-        """The mark of these values, in this order; empty without a secret."""
+        """Return the mark of these values, in this order; empty without a secret."""
         if self._key is None:
             return ""
         message = "".join(f"{len(text)}:{text}" for text in map(str, values))
         return _base64(hmac.digest(self._key, message.encode("utf-8", "replace"), "sha256"))
 
     def holds(self, mark: str, *values: str | int) -> bool:
-        """Whether this is the mark of these values."""
+        """Return whether this is the mark of these values."""
         return hmac.compare_digest(mark.encode(), self.sign(*values).encode())
 
 
@@ -154,10 +152,10 @@ def _base64(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a client has promised of a file, and by which request, with which hook it was given its URL.
+    """A client's promise about a file, and the hook and the id of the request for its URLs.
 
-    `size` is in bytes, `parts` 1 for a single put, `sha256` lowercase hex or None. `media_type` is in lower case and
-    without parameters: proxies add some (`;charset=UTF-8`).
+    `size` is in bytes, `parts` is 1 for a single put, `sha256` is lowercase hex or None. `media_type` is in lower case
+    and without parameters, because proxies add some (`;charset=UTF-8`).
     """
 
     size: int
@@ -168,7 +166,7 @@ class Promise:
     media_type: str
 
     def metadata(self, seal: Seal, incoming: Incoming) -> dict[str, str]:
-        """The object's user metadata that carries it; the request's id is the hook's to stamp."""
+        """Return the object's user metadata with the promise; the hook adds the request's id."""
         metadata = incoming.metadata()
         mark = seal.sign(*self._sealed(incoming.key, metadata[FILENAME_METADATA]))
         promised = f"3.{self.size}.{self.parts}.{self.sha256 or ''}.{self.hook}.{self.media_type}"
@@ -178,22 +176,22 @@ class Promise:
     def from_metadata(
         cls, seal: Seal, key: str, content_type: str, metadata: Mapping[str, str]
     ) -> tuple[Self, Incoming]:
-        """The promise of a stored object, by its type and metadata (names in lowercase), and the file it is of.
+        """Return a stored object's promise and its file, from its type and its metadata (names in lowercase).
 
         Raises:
-            ObjectMissing: the object has none, or one that only a process with another secret can know for its own.
-            DigestMismatch: it has one that says it is ours, and is not.
+            ObjectMissing: the object has no promise, or one that only a process with another secret can check.
+            DigestMismatch: the promise names our secret, and its mark is wrong.
         """
         if PROMISE_METADATA not in metadata:
             raise ObjectMissing("No presigned upload has this key.")
         match = _PROMISE.fullmatch(metadata[PROMISE_METADATA])
         if match is None or match[6] != seal.key_id:
-            raise ObjectMissing("This process has not the secret that the object's promise was made with; it was left.")
+            raise ObjectMissing("The object's promise was signed with another secret. The object was not removed.")
         size, parts, sha256, hook, promised_type, _, mark = match.groups()
         name, request_id = metadata.get(FILENAME_METADATA, ""), metadata.get(REQUEST_ID_METADATA, "")
         promise = cls(int(size), int(parts), sha256 or None, hook, request_id, promised_type)
         if not seal.holds(mark, *promise._sealed(key, name)):
-            raise DigestMismatch("The object carries a promise that was not made here. It was removed.")
+            raise DigestMismatch("The object's promise has a wrong signature. The object was removed.")
         if media_type(content_type) in _UNKNOWN_TYPES:
             content_type = promised_type
         return promise, Incoming(key, decode_name(name) or "", content_type, promise.sha256)
@@ -202,43 +200,45 @@ class Promise:
         return key, self.size, self.parts, self.sha256 or "", self.hook, self.request_id, self.media_type, name
 
     def check_size(self, size: int) -> None:
-        """Compare with what is stored, in bytes.
+        """Compare the promised size with the object's, in bytes.
 
         Raises:
-            SizeMismatch: they differ.
+            SizeMismatch: the sizes differ.
         """
         if size != self.size:
-            raise SizeMismatch(f"What was sent to S3 has {size} bytes, promised were {self.size}. It was removed.")
+            raise SizeMismatch(f"The object has {size} bytes, but {self.size} were promised. It was removed.")
 
     def check(self, size: int, sha256: str) -> None:
-        """Compare with the bytes that were read back.
+        """Compare the promise with the size and the SHA-256 of the bytes that were read back.
 
         Raises:
-            SizeMismatch, DigestMismatch: it is not what was promised.
+            SizeMismatch, DigestMismatch: the bytes break the promise.
         """
         self.check_size(size)
         if self.sha256 is not None and sha256 != self.sha256:
             raise DigestMismatch(
-                f"The SHA-256 of what was sent to S3 is {sha256}, promised was {self.sha256}. It was removed."
+                f"The object's SHA-256 is {sha256}, but {self.sha256} was promised. The object was removed."
             )
 
     def check_type(self, content_type: str) -> None:
-        """Compare with the type of the stored object, without its parameters.
+        """Compare the promised type with the object's, without its parameters.
 
         Raises:
-            TypeMismatch: they differ. The bytes are right, so this is no reason to remove them: a proxy may have
-                changed the type on the way here.
+            TypeMismatch: the types differ. The object must stay: its bytes are right, and a proxy may have changed the
+                type on the way to the app.
         """
         if (stored := media_type(content_type)) != self.media_type:
-            raise TypeMismatch(f"S3 has the object as {stored}, promised was {self.media_type}. It was left there.")
+            raise TypeMismatch(
+                f"The object has the type {stored}, but {self.media_type} was promised. It was not removed."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBackObject:
-    """What S3 gave of an object when it was read back once: what it said of it, and its bytes' number and SHA-256.
+    """The result of reading an object back once: its headers, and the number and the SHA-256 of its bytes.
 
-    The bytes are not read, and their SHA-256 is empty, where what S3 says of them shows that they are not the file. Two
-    readings are equal if S3 gave the same in both.
+    If the headers alone break the promise, the bytes are not read, and `sha256` is empty. Two results are equal if S3
+    returned the same both times.
     """
 
     key: str
@@ -247,7 +247,7 @@ class ReadBackObject:
     sha256: str = ""
 
     def is_worth_reading(self, seal: Seal) -> bool:
-        """Whether the bytes are worth reading.
+        """Return whether the headers keep the promise, so that the bytes must be checked.
 
         Raises:
             ObjectMissing: as for `Promise.from_metadata`.
@@ -259,12 +259,12 @@ class ReadBackObject:
         return True
 
     def stored(self, seal: Seal) -> tuple[Stored, Promise]:
-        """The file, which is what was promised.
+        """Return the file and its promise, after all checks.
 
         Raises:
             ObjectMissing: as for `Promise.from_metadata`.
-            SizeMismatch, DigestMismatch: it is not.
-            TypeMismatch: it is, under another type.
+            SizeMismatch, DigestMismatch: the object breaks the promise.
+            TypeMismatch: only the object's type differs.
         """
         promise, incoming = self._promised(seal)
         promise.check(self.size, self.sha256)
@@ -278,20 +278,21 @@ class ReadBackObject:
 
 
 def is_aws(endpoint_url: str) -> bool:
-    """Whether boto's endpoint is AWS's own S3, of any region or partition, not one that was set."""
+    """Return whether an endpoint of boto is AWS's own S3, in any region or partition."""
     return re.search(r"\.amazonaws\.com(\.cn)?$", urlsplit(endpoint_url).hostname or "") is not None
 
 
 def media_type(content_type: str) -> str:
-    """A content type without its parameters, in lower case: neither is of the bytes, and proxies change both."""
+    """Return a content type without parameters, in lower case: proxies change both."""
     return content_type.partition(";")[0].strip().lower()
 
 
 def put_headers(incoming: Incoming, metadata: Mapping[str, str]) -> dict[str, str]:
-    """The headers that a presigned PUT must come with, beside its length, which HTTP clients add themselves.
+    """Return the headers that a presigned PUT requires, except the length, which HTTP clients add.
 
-    `If-None-Match: *` keeps the URL from storing twice, and the checksum other bytes from being stored, in S3
-    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
+    With `If-None-Match: *`, S3 accepts one PUT for each URL
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). With the checksum, it rejects other
+    bytes.
     """
     checksum = {"x-amz-checksum-sha256": sha256_header(incoming.promised)} if incoming.promised else {}
     return {
@@ -303,15 +304,15 @@ def put_headers(incoming: Incoming, metadata: Mapping[str, str]) -> dict[str, st
 
 
 def sha256_header(sha256: str) -> str:
-    """A SHA-256 in hex as S3's `x-amz-checksum-sha256` wants it: in base64."""
+    """Return a SHA-256 in base64, as `x-amz-checksum-sha256` requires."""
     return base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
 class PresignedMultipart:
-    """A multipart upload that the client is sending: which one, and of how many bytes, by parts of which size.
+    """A multipart upload whose parts the client sends; `size` is the file's, in bytes.
 
-    `part_bytes` is the size of its first part, by the settings of the process that began it.
+    `part_bytes` is the size of the first part, from the settings of the process that began the upload.
     """
 
     key: str
@@ -321,10 +322,10 @@ class PresignedMultipart:
 
     @classmethod
     def from_query(cls, seal: Seal, key: str, query: Mapping[str, str], limits: Limits) -> Self | None:
-        """The one that a query names; None if it names none.
+        """Return the upload that a query names, or None if the query has no `upload_id`.
 
         Raises:
-            ObjectMissing: it was not given by us.
+            ObjectMissing: the signature or a size is wrong.
         """
         if "upload_id" not in query:
             return None
@@ -335,7 +336,7 @@ class PresignedMultipart:
         return upload
 
     def query(self, seal: Seal, **more: int) -> str:
-        """The query that names it."""
+        """Return the query that names the upload."""
         named = {"upload_id": self.upload_id, "size": self.size, "part_bytes": self.part_bytes}
         return urlencode({**named, "signature": seal.sign(*self._sealed()), **more})
 
@@ -344,40 +345,39 @@ class PresignedMultipart:
 
     @property
     def lengths(self) -> list[tuple[int, int]]:
-        """The numbers and sizes in bytes of all its parts."""
+        """The numbers of all parts, and their sizes in bytes."""
         return part_lengths(self.size, self.part_bytes)
 
     def page(self, after: int) -> list[tuple[int, int]]:
-        """The numbers and sizes in bytes of the parts of one page, the one that follows part `after`."""
+        """Return the numbers and sizes in bytes of the page of parts that follows part `after`."""
         return self.lengths[after : after + PAGE_PARTS]
 
     def etags(self, listed: Iterable[Mapping[str, Any]]) -> dict[int, str]:
-        """The ETags of the parts that S3 lists, by their numbers; a part of another size must be sent again."""
+        """Return the ETags of the parts in S3 by number, without parts of a wrong size."""
         lengths = dict(self.lengths)
         return {
             part["PartNumber"]: quoted_etag(part) for part in listed if lengths.get(part["PartNumber"]) == part["Size"]
         }
 
     def check(self, parts: Sequence[tuple[int, int]]) -> None:
-        """Compare the parts that S3 has, their numbers and sizes in order, with the whole.
+        """Check the numbers and sizes of the parts in S3, in order, against the whole file.
 
         Raises:
-            SizeMismatch: some are missing, or are not what they should be.
+            SizeMismatch: a part is missing, or the sizes do not add up to the file's.
         """
         missing = next((number for number, (sent, _) in enumerate(parts, 1) if sent != number), None)
         if missing is not None:
             raise SizeMismatch(f"Part {missing} was not sent to S3. The upload was aborted.")
         if (size := sum(size for _, size in parts)) != self.size:
             raise SizeMismatch(
-                f"The {len(parts)} parts that were sent to S3 have {size} bytes, promised were {self.size}. "
-                "The upload was aborted."
+                f"The {len(parts)} parts have {size} bytes, but {self.size} were promised. The upload was aborted."
             )
 
 
 def part_lengths(size: int, part_bytes: int) -> list[tuple[int, int]]:
-    """The numbers and sizes in bytes of all parts of a file: one, of the whole, if a single put is to store it.
+    """Return the numbers of all parts of a file and their sizes in bytes; a single put has one.
 
-    They depend on nothing else, so that every process gives the same, whatever its own settings are.
+    The result depends only on the arguments, so processes with different settings agree.
     """
     rooms, lengths = iter(PartSizes(part_bytes, size)), list[tuple[int, int]]()
     while size > 0 or not lengths:
@@ -390,7 +390,7 @@ def part_lengths(size: int, part_bytes: int) -> list[tuple[int, int]]:
 def put_answer(
     incoming: Incoming, size: int, url: str, headers: Mapping[str, str], root_path: str = ""
 ) -> dict[str, object]:
-    """What the client is told that sends the file by one put; without when, which comes with `expiry`."""
+    """Return the response for a single put; `expiry` adds the end of the URL's validity."""
     return {
         "key": incoming.key,
         "size": size,
@@ -409,9 +409,9 @@ def parts_answer(
     etags: Mapping[int, str],
     root_path: str = "",
 ) -> dict[str, object]:
-    """The answer to a client that sends the file in parts: one page of them, and where the next one is.
+    """Return the response for one page of parts, with the path of the next page.
 
-    `etags` are those of the parts that S3 has already, by their numbers.
+    `etags` has the ETags of the parts that S3 has already, by number.
     """
     count = len(upload.lengths)
     last = page[-1][0] if page else count
@@ -437,11 +437,11 @@ def _path(root_path: str, key: str) -> str:
 
 
 def expiry(now: datetime, seconds: float) -> dict[str, object]:
-    """What the client is told of how long a URL is good: until when (RFC 3339, in UTC), and how many seconds."""
+    """Return until when (RFC 3339, in UTC) and for how many seconds a URL is valid."""
     until = (now + timedelta(seconds=seconds)).astimezone(UTC)
     return {"expires_at": until.isoformat(timespec="seconds").replace("+00:00", "Z"), "expires_in": int(seconds)}
 
 
 def number(text: str | None, default: int) -> int:
-    """A whole number of a query, the default if it is none."""
+    """Return the whole number in a query's value, or the default."""
     return int(text) if text and _NUMBER.fullmatch(text) else default

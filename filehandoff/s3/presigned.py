@@ -1,4 +1,4 @@
-"""The hand-off `presigned` around its URLs: what a client gets, and what becomes of what it has sent."""
+"""Flows of presigned uploads: sign the URLs, then verify the object that the client has sent."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,7 +37,7 @@ from filehandoff.verify import quoted_etag
 
 
 def begin(service: Context, request: PresignRequest, context: UploadContext, hook: Any) -> Flow[dict[str, object]]:
-    """Return what the client needs to send the file: one URL, or the first page of those of its parts."""
+    """Return the response with the URL of a single put, or with the first page of part URLs."""
     settings = service.settings
     key = new_key(settings.key_prefix, request.filename)
     incoming = Incoming(key, request.filename, request.content_type, request.sha256)
@@ -68,7 +68,7 @@ def _presign_put(
         "ContentLength": promise.size,
         "ContentType": incoming.content_type,
         "IfNoneMatch": "*",
-        "Metadata": metadata,  # the hook adds to it
+        "Metadata": metadata,  # the hook adds entries
     }
     if promise.sha256 is not None:
         parameters["ChecksumSHA256"] = sha256_header(promise.sha256)
@@ -79,7 +79,7 @@ def _presign_put(
 
 
 def list_parts(service: Context, upload: PresignedMultipart, after: int) -> Flow[dict[str, object]]:
-    """Return one page of the parts that follow part `after`: their URLs, and the ETags of those that S3 has.
+    """Return the page that follows part `after`: URLs, and ETags of the parts that S3 has.
 
     Raises:
         ObjectMissing: the upload was completed or aborted.
@@ -92,7 +92,7 @@ def list_parts(service: Context, upload: PresignedMultipart, after: int) -> Flow
 
 
 def abort(service: Context, upload: PresignedMultipart) -> Flow[None]:
-    """End an upload in parts without an object; its URLs store nothing from then on.
+    """Abort a multipart upload; S3 then rejects its URLs.
 
     Raises:
         ObjectMissing: the upload was completed or aborted before.
@@ -115,15 +115,15 @@ def _presign_parts(
 def complete(
     service: Context, key: str, upload: PresignedMultipart | None, request_id: str
 ) -> Flow[tuple[Stored, Promise]]:
-    """Return the file that the client has sent, once it was read back and is the promised one; else remove it.
+    """Read the object back, return the file if the promise is kept, and otherwise remove the object.
 
-    A second `complete` reads it back once more. What S3 does not let us remove is left to the cleanup.
+    A second `complete` reads the object again. If a removal fails, the cleanup retries it.
 
     Raises:
-        ObjectMissing: nothing was sent, or not by this hand-off.
-        SizeMismatch, DigestMismatch: another file was sent.
-        TypeMismatch: the file was sent under another type; nothing was removed.
-        StoreUnavailable: S3 gave two different answers; nothing was removed.
+        ObjectMissing: there is no object, or another hand-off stored it.
+        SizeMismatch, DigestMismatch: the object breaks the promise.
+        TypeMismatch: only the object's type differs; nothing was removed.
+        StoreUnavailable: two reads of S3 differ; nothing was removed.
     """
     if upload is not None and not (yield from flows.exists(key)):
         yield from Finish(_assemble(service, upload, request_id))
@@ -133,7 +133,7 @@ def complete(
 def _verify(
     service: Context, key: str, request_id: str, before: ReadBackObject | None = None
 ) -> Flow[tuple[Stored, Promise]]:
-    """Return the file that was read back; reject it only after a second reading that gives the same."""
+    """Read the object back and return its file; reject it only if a second read agrees."""
     reading = yield from _read(service, key)
     try:
         return reading.stored(service.seal)
@@ -141,7 +141,7 @@ def _verify(
         if before is None:
             return (yield from _verify(service, key, request_id, before=reading))
         if reading != before:
-            raise StoreUnavailable("S3 gave two different files for one; complete it again.") from None
+            raise StoreUnavailable("Two reads of the object differ; complete it again.") from None
         if not isinstance(error, TypeMismatch):  # the bytes are right
             remove = partial(_remove, reading)
             yield from Finish(flows.undo_or_later(service, remove, request_id, key))
@@ -161,7 +161,7 @@ def _read(service: Context, key: str) -> Flow[ReadBackObject]:
 
 
 def _assemble(service: Context, upload: PresignedMultipart, request_id: str) -> Flow[None]:
-    """Make one object of the parts that were sent, unless another request has done so meanwhile."""
+    """Make one object of the parts, unless another request has done so meanwhile."""
     try:
         yield from _complete_parts(service, upload, request_id)
     except UploadGone as error:
@@ -174,11 +174,11 @@ def _assemble(service: Context, upload: PresignedMultipart, request_id: str) -> 
 def _complete_parts(
     service: Context, upload: PresignedMultipart, request_id: str, before: list[Answer] | None = None
 ) -> Flow[None]:
-    """Have S3 make the object; abort it only if S3 lists the same parts twice, and they are not the file's."""
+    """Complete the upload in S3; abort it only if two lists agree on wrong parts."""
     parts = yield from flows.list_parts(upload.key, upload.upload_id)
     try:
         upload.check([(part["PartNumber"], part["Size"]) for part in parts])
-        # S3's answer need not be compared: the object is read back.
+        # The result needs no check, because the object is read back.
         named = [{"PartNumber": part["PartNumber"], "ETag": quoted_etag(part)} for part in parts]
         yield from flows.complete(upload.key, upload.upload_id, named)
     except UploadGone:
@@ -188,18 +188,18 @@ def _complete_parts(
             yield from _complete_parts(service, upload, request_id, before=parts)
             return
         if parts != before:
-            raise StoreUnavailable("S3 listed the parts in two different ways; complete it again.") from None
+            raise StoreUnavailable("Two lists of the parts differ; complete it again.") from None
         abort_it = partial(flows.abort, service, upload.key, upload.upload_id)
         yield from flows.undo_or_later(service, abort_it, request_id, upload.key)
         raise
 
 
 def _upload_ended() -> ObjectMissing:
-    return ObjectMissing("S3 has no such upload: it was completed or aborted.")
+    return ObjectMissing("S3 has no such upload; it was completed or aborted.")
 
 
 def _remove(reading: ReadBackObject) -> Flow[None]:
-    """Remove the object that was read, and no other one that has its key by now."""
+    """Remove the object that was read, unless another object has replaced it."""
     try:
         info = yield from calls.head_object(reading.key)
     except ObjectMissing:

@@ -210,7 +210,7 @@ def test_a_type_that_a_proxy_rewrote_is_the_promised_one(answered: str, told: st
 def test_right_bytes_of_another_type_are_left() -> None:
     """Another type is an error, and none of those for which an object is removed; other bytes come first."""
     assert reading(content_type="text/html").is_worth_reading(SEAL)
-    with pytest.raises(TypeMismatch, match="as text/html, promised was text/plain"):
+    with pytest.raises(TypeMismatch, match="type text/html, but text/plain was promised"):
         reading(content_type="text/html").stored(SEAL)
     assert not issubclass(TypeMismatch, DigestMismatch | SizeMismatch)
     with pytest.raises(DigestMismatch):
@@ -249,7 +249,7 @@ def test_the_metadata_fits_into_s3() -> None:
 )
 def test_a_promise_that_cannot_be_known_is_not_broken(promise: str) -> None:
     """One that another secret, or another version, may have made is no reason to remove the object."""
-    with pytest.raises(ObjectMissing, match="was left"):
+    with pytest.raises(ObjectMissing, match="another secret"):
         Promise.from_metadata(SEAL, KEY, "text/plain", stored(SEAL) | {"promise": promise})
 
 

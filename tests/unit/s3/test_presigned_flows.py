@@ -345,7 +345,7 @@ def test_an_object_that_is_wrong_once_is_the_file(service: Service, sent: Object
 
 def test_two_different_readings_remove_nothing(service: Service, sent: Object) -> None:
     """One of them at least was damaged; the client may ask again."""
-    with pytest.raises(StoreUnavailable, match="two different files"):
+    with pytest.raises(StoreUnavailable, match="Two reads"):
         complete(service, None, *sent.read((11, OTHER)), *sent.read((11, "1" * 64)))
     assert sent.closed
 
@@ -458,7 +458,7 @@ def test_parts_that_are_missing_once_are_assembled(service: Service, sent: Objec
 
 def test_two_different_lists_abort_nothing(service: Service) -> None:
     """One of them at least was damaged; the client may ask again."""
-    with pytest.raises(StoreUnavailable, match="two different ways"):
+    with pytest.raises(StoreUnavailable, match="Two lists"):
         complete(service, UPLOAD, there(MISSING), listed(PART), listed(PART, PART))
     assert count(service.metrics.aborts) == 0
 
