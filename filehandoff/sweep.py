@@ -1,7 +1,6 @@
-"""Which unfinished multipart uploads to abort, and what to say of them: the core of the command `sweep-uploads`.
+"""The core of `sweep-uploads`: selects unfinished multipart uploads, and formats its output.
 
-A process that is killed cannot undo what it began. The parts that S3 had taken by then cost storage, and show in no
-listing of objects.
+A killed process cannot abort its uploads. Their parts cost storage, and no listing of objects shows them.
 """
 
 import re
@@ -14,57 +13,60 @@ from filehandoff.errors import BucketMissing
 from filehandoff.keys import is_key
 from filehandoff.settings import Settings
 
-HELP = """List what killed processes left in S3: unfinished multipart uploads of this app.
+HELP = """List this app's unfinished multipart uploads, which killed processes left in S3.
 
-They cost storage, and show in no listing of objects. Those whose keys are none of this app's, or begin with another
-prefix than UPLOAD_KEY_PREFIX, are never touched. Nothing is changed without --abort.
+They cost storage, and no listing of objects shows them. The command ignores uploads with keys of another form, or of
+another prefix than UPLOAD_KEY_PREFIX. Without --abort it changes nothing.
 """
 DEFAULT_AGE = "24h"
 OLDER_THAN_HELP = (
-    "Leave younger ones alone; such as 90s, 30m, 24h or 7d. An upload that is still running is unfinished too and must "
-    "not be swept: give more time than your slowest upload takes."
+    "Ignore younger uploads: 90s, 30m, 24h or 7d. A running upload is unfinished too, so choose more than the "
+    "duration of your slowest upload."
 )
-ABORT_HELP = "Abort them, so that S3 frees what they hold."
+ABORT_HELP = "Abort the uploads, so that S3 frees their storage."
 
-#: By its letter, each unit in seconds.
+#: Each unit in seconds, by its letter.
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _AGE = re.compile(r"(\d{1,9})\s*([smhd])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """A length of time as somebody wrote it: `text` is told again, `span` is counted with."""
+    """A duration as the operator wrote it (`text`, for messages), and its value (`span`)."""
 
     text: str
     span: timedelta
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """An age from a whole number and its unit.
+        """Parse a whole number and its unit.
 
         Raises:
-            ValueError: it is none; one line.
+            ValueError: the text is no age; the message is one line.
         """
         match = _AGE.fullmatch(text.strip())
         if match is None:
-            raise ValueError(f"{text!r} is no age; give a whole number and its unit, such as 90s, 30m, 24h or 7d")
+            raise ValueError(f"{text!r} is no age; write a whole number and its unit, such as 90s, 30m, 24h or 7d")
         return cls(match[1] + match[2], timedelta(seconds=int(match[1]) * _UNITS[match[2]]))
 
 
 def show_age(span: timedelta) -> str:
-    """A length of time in its largest unit that counts at least two, rounded down: what is shown is never too old."""
+    """Format a duration in its largest unit of which it has two, rounded down.
+
+    A rounded age still selects the upload that it was shown for.
+    """
     seconds = int(span.total_seconds())
     unit = next((unit for unit in "dhm" if seconds >= 2 * _UNITS[unit]), "s")
     return f"{seconds // _UNITS[unit]}{unit}"
 
 
-#: Stands for a time that cannot be read: it makes an upload too young to be swept.
+#: Replaces a time that cannot be parsed: no sweep selects such an upload.
 UNKNOWN = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A multipart upload that was neither completed nor aborted; it began in UTC."""
+    """A multipart upload that was neither completed nor aborted; `began` is in UTC."""
 
     key: str
     upload_id: str
@@ -72,17 +74,17 @@ class Unfinished:
 
     @classmethod
     def from_s3(cls, entry: Mapping[str, Any]) -> Self:
-        """One of what boto's `list_multipart_uploads` answered."""
+        """Make an upload from an entry of boto's `list_multipart_uploads`."""
         return cls(entry["Key"], entry["UploadId"], (entry.get("Initiated") or UNKNOWN).astimezone(UTC))
 
     def age(self, now: datetime) -> timedelta:
-        """How long ago it began; none at all where S3's clock is ahead of ours."""
+        """Return the time since the upload began; 0 if S3's clock is ahead of ours."""
         return max(now - self.began, timedelta(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One run of the command: which uploads it is for, the oldest first, and how many are too young."""
+    """One run of the command: the selected uploads, oldest first, and the number of younger ones."""
 
     settings: Settings
     older_than: Age
@@ -91,22 +93,22 @@ class Sweep:
     younger: int
 
     def line(self, upload: Unfinished) -> str:
-        """An upload: since when, how old, its key and its id."""
+        """Return the line for an upload: its begin, age, key and id."""
         return (
             f"{upload.began:%Y-%m-%d %H:%M:%S} UTC, {show_age(upload.age(self.now))} ago  "
             f"{upload.key}  {upload.upload_id}"
         )
 
     def aborted(self, upload: Unfinished) -> str:
-        """An upload that is no more."""
+        """Return the line for an aborted upload."""
         return f"aborted  {self.line(upload)}"
 
     def failed(self, upload: Unfinished, error: Exception) -> str:
-        """An upload that could not be aborted, and why."""
+        """Return the line for an upload whose abort failed, with the reason."""
         return f"not aborted  {self.line(upload)}: {reason(error)}"
 
     def summary(self, aborted: int | None) -> str:
-        """The last line, for whoever reads no other; `aborted` says how many were, None if none was to be."""
+        """Return the last line; `aborted` is the number of aborted uploads, or None without --abort."""
         count = len(self.uploads)
         below = f" under '{self.settings.key_prefix}'" if self.settings.key_prefix else ""
         found = (
@@ -114,16 +116,16 @@ class Sweep:
             f"in the bucket '{self.settings.bucket}'{below}"
         )
         if self.younger:
-            found += f"; {self.younger} younger {_plural('one', self.younger)} left alone"
+            found += f"; {self.younger} younger {_plural('one', self.younger)} ignored"
         if not count:
             return f"{found}."
         if aborted is None:
-            return f"{found}. Nothing was changed: run this again with --abort to abort what is listed."
-        return f"{found}. {aborted} aborted" + (f", {count - aborted} could not be." if aborted < count else ".")
+            return f"{found}. Nothing was changed; run the command with --abort to abort the listed uploads."
+        return f"{found}. {aborted} aborted" + (f", {count - aborted} failed." if aborted < count else ".")
 
 
 def choose(settings: Settings, found: Iterable[Unfinished], older_than: Age, now: datetime) -> Sweep:
-    """Of the unfinished uploads of a bucket, those that are ours and have this age."""
+    """Select this app's uploads of at least this age from a bucket's unfinished uploads."""
     ours = [upload for upload in found if is_key(settings.key_prefix, upload.key)]
     old = [upload for upload in ours if upload.age(now) >= older_than.span]
     old.sort(key=lambda upload: (upload.began, upload.key, upload.upload_id))
@@ -131,7 +133,7 @@ def choose(settings: Settings, found: Iterable[Unfinished], older_than: Age, now
 
 
 def reason(error: Exception) -> str:
-    """Why a call to S3 failed, in one line: S3's or the network's own words, where there are some."""
+    """Return the reason of a failed call in one line: the message of S3 or the network, if any."""
     cause = error if isinstance(error, BucketMissing) else error.__cause__ or error
     return " ".join(str(cause).split())
 

@@ -1,4 +1,4 @@
-"""The command `sweep-uploads` of both apps: lists unfinished multipart uploads, and aborts them with --abort."""
+"""The command `sweep-uploads` of both apps: lists or aborts unfinished multipart uploads."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from filehandoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Ag
 
 
 def sweep_command(program: str, service: Service, run: Callable[[Flow[bool]], bool]) -> click.Command:
-    """Make the command for an app; `run` runs a flow on the app's store, which it opens and closes if needed."""
+    """Make the command for an app; `run` runs a flow, and opens and closes the store if needed."""
 
     @click.command("sweep-uploads", help=HELP)
     @click.option(
@@ -24,7 +24,7 @@ def sweep_command(program: str, service: Service, run: Callable[[Flow[bool]], bo
     @click.option("--abort", is_flag=True, help=ABORT_HELP)
     @click.pass_context
     def command(context: click.Context, *, older_than: Age, abort: bool) -> None:
-        # A misspelt bucket or prefix would sweep another place.
+        # With a misspelt setting, the command would sweep another bucket or prefix.
         for name, meant in misspelt(os.environ).items():
             click.echo(f"{program}: {name} is no setting; was {meant} meant?", err=True)
         try:
@@ -37,11 +37,11 @@ def sweep_command(program: str, service: Service, run: Callable[[Flow[bool]], bo
 
 
 def sweep(service: Service, older_than: Age, *, abort: bool) -> Flow[bool]:
-    """Print the uploads of this age and older, aborted or not; return False if one could not be aborted.
+    """Print, and on request abort, uploads of at least this age; return whether no abort failed.
 
     Raises:
         BucketMissing: there is no such bucket.
-        StoreRejected, StoreUnavailable: S3 does not list them.
+        StoreRejected, StoreUnavailable: S3 does not list the uploads.
     """
     settings = service.settings
     unfinished = yield from flows.unfinished_uploads(settings.bucket, settings.key_prefix)

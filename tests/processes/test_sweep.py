@@ -133,7 +133,7 @@ def test_unfinished_uploads_are_aborted_only_on_demand(moto: stores.Store, frame
         assert {re.fullmatch(pattern, line).groups() for line in lines} == ours  # type: ignore[union-attr] # a mismatch fails the test anyway
         assert summary == (
             f"2 unfinished uploads of this app older than 24h in the bucket '{bucket}' under 'incoming/'. "
-            "Nothing was changed: run this again with --abort to abort what is listed."
+            "Nothing was changed; run the command with --abort to abort the listed uploads."
         )
         assert unfinished(s3, bucket) == ours | others
 
@@ -164,7 +164,7 @@ def test_a_younger_upload_is_left_alone(rclone: stores.Store, invoke: Invoke) ->
         begun = begin(s3, bucket, new_key(PREFIX, "a.bin"))
         younger = invoke(rclone.endpoint_url, bucket, "--abort")
         assert younger.exit_code == 0
-        assert younger.output == f"No unfinished upload of this app older than 24h {where}; 1 younger one left alone.\n"
+        assert younger.output == f"No unfinished upload of this app older than 24h {where}; 1 younger one ignored.\n"
         assert unfinished(s3, bucket) == begun
 
         swept = invoke(rclone.endpoint_url, bucket, "--abort", "--older-than", "0s")
@@ -228,7 +228,7 @@ def test_every_page_is_swept_and_a_refusal_keeps_none_of_the_others(invoke: Invo
     *lines, summary = ended.stdout.splitlines()
     aborted = [keys[index] for index in (9, 8, 7, 6, 4, 3)]
     assert [line.split("  ")[::2] for line in lines] == [["aborted", key] for key in aborted]
-    assert summary.endswith("; 3 younger ones left alone. 6 aborted, 1 could not be.")
+    assert summary.endswith("; 3 younger ones ignored. 6 aborted, 1 failed.")
     (line,) = ended.stderr.splitlines()
     assert line.startswith(
         f"not aborted  {uploads[keys[5]]:%Y-%m-%d %H:%M:%S} UTC, 30h ago  {keys[5]}  5.bin: "
@@ -264,5 +264,5 @@ def test_a_wrong_age_is_an_error_of_usage(invoke: Invoke) -> None:
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert ended.stderr.splitlines()[-1] == (
         "Error: Invalid value for '--older-than': '1 month' is no age; "
-        "give a whole number and its unit, such as 90s, 30m, 24h or 7d"
+        "write a whole number and its unit, such as 90s, 30m, 24h or 7d"
     )

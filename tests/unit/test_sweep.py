@@ -76,7 +76,7 @@ def test_an_age_is_a_number_and_its_unit(text: str, span: timedelta) -> None:
 def test_what_is_no_age_is_refused(text: str) -> None:
     """The message is one line that quotes what was written and says what would do."""
     with pytest.raises(
-        ValueError, match=r"is no age; give a whole number and its unit, such as 90s, 30m, 24h or 7d$"
+        ValueError, match=r"is no age; write a whole number and its unit, such as 90s, 30m, 24h or 7d$"
     ) as error:
         Age.parse(text)
     assert str(error.value).startswith(repr(text))
@@ -190,7 +190,7 @@ def test_an_upload_of_unknown_age_is_never_swept(entry: dict[str, None]) -> None
             id="nothing",
         ),
         pytest.param(
-            *(0, 1, 0, "No unfinished upload … under 'incoming/'; 1 younger one left alone."),
+            *(0, 1, 0, "No unfinished upload … under 'incoming/'; 1 younger one ignored."),
             id="a younger one",
         ),
         pytest.param(
@@ -198,15 +198,15 @@ def test_an_upload_of_unknown_age_is_never_swept(entry: dict[str, None]) -> None
             id="one, listed",
         ),
         pytest.param(
-            *(3, 2, None, "3 unfinished uploads … under 'incoming/'; 2 younger ones left alone. "),
+            *(3, 2, None, "3 unfinished uploads … under 'incoming/'; 2 younger ones ignored. "),
             id="some, listed",
         ),
         pytest.param(
-            *(3, 2, 3, "3 unfinished uploads … under 'incoming/'; 2 younger ones left alone. 3 aborted."),
+            *(3, 2, 3, "3 unfinished uploads … under 'incoming/'; 2 younger ones ignored. 3 aborted."),
             id="some, aborted",
         ),
         pytest.param(
-            *(3, 0, 1, "3 unfinished uploads … under 'incoming/'. 1 aborted, 2 could not be."),
+            *(3, 0, 1, "3 unfinished uploads … under 'incoming/'. 1 aborted, 2 failed."),
             id="not all aborted",
         ),
     ],
@@ -216,7 +216,7 @@ def test_the_summary_says_what_was_found_and_done(old: int, younger: int, aborte
     found = [upload(timedelta(days=2))] * old + [upload(timedelta(0))] * younger
     expected = expected.replace("…", "of this app older than 24h in the bucket 'photos'")
     if old and aborted is None:
-        expected += "Nothing was changed: run this again with --abort to abort what is listed."
+        expected += "Nothing was changed; run the command with --abort to abort the listed uploads."
     assert swept(*found).summary(aborted) == expected
 
 

@@ -76,7 +76,7 @@ def test_the_command_fails_if_an_upload_cannot_be_aborted(service: Service) -> N
     assert result.exit_code == 1
     assert "not aborted" in result.stderr
     assert "AccessDenied" in result.stderr
-    assert "1 aborted, 1 could not be." in result.stdout
+    assert "1 aborted, 1 failed." in result.stdout
 
 
 def test_younger_and_foreign_uploads_are_left_alone(service: Service) -> None:
@@ -84,7 +84,7 @@ def test_younger_and_foreign_uploads_are_left_alone(service: Service) -> None:
     young = datetime.now(UTC) - timedelta(hours=2)
     result = sweep(service, "--abort --older-than 3h", listed("a", began=young))
     assert "No unfinished upload of this app older than 3h" in result.stdout
-    assert "1 younger one left alone" in result.stdout
+    assert "1 younger one ignored" in result.stdout
     foreign = expect("list_multipart_uploads", {"Uploads": [{"Key": "in/x", "UploadId": "x"}]}, Prefix="in/")
     assert "No unfinished upload" in sweep(service, "--abort", foreign).stdout
 
