@@ -20,8 +20,8 @@ another prefix than UPLOAD_KEY_PREFIX. Without --abort it changes nothing.
 """
 DEFAULT_AGE = "24h"
 OLDER_THAN_HELP = (
-    "Ignore younger uploads: 90s, 30m, 24h or 7d. A running upload is unfinished too, so choose more than the "
-    "duration of your slowest upload."
+    "Minimum age, such as 90s, 30m, 24h or 7d. A running upload is unfinished too: choose more than your slowest "
+    "upload takes."
 )
 ABORT_HELP = "Abort the uploads, so that S3 frees their storage."
 

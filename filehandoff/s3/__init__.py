@@ -1,4 +1,4 @@
-"""The S3 side without S3: one API call as a value (`calls`), and sequences of calls as generators (`flows`).
+"""S3 without I/O: single API calls as values (`calls`), and sequences of calls as generators (`flows`).
 
-A shell performs each call that a flow yields, and sends the answer or throws the error into the flow.
+A shell performs each call that a flow yields, and sends the result or throws the error into the flow.
 """

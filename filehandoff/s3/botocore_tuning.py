@@ -1,4 +1,4 @@
-"""How botocore is set up for S3, and what it need not do anew for each call; works on clients that are given here."""
+"""The configuration of botocore for S3, and shortcuts for its work per call; needs no import of botocore."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -13,10 +13,10 @@ _ISO = re.compile(r"\d{4}-", re.ASCII)
 
 
 def resolve_endpoint_once(client: Any) -> None:
-    """Let this client of boto3 or aioboto3 find the address of a bucket once, instead of once for each key.
+    """Let a client of boto3 or aioboto3 resolve a bucket's endpoint once instead of once per key.
 
-    botocore remembers the last hundred addresses by what they depend on, and counts the object's key among that. None
-    of S3's rules asks for the key (a test looks), and going through them takes a quarter of the time of a small put.
+    botocore caches the last hundred endpoints by the parameters of its rules, among them the object's key. No rule of
+    S3 reads the key (a test checks it), and the rules take a quarter of the time of a small put.
     """
     model = client.meta.service_model
     for operation in model.operation_names:
@@ -25,15 +25,15 @@ def resolve_endpoint_once(client: Any) -> None:
 
 
 def parse_timestamp(value: str | float) -> datetime | None:
-    """A time in UTC from S3, in each form that boto takes; None if the value is no time.
+    """Parse a time from S3, in each form that boto accepts, as UTC; return None for any other value.
 
     S3 writes IMF-fixdate in headers and ISO 8601 in XML. Other stores, proxies and clients write the older forms of
-    RFC 9110, section 5.6.7, or seconds since 1970; `Expires: 0` is valid, and any value no cache can read is a time in
-    the past (RFC 9111, section 5.3). No call may fail for a date: no answer of ours depends on one.
+    RFC 9110, section 5.6.7, or seconds since 1970. `Expires: 0` is valid, and caches treat an invalid value as a time
+    in the past (RFC 9111, section 5.3). No call may fail because of a date, since no response depends on one.
     """
     text = str(value).strip()
     if text.count(",") > 1:
-        return None  # a list of dates, which email's parser takes for its first one
+        return None  # of a list of dates, email's parser would return the first one
     try:
         if _SECONDS.fullmatch(text):
             return _EPOCH + timedelta(seconds=float(text))
@@ -49,7 +49,7 @@ def client_config(settings: Settings, timeouts: tuple[float, float], attempts: i
     Args:
         settings: the service's settings.
         timeouts: seconds to connect, and seconds between two reads of an answer.
-        attempts: how often a call is tried.
+        attempts: the number of attempts for a call.
         addressing: `virtual` names the bucket in the host, `auto` leaves the choice to botocore.
     """
     return {
@@ -57,17 +57,17 @@ def client_config(settings: Settings, timeouts: tuple[float, float], attempts: i
         "read_timeout": timeouts[1],
         "retries": {"mode": "standard", "total_max_attempts": attempts},
         "max_pool_connections": settings.max_concurrent * settings.parts_in_flight,
-        # A CRC-32 goes with every body, so botocore need not read the body once more to sign it.
+        # Every body has a CRC-32, so botocore must not read it again to sign it.
         "s3": {"payload_signing_enabled": False, "addressing_style": addressing},
-        # botocore's default for presigned URLs is version 2, which binds neither length nor type nor metadata.
+        # botocore's default for presigned URLs is version 2, which signs no length, type or metadata.
         "signature_version": "s3v4",
         "request_checksum_calculation": "when_required",
         "response_checksum_validation": "when_required",
-        # mypy checks the types of the parameters by boto's own stubs.
+        # mypy checks the parameters' types with boto's stubs.
         "parameter_validation": False,
     }
 
 
 def lasting_secret(credentials: Any) -> str | None:
-    """Return the secret of frozen AWS credentials, unless they are a role's: those change."""
+    """Return the secret of frozen AWS credentials; None for a role's, which expire."""
     return str(credentials.secret_key) if credentials and not credentials.token else None

@@ -1,6 +1,6 @@
-"""Calls to S3 as values: what is sent, what the answer means, and which of our errors an error of S3's becomes.
+"""Calls to S3 as values: the parameters, a reader for the response, and the mapping of S3's errors to ours.
 
-Each is itself the shortest flow: `yield from head_object(key)` gives what S3 knows of the object.
+Each call is the shortest flow: `yield from head_object(key)` returns the object's headers.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -23,9 +23,9 @@ from filehandoff.receipt import Incoming
 from filehandoff.sweep import Unfinished
 from filehandoff.verify import Completed, bare_etag, check_crc32, quoted_etag, require
 
-#: A part as `complete_multipart_upload` names it.
+#: A sent part, as `complete_multipart_upload` requires it.
 type SentPart = dict[str, Any]
-#: An answer of boto's, or an entry of one.
+#: A response of boto's, or an entry of one.
 type Answer = Mapping[str, Any]
 type Flow[T] = Generator["Step[Any]", Any, T]
 
@@ -33,19 +33,19 @@ SILENCE = "S3 did not answer. Nothing was stored; try again later."
 
 
 class AbandonedCall(Protocol):
-    """A flow that runs in another thread or task: a future."""
+    """A call that still runs in another thread or task: a future."""
 
     def add_done_callback(self, callback: Callable[[Any], object], /) -> object:
-        """Have the callback called at its end."""
+        """Run the callback at the end of the call."""
 
 
 class Step[T]:
-    """One thing that a shell does for a flow, and that gives a `T`."""
+    """One action that a shell performs for a flow; its result is a `T`."""
 
     __slots__ = ()
 
     def __iter__(self) -> Flow[T]:
-        """The flow of this one step."""
+        """Return the flow of this one step."""
         result: T = yield self
         return result
 
@@ -57,12 +57,12 @@ class Call[T](Step[T]):
     Attributes:
         operation: the name of boto's method.
         parameters: its keyword arguments, without `Bucket` and `Body`.
-        read: makes the result of boto's answer; raises StoreRejected if the answer proves a fault.
-        refused: makes the error of S3's answer: its HTTP status, its code and its message.
-        client: which of the shell's clients sends it: downloads and probes may not wait for uploads.
-        body: what is sent: a part or a file.
-        hook: the boto event hook of the upload; the call's parameters are its argument.
-        silence: the detail of the error if S3 does not answer.
+        read: makes the result from boto's response; raises StoreRejected for a faulty response.
+        refused: makes the error from S3's HTTP status, code and message.
+        client: the shell's client for the call; downloads and probes must not wait for uploads.
+        body: a part or a file.
+        hook: the boto event hook of the upload; boto passes it the call's parameters.
+        silence: the detail of the error if S3 does not respond.
     """
 
     operation: str
@@ -77,7 +77,7 @@ class Call[T](Step[T]):
 
 @dataclass(frozen=True, slots=True)
 class Presign(Step[str]):
-    """A presigned URL for one call: S3 takes it for so many seconds from whoever sends it."""
+    """A presigned URL for one call, valid for `seconds`, from any sender."""
 
     operation: Literal["put_object", "upload_part"]
     parameters: Mapping[str, Any]
@@ -87,14 +87,14 @@ class Presign(Step[str]):
 
 @dataclass(frozen=True, slots=True)
 class HeadProbe(Step[tuple[int, str] | None]):
-    """A HEAD that skips botocore: the size in bytes and the ETag, in its quotes; None if it does not succeed."""
+    """A HEAD request without botocore; returns size in bytes and quoted ETag, or None on failure."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBack(Step[tuple[int, str]]):
-    """The size and the SHA-256 of an object, by its bytes: `body` is what `get_object` gave."""
+    """Read the body from `get_object` to its end; returns its size in bytes and its SHA-256."""
 
     body: Any
     silence: str = "S3 broke off while the file was read back; complete it again."
@@ -102,9 +102,9 @@ class ReadBack(Step[tuple[int, str]]):
 
 @dataclass(frozen=True, slots=True)
 class Finish[T](Step[T]):
-    """A flow that runs to its end even if the client leaves meanwhile: what S3 begins unseen could not be removed.
+    """A flow that finishes even if the client disconnects, so that the app knows what to undo in S3.
 
-    At the end of the process it is abandoned, if there is `leave`, which gets the future that still runs.
+    When the process ends, the shell abandons the flow if there is a `leave`, and passes `leave` the running future.
     """
 
     flow: Flow[T]
@@ -113,7 +113,7 @@ class Finish[T](Step[T]):
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A multipart upload that S3 has begun; `retried` if an earlier try of the call may have begun another one."""
+    """A new multipart upload; `retried` if an earlier attempt may have created another one."""
 
     upload_id: str | None
     retried: bool
@@ -121,14 +121,14 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Page[T]:
-    """One page of a list, and the parameters that ask for the next one; empty at the end."""
+    """One page of a list, and the parameters for the next page; the last page has none."""
 
     entries: Sequence[T]
     following: Mapping[str, Any]
 
 
 def put_object(incoming: Incoming, body: "Part | IO[bytes]", crc32: int, hook: Any) -> Call[str]:
-    """Store a file and return its ETag without quotes; S3 refuses bytes of another CRC-32."""
+    """Store a file and return its ETag without quotes; S3 rejects bytes with another CRC-32."""
     checksum = crc32_header(crc32)
 
     def read(answer: Answer) -> str:
@@ -142,7 +142,7 @@ def put_object(incoming: Incoming, body: "Part | IO[bytes]", crc32: int, hook: A
 
 
 def create_multipart(incoming: Incoming, hook: Any, metadata: dict[str, str] | None = None) -> Call[Created]:
-    """Begin a multipart upload; with `metadata` the client sends the parts, without checksums of ours."""
+    """Create a multipart upload; with `metadata`, the client sends the parts, without our checksums."""
     named = {
         "Key": incoming.key,
         "ContentType": incoming.content_type,
@@ -159,7 +159,7 @@ def create_multipart(incoming: Incoming, hook: Any, metadata: dict[str, str] | N
 
 
 def upload_part(key: str, upload_id: str, part: Part, crc32: int) -> Call[SentPart]:
-    """Send one part and return its name for `complete_multipart`; S3 refuses bytes of another CRC-32."""
+    """Send one part and return its entry for `complete_multipart`; S3 rejects another CRC-32."""
     checksum = crc32_header(crc32)
 
     def read(answer: Answer) -> SentPart:
@@ -181,10 +181,10 @@ def upload_part(key: str, upload_id: str, part: Part, crc32: int) -> Call[SentPa
 
 
 def complete_multipart(key: str, upload_id: str, parts: Sequence[SentPart]) -> Call[Completed]:
-    """Make one object of the parts, given in order.
+    """Make one object of the parts, which must be in order.
 
     Raises:
-        UploadGone: S3 has no such upload, or has it no more.
+        UploadGone: S3 has no such upload, or no longer has it.
     """
     return Call(
         operation="complete_multipart_upload",
@@ -195,16 +195,16 @@ def complete_multipart(key: str, upload_id: str, parts: Sequence[SentPart]) -> C
 
 
 def head_completed(key: str) -> Call[Completed]:
-    """Return what S3 knows of the object that an earlier completion has made.
+    """Return the headers of an object that an earlier completion has made.
 
     Raises:
-        ObjectMissing: there is none.
+        ObjectMissing: there is no such object.
     """
     return Call(operation="head_object", parameters={"Key": key}, read=Completed.from_s3)
 
 
 def list_parts(key: str, upload_id: str, following: Mapping[str, Any]) -> Call[Page[Answer]]:
-    """List one page of the parts that S3 has of a multipart upload, in order.
+    """List one page of a multipart upload's parts, in order.
 
     Raises:
         UploadGone: S3 has no such upload.
@@ -218,7 +218,7 @@ def list_parts(key: str, upload_id: str, following: Mapping[str, Any]) -> Call[P
 
 
 def abort_multipart(key: str, upload_id: str) -> Call[None]:
-    """End a multipart upload without an object.
+    """Abort a multipart upload.
 
     Raises:
         UploadGone: S3 has no such upload.
@@ -232,11 +232,11 @@ def abort_multipart(key: str, upload_id: str) -> Call[None]:
 
 
 def list_multipart_uploads(prefix: str, bucket: str, following: Mapping[str, Any]) -> Call[Page[Unfinished]]:
-    """List one page of the multipart uploads below a prefix that were neither completed nor aborted.
+    """List one page of the unfinished multipart uploads below a prefix.
 
     Raises:
         BucketMissing: there is no such bucket.
-        UploadGone: there are no uploads; rclone answers so.
+        UploadGone: there are no uploads; rclone responds with this error.
     """
 
     def refused(status: int, code: str, message: str) -> Exception:
@@ -253,10 +253,10 @@ def list_multipart_uploads(prefix: str, bucket: str, following: Mapping[str, Any
 
 
 def head_object(key: str) -> Call[ObjectInfo]:
-    """Return what S3 knows of an object.
+    """Return an object's headers.
 
     Raises:
-        ObjectMissing: there is none.
+        ObjectMissing: there is no such object.
     """
     return Call(operation="head_object", parameters={"Key": key}, read=lambda answer: ObjectInfo.from_s3(key, answer))
 
@@ -264,23 +264,23 @@ def head_object(key: str) -> Call[ObjectInfo]:
 def get_object(
     key: str, byte_range: str | None = None, client: Literal["uploads", "downloads"] = "uploads"
 ) -> Call[tuple[ObjectInfo, Any]]:
-    """Return an object, or one range of it, and its body, which the caller must read to the end or close.
+    """Return an object's headers and body, or those of one range; the caller must close an unread body.
 
     Raises:
-        ObjectMissing: there is none.
-        RangeNotSatisfiable: S3 has nothing in this range.
+        ObjectMissing: there is no such object.
+        RangeNotSatisfiable: the object has no byte in this range.
     """
 
     def read(answer: Answer) -> tuple[ObjectInfo, Any]:
         try:
             return ObjectInfo.from_s3(key, answer), answer["Body"]
         except StoreRejected:
-            answer["Body"].close()  # an open one holds a connection of the pool
+            answer["Body"].close()  # an open body holds a connection of the pool
             raise
 
     def refused(status: int, code: str, message: str) -> Exception:
         if byte_range and status == RangeNotSatisfiable.status:
-            return RangeNotSatisfiable("The object has no byte of this range.")
+            return RangeNotSatisfiable("The object has no byte in this range.")
         return from_store_answer(status, code, message)
 
     return Call(
@@ -296,22 +296,22 @@ def get_object(
 
 
 def delete_object(key: str) -> Call[None]:
-    """Remove an object; S3 takes one that is gone for a success too."""
+    """Delete an object; a missing object is a success too."""
     return Call(operation="delete_object", parameters={"Key": key}, read=lambda _: None)
 
 
 def head_bucket(bucket: str) -> Call[None]:
-    """Ask for the bucket, by a client with short time limits.
+    """Check that the bucket exists, with a client that has short timeouts.
 
     Raises:
-        BucketMissing: S3 says that there is none.
-        StoreUnavailable: S3 does not answer, or not for this bucket.
+        BucketMissing: there is no such bucket.
+        StoreUnavailable: S3 does not respond, or gives no access to the bucket.
     """
 
     def refused(status: int, _code: str, message: str) -> Exception:
         if status == 404:  # noqa: PLR2004 - HTTP's Not Found
             return BucketMissing(bucket)
-        return StoreUnavailable(f"S3 does not give us the bucket '{bucket}': {status} {message}")
+        return StoreUnavailable(f"S3 gives no access to the bucket '{bucket}': {status} {message}")
 
     silence = "S3 did not answer within a second."
     return Call(

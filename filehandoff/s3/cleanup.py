@@ -1,6 +1,6 @@
-"""Uploads that must be removed from S3 and could not be, because S3 was away: they would stay there and cost storage.
+"""Retries of failed undos, whose uploads would stay in S3 and cost storage.
 
-`Cleanup` holds them and decides: which is tried next, when, and for how long. A thread or a task drives its flows.
+`Cleanup` queues the undos, and decides the order and the end of their retries. A thread or a task drives its flows.
 """
 
 import logging
@@ -15,32 +15,32 @@ from filehandoff.s3.calls import AbandonedCall, Flow
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a client waits at most for the removal of a form that failed.
+#: Most seconds that a client waits for the undo of its failed form.
 UNDO_SECONDS = 9.0
-#: Seconds at the process's end in which clients read their answers.
+#: Seconds at the end of the process in which clients read their responses.
 ANSWER_SECONDS = 1.0
-#: Seconds at the process's end in which pending cleanup is tried once more, so many at a time.
+#: Seconds at the end of the process for the last retry of pending undos.
 LAST_TRY_SECONDS = 4.0
+#: Undos in parallel during the last retry.
 LAST_TRY_AT_ONCE = 8
-#: Seconds that a process takes at most to end after UPLOAD_DRAIN_SECONDS: all of these, and one more, because gunicorn
-#: looks once a second for the end.
+#: Most seconds from UPLOAD_DRAIN_SECONDS to the exit: the sum, and 1 more, because gunicorn polls once a second.
 END_SECONDS = UNDO_SECONDS + ANSWER_SECONDS + LAST_TRY_SECONDS + 1.0
 
-#: Seconds between two tries, at first and at most; the pause doubles after each try that fails.
+#: Seconds between two retries, at first and at most; each failure doubles the pause.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
-#: Uploads that may be pending; of more, the oldest are given up.
+#: Most pending uploads; above it, the cleanup gives up the oldest.
 MAX_PENDING = 10_000
 #: Seconds until cleanup gives up; then `sweep-uploads` removes the upload.
 GIVE_UP_AFTER = 3600.0
 
-#: A flow that removes an upload from S3; each call makes a new one, and a part of the upload may be gone already.
+#: Makes a flow that removes an upload from S3, of which some calls may have succeeded before.
 type Undo = Callable[[], Flow[object]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """One upload that must be removed, the request it came by, and when cleanup gives it up, by the clock."""
+    """One upload that must be removed; `give_up_at` is a time of the cleanup's clock."""
 
     undo: Undo
     request_id: str
@@ -49,14 +49,14 @@ class Pending:
 
 
 class Cleanup:
-    """One process's pending cleanup.
+    """The pending undos of one process.
 
     Args:
         lock: guards the state, where several threads use it.
         clock: returns seconds and never goes back.
 
     Attributes:
-        wake: called when an upload becomes pending; whoever drives `try_all` sets it.
+        wake: called when an upload becomes pending; the driver of `try_all` sets it.
     """
 
     def __init__(
@@ -65,27 +65,27 @@ class Cleanup:
         self._lock = lock or nullcontext()
         self._clock = clock
         self._waiting: deque[Pending] = deque()
-        #: Those that are being tried, and those whose calls have not ended.
+        #: Uploads whose undo runs, or whose abandoned call has not ended.
         self._held: set[Pending] = set()
         self.wake: Callable[[], None] = lambda: None
 
     def __bool__(self) -> bool:
-        """Whether any upload is pending, in whatever state."""
+        """Return whether any upload is pending, waiting or held."""
         with self._lock:
             return bool(self._waiting or self._held)
 
     @property
     def waits(self) -> bool:
-        """Whether an upload waits for the next try."""
+        """Whether an upload waits for the next retry."""
         return bool(self._waiting)
 
     def later(self, undo: Undo, request_id: str, key: str) -> None:
-        """Remove the upload of this object as soon as S3 lets us."""
+        """Retry the undo of a key until it succeeds."""
         self._put_back(self._pending(undo, request_id, key))
         self.wake()
 
     def after(self, call: AbandonedCall, undo: Undo, request_id: str, key: str) -> None:
-        """Remove the upload of this object, perhaps a second time, when an abandoned call for it has ended."""
+        """Undo an upload after its abandoned call has ended, even if an earlier undo succeeded."""
         pending = self._pending(undo, request_id, key)
         with self._lock:
             self._held.add(pending)
@@ -97,13 +97,13 @@ class Cleanup:
         call.add_done_callback(release)
 
     def try_all(self) -> Flow[bool]:
-        """Remove one upload after the other, up to the first that fails; return whether any was removed."""
+        """Undo one upload after the other up to the first failure; return whether any succeeded."""
         removed = False
         while pending := self._take():
             with self._trying(pending):
                 try:
                     yield from pending.undo()
-                except Exception as error:  # noqa: BLE001 - memory may be short for a while too, and must lose no upload
+                except Exception as error:  # noqa: BLE001 - also MemoryError: every upload must be undone
                     if self._clock() < pending.give_up_at:
                         self._put_back(pending)
                     else:
@@ -113,23 +113,23 @@ class Cleanup:
                     self._put_back(pending)
                     raise
                 removed = True
-                logger.info("S3 is back, an upload was removed")
+                logger.info("S3 responds again; an upload was removed")
         return removed
 
     def try_last(self) -> Flow[None]:
-        """Try each upload once more: the process ends. Several of these flows may run at once."""
+        """Undo each upload once more at the end of the process; several of these flows may run."""
         while pending := self._take():
             with self._trying(pending):
                 try:
                     yield from pending.undo()
-                except Exception as error:  # noqa: BLE001 - no error may end the other tries
+                except Exception as error:  # noqa: BLE001 - no error may stop the other retries
                     give_up(pending, error.__cause__ or error)
                 except BaseException:
                     self._put_back(pending)
                     raise
 
     def give_up_all(self) -> None:
-        """Log the key of each pending upload: the process ends."""
+        """Log the key of each pending upload at the end of the process."""
         with self._lock:
             left = (*self._held, *self._waiting)
         for pending in left:
@@ -165,11 +165,11 @@ class Cleanup:
 
 
 def next_pause(pause: float, *, removed: bool) -> float:
-    """Return how many seconds to wait after a try, from the pause before it and from its outcome."""
+    """Return the seconds until the next retry, from the last pause and the outcome."""
     return FIRST_PAUSE if removed else min(2 * pause, LONGEST_PAUSE)
 
 
 def give_up(pending: Pending, reason: object) -> None:
-    """Log the key of an upload that may stay in S3."""
+    """Log the key of an upload that may remain in S3."""
     with logs.bound(pending.request_id):
         logger.error("the upload of '%s' is given up, and may stay in S3: %s", pending.key, reason)

@@ -1,4 +1,4 @@
-"""What the flows of one service share."""
+"""The state that all flows of one service share."""
 
 from contextlib import AbstractContextManager
 
@@ -9,14 +9,14 @@ from filehandoff.settings import Settings
 
 
 class Context:
-    """A service as its flows see it.
+    """The settings, metrics, cleanup and seal of one service.
 
     Args:
         settings: the app's settings.
-        lock: makes a lock, where several threads run flows.
+        lock: makes a lock, if several threads run flows.
 
     Attributes:
-        seal: marks promises; made anew when the AWS credentials are known, unless the settings have a secret.
+        seal: signs promises; `use_secret` replaces it when the AWS credentials are known.
     """
 
     def __init__(self, settings: Settings, lock: "type[AbstractContextManager[object]] | None" = None) -> None:
@@ -26,5 +26,5 @@ class Context:
         self.seal = Seal(settings.promise_secret)
 
     def use_secret(self, secret: str | None) -> None:
-        """Mark promises by the secret of the AWS credentials, which all processes share; the settings' comes first."""
+        """Sign promises with the secret of the AWS credentials, unless the settings have one."""
         self.seal = Seal(self.settings.promise_secret or secret)

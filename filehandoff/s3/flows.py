@@ -1,4 +1,4 @@
-"""What takes several calls to S3: each flow yields its calls, gets their results or errors, and returns a result."""
+"""Flows of several calls to S3: each flow yields calls, receives their results or errors, and returns a result."""
 
 import logging
 from collections.abc import Mapping
@@ -28,19 +28,21 @@ logger = logging.getLogger(__name__)
 
 
 def create(service: Context, incoming: Incoming, hook: Any, metadata: dict[str, str] | None = None) -> Flow[str]:
-    """Begin a multipart upload, return its id, and abort what an earlier try of the same call began.
+    """Create a multipart upload, return its id, and abort uploads of earlier attempts.
 
     Raises:
-        StoreRejected: S3 answers without an id.
+        StoreRejected: the response has no id.
     """
     created = yield from calls.create_multipart(incoming, hook, metadata)
     if created.retried:
         abort = partial(abort_lost, service, incoming.key, created.upload_id)
         try:
             yield from abort()
-        except Exception as error:  # noqa: BLE001 - too little memory must lose no upload either
+        except Exception as error:  # noqa: BLE001 - also MemoryError: every upload must be undone
             service.metrics.undo_failures.inc()
-            logger.warning("a first try of '%s' may be unfinished in S3: %s", incoming.key, error.__cause__ or error)
+            logger.warning(
+                "an earlier attempt for '%s' may have left an upload in S3: %s", incoming.key, error.__cause__ or error
+            )
             service.cleanup.later(abort, logs.bound_id(), incoming.key)
     return str(require({} if created.upload_id is None else {"UploadId": created.upload_id}, "UploadId"))
 
@@ -48,11 +50,11 @@ def create(service: Context, incoming: Incoming, hook: Any, metadata: dict[str, 
 def complete(key: str, upload_id: str, parts: list[SentPart]) -> Flow[Completed]:
     """Make one object of the parts, and recognize an upload that was completed already.
 
-    Where the answer to a first try was lost, some stores answer the second one that the upload is gone. If the object
-    is there, the upload was completed, because nothing else has its key.
+    If the response to a first attempt was lost, some stores respond to the second that the upload is gone. The upload
+    was completed if the object exists, because no other upload has its key.
 
     Raises:
-        UploadGone: there is neither the upload nor the object.
+        UploadGone: neither the upload nor the object exists.
     """
     try:
         return (yield from calls.complete_multipart(key, upload_id, parts))
@@ -64,24 +66,24 @@ def complete(key: str, upload_id: str, parts: list[SentPart]) -> Flow[Completed]
 
 
 def confirm(stored: Stored) -> Flow[None]:
-    """Compare the object with the file that was sent.
+    """Compare the object's size and ETag with those of the sent file.
 
     Raises:
-        StoreRejected: S3 has no object, or another one.
+        StoreRejected: the object is missing or differs.
     """
     try:
         size, etag = yield from size_and_etag(stored.incoming.key)
     except ObjectMissing as error:
-        raise StoreRejected("S3 does not have the object that it said it had stored.") from error
+        raise StoreRejected("S3 does not have the object that it confirmed.") from error
     check_size(stored.size, size)
     check_etag(stored.etag, etag.strip('"'), stored.parts)
 
 
 def size_and_etag(key: str) -> Flow[tuple[int, str]]:
-    """Return the size in bytes and the ETag, in its quotes, of an object, by the cheapest way that S3 takes.
+    """Return an object's size in bytes and its quoted ETag, by the head probe if it succeeds.
 
     Raises:
-        ObjectMissing: there is none.
+        ObjectMissing: there is no such object.
     """
     if (probed := (yield from calls.HeadProbe(key))) is not None:
         return probed
@@ -90,7 +92,7 @@ def size_and_etag(key: str) -> Flow[tuple[int, str]]:
 
 
 def exists(key: str) -> Flow[bool]:
-    """Return whether there is an object."""
+    """Return whether the object exists."""
     try:
         yield from calls.head_object(key)
     except ObjectMissing:
@@ -99,13 +101,13 @@ def exists(key: str) -> Flow[bool]:
 
 
 def get(key: str, byte_range: str | None) -> Flow[tuple[ObjectInfo, Any]]:
-    """Return an object for a client, or one range of it, and its body, which the caller must read or close.
+    """Return an object's headers and body for a download; the caller must close an unread body.
 
-    Not every store takes a range that ends after the object, so a refused one is cut to the object's length.
+    Some stores reject a range that ends after the object, so a rejected range is cut to the object's length.
 
     Raises:
-        ObjectMissing: there is none.
-        RangeNotSatisfiable: the range begins after its end.
+        ObjectMissing: there is no such object.
+        RangeNotSatisfiable: the range begins after the object's end.
     """
     try:
         return (yield from calls.get_object(key, byte_range, "downloads"))
@@ -118,7 +120,7 @@ def get(key: str, byte_range: str | None) -> Flow[tuple[ObjectInfo, Any]]:
     try:
         return (yield from calls.get_object(key, clamped, "downloads"))
     except RangeNotSatisfiable as error:
-        raise StoreRejected("S3 refuses a range that lies within the object.") from error
+        raise StoreRejected("S3 rejects a range within the object.") from error
 
 
 def _outside(length: int) -> RangeNotSatisfiable:
@@ -126,7 +128,7 @@ def _outside(length: int) -> RangeNotSatisfiable:
 
 
 def list_parts(key: str, upload_id: str) -> Flow[list[Answer]]:
-    """Return the parts that S3 has of a multipart upload, in order.
+    """Return all parts of a multipart upload, in order.
 
     Raises:
         UploadGone: S3 has no such upload.
@@ -135,7 +137,7 @@ def list_parts(key: str, upload_id: str) -> Flow[list[Answer]]:
 
 
 def unfinished_uploads(bucket: str, prefix: str) -> Flow[list[Unfinished]]:
-    """Return the multipart uploads below this prefix that were neither completed nor aborted, by whichever program.
+    """Return all unfinished multipart uploads below a prefix, also those of other programs.
 
     Raises:
         BucketMissing: there is no such bucket.
@@ -150,7 +152,7 @@ def _all_pages[T](list_page: "Any") -> Flow[list[T]]:
     """Return the entries of all pages.
 
     Raises:
-        StoreRejected: a page leads back to an earlier one; without this check the list would have no end.
+        StoreRejected: a page names an earlier page as the next one; without this check the list would never end.
     """
     entries: list[T] = []
     requested: list[Mapping[str, Any]] = [{}]
@@ -160,12 +162,12 @@ def _all_pages[T](list_page: "Any") -> Flow[list[T]]:
         if not page.following:
             return entries
         if page.following in requested:
-            raise StoreRejected("S3 answers the same page of a list again and again.")
+            raise StoreRejected("S3 repeats a page of a list.")
         requested.append(page.following)
 
 
 def abort(service: Context, key: str, upload_id: str) -> Flow[bool]:
-    """End a multipart upload without an object; return whether there was one."""
+    """Abort a multipart upload; return whether it existed."""
     try:
         yield from calls.abort_multipart(key, upload_id)
     except UploadGone:
@@ -175,25 +177,25 @@ def abort(service: Context, key: str, upload_id: str) -> Flow[bool]:
 
 
 def abort_lost(service: Context, key: str, known: str | None = None) -> Flow[None]:
-    """Abort each upload of this key but the known one: S3 began them, and its answers were lost."""
+    """Abort all uploads of a key except the known one: the responses with their ids were lost."""
     for upload in (yield from unfinished_uploads(service.settings.bucket, key)):
         if upload.upload_id != known:
             yield from abort(service, upload.key, upload.upload_id)
 
 
 def remove(service: Context, key: str) -> Flow[None]:
-    """Remove the object of this key, and abort its unfinished uploads, by whichever program."""
+    """Delete the object of a key, and abort all unfinished uploads of the key."""
     yield from calls.delete_object(key)
     yield from abort_lost(service, key)
 
 
 def undo_or_later(service: Context, undo: Undo, request_id: str, key: str) -> Flow[None]:
-    """Remove what an upload has stored; if S3 does not let us, leave it to the cleanup."""
+    """Undo an upload; on failure, pass the undo to the cleanup."""
     try:
         yield from undo()
-    except Exception as error:  # noqa: BLE001 - too little memory must lose no upload either
+    except Exception as error:  # noqa: BLE001 - also MemoryError: every upload must be undone
         service.metrics.undo_failures.inc()
-        logger.error("an upload could not be removed yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        logger.error("an upload could not be removed yet: %s", error.__cause__ or error)  # noqa: TRY400 - an unavailable store would add a traceback per request
         service.cleanup.later(undo, request_id, key)
     except BaseException:  # the task is cancelled
         service.cleanup.later(undo, request_id, key)
@@ -201,26 +203,26 @@ def undo_or_later(service: Context, undo: Undo, request_id: str, key: str) -> Fl
 
 
 def ready(bucket: str) -> Flow[None]:
-    """Ask S3 for the bucket, within a second.
+    """Check within a second that S3 gives access to the bucket.
 
     Raises:
-        StoreUnavailable: it does not answer, or not for this bucket.
+        StoreUnavailable: S3 does not respond, or gives no access to the bucket.
     """
     try:
         yield from calls.head_bucket(bucket)
     except BucketMissing as error:
-        raise StoreUnavailable(f"S3 does not give us the bucket '{bucket}'.") from error
+        raise StoreUnavailable(f"S3 has no bucket '{bucket}'.") from error
 
 
 def check_bucket(bucket: str) -> Flow[None]:
-    """Look for the bucket before the first request.
+    """Check the bucket before the first request.
 
-    A store that does not answer may still come up, so that is only logged.
+    A store that does not respond may still start, so this only logs the error.
 
     Raises:
-        BucketMissing: S3 says that there is none.
+        BucketMissing: there is no such bucket.
     """
     try:
         yield from calls.head_bucket(bucket)
     except UploadError as error:
-        logger.warning("S3 has not shown the bucket '%s' yet: %s", bucket, error.__cause__ or error)
+        logger.warning("the bucket '%s' is not available yet: %s", bucket, error.__cause__ or error)

@@ -1,7 +1,7 @@
-"""The files of one form on their way into S3, without the way: what each has begun, how it completes and is undone.
+"""The uploads of one form's files as flows: send, complete and undo.
 
-S3 has no transaction. So multipart uploads are completed only when every file of the form has been sent, small files
-are put at once, and when anything fails, each file that was begun is removed.
+S3 has no transactions. So multipart uploads are completed only after every file of the form has been sent. Small files
+are put at once. If anything fails, all started uploads are undone.
 """
 
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class SinglePut:
-    """A file of at most one part, whose digest is known before it is sent."""
+    """The upload of a file of at most one part, whose digest is known in advance."""
 
     def __init__(self, service: Context, incoming: Incoming, digest: Digest) -> None:
         self._service = service
@@ -33,10 +33,10 @@ class SinglePut:
         self._begun = False
 
     def send(self, body: "Part | IO[bytes]", crc32: int, hook: Any) -> Flow[None]:
-        """Put the file. A put is never cut off: it might be stored all the same, after its removal.
+        """Put the file. A put is never cancelled, because S3 might still store the file after its removal.
 
         Raises:
-            DigestMismatch: its bytes are not the promised ones; nothing was sent.
+            DigestMismatch: the bytes have another digest than the promised one; nothing was sent.
         """
         self._digest.check(self._incoming.promised)
         self._begun = True
@@ -44,23 +44,23 @@ class SinglePut:
         self._etag = yield from Finish(iter(put), partial(leave, self._service, self))
 
     def complete(self) -> Flow[Stored]:
-        """Confirm the object, which a put makes visible at once.
+        """Confirm the object, which is visible since the put.
 
         Raises:
-            StoreRejected: S3 has another object, or none.
+            StoreRejected: the object is missing or differs.
         """
         stored = Stored(self._incoming, self._digest.size, self._digest.sha256, self._etag, parts=1)
         yield from Finish(flows.confirm(stored), partial(leave, self._service, self))
         return stored
 
     def undo(self) -> Flow[None]:
-        """Remove the object, also after a put that failed: its answer alone may have been lost."""
+        """Delete the object, also after a failed put, of which only the response may be lost."""
         if self._begun:
             yield from calls.delete_object(self.key)
 
 
 class MultipartUpload:
-    """A larger file, sent in parts. `begin` it, `send_part` each part, which may run at once, then `complete`."""
+    """The upload of a larger file: `begin`, `send_part` for each part, in parallel or not, then `complete`."""
 
     def __init__(self, service: Context, incoming: Incoming) -> None:
         self._service = service
@@ -73,7 +73,7 @@ class MultipartUpload:
         self._completing = False
 
     def begin(self, hook: Any) -> Flow[None]:
-        """Begin the upload in S3."""
+        """Create the upload in S3."""
         self._begun = True
         yield from Finish(self._begin(hook), partial(leave, self._service, self))
 
@@ -81,7 +81,7 @@ class MultipartUpload:
         self._upload_id = yield from flows.create(self._service, self._incoming, hook)
 
     def send_part(self, part: Part, crc32: int) -> Flow[None]:
-        """Send one part, and let go of its bytes."""
+        """Send one part, and release its bytes."""
         assert self._upload_id is not None
         try:
             with self._service.metrics.part():
@@ -90,10 +90,10 @@ class MultipartUpload:
             part.release()
 
     def check_digest(self) -> None:
-        """Compare the bytes, all of which have been sent, with the promised digest.
+        """Compare the digest of all parts with the promised one.
 
         Raises:
-            DigestMismatch: they differ.
+            DigestMismatch: the digests differ.
         """
         self.digest.check(self._incoming.promised)
 
@@ -101,7 +101,7 @@ class MultipartUpload:
         """Make one object of the parts, and confirm it.
 
         Raises:
-            StoreRejected: S3 made another object of them.
+            StoreRejected: the object is missing or differs.
         """
         self._completing = True
         return (yield from Finish(self._complete(), partial(leave, self._service, self)))
@@ -116,9 +116,10 @@ class MultipartUpload:
         return stored
 
     def undo(self) -> Flow[None]:
-        """Abort the upload; remove the object if it was being completed, for the answer alone may have been lost.
+        """Abort the upload; after `complete`, delete the object too.
 
-        The object is removed also if aborting fails, which most often means that nothing is left to abort.
+        The response to `complete` may be lost. The object is deleted even if the abort fails, because most such aborts
+        fail when nothing is left to abort.
         """
         failure: UploadError | None = None
         try:
@@ -133,27 +134,27 @@ class MultipartUpload:
     def _abort(self) -> Flow[None]:
         known = self._upload_id is not None and (yield from flows.abort(self._service, self.key, self._upload_id))
         if self._begun and not known and not self._completing:
-            yield from flows.abort_lost(self._service, self.key)  # its id was lost, or is another one
+            yield from flows.abort_lost(self._service, self.key)  # the id is unknown, or another upload's
 
 
 type FileUpload = SinglePut | MultipartUpload
 
 
 def leave(service: Context, upload: FileUpload, call: AbandonedCall) -> None:
-    """Have the upload removed when its abandoned call has ended."""
+    """Undo the upload after its abandoned call has ended."""
     service.cleanup.after(call, upload.undo, logs.bound_id(), upload.key)
 
 
 def undo_all(left: deque[FileUpload]) -> Flow[None]:
-    """Remove one upload after the other from S3 and from `left`.
+    """Undo one upload after the other, and drop it from `left`.
 
-    An upload that cannot be removed stays in `left`. So do all that follow once S3 does not answer.
+    An upload whose undo fails stays in `left`. If S3 does not respond, all following uploads stay too.
     """
     for _ in range(len(left)):
         try:
             yield from left[0].undo()
-        except Exception as error:  # noqa: BLE001 - too little memory must lose no upload either
-            logger.error("an upload could not be removed yet: %s", error.__cause__ or error)  # noqa: TRY400 - a store that is down needs no traceback for each request
+        except Exception as error:  # noqa: BLE001 - also MemoryError: every upload must be undone
+            logger.error("an upload could not be removed yet: %s", error.__cause__ or error)  # noqa: TRY400 - an unavailable store would add a traceback per request
             if isinstance(error, StoreUnavailable):
                 return
             left.rotate(-1)
@@ -162,7 +163,7 @@ def undo_all(left: deque[FileUpload]) -> Flow[None]:
 
 
 def leave_to_cleanup(service: Context, left: deque[FileUpload], request_id: str) -> None:
-    """Have the cleanup remove the uploads that `undo_all` has left."""
+    """Pass the uploads that `undo_all` has left to the cleanup."""
     for upload in tuple(left):
         service.metrics.undo_failures.inc()
         service.cleanup.later(upload.undo, request_id, upload.key)

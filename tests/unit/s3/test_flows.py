@@ -74,7 +74,7 @@ def test_a_lost_first_try_that_cannot_be_aborted_is_left_to_the_cleanup(
     """The upload goes on all the same; the cleanup spares it, and aborts the lost one later."""
     with logs.bound("a-request"):
         assert create(service, created("id", 1), listed("lost", "id"), aborted("lost", error)) == "id"
-    assert f"a first try of '{KEY}' may be unfinished" in caplog.text
+    assert f"an earlier attempt for '{KEY}' may have left an upload" in caplog.text
     assert count(service.metrics.undo_failures) == 1
     assert play(service.cleanup.try_all(), listed("id", "lost"), aborted("lost")) is True
     assert not service.cleanup
@@ -225,14 +225,14 @@ def test_the_parts_of_all_pages_are_one_list() -> None:
 
 def test_a_page_that_leads_back_to_itself_ends_the_list() -> None:
     """Without this check the list would have no end."""
-    with pytest.raises(StoreRejected, match="again and again"):
+    with pytest.raises(StoreRejected, match="repeats a page"):
         play(flows.list_parts(KEY, "id"), page(1, 1), page(1, 1, PartNumberMarker=1))
 
 
 def test_a_page_that_leads_back_to_an_earlier_one_ends_the_list() -> None:
     """Two pages that name each other give no list either."""
     script = page(1, 1), page(2, 2, PartNumberMarker=1), page(1, 1, PartNumberMarker=2)
-    with pytest.raises(StoreRejected, match="again and again"):
+    with pytest.raises(StoreRejected, match="repeats a page"):
         play(flows.list_parts(KEY, "id"), *script)
 
 
@@ -342,6 +342,6 @@ def test_the_start_needs_an_answer_only_if_there_is_no_bucket(caplog: pytest.Log
     play(flows.check_bucket("photos"), expect("head_bucket"))
     assert not caplog.text
     play(flows.check_bucket("photos"), expect("head_bucket", StoreUnavailable("silence")))
-    assert "has not shown the bucket 'photos' yet: silence" in caplog.text
+    assert "the bucket 'photos' is not available yet: silence" in caplog.text
     with pytest.raises(BucketMissing):
         play(flows.check_bucket("photos"), expect("head_bucket", MISSING))
