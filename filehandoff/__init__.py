@@ -1,7 +1,7 @@
 """The core of both upload services: no framework, no boto, no I/O.
 
-Bytes and values in, events and values out. The two shells, `flask_app` and `quart_app`, do the rest. The first use of a
-public name imports its module: `filehandoff.explain` needs none, nor does the pytest plugin, which every start loads.
+Bytes and values in, events and values out. The two shells, `flask_app` and `quart_app`, do the I/O. The first use of a
+public name imports its module, which keeps `filehandoff.explain` and the pytest plugin fast to import.
 """
 
 from importlib import import_module

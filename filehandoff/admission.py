@@ -1,10 +1,10 @@
-"""How many uploads a process takes at once, how many more may wait for a place, and which error the others get.
+"""Limits on concurrent uploads and reads of one process, with a short queue for uploads.
 
-`UPLOAD_MAX_CONCURRENT` uploads run, and as many may wait for at most `WAIT_SECONDS` each, so that a burst of short
-uploads is not refused; any more are refused at once. Queued requests buffer only the first bytes of the body.
+`UPLOAD_MAX_CONCURRENT` uploads run, and as many may wait up to `WAIT_SECONDS`, so that a burst of short uploads
+succeeds. Any further upload is rejected at once. Queued requests buffer only the first bytes of the body.
 
-Other requests to S3, such as downloads, have places of their own. They never wait, but there are twice as many places.
-So a store that does not answer, or clients that read slowly, leave `SPARE_THREADS` for /healthz and for refusals.
+Other requests to S3, such as downloads, have twice as many places of their own, and no queue. So an unresponsive store
+or slow clients leave `SPARE_THREADS` threads for /healthz and for rejections.
 """
 
 from collections import deque
@@ -13,16 +13,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from filehandoff.errors import Overloaded
 
-#: Seconds that an upload may wait for a place; shorter than a refused client would wait.
+#: Seconds that an upload may wait for a place; less than a rejected client waits before its retry.
 WAIT_SECONDS = 1.0
-#: Seconds after SIGTERM in which an upload may still begin: its client sent it to a process that was ready.
+#: Seconds after SIGTERM in which an upload may still start, because its client chose a ready process.
 LATE_SECONDS = 1.0
-#: Threads that no slow request ever holds.
+#: Threads that slow requests cannot occupy.
 SPARE_THREADS = 8
 
 
 class Place:
-    """One request's place: `admitted`, or in the queue; `wake` is called when it becomes admitted."""
+    """One request's place, `admitted` or in the queue; `wake` is called on its admission."""
 
     def __init__(self, wake: Callable[[], object], *, admitted: bool) -> None:
         self.wake = wake
@@ -30,13 +30,13 @@ class Place:
 
 
 class Places:
-    """The places of one process for one kind of request: `at_once` to run in, and `waiting` in a queue.
+    """The places of one process for one kind of request.
 
     Args:
-        at_once: requests that run.
-        waiting: requests that may wait for one of those places.
-        full: makes the error for a request that finds no place, from `at_once`.
-        lock: guards the state, where several threads use it.
+        at_once: the number of requests that may run.
+        waiting: the number of requests that may queue.
+        full: makes the error for a rejected request, from `at_once`.
+        lock: guards the state, if several threads use it.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Places:
 
     @property
     def queued(self) -> int:
-        """How many requests wait."""
+        """The number of requests in the queue."""
         return len(self._queue)
 
     def ask(self, wake: Callable[[], object] = lambda: None) -> Place:
-        """Take a place, or join the queue; each needs `leave` in the end.
+        """Take a place, or join the queue; the caller must `leave` either.
 
         Raises:
             Overloaded: all places are taken, and the queue is full.
@@ -74,17 +74,17 @@ class Places:
             return place
 
     def end_wait(self, place: Place) -> None:
-        """End a wait that took too long.
+        """Reject a request after its longest wait, unless it was admitted meanwhile.
 
         Raises:
-            Overloaded: the request has not been admitted meanwhile.
+            Overloaded: the request is still in the queue.
         """
         with self._lock:
             if not place.admitted:
                 raise self._full(self._at_once)
 
     def leave(self, place: Place) -> None:
-        """Give a place back to the request that waits longest, or leave the queue."""
+        """Pass the place to the oldest queued request, or leave the queue."""
         with self._lock:
             if not place.admitted:
                 self._queue.remove(place)
@@ -97,7 +97,7 @@ class Places:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold a place for the block, where there is no queue.
+        """Hold a place for the block; only for places without a queue.
 
         Raises:
             Overloaded: all places are taken.
@@ -110,39 +110,39 @@ class Places:
 
 
 def upload_places(max_concurrent: int, lock: AbstractContextManager[object] | None = None) -> Places:
-    """Make the places of the uploads of one process."""
+    """Make the places for the uploads of one process."""
     return Places(max_concurrent, max_concurrent, busy, lock)
 
 
 def read_places(max_concurrent: int, lock: AbstractContextManager[object] | None = None) -> Places:
-    """Make the places of the requests for objects of one process."""
+    """Make the places for the reads of one process."""
     return Places(reads_at_once(max_concurrent), 0, busy_reading, lock)
 
 
 def reads_at_once(max_concurrent: int) -> int:
-    """How many requests for objects, or for URLs of their parts, are answered at once."""
+    """Return the number of concurrent requests for objects or for part URLs."""
     return 2 * max_concurrent
 
 
 def threads(max_concurrent: int) -> int:
-    """How many threads a process needs that serves each request by one."""
+    """Return the number of threads for a process with one thread per request."""
     return max_concurrent + max_concurrent + reads_at_once(max_concurrent) + SPARE_THREADS
 
 
 def busy(at_once: int) -> Overloaded:
-    """The error for an upload that finds so many running and no place to wait in."""
+    """Return the error for an upload that finds all places and the queue full."""
     return Overloaded(
-        f"This process takes {at_once} uploads at once, and they are under way. Nothing was stored; try again later."
+        f"This process takes {at_once} uploads at once, and all are in progress. Nothing was stored; try again later."
     )
 
 
 def busy_reading(at_once: int) -> Overloaded:
-    """The error for a request about an object that finds so many under way."""
+    """Return the error for a read that finds all places taken."""
     return Overloaded(
-        f"This process answers {at_once} requests for objects at once, and they are under way; try again later."
+        f"This process serves {at_once} requests for objects at once, and all are in progress; try again later."
     )
 
 
 def ending() -> Overloaded:
-    """The error for an upload, or a look at /readyz, in a process that ends."""
+    """Return the error for an upload, or for /readyz, during shutdown."""
     return Overloaded("The service is shutting down. Nothing was stored; try again later.")

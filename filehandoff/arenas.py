@@ -1,14 +1,14 @@
-"""Limit the heaps of glibc, whose default keeps freed memory in a busy process.
+"""Limit the heaps of glibc, whose default retains freed memory in a busy process.
 
-glibc gives threads heaps of their own, up to eight per processor. A part that one thread has freed is of no use to the
-heap of another, so a process with many threads grows for hours. With two heaps it stays level, at no measurable cost.
+glibc gives threads their own heaps, up to eight per processor. One heap cannot reuse memory that a thread has freed in
+another, so a process with many threads grows for hours. With two heaps, its memory stays level at no measurable cost.
 """
 
 import ctypes
 from collections.abc import Mapping
 from typing import Any
 
-#: Heaps per process. Threads do not wait for them: the GIL lets one thread allocate at a time.
+#: Heaps per process; threads rarely compete for them, because the GIL lets one thread allocate at a time.
 ARENAS = 2
 #: The number of the parameter in glibc's malloc.h.
 _M_ARENA_MAX = -8

@@ -1,7 +1,7 @@
-"""Ends the work of a request early: the process ends, a time limit passes, or a part of the work has failed.
+"""Cooperative cancellation of a request's work: by shutdown, time limit, or the failure of another part.
 
-A thread cannot be cancelled, and a task that must finish a call to S3 may not be. Both ask here, by a context variable
-that follows the work into other threads and tasks.
+A thread cannot be cancelled, and a task must not be cancelled during a call to S3. Both poll a context variable, which
+follows the work into other threads and tasks.
 """
 
 import time
@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 
 class Cancellation:
-    """One reason to end early; `outer` is another one that holds for the same work.
+    """One reason to cancel; `outer` is a second reason for the same work.
 
     `clock` returns seconds and never goes back.
     """
@@ -23,20 +23,20 @@ class Cancellation:
         self._error: Callable[[], BaseException] = RuntimeError
 
     def cancel(self, error: Callable[[], BaseException], at: float | None = None) -> None:
-        """End the work by this error, from now on or from a time of the clock on; the first call counts."""
+        """Cancel the work with this error, now or at a time of the clock; only the first call counts."""
         if self._at == float("inf"):
             self._error = error  # before the time, which another thread may compare at once
             self._at = self._clock() if at is None else at
 
     def check(self) -> None:
-        """Raise the error of the first reason that holds, the outer one before this one."""
+        """Raise the error of the first reason that applies; `outer` precedes this one."""
         if self._outer is not None:
             self._outer.check()
         if self._clock() >= self._at:
             raise self._error()
 
     def stopped_for(self) -> float:
-        """Return for how many seconds the work should have ended; below 0 it may go on."""
+        """Return the seconds since the cancellation; negative before it."""
         outer = self._outer.stopped_for() if self._outer is not None else float("-inf")
         return max(outer, self._clock() - self._at)
 
@@ -46,23 +46,23 @@ _current: ContextVar[Cancellation] = ContextVar("cancellation", default=_NEVER)
 
 
 def current() -> Cancellation:
-    """Return the cancellation of the work that this thread or task does; outside of any, one that never comes."""
+    """Return the cancellation of the current work; by default one that never applies."""
     return _current.get()
 
 
 def check() -> None:
-    """Raise the error that ends the current work early, if there is one."""
+    """Raise the error of the current work's cancellation, if it applies."""
     _current.get().check()
 
 
 def stopped_for() -> float:
-    """Return for how many seconds the current work should have ended; below 0 it may go on."""
+    """Return the seconds since the current work's cancellation; negative before it."""
     return _current.get().stopped_for()
 
 
 @contextmanager
 def cancelled_by(cancellation: Cancellation) -> Iterator[Cancellation]:
-    """Have this cancellation hold for the work in the block, and for the threads and tasks that it starts."""
+    """Apply a cancellation to the block, and to the threads and tasks that the block starts."""
     token = _current.set(cancellation)
     try:
         yield cancellation

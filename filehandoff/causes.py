@@ -1,4 +1,4 @@
-"""The three causes of a file closed too early, in words; the failing views are in each app's `causes.py`."""
+"""Explanations of the three causes of an early close; each app's `causes.py` has the failing views."""
 
 import time
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ CAUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The fate of the file; an early close has an error, a closer, a place and a time."""
+    """The result of a failing view; an early close has an error, a closer, a place and a time."""
 
     cause: str
     framework: str
@@ -60,7 +60,7 @@ class Report:
 
 
 def report(cause: str, framework: str, request_id: str, close: CloseRecord | None) -> Report:
-    """Report one run of a failing view; `close` is the close behind its error, None if it read the file to the end."""
+    """Report one run of a failing view; `close` is None if the view read the file to its end."""
     known = CAUSES[cause]
     if close is None:
         here = f"Here the file was still open at its last read, in {framework}, at this size. "
@@ -70,7 +70,7 @@ def report(cause: str, framework: str, request_id: str, close: CloseRecord | Non
 
 
 def time_limit() -> Cancellation:
-    """Return a cancellation of the current work for a failing view that takes too long."""
+    """Return a cancellation of the current work after `SECONDS`."""
     limit = Cancellation(outer=current())
     limit.cancel(_too_slow, at=time.monotonic() + SECONDS)
     return limit

@@ -1,4 +1,4 @@
-"""The end of one process: which uploads and downloads run, and which may still begin; the clock is an argument."""
+"""The shutdown of one process: rejects new uploads, then stops those in progress."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,10 +10,9 @@ from filehandoff.errors import UploadError
 
 
 class Drain:
-    """The uploads and downloads of one process, and how far its end has come.
+    """The uploads and downloads in progress, and the state of the shutdown.
 
-    A process that must end first refuses new uploads, then stops those that run. `clock` returns seconds and never
-    goes back.
+    `refuse` begins the shutdown, `stop` ends the uploads in progress. `clock` returns seconds and never goes back.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,10 +25,10 @@ class Drain:
 
     @contextmanager
     def upload(self, stop: Callable[[], object]) -> Iterator[None]:
-        """Run an upload for the block; `stop`, called by another thread or task, has it notice that its time is up.
+        """Register an upload for the block; another thread or task calls `stop` to interrupt it.
 
         Raises:
-            Overloaded: the time is up, or the process ends and takes no new upload.
+            Overloaded: uploads were stopped, or the shutdown rejects new ones.
         """
         if self._refusing_since is not None and self._clock() - self._refusing_since > LATE_SECONDS:
             raise ending()
@@ -39,14 +38,14 @@ class Drain:
             with cancelled_by(self.cancellation):
                 yield
         except UploadError:
-            self.check()  # the stop is the reason for the error
+            self.check()  # the stop caused the error
             raise
         finally:
             self._uploads.discard(stop)
 
     @contextmanager
     def download(self, hang_up: Callable[[], object]) -> Iterator[None]:
-        """Run a download for the block; `hang_up` ends its connection when the time is up."""
+        """Register a download for the block; `stop` calls `hang_up` to close its connection."""
         self._downloads.add(hang_up)
         try:
             yield
@@ -54,31 +53,31 @@ class Drain:
             self._downloads.discard(hang_up)
 
     def check(self) -> None:
-        """Raise Overloaded if the time is up."""
+        """Raise Overloaded if uploads were stopped."""
         self.cancellation.check()
 
     def check_ready(self) -> None:
-        """Raise Overloaded if the process ends."""
+        """Raise Overloaded during the shutdown."""
         if self.ends:
             raise ending()
 
     @property
     def ends(self) -> bool:
-        """Whether the process refuses new uploads."""
+        """Whether the shutdown has begun."""
         return self._refusing_since is not None
 
     @property
     def stopped(self) -> bool:
-        """Whether the time of the uploads is up."""
+        """Whether uploads were stopped."""
         return self._stopped
 
     def refuse(self) -> None:
-        """Let no upload begin from a moment on; those that run go on."""
+        """Begin the shutdown: reject uploads after `LATE_SECONDS`; uploads in progress continue."""
         if self._refusing_since is None:
             self._refusing_since = self._clock()
 
     def stop(self) -> None:
-        """Stop the uploads, each of which removes what it has stored, and cut off the downloads; once."""
+        """Stop all uploads, which undo themselves, and close the downloads; a second call does nothing."""
         if self._stopped:
             return
         self._stopped = True

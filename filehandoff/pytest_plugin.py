@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-#: How many calls lie at most between a context that is pushed and the signal's receiver.
+#: Most frames between the pushed context and the signal's receiver.
 _CALLS = 12
-#: Where a session keeps what its header says.
+#: The session's header lines about frameworks that fail to import.
 _UNUSABLE = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The one option."""
+    """Add the option."""
     parser.getgroup("filehandoff").addoption(
         "--explain-closed-files",
         action="store_true",
@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Listen for apps until the session is over, if asked to."""
+    """Listen for apps until the end of the session, if the option is set."""
     if config.getoption("explain_closed_files"):
         for name, receiver in (("flask", _flask_pushed), ("quart", _quart_pushed)):
             if find_spec(name):
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Say which framework is installed and cannot be imported: the other's suite runs without it."""
+    """Name installed frameworks that fail to import; a suite of the other framework still runs."""
     return config.stash.get(_UNUSABLE, [])
 
 
@@ -47,7 +47,7 @@ def _listen(config: pytest.Config, name: str, receiver: Callable[..., Any]) -> N
         pushed = import_module(name).appcontext_pushed
         pushed.connect(receiver)
     except ImportError as error:
-        header = f"--explain-closed-files: no app of {name} is explained, which cannot be imported: {error}"
+        header = f"--explain-closed-files: explains no app of {name}, which fails to import: {error}"
         config.stash.setdefault(_UNUSABLE, []).append(header)
     except RuntimeError as error:  # Flask 2.2 without blinker has no signals
         raise pytest.UsageError(f"--explain-closed-files needs {name}'s signals: {error}") from None
@@ -56,16 +56,16 @@ def _listen(config: pytest.Config, name: str, receiver: Callable[..., Any]) -> N
 
 
 def _flask_pushed(app: Any, **_more: object) -> None:
-    _explain(app, sys._getframe(1))  # noqa: SLF001 - the context that is pushed is among the calls, see there
+    _explain(app, sys._getframe(1))  # noqa: SLF001 - its callers include the pushed context
 
 
 async def _quart_pushed(app: Any, **_more: object) -> None:
-    _explain(app, sys._getframe(1))  # noqa: SLF001 - likewise
+    _explain(app, sys._getframe(1))  # noqa: SLF001 - its callers include the pushed context
 
 
 def _explain(app: Any, frame: FrameType | None) -> None:
-    """Explain an app, and the request whose context is being pushed: it was made before the app could be known."""
-    from filehandoff.explain import explain_closed_files  # noqa: PLC0415 - only when asked
+    """Explain an app and its first request, which exists before the signal."""
+    from filehandoff.explain import explain_closed_files  # noqa: PLC0415 - only with the option
 
     explain_closed_files(app)
     for _ in range(_CALLS):
@@ -82,4 +82,4 @@ def _explain(app: Any, frame: FrameType | None) -> None:
 
 def _become(request: Any, request_class: Any) -> None:
     if request_class.__bases__[-1] is type(request):
-        object.__setattr__(request, "__class__", request_class)  # its own may refuse
+        object.__setattr__(request, "__class__", request_class)  # the class's own __setattr__ may raise

@@ -77,7 +77,7 @@ class UploadContext:
     request_id: str
 
     def summary(self, stored: Sequence[Stored], elapsed_seconds: float) -> dict[str, object]:
-        """The upload for the log, where the request's id stands already; no filename, which is what a client likes.
+        """Return the upload's values for the log; no filename, because clients choose it.
 
         If one request returned the URL and another completes the upload, `begun_by` is the first request's id.
         """

@@ -1,4 +1,4 @@
-"""One service: its settings and all that its requests share, but for the clients of S3, which a shell adds."""
+"""The state that all requests of one app share, without the clients of S3, which a shell adds."""
 
 from contextlib import AbstractContextManager
 
@@ -10,16 +10,16 @@ from filehandoff.settings import Settings
 
 
 class Service(Context):
-    """What the requests of one app share.
+    """The settings and the shared state of one app.
 
     Args:
-        framework: the name of the app's framework, as receipts give it.
+        framework: the framework's name, for receipts.
         settings: the app's settings.
-        lock: makes a lock, where several threads serve requests.
+        lock: makes a lock, if several threads serve requests.
 
     Attributes:
-        uploads: the places of uploads.
-        reads: the places of requests for objects.
+        uploads: the places for uploads.
+        reads: the places for requests for objects.
     """
 
     def __init__(

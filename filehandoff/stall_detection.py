@@ -1,22 +1,22 @@
-"""Connections on which nothing moves for too long: clients that read no more, and heads that never end.
+"""Detects stalled connections: clients that stopped reading, and request heads that never end.
 
-The kernel's count of acknowledged bytes shows whether a client reads. A time limit for each write shows only that bytes
-leave the process, and the kernel buffers megabytes of them: a slow reader would be cut. TCP_USER_TIMEOUT cuts slow
-readers too: it counts all the time in which the reader's window was too small, even if it moves (seen on Linux 6.18).
+The kernel's count of acknowledged bytes shows whether a client reads. A timeout for each write would cut slow readers,
+because the kernel buffers megabytes. TCP_USER_TIMEOUT cuts slow readers too: it counts all the time in which the
+reader's window was too small, even while it moves (measured on Linux 6.18).
 """
 
 import struct
 from collections.abc import Hashable, Iterable
 
-#: Seconds between two looks at all connections; a shorter pause costs CPU.
+#: Seconds between two polls of all connections; a shorter pause costs CPU.
 LOOK_EVERY = 1.0
-#: Bytes to read of Linux's `struct tcp_info`, and the offsets of tcpi_unacked, tcpi_bytes_acked and tcpi_notsent_bytes.
+#: Size of the prefix of Linux's `struct tcp_info`, and offsets of tcpi_unacked, tcpi_bytes_acked, tcpi_notsent_bytes.
 TCP_INFO_BYTES = 160
 _UNACKED, _BYTES_ACKED, _NOTSENT_BYTES = 24, 120, 144
 
 
 def acknowledged(tcp_info: bytes) -> int | None:
-    """Return the bytes that a client has acknowledged, by Linux 4.6 and newer; None if it has nothing more to take."""
+    """Return the number of acknowledged bytes (Linux 4.6 and newer); None if no byte is outstanding."""
     (unacked,) = struct.unpack_from("=I", tcp_info, _UNACKED)
     (taken,) = struct.unpack_from("=Q", tcp_info, _BYTES_ACKED)
     (not_sent,) = struct.unpack_from("=I", tcp_info, _NOTSENT_BYTES)
@@ -24,14 +24,14 @@ def acknowledged(tcp_info: bytes) -> int | None:
 
 
 class StallDetector[T: Hashable]:
-    """Finds the connections that have been in one state for too long."""
+    """Finds connections whose state has not changed for `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._since: dict[T, tuple[Hashable, float]] = {}
 
     def stalled(self, connections: Iterable[tuple[T, Hashable]], now: float) -> list[T]:
-        """Return the connections whose state has not changed for too long by this clock; None is no such state.
+        """Return the connections whose state has not changed for too long; the state None never stalls.
 
         Call it every `LOOK_EVERY` seconds with all connections; the time counts from the first call with a state.
         """

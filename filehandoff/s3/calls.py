@@ -102,7 +102,7 @@ class ReadBack(Step[tuple[int, str]]):
 
 @dataclass(frozen=True, slots=True)
 class Finish[T](Step[T]):
-    """A flow that finishes even if the client disconnects, so that the app knows what to undo in S3.
+    """A flow that finishes even if the client disconnects: the app must know its effect to undo it.
 
     When the process ends, the shell abandons the flow if there is a `leave`, and passes `leave` the running future.
     """

@@ -1,4 +1,4 @@
-"""What both apps read of a request in the same way: a class to inherit from, beside the framework's own request."""
+"""A base class for both apps' requests, beside the framework's own class."""
 
 import time
 from contextlib import ExitStack
@@ -16,14 +16,14 @@ EXTENSION = "filehandoff"
 
 
 class RequestValues:
-    """The request's id, its wishes, and a parser for its form.
+    """A request's id, its preferences, and a parser for its form.
 
-    Werkzeug's names, which both frameworks' requests have: `headers`, `args`, `content_length`, `accept_mimetypes`.
+    It uses the attributes that both frameworks have from Werkzeug: `headers`, `args`, `content_length` and so on.
 
     Attributes:
-        arrived: when the request arrived, by `time.perf_counter`.
-        until_answered: resources that the request holds until its answer is sent or its client has left.
-        files_in_order: the form's files by their fields' names, in the order of the form.
+        arrived: the time of arrival, by `time.perf_counter`.
+        until_answered: resources to release after the response, or after the client has disconnected.
+        files_in_order: pairs of field name and file, in the form's order.
     """
 
     method: str
@@ -42,12 +42,12 @@ class RequestValues:
 
     @cached_property
     def request_id(self) -> str:
-        """The client's `X-Request-Id`, or a new one."""
+        """The client's `X-Request-Id`, or a new id."""
         return request_id(self.headers.get(REQUEST_ID_HEADER))
 
     @property
     def coding(self) -> str:
-        """The `Content-Encoding`, empty if there is none."""
+        """The `Content-Encoding` header, or an empty string."""
         return ", ".join(self.headers.getlist("Content-Encoding"))
 
     @property
@@ -57,22 +57,22 @@ class RequestValues:
 
     @property
     def wants_page(self) -> bool:
-        """Whether a browser navigates: it prefers HTML to JSON."""
+        """Whether the client is a browser, which prefers HTML to JSON."""
         return bool(self.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html")
 
     def parser_for(self, settings: Settings) -> FormParser:
         """Return a parser for this request's form.
 
         Raises:
-            FormError: the head alone shows that the form cannot be taken.
+            FormError: the head alone shows that the form is invalid.
         """
         if len(self.headers.getlist("Content-Type")) > 1:
-            raise FormMalformed("The request has several Content-Type headers.")  # gunicorn refuses it before this
+            raise FormMalformed("The request has several Content-Type headers.")  # gunicorn rejects it earlier
         content_type = self.headers.get("Content-Type", "")
         parser = FormParser.of(content_type, self.content_length, settings.limits, self.coding)
         check_whole(self.headers.get("Content-Range"), self.args.items(multi=True))
         return parser
 
     def files_to_store(self, settings: Settings) -> list[Any]:
-        """Return the files of the form, which was parsed, whose fields' names the settings have."""
+        """Return the parsed form's files in the fields that the settings name."""
         return [file for name, file in self.files_in_order if settings.limits.is_file_field(name)]

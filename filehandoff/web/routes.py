@@ -1,4 +1,4 @@
-"""The answers of both apps' routes: flows and values; a shell reads the request, runs the flow and sends the answer."""
+"""The routes of both apps as flows: a shell reads the request, runs the flow and sends the answer."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer; its headers are complete, so a framework must add none."""
+    """A complete response, to which a framework must add no header."""
 
     body: bytes = b""
     status: int = 200
@@ -47,13 +47,13 @@ class Answer:
 
 
 def json_answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    """Answer with JSON, in UTF-8 and with sorted members."""
+    """Make a response of JSON in UTF-8, with sorted members."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return _answer(f"{text}\n", status, {"Content-Type": "application/json"} | dict(headers or {}))
 
 
 def page_answer(page: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    """Answer with a page for a browser."""
+    """Make a response of a page for a browser."""
     return _answer(page, status, PAGE_HEADERS | dict(headers or {}))
 
 
@@ -66,27 +66,27 @@ NO_CONTENT = Answer(status=204)
 
 
 def strategies_answer(service: Service) -> Answer:
-    """`GET /strategies`: every pair of hand-off and hook, and its verdict."""
+    """`GET /strategies`: every pair of hand-off and hook with its verdict."""
     return json_answer(strategies.describe(service.framework, service.settings))
 
 
 def openapi_answer(service: Service) -> Answer:
-    """`GET /openapi.json`: the description of this API."""
+    """`GET /openapi.json`: the OpenAPI document of this API."""
     return json_answer(openapi.document(service.settings.root_path))
 
 
 def ready(service: Service) -> Flow[Answer]:
-    """`GET /readyz`: S3 answers for the bucket within a second, and the process does not end."""
+    """`GET /readyz`: ready if S3 gives access to the bucket within a second, and no shutdown has begun."""
     service.drain.check_ready()
     yield from flows.ready(service.settings.bucket)
     return json_answer({"status": "ready"})
 
 
 def upload_context(service: Service, request: RequestValues, handoff: str) -> UploadContext:
-    """Return by which hand-off and hook the request's files go.
+    """Return the request's hand-off and hook as an upload context.
 
     Raises:
-        UnknownHandoff, UnknownHook: there is none of this name.
+        UnknownHandoff, UnknownHook: the name is unknown.
     """
     if handoff not in strategies.HANDOFFS:
         raise UnknownHandoff(f"There is no hand-off '{handoff}'; there are {', '.join(strategies.HANDOFFS)}.")
@@ -97,13 +97,13 @@ def upload_context(service: Service, request: RequestValues, handoff: str) -> Up
 
 
 def incoming(service: Service, start: FileStart) -> Incoming:
-    """Return the file that begins here, with a new key."""
+    """Return the form's next file, with a new key."""
     key = new_key(service.settings.key_prefix, start.filename)
     return Incoming(key, start.filename, start.content_type, start.promised)
 
 
 def incoming_file(service: Service, file: Any) -> Incoming:
-    """Return the file that a FileStorage holds, with a new key."""
+    """Return the file of a FileStorage, with a new key."""
     promise = file.headers.get(DIGEST_HEADER)
     promised = from_content_digest(promise) if promise else None
     return incoming(service, FileStart(file.name or "", file.filename or "", file.headers["Content-Type"], promised))
@@ -111,7 +111,7 @@ def incoming_file(service: Service, file: Any) -> Incoming:
 
 @contextmanager
 def explained(file: Any, context: UploadContext) -> Iterator[None]:
-    """Raise FileClosed, with what the explainer saw, if the block fails because the FileStorage was closed."""
+    """Raise FileClosed with the explanation if the block fails because of a closed FileStorage."""
     try:
         yield
     except UploadError:
@@ -123,7 +123,7 @@ def explained(file: Any, context: UploadContext) -> Iterator[None]:
 
 
 def stored(service: Service, request: RequestValues, context: UploadContext, files: Sequence[Stored]) -> Answer:
-    """Answer an upload: 201 with the receipts, or 303 to their page for a browser."""
+    """Respond to an upload: 201 with the receipts, or 303 to their page for a browser."""
     elapsed = time.perf_counter() - request.arrived
     service.metrics.count_files(context.handoff, [one.size for one in files])
     logger.info("stored", extra=context.summary(files, elapsed))
@@ -150,26 +150,26 @@ def presign_request_reader(service: Service, request: RequestValues) -> PresignR
 
 
 def presign(service: Service, context: UploadContext, reader: PresignRequestReader, hook: Any) -> Flow[Answer]:
-    """`POST /uploads/presigned`: the URL, or the first of them, for the file that the body describes."""
+    """`POST /uploads/presigned`: the URL for the file, or the first page of part URLs."""
     given = yield from presigned.begin(service, reader.finish(), context, hook)
     return json_answer(given, 201, {"Location": _object_path(service, str(given["key"]))})
 
 
 def presigned_parts(service: Service, request: RequestValues, key: str) -> Flow[Answer]:
-    """`GET /uploads/presigned/<key>/parts`: one page of the parts that follow part `after`."""
+    """`GET /uploads/presigned/<key>/parts`: the page of parts that follows part `after`."""
     after = number(request.args.get("after"), 0)
     given = yield from presigned.list_parts(service, _presigned_parts(service, request, key), after)
     return json_answer(given)
 
 
 def abort_presigned(service: Service, request: RequestValues, key: str) -> Flow[Answer]:
-    """`DELETE /uploads/presigned/<key>`: end an upload in parts that is not complete."""
+    """`DELETE /uploads/presigned/<key>`: abort an unfinished multipart upload."""
     yield from presigned.abort(service, _presigned_parts(service, request, key))
     return NO_CONTENT
 
 
 def complete_presigned(service: Service, request: RequestValues, key: str) -> Flow[Answer]:
-    """`POST /uploads/presigned/<key>/complete`: the receipt, once the object was read back."""
+    """`POST /uploads/presigned/<key>/complete`: read the object back, and return the receipt."""
     upload = _presigned_upload(service, request, key)
     file, promise = yield from presigned.complete(service, key, upload, request.request_id)
     return stored(service, request, _promised_context(service, promise), [file])
@@ -180,7 +180,7 @@ def _promised_context(service: Service, promise: Promise) -> UploadContext:
 
 
 def _presigned_upload(service: Service, request: RequestValues, key: str) -> PresignedMultipart | None:
-    """Return the multipart upload that the query names, if it names one."""
+    """Return the multipart upload that the query names, or None for a single put."""
     check_key(service, key)
     return PresignedMultipart.from_query(service.seal, key, request.args, service.settings.limits)
 
@@ -189,7 +189,7 @@ def _presigned_parts(service: Service, request: RequestValues, key: str) -> Pres
     """Return the multipart upload that the query names.
 
     Raises:
-        ObjectMissing: it names none.
+        ObjectMissing: the query names no upload.
     """
     upload = _presigned_upload(service, request, key)
     if upload is None:
@@ -198,13 +198,13 @@ def _presigned_parts(service: Service, request: RequestValues, key: str) -> Pres
 
 
 def check_key(service: Service, key: str) -> None:
-    """Let no request reach an object that is not an upload of ours."""
+    """Raise ObjectMissing for a key that is not of this app's form."""
     if not is_key(service.settings.key_prefix, key):
         raise ObjectMissing("No object has this key.")
 
 
 def get_object(service: Service, request: RequestValues, key: str) -> Flow[Answer | tuple[ObjectInfo, Any]]:
-    """`GET` and `HEAD /objects/<key>`: an answer without a body, or the object's headers and its body."""
+    """`GET` and `HEAD /objects/<key>`: a response without a body, or the object's headers and body."""
     check_key(service, key)
     conditional = ConditionalRequest.of(request.method, request.headers)
     info = (yield from calls.head_object(key)) if conditional.needs_head else None
@@ -223,7 +223,7 @@ def delete_object(service: Service, request: RequestValues, key: str) -> Flow[An
 
 
 def receipts(service: Service, request: RequestValues) -> Flow[Answer]:
-    """`GET /receipts`: the receipts of the objects that the query names, from their heads in S3."""
+    """`GET /receipts`: the receipts of the objects in the query, from their headers in S3."""
     keys = request.args.getlist("key")[:MAX_RECEIPTS]
     if not keys:
         raise ObjectMissing("Name the objects by their keys, as ?key=….")
@@ -240,7 +240,7 @@ def receipts(service: Service, request: RequestValues) -> Flow[Answer]:
 
 
 def problem(service: Service, request: RequestValues, error: UploadError) -> Answer:
-    """Log an error of ours, and answer it as problem details (RFC 9457), or as a page for a browser."""
+    """Log an error of the app, and respond with problem details (RFC 9457) or a page for a browser."""
     level, values = service.answer_log.line(error, time.monotonic())
     logger.log(
         level,
@@ -258,7 +258,7 @@ def problem(service: Service, request: RequestValues, error: UploadError) -> Ans
 
 
 def http_problem(service: Service, request: RequestValues, error: Any) -> Answer:
-    """Answer an HTTPException of Werkzeug's, such as the router's 404, as problem details."""
+    """Respond to an HTTPException of Werkzeug's, such as the router's 404, with problem details."""
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     status = cast("int", error.code or Internal.status)
     return problem(service, request, from_http(status, error.name, error.description or "", headers))

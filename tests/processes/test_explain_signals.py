@@ -58,5 +58,5 @@ def test_a_framework_that_cannot_be_imported_is_left_out(tmp_path: Path, name: s
     working = NO_SIGNALS.replace("raise RuntimeError", "return str")
     done = run(tmp_path, "def test_one(): pass", OPTION, **{name: BROKEN, other: working})
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"no app of {name} is explained, which cannot be imported: cannot import name url_quote" in done.stdout
+    assert f"explains no app of {name}, which fails to import: cannot import name url_quote" in done.stdout
     assert f"no app of {other}" not in done.stdout

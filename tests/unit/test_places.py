@@ -94,7 +94,7 @@ def test_a_place_is_held_for_a_block() -> None:
     with pytest.raises(ZeroDivisionError), places.held(), places.held():
         raise ZeroDivisionError
     with places.held(), places.held():
-        with pytest.raises(Overloaded, match="answers 2 requests for objects"), places.held():
+        with pytest.raises(Overloaded, match="serves 2 requests for objects"), places.held():
             pytest.fail("a third request was admitted")
         assert places.queued == 0
 
