@@ -1,4 +1,4 @@
-"""What a client asks for, is given and has promised, where it sends the file to S3 itself."""
+"""Presigned uploads: the client's request, the URLs, the promise, and the check of the object."""
 
 import asyncio
 import json
@@ -62,13 +62,13 @@ LARGEST = 48 * 1024 * GIB
 
 
 def stored(seal: Seal) -> dict[str, str]:
-    """The metadata of an object with the promise, as S3 gives it back once the hook has stamped it."""
+    """Return the metadata of an object with the promise, after the hook has added the request id."""
     return {**PROMISE.metadata(seal, INCOMING), REQUEST_ID_METADATA: PROMISE.request_id}
 
 
 @given(st.binary(max_size=200), st.integers(1, 9))
-def test_any_bytes_are_refused_in_one_sentence(body: bytes, size: int) -> None:
-    """What is not the object that is wanted is told so, in pieces of whatever size it came."""
+def test_random_bytes_raise_a_form_error(body: bytes, size: int) -> None:
+    """Random bytes, received in pieces of any size, raise FormError and no other error."""
     reader = PresignRequestReader(JSON, LIMITS)
     for start in range(0, len(body), size):
         reader.receive(body[start : start + size])
@@ -76,8 +76,8 @@ def test_any_bytes_are_refused_in_one_sentence(body: bytes, size: int) -> None:
         reader.finish()
 
 
-def test_what_is_wanted_is_read() -> None:
-    """The four members, others passed over; a whole number may be written with a point."""
+def test_a_request_is_parsed() -> None:
+    """The reader parses four members, ignores others, and accepts 3.0 as a whole number."""
     reader = PresignRequestReader(JSON, LIMITS)
     members = {"filename": "a", "content_type": "image/png", "size": 3.0, "sha256": SHA256, "more": [1]}
     reader.receive(json.dumps(members).encode())
@@ -88,18 +88,18 @@ def test_what_is_wanted_is_read() -> None:
     ("changed", "error"),
     [
         pytest.param({"filename": None}, FormMalformed, id="no name"),
-        pytest.param({"size": "3"}, FormMalformed, id="a size in words"),
-        pytest.param({"size": -1}, FormMalformed, id="less than nothing"),
+        pytest.param({"size": "3"}, FormMalformed, id="a size as a string"),
+        pytest.param({"size": -1}, FormMalformed, id="a negative size"),
         pytest.param({"size": 0.5}, FormMalformed, id="half a byte"),
-        pytest.param({"size": True}, FormMalformed, id="a truth"),
+        pytest.param({"size": True}, FormMalformed, id="a boolean"),
         pytest.param({"size": LIMITS.file_bytes + 1}, FileTooLarge, id="a byte too many"),
         pytest.param({"content_type": "text"}, FormMalformed, id="no media type"),
-        pytest.param({"sha256": "0" * 63}, DigestMalformed, id="a short promise"),
+        pytest.param({"sha256": "0" * 63}, DigestMalformed, id="a short digest"),
         pytest.param({"more": "x" * LIMITS.field_bytes}, BodyTooLarge, id="a long body"),
     ],
 )
-def test_what_cannot_be_wanted_is_refused(changed: dict[str, Any], error: type[UploadError]) -> None:
-    """Each member that is none gets its own error."""
+def test_an_invalid_member_is_rejected(changed: dict[str, Any], error: type[UploadError]) -> None:
+    """Each kind of invalid member raises its own error."""
     reader = PresignRequestReader(JSON, LIMITS)
     members = {"filename": "a", "size": 3, "sha256": SHA256} | changed
     with pytest.raises(error):
@@ -107,7 +107,7 @@ def test_what_cannot_be_wanted_is_refused(changed: dict[str, Any], error: type[U
 
 
 def test_a_missing_member_is_named() -> None:
-    """The error speaks of JSON, not of a form, and names each member that is not there."""
+    """The error names JSON instead of a form, and each missing member."""
     with pytest.raises(FormMalformed, match="The JSON object lacks 'filename' and 'size'") as caught:
         read_whole(PresignRequestReader(JSON, LIMITS), json.dumps({"sha256": SHA256}).encode())
     assert caught.value.problem("id")["title"] == "The JSON could not be read"
@@ -118,49 +118,49 @@ def test_a_missing_member_is_named() -> None:
 
 
 def read_whole(reader: PresignRequestReader, body: bytes) -> PresignRequest:
-    """What a body says that comes at once."""
+    """Parse a body that arrives in one piece."""
     reader.receive(body)
     return reader.finish()
 
 
-def test_a_type_is_taken_without_what_surrounds_it() -> None:
-    """S3 would not give the white space back, and the file would be of another type than was promised."""
+def test_spaces_around_a_type_are_stripped() -> None:
+    """S3 strips the spaces too, so an unstripped type would break the promise."""
     members = {"filename": "a", "content_type": " text/plain\t", "size": 3, "sha256": SHA256}
     assert read_whole(PresignRequestReader(JSON, LIMITS), json.dumps(members).encode()).content_type == "text/plain"
 
 
-def test_a_digest_may_be_left_out() -> None:
-    """A page without a secure context cannot make one."""
+def test_a_digest_is_optional() -> None:
+    """A page without a secure context cannot compute a digest."""
     assert read_whole(PresignRequestReader(JSON, LIMITS), b'{"filename": "a", "size": 3}').sha256 is None
 
 
-def test_json_that_is_no_object_is_refused() -> None:
-    """A list is not what is asked for."""
+def test_json_that_is_no_object_is_rejected() -> None:
+    """The body must be an object, not a list."""
     with pytest.raises(FormMalformed):
         read_whole(PresignRequestReader(JSON, LIMITS), b"[]")
 
 
 @pytest.mark.parametrize("mimetype", ["", "text/json", "multipart/form-data"])
-def test_only_json_is_read(mimetype: str) -> None:
-    """A body of another type is not looked at."""
+def test_only_json_is_accepted(mimetype: str) -> None:
+    """The type alone decides the rejection of a body that is not JSON."""
     with pytest.raises(UnsupportedMediaType):
         PresignRequestReader(mimetype, LIMITS)
 
 
-def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_read() -> None:
-    """The head of a request alone decides the refusal."""
+def test_a_declared_length_over_the_limit_is_rejected_before_the_body_is_read() -> None:
+    """The head of a request alone decides the rejection."""
     PresignRequestReader(JSON, LIMITS, LIMITS.field_bytes)
     with pytest.raises(BodyTooLarge):
         PresignRequestReader(JSON, LIMITS, LIMITS.field_bytes + 1)
 
 
 @pytest.mark.parametrize("seal", [SEAL, OPEN], ids=["a secret", "no secret"])
-def test_a_promise_comes_back_as_it_was_given(seal: Seal) -> None:
-    """What the metadata of the object says is what was promised, and what the file was called."""
+def test_a_promise_survives_the_metadata(seal: Seal) -> None:
+    """The object's metadata returns the same promise and the same file."""
     assert Promise.from_metadata(seal, KEY, "text/plain", stored(seal)) == (PROMISE, INCOMING)
 
 
-SAID = f"1.{SHA256}.bound.text/plain.{SEAL.key_id}"
+FIELDS = f"1.{SHA256}.bound.text/plain.{SEAL.key_id}"
 
 
 @pytest.mark.parametrize(
@@ -169,12 +169,12 @@ SAID = f"1.{SHA256}.bound.text/plain.{SEAL.key_id}"
         pytest.param(KEY + "x", {}, id="another key"),
         pytest.param(KEY, {"filename": "UTF-8''b"}, id="another name"),
         pytest.param(KEY, {REQUEST_ID_METADATA: "b"}, id="another request"),
-        pytest.param(KEY, {"promise": f"3.12.{SAID}.mark"}, id="another size"),
-        pytest.param(KEY, {"promise": f"3.11.{SAID}."}, id="no mark"),
+        pytest.param(KEY, {"promise": f"3.12.{FIELDS}.mark"}, id="another size"),
+        pytest.param(KEY, {"promise": f"3.11.{FIELDS}."}, id="no mark"),
     ],
 )
-def test_a_promise_is_ours_or_none(key: str, changed: dict[str, str]) -> None:
-    """With anything changed, it is not the one that was given."""
+def test_a_changed_promise_has_a_wrong_mark(key: str, changed: dict[str, str]) -> None:
+    """The mark covers the key, the filename, the request id and the size."""
     with pytest.raises(DigestMismatch):
         Promise.from_metadata(SEAL, key, "text/plain", stored(SEAL) | changed)
 
@@ -182,55 +182,55 @@ def test_a_promise_is_ours_or_none(key: str, changed: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("old", "new"), [("text/plain", "text/html"), (SHA256, ""), (SHA256, "0" * 64), ("bound", "copied")]
 )
-def test_no_client_can_change_a_promise(old: str, new: str) -> None:
-    """The mark is of the type, the digest and the hook as well, also where the digest is only left out."""
+def test_a_client_cannot_change_a_promise(old: str, new: str) -> None:
+    """The mark also covers the type, the hook and the digest, even if a client only drops the digest."""
     metadata = stored(SEAL)
     with pytest.raises(DigestMismatch):
         Promise.from_metadata(SEAL, KEY, "text/plain", metadata | {"promise": metadata["promise"].replace(old, new)})
 
 
 @pytest.mark.parametrize(
-    ("answered", "told"),
+    ("answered", "shown"),
     [
         pytest.param("text/plain;charset=UTF-8", "text/plain;charset=UTF-8", id="a parameter"),
         pytest.param("Text/Plain ; a=b", "Text/Plain ; a=b", id="other case and space"),
         pytest.param("", "text/plain", id="none"),
-        pytest.param("application/octet-stream", "text/plain", id="that of any bytes"),
-        pytest.param("binary/octet-stream", "text/plain", id="S3's own of any bytes"),
+        pytest.param("application/octet-stream", "text/plain", id="the type of unknown bytes"),
+        pytest.param("binary/octet-stream", "text/plain", id="S3's type of unknown bytes"),
     ],
 )
-def test_a_type_that_a_proxy_rewrote_is_the_promised_one(answered: str, told: str) -> None:
-    """Parameters, case, spaces and a lost type are no forgery; the receipt has the type that S3 names."""
-    read = reading(content_type=answered)
+def test_a_type_that_a_proxy_rewrote_is_the_promised_one(answered: str, shown: str) -> None:
+    """Parameters, case, spaces and a lost type keep the promise; the receipt has S3's type."""
+    read = read_back(content_type=answered)
     assert read.is_worth_reading(SEAL)
     file, _ = read.stored(SEAL)
-    assert file.incoming.content_type == told
+    assert file.incoming.content_type == shown
 
 
-def test_right_bytes_of_another_type_are_left() -> None:
-    """Another type is an error, and none of those for which an object is removed; other bytes come first."""
-    assert reading(content_type="text/html").is_worth_reading(SEAL)
+def test_right_bytes_of_another_type_raise_an_error_of_their_own() -> None:
+    """The error for another type removes no object; an error for other bytes precedes it."""
+    assert read_back(content_type="text/html").is_worth_reading(SEAL)
     with pytest.raises(TypeMismatch, match="type text/html, but text/plain was promised"):
-        reading(content_type="text/html").stored(SEAL)
+        read_back(content_type="text/html").stored(SEAL)
     assert not issubclass(TypeMismatch, DigestMismatch | SizeMismatch)
     with pytest.raises(DigestMismatch):
-        reading(content_type="text/html", sha256="0" * 64).stored(SEAL)
+        read_back(content_type="text/html", sha256="0" * 64).stored(SEAL)
 
 
-def test_without_a_digest_the_size_is_promised() -> None:
-    """Any bytes of the promised size are the file, and the receipt has their digest."""
+def test_without_a_digest_only_the_size_is_promised() -> None:
+    """Any bytes of the promised size keep the promise, and the receipt has their digest."""
     promise = replace(PROMISE, sha256=None)
     incoming = replace(INCOMING, promised=None)
     metadata = {**promise.metadata(SEAL, incoming), REQUEST_ID_METADATA: PROMISE.request_id}
-    file, seen = reading(sha256="0" * 64, metadata=metadata).stored(SEAL)
-    assert (seen, file.sha256, file.incoming) == (promise, "0" * 64, incoming)
+    file, kept = read_back(sha256="0" * 64, metadata=metadata).stored(SEAL)
+    assert (kept, file.sha256, file.incoming) == (promise, "0" * 64, incoming)
     with pytest.raises(SizeMismatch):
-        reading(size=10, metadata=metadata).stored(SEAL)
+        read_back(size=10, metadata=metadata).stored(SEAL)
     assert "x-amz-checksum-sha256" not in put_headers(incoming, metadata)
 
 
 def test_the_metadata_fits_into_s3() -> None:
-    """The longest name, type, digest and request's id take less than the 2 KB that S3 gives all of them."""
+    """The longest name, type, digest and request id fit into S3's limit of 2 KB for metadata."""
     kind = f"{'a' * 127}/{'b' * 127}"
     promise = Promise(10**15 - 1, 10_000, SHA256, "snapshot", "x" * 64, kind)
     metadata = promise.metadata(SEAL, Incoming(KEY, "é" * 900, kind)) | {REQUEST_ID_METADATA: promise.request_id}
@@ -247,29 +247,29 @@ def test_the_metadata_fits_into_s3() -> None:
         pytest.param("", id="an empty promise"),
     ],
 )
-def test_a_promise_that_cannot_be_known_is_not_broken(promise: str) -> None:
-    """One that another secret, or another version, may have made is no reason to remove the object."""
+def test_a_promise_that_cannot_be_checked_is_not_broken(promise: str) -> None:
+    """A promise of another secret or another version is no reason to remove the object."""
     with pytest.raises(ObjectMissing, match="another secret"):
         Promise.from_metadata(SEAL, KEY, "text/plain", stored(SEAL) | {"promise": promise})
 
 
-def test_a_secret_is_told_by_its_key_id() -> None:
-    """It is the same for the same secret, another for another, short, and none without a secret."""
+def test_a_key_id_identifies_its_secret() -> None:
+    """The id is short, depends only on the secret, and is empty without a secret."""
     assert SEAL.key_id == Seal("a secret of sixteen and more").key_id != Seal("another secret").key_id
     assert len(SEAL.key_id) == 8
     assert OPEN.key_id == ""
 
 
-def reading(seal: Seal = SEAL, size: int = 11, sha256: str = SHA256, **changed: Any) -> ReadBackObject:
-    """What S3 gives of the promised object, or of another."""
+def read_back(seal: Seal = SEAL, size: int = 11, sha256: str = SHA256, **changed: Any) -> ReadBackObject:
+    """Read back the promised object, or a changed one."""
     info = ObjectInfo(11, "text/plain", '"an-etag"', "attachment", metadata=stored(seal))
     return ReadBackObject(KEY, replace(info, **changed), size, sha256)
 
 
-def test_what_was_read_back_has_a_receipt_if_it_was_promised() -> None:
-    """The receipt names what was read, and the ETag without its quotes."""
-    assert reading().is_worth_reading(SEAL)
-    file, promise = reading().stored(SEAL)
+def test_the_promised_object_has_a_receipt() -> None:
+    """The receipt has the size and the digest of the bytes, and the ETag without quotes."""
+    assert read_back().is_worth_reading(SEAL)
+    file, promise = read_back().stored(SEAL)
     assert (file.incoming, file.size, file.sha256, file.etag, file.parts) == (INCOMING, 11, SHA256, "an-etag", 1)
     assert promise == PROMISE
 
@@ -277,53 +277,53 @@ def test_what_was_read_back_has_a_receipt_if_it_was_promised() -> None:
 @pytest.mark.parametrize(
     ("read", "error", "worth_reading"),
     [
-        pytest.param(reading(length=12), SizeMismatch, False, id="another length"),
-        pytest.param(reading(size=10), SizeMismatch, True, id="fewer bytes than it said"),
-        pytest.param(reading(sha256="0" * 64), DigestMismatch, True, id="other bytes"),
+        pytest.param(read_back(length=12), SizeMismatch, False, id="another length"),
+        pytest.param(read_back(size=10), SizeMismatch, True, id="fewer bytes than declared"),
+        pytest.param(read_back(sha256="0" * 64), DigestMismatch, True, id="other bytes"),
     ],
 )
-def test_what_was_not_promised_is_an_error(
+def test_an_object_that_breaks_its_promise_is_an_error(
     read: ReadBackObject,
     error: type[UploadError],
     worth_reading: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """Where what S3 says of the object shows it, its bytes need not be read."""
+    """If the headers alone break the promise, the bytes are not worth reading."""
     assert read.is_worth_reading(SEAL) is worth_reading
     with pytest.raises(error):
         read.stored(SEAL)
 
 
-def test_what_another_secret_may_know_is_not_read() -> None:
-    """Neither is it removed: the error is another than that of a broken promise."""
-    for ask in (reading(OPEN).is_worth_reading, reading(OPEN).stored):
+def test_an_object_with_another_secrets_promise_is_not_read() -> None:
+    """The error is not that of a broken promise, so the object is not removed."""
+    for ask in (read_back(OPEN).is_worth_reading, read_back(OPEN).stored):
         with pytest.raises(ObjectMissing):
             ask(SEAL)
 
 
-def test_an_object_without_a_promise_is_none_of_these() -> None:
-    """What another hand-off stored is not to be completed, nor removed."""
+def test_an_object_without_a_promise_is_missing() -> None:
+    """Another hand-off's object is neither completed nor removed."""
     with pytest.raises(ObjectMissing):
         Promise.from_metadata(SEAL, KEY, "text/plain", {"filename": "UTF-8''a"})
 
 
-def test_without_a_secret_nothing_is_marked() -> None:
-    """Then S3's signature alone is what keeps a promise, and a mark is as wrong as none is elsewhere."""
+def test_without_a_secret_marks_are_empty() -> None:
+    """Without a secret, any mark but the empty one is wrong."""
     assert OPEN.sign("a") == ""
     assert OPEN.holds("", "b")
     assert not OPEN.holds("mark", "b")
 
 
 @given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))
-def test_a_mark_is_of_its_values_alone(values: list[str], others: list[str]) -> None:
-    """Values that only together make the same text have other marks."""
+def test_a_mark_fits_only_its_values(values: list[str], others: list[str]) -> None:
+    """Different values have different marks, even if their concatenations are equal."""
     assert SEAL.holds(SEAL.sign(*values), *values)
     assert SEAL.holds(SEAL.sign(*values), *others) is (values == others)
 
 
 @pytest.mark.parametrize("sha256", [SHA256, "0" * 64])
 @pytest.mark.parametrize("size", [10, 11, 12])
-def test_what_was_read_back_is_what_was_promised_or_an_error(size: int, sha256: str) -> None:
-    """The size is compared first, then the SHA-256."""
+def test_bytes_keep_the_promise_or_raise_an_error(size: int, sha256: str) -> None:
+    """The check compares the size first, then the SHA-256."""
     if (size, sha256) == (PROMISE.size, PROMISE.sha256):
         PROMISE.check(size, sha256)
         return
@@ -332,8 +332,8 @@ def test_what_was_read_back_is_what_was_promised_or_an_error(size: int, sha256: 
 
 
 @given(st.integers(0, 100 * GIB))
-def test_the_parts_are_the_file(size: int) -> None:
-    """The lengths of all parts make the whole, none is empty but that of an empty file, all but the last are full."""
+def test_the_parts_add_up_to_the_file(size: int) -> None:
+    """Only an empty file has an empty part, and all parts but the last are full."""
     sizes = PartSizes(8 * MIB, size)
     lengths = part_lengths(size, 8 * MIB)
     assert sum(length for _, length in lengths) == size
@@ -344,32 +344,32 @@ def test_the_parts_are_the_file(size: int) -> None:
 
 @given(st.integers(8 * MIB + 1, 5 * GIB))
 def test_the_pages_have_each_part_once(size: int) -> None:
-    """From one `next` to the other, all parts come, in order, at most so many at once, and then no more."""
-    upload, after, seen = PresignedMultipart(KEY, "an id+/=&", size, 8 * MIB), 0, list[Any]()
+    """The `next` paths lead through all parts in order, in pages of at most `PAGE_PARTS`."""
+    upload, after, listed = PresignedMultipart(KEY, "an id+/=&", size, 8 * MIB), 0, list[Any]()
     whole = part_lengths(size, 8 * MIB)
     while True:
         page = upload.page(after)
         assert 0 < len(page) <= PAGE_PARTS
         answer: Any = parts_answer(SEAL, upload, page, [f"u{one}" for one, _ in page], {})
-        seen += [(part["number"], part["size"]) for part in answer["parts"]]
+        listed += [(part["number"], part["size"]) for part in answer["parts"]]
         if answer["next"] is None:
             break
         query = {name: values[0] for name, values in parse_qs(urlsplit(answer["next"]).query).items()}
         assert PresignedMultipart.from_query(SEAL, KEY, query, LIMITS) == upload
         after = number(query["after"], 0)
-    assert seen == whole
+    assert listed == whole
 
 
 def test_a_page_beyond_the_last_part_is_empty() -> None:
-    """It has no parts, and no next page."""
+    """The page has no parts and no next page."""
     upload = PresignedMultipart(KEY, "id", 20 * MIB, 8 * MIB)
     page = upload.page(after=3)
     assert parts_answer(SEAL, upload, page, [], {})["parts"] == page == []
     assert parts_answer(SEAL, upload, page, [], {})["next"] is None
 
 
-def test_a_part_that_s3_has_is_named_by_its_etag() -> None:
-    """A part of another size must be sent again, so it has none; one that is no part of the file is passed over."""
+def test_a_part_that_s3_has_is_listed_with_its_etag() -> None:
+    """A part of another size has no ETag, so the client sends it again; part 4 is not the file's and is ignored."""
     upload = PresignedMultipart(KEY, "id", 12 * MIB, 5 * MIB)
     listed = [(1, 5 * MIB), (2, 7), (3, 2 * MIB), (4, 1)]
     etags = upload.etags({"PartNumber": one, "Size": size, "ETag": f"e{one}"} for one, size in listed)
@@ -384,29 +384,29 @@ def test_a_part_that_s3_has_is_named_by_its_etag() -> None:
 
 
 @given(st.integers(0, LARGEST), st.integers(MIN_PART_BYTES, MAX_PART_BYTES))
-def test_every_upload_that_can_be_named_has_its_parts(size: int, part_bytes: int) -> None:
-    """Any file that S3 can store is cut by any size that S3 takes, into no more parts than S3 takes."""
+def test_every_possible_upload_fits_into_the_parts_of_s3(size: int, part_bytes: int) -> None:
+    """Any object size and part size of S3 give no more parts than S3's limit."""
     lengths = PresignedMultipart(KEY, "id", size, part_bytes).lengths
     assert sum(length for _, length in lengths) == size
     assert len(lengths) <= MAX_PARTS
 
 
-def test_a_query_that_names_no_upload_is_of_a_single_put() -> None:
-    """Without `upload_id` there are no parts."""
+def test_a_query_without_an_upload_id_names_a_single_put() -> None:
+    """Without `upload_id`, there is no multipart upload."""
     assert PresignedMultipart.from_query(SEAL, KEY, {}, LIMITS) is None
 
 
 @pytest.mark.parametrize("size", ["", "-1", "1e3", "²", "9" * 16, str(LIMITS.file_bytes + 1), None])
-def test_an_upload_has_a_size_that_can_be(size: str | None) -> None:
-    """Anything but a number of bytes up to the largest file is no upload of ours, marked or not."""
+def test_an_upload_with_an_impossible_size_is_missing(size: str | None) -> None:
+    """The size must be a number up to the largest file, even without a secret for marks."""
     query = {"upload_id": "id", "part_bytes": str(8 * MIB)} | ({} if size is None else {"size": size})
     with pytest.raises(ObjectMissing):
         PresignedMultipart.from_query(OPEN, KEY, query, LIMITS)
 
 
 @pytest.mark.parametrize("part_bytes", ["", "-1", str(MIN_PART_BYTES - 1), str(MAX_PART_BYTES + 1), None])
-def test_an_upload_has_parts_that_can_be(part_bytes: str | None) -> None:
-    """Anything but a size that S3 takes of a part is no upload of ours, marked or not."""
+def test_an_upload_with_an_impossible_part_size_is_missing(part_bytes: str | None) -> None:
+    """The part size must be within S3's limits, even without a secret for marks."""
     query = {"upload_id": "id", "size": "10"} | ({} if part_bytes is None else {"part_bytes": part_bytes})
     with pytest.raises(ObjectMissing):
         PresignedMultipart.from_query(OPEN, KEY, query, LIMITS)
@@ -418,46 +418,46 @@ def test_an_upload_has_parts_that_can_be(part_bytes: str | None) -> None:
         pytest.param([], id="none"),
         pytest.param([(1, 5)], id="the last one missing"),
         pytest.param([(2, 10)], id="the first one missing"),
-        pytest.param([(1, 5), (3, 5)], id="one between missing"),
+        pytest.param([(1, 5), (3, 5)], id="one in the middle missing"),
         pytest.param([(1, 5), (2, 6)], id="one too long"),
     ],
 )
-def test_an_upload_has_all_its_parts(parts: list[tuple[int, int]]) -> None:
-    """Parts that are not one after the other, or not the whole, are no file."""
+def test_an_upload_needs_all_its_parts(parts: list[tuple[int, int]]) -> None:
+    """The parts must be consecutive, and their sizes must add up to the file's."""
     PresignedMultipart(KEY, "id", 10, 5 * MIB).check([(1, 5), (2, 5)])
     with pytest.raises(SizeMismatch):
         PresignedMultipart(KEY, "id", 10, 5 * MIB).check(parts)
 
 
-def test_the_time_of_a_url_is_told_in_utc() -> None:
-    """RFC 3339, to the second, wherever the clock stands."""
+def test_the_expiry_of_a_url_is_in_utc() -> None:
+    """The time is in the format of RFC 3339, to the second, for a clock in any zone."""
     now = datetime(2026, 1, 31, 13, 0, 0, 500_000, tzinfo=timezone(timedelta(hours=1)))
     assert expiry(now, 900) == {"expires_at": "2026-01-31T12:15:00Z", "expires_in": 900}
     assert expiry(now.astimezone(UTC), 1)["expires_at"] == "2026-01-31T12:00:01Z"
 
 
 def test_a_secret_is_never_shown() -> None:
-    """Neither by the settings nor by the error about one that is too short."""
+    """Neither the settings nor the error about a short secret shows it."""
     assert "sixteen letters!" not in repr(Settings(promise_secret="sixteen letters!"))
     with pytest.raises(SettingsError, match="UPLOAD_PROMISE_SECRET is not shown; it must be at least 16") as caught:
         Settings.from_env({"UPLOAD_PROMISE_SECRET": "too short"})
     assert "too short" not in str(caught.value)
 
 
-def by_flask(settings: Settings, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What the Flask app gives."""
+def by_flask(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the Flask app's response."""
     app = flask_app.create_app(settings)
-    given: dict[str, Any] = app.test_client().post("/uploads/presigned", json=wanted).get_json()
+    given: dict[str, Any] = app.test_client().post("/uploads/presigned", json=body).get_json()
     app.extensions[EXTENSION].close()
     return given
 
 
-def by_quart(settings: Settings, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What the Quart app gives."""
+def by_quart(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the Quart app's response."""
 
     async def ask() -> dict[str, Any]:
         async with quart_app.create_app(settings).test_app() as app:
-            answer = await app.test_client().post("/uploads/presigned", json=wanted)
+            answer = await app.test_client().post("/uploads/presigned", json=body)
             given: dict[str, Any] = await answer.get_json()
             return given
 
@@ -466,19 +466,19 @@ def by_quart(settings: Settings, wanted: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(params=[pytest.param(by_flask, id="flask"), pytest.param(by_quart, id="quart")])
 def presign(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings], dict[str, Any]]:
-    """What each app gives to a client that wants to send a small file; S3 is not asked for that."""
+    """Return each app's response to a request for the URL of a small file; it needs no call to S3."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "none")
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
-    wanted = {"filename": "a", "size": 1, "sha256": SHA256}
-    return lambda settings: request.param(settings, wanted)
+    body = {"filename": "a", "size": 1, "sha256": SHA256}
+    return lambda settings: request.param(settings, body)
 
 
 HERE = Settings(s3_endpoint_url="http://127.0.0.1:9")
 
 
 def flask_pages(settings: Settings, path: str) -> list[dict[str, Any]]:
-    """The pages of URLs that the Flask app gives, from this one to the last."""
+    """Return the Flask app's pages of URLs, from this one to the last."""
     app, pages = flask_app.create_app(settings), list[Any]()
     while path:
         pages.append(app.test_client().get(path).get_json())
@@ -488,7 +488,7 @@ def flask_pages(settings: Settings, path: str) -> list[dict[str, Any]]:
 
 
 def quart_pages(settings: Settings, path: str) -> list[dict[str, Any]]:
-    """The pages of URLs that the Quart app gives, from this one to the last."""
+    """Return the Quart app's pages of URLs, from this one to the last."""
 
     async def ask(path: str) -> list[dict[str, Any]]:
         pages = list[Any]()
@@ -502,16 +502,16 @@ def quart_pages(settings: Settings, path: str) -> list[dict[str, Any]]:
 
 
 def no_parts(*_: object) -> Flow[list[Any]]:
-    """S3 has none of the parts."""
+    """Return no part, as S3 does before the first."""
     yield from ()
     return []
 
 
 @pytest.mark.parametrize("pages_of", [pytest.param(flask_pages, id="flask"), pytest.param(quart_pages, id="quart")])
-def test_another_process_gives_the_same_parts_page_by_page(
+def test_another_process_returns_the_same_parts_page_by_page(
     monkeypatch: pytest.MonkeyPatch, pages_of: Callable[[Settings, str], list[dict[str, Any]]]
 ) -> None:
-    """However large its own parts are: 201 parts come on three pages, each with a URL of its own for its length."""
+    """A process with another part size returns 201 parts on three pages, each part with its own URL."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "none")
     monkeypatch.setattr("filehandoff.s3.flows.list_parts", no_parts)
@@ -527,8 +527,8 @@ def test_another_process_gives_the_same_parts_page_by_page(
     ]
 
 
-def test_a_url_leads_where_clients_reach_s3(presign: Callable[[Settings], dict[str, Any]]) -> None:
-    """It is signed for the public address, where there is one, and for the time that is set."""
+def test_a_url_has_the_public_address_of_s3(presign: Callable[[Settings], dict[str, Any]]) -> None:
+    """The URL is signed for the public endpoint, if one is set, and for the configured time."""
     public = replace(HERE, s3_public_endpoint_url="https://files.example.com", presign_seconds=60.0)
     given, url = presign(public), urlsplit(presign(public)["url"])
     assert (url.scheme, url.netloc) == ("https", "files.example.com")
@@ -552,17 +552,17 @@ def test_a_url_for_aws_names_the_region_it_is_signed_for(
     region: str,
     address: str,
 ) -> None:
-    """The global host would redirect a new bucket's URLs to another, for which they are not signed."""
+    """The global host would redirect a new bucket's URLs to a host that their signature does not cover."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", region)
     given = presign(Settings(bucket=bucket))
     assert given["url"].startswith(address)
     assert f"%2F{region}%2Fs3%2F" in given["url"]
 
 
-def test_an_endpoint_of_the_aws_chain_is_not_taken_for_aws(
+def test_an_endpoint_of_the_aws_chain_is_not_aws(
     presign: Callable[[Settings], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its URLs have the bucket in the path, as everywhere but on AWS: it may have no host for each."""
+    """Its URLs have the bucket in the path, because the store may have no host for each bucket."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://localhost:9000")
     assert presign(Settings())["url"].startswith("http://localhost:9000/uploads/")
     assert not is_aws("https://amazonaws.com.example.org")
@@ -576,14 +576,14 @@ def test_an_endpoint_of_the_aws_chain_is_not_taken_for_aws(
         pytest.param("a secret of one's own", "a role's", True, id="a secret of one's own"),
     ],
 )
-def test_a_promise_is_marked_by_a_secret_that_lasts(
+def test_a_promise_is_signed_with_a_secret_that_lasts(
     presign: Callable[[Settings], dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     secret: str | None,
     token: str | None,
     marked: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """That of the credentials, if they are no role's; one that is set comes before it; otherwise there is no mark."""
+    """The configured secret precedes that of lasting credentials; with a role's credentials, there is no mark."""
     if token:
         monkeypatch.setenv("AWS_SESSION_TOKEN", token)
     promise = presign(replace(HERE, promise_secret=secret))["headers"]["x-amz-meta-promise"]
