@@ -1,4 +1,4 @@
-"""Requests wait for a place in both shells, by a thread and by a task."""
+"""Requests queue for a place in both shells: threads in Flask, tasks in Quart."""
 
 import asyncio
 import threading
@@ -16,37 +16,37 @@ from filehandoff.errors import Overloaded
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each wait ends soon."""
+    """Shorten the wait in the queue."""
     for shell in (flask_app.admission, quart_app.admission):
         monkeypatch.setattr(shell, "WAIT_SECONDS", 0.05)
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each wait lasts until the other upload ends."""
+    """Extend the wait in the queue until the other upload ends."""
     for shell in (flask_app.admission, quart_app.admission):
         monkeypatch.setattr(shell, "WAIT_SECONDS", PATIENCE)
 
 
 def test_a_busy_process_names_its_limit() -> None:
-    """The error for one upload too many names the limit."""
+    """The error for an upload above the limit names the limit."""
     assert "takes 7 uploads at once" in busy(7).detail
 
 
-def test_an_ending_process_has_an_error_of_its_own() -> None:
-    """The error at the end of a process has another detail and the same code."""
+def test_the_error_of_an_ending_process_has_its_own_detail() -> None:
+    """The code is the same as that of a busy process."""
     assert "shutting down" in ending().detail
     assert ending().code == busy(1).code == busy_reading(1).code == "overloaded"
 
 
-def test_there_are_more_threads_than_anything_slow_can_hold() -> None:
-    """Uploads, those that wait, and requests for objects leave some threads for /healthz."""
+def test_slow_requests_cannot_occupy_all_threads() -> None:
+    """Running and queued uploads and requests for objects leave threads for /healthz."""
     assert threads(32) == 32 + 32 + reads_at_once(32) + SPARE_THREADS
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_thread_is_refused_after_its_wait() -> None:
-    """Flask refuses an upload that finds no place in its time; the places are free again afterwards."""
+def test_a_thread_is_rejected_after_its_wait() -> None:
+    """Flask rejects an upload without a place in time; afterwards all places are free again."""
     places = upload_places(2, threading.Lock())
     with ExitStack() as held:
         for _ in range(2):
@@ -58,8 +58,8 @@ def test_a_thread_is_refused_after_its_wait() -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_thread_gets_the_place_that_another_gives_back() -> None:
-    """Flask admits an upload that waits when another fails; a third one finds the queue full."""
+def test_a_thread_gets_the_place_of_an_ended_upload() -> None:
+    """Flask admits a queued upload when another fails, and rejects a third one at the full queue."""
     places = upload_places(1, threading.Lock())
     let_in = threading.Event()
 
@@ -79,8 +79,8 @@ def test_a_thread_gets_the_place_that_another_gives_back() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_task_is_refused_after_its_wait() -> None:
-    """Quart refuses an upload that finds no place in its time; the places are free again afterwards."""
+async def test_a_task_is_rejected_after_its_wait() -> None:
+    """Quart rejects an upload without a place in time; afterwards all places are free again."""
     places = upload_places(2)
     async with quart_app.admission.place(places), quart_app.admission.place(places):
         with pytest.raises(Overloaded, match="2 uploads at once"):
@@ -91,8 +91,8 @@ async def test_a_task_is_refused_after_its_wait() -> None:
 
 
 @pytest.mark.usefixtures("patient")
-async def test_a_task_gets_the_place_that_another_gives_back() -> None:
-    """Quart admits an upload that waits, also after one in the queue was cancelled; a third finds the queue full."""
+async def test_a_task_gets_the_place_of_an_ended_upload() -> None:
+    """Quart admits a queued upload behind a cancelled one, and rejects a third one at the full queue."""
     places = upload_places(1)
 
     async def upload() -> str:

@@ -1,4 +1,4 @@
-"""Both shells drive the cleanup: again and again, and once more at the end of the process."""
+"""Both shells drive the cleanup: they retry pending undos, the last time at the end of the process."""
 
 import asyncio
 import re
@@ -29,13 +29,13 @@ type Work = Callable[[], object]
 
 @pytest.fixture(autouse=True)
 def no_ordinary_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is tried before the end of the process."""
+    """Delay all retries until the end of the process."""
     for module in (flask_app.cleanup, quart_app.cleanup):
         monkeypatch.setattr(module, "FIRST_PAUSE", PATIENCE)
 
 
 def undo_by(work: Work) -> Callable[[], Flow[None]]:
-    """An undo of one call, for which the driver below does this work."""
+    """Make an undo of one call, for which the drivers below do this work."""
 
     def undo() -> Flow[None]:
         yield Call(operation="delete_object", parameters={"work": work}, read=lambda _: None)
@@ -44,7 +44,7 @@ def undo_by(work: Work) -> Callable[[], Flow[None]]:
 
 
 def run(flow: Flow[Any]) -> Any:
-    """Run a flow as Flask's store does, with the undos' own work for S3."""
+    """Run a flow as Flask's store does, with the undos' work in place of S3."""
     steps: Callable[[], Any] = lambda: next(flow)  # noqa: E731 - replaced below
     while True:
         try:
@@ -60,7 +60,7 @@ def run(flow: Flow[Any]) -> Any:
 
 
 async def run_async(flow: Flow[Any]) -> Any:
-    """Run a flow as Quart's store does, with the undos' own work for S3."""
+    """Run a flow as Quart's store does, with the undos' work in place of S3."""
     steps: Callable[[], Any] = lambda: next(flow)  # noqa: E731 - replaced below
     while True:
         try:
@@ -79,7 +79,7 @@ async def run_async(flow: Flow[Any]) -> Any:
 
 
 def in_flask(works: list[Work], seconds: float) -> None:
-    """Have Flask's app do these undos at the end of the process, for which it has so many seconds."""
+    """Run these undos at the end of Flask's process, within so many seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flask_app.cleanup, "LAST_TRY_SECONDS", seconds)
         cleanup = Cleanup(threading.Lock())
@@ -90,7 +90,7 @@ def in_flask(works: list[Work], seconds: float) -> None:
 
 
 def in_quart(works: list[Work], seconds: float) -> None:
-    """Have Quart's app do the same."""
+    """Run these undos at the end of Quart's process, within so many seconds."""
 
     async def close() -> None:
         cleanup = Cleanup()
@@ -105,17 +105,17 @@ def in_quart(works: list[Work], seconds: float) -> None:
 
 
 def fail() -> None:
-    """An undo that S3 refuses."""
+    """Fail as an undo without a response from S3."""
     raise StoreUnavailable("S3 did not answer.")
 
 
 def run_out() -> None:
-    """An undo for which the memory does not suffice."""
+    """Fail as an undo without enough memory."""
     raise MemoryError
 
 
 class Hang:
-    """An undo that S3 does not answer before the test is over."""
+    """An undo to which S3 does not respond before the end of the test."""
 
     def __init__(self) -> None:
         self.may_end = threading.Event()
@@ -129,14 +129,14 @@ class Hang:
 
 @pytest.fixture
 def hang() -> Iterator[Hang]:
-    """An undo that hangs until the test is over."""
+    """Make an undo that hangs until the end of the test."""
     hang = Hang()
     yield hang
     hang.may_end.set()
 
 
 def given_up(caplog: pytest.LogCaptureFixture) -> set[str]:
-    """The keys that the log names as given up."""
+    """Return the keys that the log names as given up."""
     return {key for record in caplog.records for key in re.findall("'(key-.+)' is given up", record.getMessage())}
 
 
@@ -147,7 +147,7 @@ apps = pytest.mark.parametrize("in_app", [in_flask, in_quart])
 def test_the_end_removes_pending_uploads(
     in_app: Callable[[list[Work], float], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All of them, also those behind one that fails again, whose key is logged."""
+    """A failed undo does not stop the others, and its key is logged."""
     removed: list[int] = []
     before = [lambda number=number: removed.append(number) for number in range(10)]
     in_app([*before, fail, run_out, lambda: removed.append(10)], PATIENCE)
@@ -159,7 +159,7 @@ def test_the_end_removes_pending_uploads(
 def test_the_end_waits_for_a_bounded_time(
     in_app: Callable[[list[Work], float], None], hang: Hang, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The key of each upload that S3 does not remove in time is logged, begun or not."""
+    """The key of each unfinished undo is logged, started or not."""
     in_app([hang] * (LAST_TRY_AT_ONCE + 1), 0.2)
     assert not hang.has_ended
     assert given_up(caplog) == {f"key-{number}" for number in range(LAST_TRY_AT_ONCE + 1)}
@@ -167,19 +167,19 @@ def test_the_end_waits_for_a_bounded_time(
 
 @apps
 def test_an_end_with_nothing_to_remove_takes_no_time(in_app: Callable[[list[Work], float], None]) -> None:
-    """A process that has removed everything ends at once."""
+    """A process without pending undos ends at once."""
     began = time.monotonic()
     in_app([], PATIENCE)
     assert time.monotonic() - began < PATIENCE
 
 
 def test_a_process_ends_in_the_documented_time() -> None:
-    """The parts of its end are no longer than the whole, which supervisors are set to."""
+    """The phases of the end fit into the documented total, to which supervisors are set."""
     assert UNDO_SECONDS + ANSWER_SECONDS + LAST_TRY_SECONDS < END_SECONDS == 15
 
 
 def test_the_end_waits_in_flask_for_abandoned_calls() -> None:
-    """The effect of such a call is removed when it ends, also when nothing else is pending."""
+    """An abandoned call is undone after its end, even if no other undo is pending."""
     cleanup, call, removed = Cleanup(threading.Lock()), Future[None](), list[bool]()
     cleaner = flask_app.cleanup.Cleaner(cleanup, run)
     cleanup.after(call, undo_by(lambda: removed.append(call.done())), "request", "key")
@@ -189,7 +189,7 @@ def test_the_end_waits_in_flask_for_abandoned_calls() -> None:
 
 
 async def test_the_end_waits_in_quart_for_abandoned_calls() -> None:
-    """The effect of such a call is removed when it ends, also when nothing else is pending."""
+    """An abandoned call is undone after its end, even if no other undo is pending."""
     cleanup, removed = Cleanup(), list[bool]()
     cleaner = quart_app.cleanup.Cleaner(cleanup, run_async)
     call = asyncio.create_task(asyncio.sleep(0.2))
@@ -201,7 +201,7 @@ async def test_the_end_waits_in_quart_for_abandoned_calls() -> None:
 async def test_an_abandoned_call_that_does_not_end_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both apps log the key of its object when the time is over."""
+    """Both apps log the call's key after the time limit."""
     for module in (flask_app.cleanup, quart_app.cleanup):
         monkeypatch.setattr(module, "LAST_TRY_SECONDS", 0.2)
     flasks, quarts = Cleanup(threading.Lock()), Cleanup()
@@ -217,7 +217,7 @@ async def test_an_abandoned_call_that_does_not_end_is_logged(
 
 @pytest.mark.parametrize("error", [StoreUnavailable("S3 did not answer."), MemoryError()], ids=["S3", "memory"])
 async def test_a_failed_undo_is_tried_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both apps keep an undo that fails for the next try, also if memory is short."""
+    """Both apps retry a failed undo, also after a MemoryError."""
     for module in (flask_app.cleanup, quart_app.cleanup):
         monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
     tries: list[str] = []

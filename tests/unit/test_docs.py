@@ -1,6 +1,6 @@
-"""The tables of README.md and docs/ have the facts of the code: settings, grid, costs, error codes, metrics.
+"""The tables of README.md and docs/ agree with the code: settings, grid, costs, error codes, metrics.
 
-A row of settings is one setting: its variable, its default as one would write it into the environment, its meaning:
+A row of the settings' table has the variable, the default as an environment variable holds it, and the purpose:
 | `UPLOAD_PART_BYTES` | 8 MiB | … |
 """
 
@@ -32,7 +32,7 @@ METRICS = (ROOT / "docs/service/metrics.md").read_text("utf-8")
 HTTP_API = (ROOT / "docs/http-api.md").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 GENERATED = {"benchmark.md", "faults.md", "matrix.md"}
-#: The pages that people write.
+#: The pages that no program generates.
 PAGES = [
     *ROOT.glob("*.md"),
     *(path for path in (ROOT / "docs").rglob("*.md") if path.name not in GENERATED),
@@ -43,7 +43,7 @@ each_page = pytest.mark.parametrize(
 )
 ROW = re.compile(r"^\|\s*`(UPLOAD_\w+)`\s*\|\s*([^|]*?)\s*\|\s*([^|]*?)\s*\|", re.MULTILINE)
 
-#: How a default is written that no environment variable could hold, by its field.
+#: The documented text of each default that no environment variable can hold, by its field.
 WORDS = {
     "s3_endpoint_url": "none (AWS)",
     "s3_public_endpoint_url": "the same",
@@ -56,7 +56,7 @@ WORDS = {
 
 
 def rows() -> list[tuple[str, str, str]]:
-    """Variable, default and purpose of each row."""
+    """Return variable, default and purpose of each row."""
     return ROW.findall(SETTINGS)
 
 
@@ -68,7 +68,7 @@ def test_every_setting_is_documented_once() -> None:
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
 def test_the_documented_default_is_the_default(name: str) -> None:
-    """A default can be copied from the table into the environment, or is in words, and is the code's own."""
+    """Each default is a valid value of the environment variable, or one of `WORDS`."""
     defaults = {variable: default.strip("`") for variable, default, _ in rows()}
     default = defaults[variable(name)]
     if name in WORDS:
@@ -79,20 +79,20 @@ def test_the_documented_default_is_the_default(name: str) -> None:
 
 
 def test_every_setting_has_a_purpose() -> None:
-    """No row of the table is without words on what the setting is for."""
+    """Each row of the table states the purpose of its setting."""
     assert [name for name, _, purpose in rows() if not purpose] == []
 
 
 def cell(framework: str, handoff: str, hook: str) -> str:
-    """A cell of the README's grid, which has one column for all sizes."""
+    """Return a cell of the README's grid, which has one column for all sizes."""
     assert list(SIZE_CLASSES) == ["memory", "rolled", "parts"]
     words = {"stored stored stored": "stored", "lost lost lost": "lost", "stored stored lost": "lost above one part"}
     return words[" ".join(verdict(framework, handoff, hook, size) for size in SIZE_CLASSES)]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_grid_is_the_grid(framework: str) -> None:
-    """The README's grid, which it gives for both frameworks at once, has each cell with its verdict in each."""
+def test_the_grid_has_the_verdicts_of_the_code(framework: str) -> None:
+    """Each cell of the README's grid, one for both frameworks, is the verdict of each framework."""
     block = README.split("<!-- grid -->")[1].split("<!-- /grid -->")[0]
     [_, *hooks], _, *lines = [
         [text.strip(" `") for text in line.strip("|").split("|")] for line in block.split("\n") if line
@@ -102,13 +102,13 @@ def test_the_grid_is_the_grid(framework: str) -> None:
 
 
 def test_every_handoff_has_its_costs() -> None:
-    """The README's table of hand-offs has the memory and the disk that `/strategies` serves."""
+    """The README's table of hand-offs has the memory and disk costs that `/strategies` returns."""
     rows = re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \| ([^|]*) \|$", README.split("<!-- grid -->")[0], re.MULTILINE)
     assert sorted(rows) == sorted((one.name, one.memory, one.disk) for one in HANDOFFS.values())
 
 
 def test_the_readme_shows_the_note_of_the_code() -> None:
-    """The note in the README ends with the remedy and the command that the explainer writes today."""
+    """The note in the README is the explainer's."""
     [shown] = re.findall(r"```text\nValueError: I/O operation on closed file\.\n(.*?)```", README, re.DOTALL)
     closing = SimpleNamespace(
         by_request=True,
@@ -124,7 +124,7 @@ def test_the_readme_shows_the_note_of_the_code() -> None:
 
 
 def test_the_fix_in_the_readme_stores_both_objects() -> None:
-    """The first sample of the README, run in an app, gives S3 the whole file for each use."""
+    """The first sample of the README, run in an app, stores the whole file twice."""
     [fix] = re.findall(r"```python\n(from io import BytesIO.*?)```", README, re.DOTALL)
     app, stored = flask.Flask(__name__), dict[str, bytes]()
 
@@ -140,13 +140,13 @@ def test_the_fix_in_the_readme_stores_both_objects() -> None:
 
 @each_page
 def test_no_page_is_too_long(page: Path) -> None:
-    """A reader scrolls little."""
+    """A page has at most 250 lines, the README 200."""
     assert len(page.read_text("utf-8").splitlines()) <= (200 if page.name == "README.md" else 250)
 
 
 @each_page
 def test_every_sample_is_code(page: Path) -> None:
-    """Each block of Python compiles, each block of JSON parses."""
+    """Each Python block compiles, and each JSON block parses."""
     for language, code in re.findall(
         r"^```(python|json)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
     ):
@@ -155,7 +155,7 @@ def test_every_sample_is_code(page: Path) -> None:
 
 @each_page
 def test_every_make_command_exists(page: Path) -> None:
-    """A command of `make` in a page is a target of the Makefile."""
+    """Each `make` command in a page is a target of the Makefile."""
     named = re.findall(r"(?:`|^(?:\$ )?)make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE)
     assert set(named) <= set(re.findall(r"^# make ([a-z-]+) ", MAKEFILE, re.MULTILINE)) | set(
         re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)
@@ -163,7 +163,7 @@ def test_every_make_command_exists(page: Path) -> None:
 
 
 def test_every_route_is_documented_once() -> None:
-    """The table of routes has each method and path of `/openapi.json`, without HEAD and the parameters' names."""
+    """The table of routes has each method and path of `/openapi.json`, except HEAD."""
     rows = "".join(re.findall(r"^\| (`.*?) \|", HTTP_API, re.MULTILINE))
     documented = [
         f"{method} {re.sub(r'<.*?>', '{}', path)}" for method, path in re.findall(r"`([A-Z]+) (/[^?` ]*)", rows)
@@ -178,7 +178,7 @@ def test_every_route_is_documented_once() -> None:
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
-    """The table of errors has every code of a response, in the row of its status."""
+    """The table of errors has every error code in the row of its status."""
     documented = {
         (int(status), code)
         for status, codes in re.findall(r"^\| (\d{3}) \| (`[^|]+`) \|", ERRORS, re.MULTILINE)
@@ -192,8 +192,8 @@ def test_every_error_code_is_documented_with_its_status() -> None:
     assert documented == known
 
 
-def test_every_number_is_documented_with_its_labels() -> None:
-    """The table of metrics has each of the service's own series with its labels, and each outcome by its name."""
+def test_every_metric_is_documented_with_its_labels() -> None:
+    """The table of metrics has each of the service's series with its labels, and each outcome."""
     block = METRICS.split("<!-- metrics -->")[1].split("<!-- /metrics -->")[0]
     metrics = Metrics()
     with metrics.upload("file"):
@@ -205,6 +205,6 @@ def test_every_number_is_documented_with_its_labels() -> None:
             series = family.name + ("_total" if family.type == "counter" else "")
             expected[series] = {label for sample in family.samples for label in sample.labels} - {"le"}
     cells = re.findall(r"^\| `(handoff_\w+)` \|([^|]*)\|", block, re.MULTILINE)
-    expected |= {"handoff_failures_total": {"reason"}}  # which shows itself with the first failure
+    expected |= {"handoff_failures_total": {"reason"}}  # appears with the first failure
     assert {series: set(re.findall(r"`(\w+)`", labels)) for series, labels in cells} == expected
     assert all(f"`{outcome}`" in block for outcome in OUTCOMES)

@@ -1,4 +1,4 @@
-"""A client that leaves while Quart closes the request's files ends its request, and nothing else."""
+"""A client that disconnects while Quart closes the request's files ends only its own request."""
 
 import asyncio
 import threading
@@ -29,8 +29,8 @@ SCOPE = {
 }
 
 
-async def test_a_client_that_leaves_while_files_are_closed_raises_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The request ends, and its files are closed all the same; Quart would make an ExceptionGroup of the end."""
+async def test_a_disconnect_while_files_are_closed_raises_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request ends and its files are closed; Quart alone would raise an ExceptionGroup."""
     may_close, closed = threading.Event(), list[FileStorage]()
     is_closing, has_closed = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""What goes over the wire to S3 with a body: a checksum, and no second pass over the bytes to sign them."""
+"""Requests to S3 with a body: a checksum in a header, and no hash of the bytes for the signature."""
 
 import asyncio
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ PART = Part(1, (b"some ", b"bytes"))
 
 
 class Sent(Exception):
-    """A request that was made, and is not to be sent."""
+    """Raised with a complete request before it is sent."""
 
     def __init__(self, request: AWSPreparedRequest) -> None:
         super().__init__()
@@ -30,23 +30,23 @@ class Sent(Exception):
 
 
 def stop(request: AWSPreparedRequest, **_event: Any) -> NoReturn:
-    """End a call where its request is complete."""
+    """Stop a call when its request is complete."""
     raise Sent(request)
 
 
 @pytest.fixture(params=["http", "https"])
 def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A store that is never asked, in clear text and by TLS."""
+    """Return settings for an unused store, in clear text and by TLS."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "none")
     return Settings(s3_endpoint_url=f"{request.param}://127.0.0.1:9", s3_attempts=1)
 
 
 def by_boto3(settings: Settings, call: str) -> dict[str, Any]:
-    """The headers that the Flask app sends."""
+    """Return the headers of the Flask app's request."""
     store = flask_app.store.Store(settings, Metrics())
     store.open()
-    store._clients["uploads"].meta.events.register("before-send.s3", stop)  # noqa: SLF001 - the apps need no such seam
+    store._clients["uploads"].meta.events.register("before-send.s3", stop)  # noqa: SLF001 - the apps need no public access
     try:
         if call == "put":
             store.perform(calls.put_object(INCOMING, BytesIO(b"some bytes"), 1, lambda **_: None))
@@ -60,7 +60,7 @@ def by_boto3(settings: Settings, call: str) -> dict[str, Any]:
 
 
 def by_aioboto3(settings: Settings, call: str) -> dict[str, Any]:
-    """The headers that the Quart app sends."""
+    """Return the headers of the Quart app's request."""
 
     async def hook(**_event: Any) -> None:
         pass
@@ -68,7 +68,7 @@ def by_aioboto3(settings: Settings, call: str) -> dict[str, Any]:
     async def send() -> dict[str, Any]:
         store = quart_app.store.Store(settings, Metrics())
         await store.open()
-        store._clients["uploads"].meta.events.register("before-send.s3", stop)  # noqa: SLF001 - likewise
+        store._clients["uploads"].meta.events.register("before-send.s3", stop)  # noqa: SLF001 - the apps need no public access
         try:
             if call == "put":
                 await store.perform(calls.put_object(INCOMING, BytesIO(b"some bytes"), 1, hook))
@@ -85,10 +85,8 @@ def by_aioboto3(settings: Settings, call: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("call", ["put", "part"])
 @pytest.mark.parametrize("headers_of", [pytest.param(by_boto3, id="flask"), pytest.param(by_aioboto3, id="quart")])
-def test_a_body_goes_with_our_checksum_and_is_not_hashed_to_sign_it(
-    settings: Settings, headers_of: Any, call: str
-) -> None:
-    """In clear text and by TLS alike: CRC-32 in a header, the payload unsigned, as it is and of known length."""
+def test_a_body_has_our_checksum_and_no_signature(settings: Settings, headers_of: Any, call: str) -> None:
+    """With and without TLS, the CRC-32 is in a header, and the body is unsigned, unencoded and of known length."""
     headers = headers_of(settings, call)
     assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
     assert headers["x-amz-checksum-crc32"] == "AAAAAQ=="

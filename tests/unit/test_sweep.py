@@ -1,4 +1,4 @@
-"""The core of `sweep-uploads`: only what is ours and old enough is chosen, and what is said of it can be understood."""
+"""The core of `sweep-uploads`: it selects only old uploads of this app, and its output is clear."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -30,29 +30,29 @@ uploads = st.builds(
 
 
 def upload(age: timedelta, key: str = f"incoming/{KEY}", upload_id: str = "id") -> Unfinished:
-    """An unfinished upload of this age."""
+    """Make an unfinished upload of this age."""
     return Unfinished(key, upload_id, NOW - age)
 
 
 def swept(*found: Unfinished, older_than: Age = DAY) -> Sweep:
-    """What is chosen of these."""
+    """Select from these uploads."""
     return choose(SETTINGS, found, older_than, NOW)
 
 
 @pytest.mark.parametrize(
     ("text", "span"),
     [
-        pytest.param("0s", timedelta(0), id="none at all"),
+        pytest.param("0s", timedelta(0), id="zero"),
         pytest.param("90s", timedelta(seconds=90), id="seconds"),
         pytest.param("30m", timedelta(minutes=30), id="minutes"),
         pytest.param("24h", timedelta(hours=24), id="hours"),
         pytest.param("7d", timedelta(days=7), id="days"),
         pytest.param(" 7 d ", timedelta(days=7), id="spaces"),
-        pytest.param("999999999d", timedelta(days=999_999_999), id="the longest that Python counts"),
+        pytest.param("999999999d", timedelta(days=999_999_999), id="Python's longest"),
     ],
 )
 def test_an_age_is_a_number_and_its_unit(text: str, span: timedelta) -> None:
-    """An age counts what it says, and is told again as it was written."""
+    """The span is the written number of units, and the text keeps the operator's unit."""
     age = Age.parse(text)
     assert age.span == span
     assert age.text == text.replace(" ", "")
@@ -64,17 +64,17 @@ def test_an_age_is_a_number_and_its_unit(text: str, span: timedelta) -> None:
         pytest.param("", id="nothing"),
         pytest.param("24", id="no unit"),
         pytest.param("h", id="no number"),
-        pytest.param("1.5h", id="no whole number"),
-        pytest.param("-1h", id="less than nothing"),
+        pytest.param("1.5h", id="a fraction"),
+        pytest.param("-1h", id="negative"),
         pytest.param("3w", id="an unknown unit"),
-        pytest.param("24H", id="an unknown case: M could be months"),
-        pytest.param("1d12h", id="two at once"),
+        pytest.param("24H", id="upper case, as M could be months"),
+        pytest.param("1d12h", id="two units"),
         pytest.param("\u0662h", id="a digit of another script"),
-        pytest.param("1000000000d", id="more than Python counts"),
+        pytest.param("1000000000d", id="more than Python's longest"),
     ],
 )
-def test_what_is_no_age_is_refused(text: str) -> None:
-    """The message is one line that quotes what was written and says what would do."""
+def test_an_invalid_age_is_rejected(text: str) -> None:
+    """The message is one line with the quoted text and valid examples."""
     with pytest.raises(
         ValueError, match=r"is no age; write a whole number and its unit, such as 90s, 30m, 24h or 7d$"
     ) as error:
@@ -84,14 +84,14 @@ def test_what_is_no_age_is_refused(text: str) -> None:
 
 
 def test_the_default_is_a_day() -> None:
-    """Whoever gives no age leaves alone what may still be running."""
+    """Without an age, the command ignores uploads that may still run."""
     assert Age.parse(DEFAULT_AGE).span == timedelta(days=1)
 
 
 @pytest.mark.parametrize(
     ("span", "shown"),
     [
-        pytest.param(timedelta(0), "0s", id="none"),
+        pytest.param(timedelta(0), "0s", id="zero"),
         pytest.param(timedelta(seconds=119.9), "119s", id="just below two minutes"),
         pytest.param(timedelta(minutes=2), "2m", id="two minutes"),
         pytest.param(timedelta(minutes=119, seconds=59), "119m", id="just below two hours"),
@@ -102,13 +102,13 @@ def test_the_default_is_a_day() -> None:
     ],
 )
 def test_an_age_is_shown_in_one_unit(span: timedelta, shown: str) -> None:
-    """The unit is the largest that counts at least two, so that what is cut off is less than half."""
+    """The unit is the largest of which there are two, so rounding cuts less than half."""
     assert show_age(span) == shown
 
 
 @given(spans, st.integers(0, 999_999))
-def test_a_shown_age_takes_the_upload_it_was_shown_for(span: timedelta, microseconds: int) -> None:
-    """The age of a line, given to --older-than, chooses the upload of that line, and is more than half of the truth."""
+def test_a_shown_age_selects_the_upload_it_was_shown_for(span: timedelta, microseconds: int) -> None:
+    """The shown age, as --older-than, selects the upload, and is more than half of the real age."""
     began = upload(span + timedelta(microseconds=microseconds))
     shown = Age.parse(show_age(began.age(NOW)))
     assert swept(began, older_than=shown).uploads == [began]
@@ -116,8 +116,8 @@ def test_a_shown_age_takes_the_upload_it_was_shown_for(span: timedelta, microsec
 
 
 @given(st.lists(uploads, max_size=20), st.integers(0, 10**6).map(lambda seconds: Age.parse(f"{seconds}s")))
-def test_only_what_is_ours_and_old_enough_is_chosen(found: list[Unfinished], older_than: Age) -> None:
-    """All of ours are chosen or counted as younger, the oldest first; what is not ours is neither."""
+def test_only_old_uploads_of_this_app_are_selected(found: list[Unfinished], older_than: Age) -> None:
+    """Each upload of this app is selected, oldest first, or counted as younger; others are ignored."""
     sweep = choose(SETTINGS, found, older_than, NOW)
     ours = [each for each in found if is_key("incoming/", each.key)]
     old = [each for each in ours if NOW - each.began >= older_than.span or older_than.span == timedelta(0)]
@@ -132,11 +132,11 @@ def test_only_what_is_ours_and_old_enough_is_chosen(found: list[Unfinished], old
         pytest.param(f"incoming/{KEY}", True, id="ours"),
         pytest.param(KEY, False, id="no prefix"),
         pytest.param(f"incoming/more/{KEY}", False, id="a longer prefix"),
-        pytest.param("incoming/report.pdf", False, id="somebody else's below our prefix"),
+        pytest.param("incoming/report.pdf", False, id="another program's below our prefix"),
     ],
 )
-def test_a_foreign_upload_is_never_chosen(key: str, *, chosen: bool) -> None:
-    """Whose key is not one of ours is left alone, however old, and not counted."""
+def test_a_foreign_upload_is_never_selected(key: str, *, chosen: bool) -> None:
+    """An upload with a key of another form is ignored at any age, and not counted."""
     sweep = swept(upload(timedelta(days=400), key))
     assert [each.key for each in sweep.uploads] == [key] * chosen
     assert sweep.younger == 0
@@ -145,26 +145,26 @@ def test_a_foreign_upload_is_never_chosen(key: str, *, chosen: bool) -> None:
 @pytest.mark.parametrize(
     ("age", "chosen"),
     [
-        pytest.param(timedelta(hours=24), True, id="just as old"),
-        pytest.param(timedelta(hours=24) - timedelta(microseconds=1), False, id="a moment too young"),
+        pytest.param(timedelta(hours=24), True, id="exactly as old"),
+        pytest.param(timedelta(hours=24) - timedelta(microseconds=1), False, id="a microsecond too young"),
     ],
 )
-def test_an_upload_is_old_from_the_age_on(age: timedelta, *, chosen: bool) -> None:
-    """The age that is given is the least that is taken."""
+def test_an_upload_of_exactly_the_age_is_selected(age: timedelta, *, chosen: bool) -> None:
+    """The given age is the minimum."""
     sweep = swept(upload(age))
     assert (len(sweep.uploads), sweep.younger) == (chosen, not chosen)
 
 
-def test_a_clock_that_is_ahead_makes_no_negative_age() -> None:
-    """An upload that began in our future is 0 s old: `0s` takes every upload, anything longer leaves it."""
+def test_a_clock_of_s3_that_is_ahead_makes_no_negative_age() -> None:
+    """An upload that began in the future has the age 0: only `0s` selects it."""
     future = upload(timedelta(seconds=-30))
     assert swept(future, older_than=Age.parse("0s")).uploads == [future]
     assert swept(future, older_than=Age.parse("1s")).younger == 1
     assert ", 0s ago " in swept(future).line(future)
 
 
-def test_an_entry_of_s3_is_told_in_utc() -> None:
-    """Whatever zone boto gives the time in, the line has it in UTC, with age, key and id."""
+def test_the_line_of_an_upload_is_in_utc() -> None:
+    """The line has the begin in UTC for a time in any zone, and the age, key and id."""
     zone = timezone(timedelta(hours=-5))
     entry = {"Key": KEY, "UploadId": "2~abc", "Initiated": datetime(2026, 11, 21, 20, 15, 2, tzinfo=zone), "Owner": {}}
     unfinished = Unfinished.from_s3(entry)
@@ -176,8 +176,8 @@ def test_an_entry_of_s3_is_told_in_utc() -> None:
 
 
 @pytest.mark.parametrize("entry", [{}, {"Initiated": None}])
-def test_an_upload_of_unknown_age_is_never_swept(entry: dict[str, None]) -> None:
-    """A time that S3 does not name, or that cannot be read, makes it too young."""
+def test_an_upload_of_unknown_age_is_never_selected(entry: dict[str, None]) -> None:
+    """An upload without a valid time has the age 0."""
     upload = Unfinished.from_s3({"Key": KEY, "UploadId": "2~abc"} | entry)
     assert upload.age(datetime.now(UTC)) == timedelta(0)
 
@@ -211,8 +211,10 @@ def test_an_upload_of_unknown_age_is_never_swept(entry: dict[str, None]) -> None
         ),
     ],
 )
-def test_the_summary_says_what_was_found_and_done(old: int, younger: int, aborted: int | None, expected: str) -> None:
-    """It counts, names age, bucket and prefix; without --abort it says that nothing was changed, and what would."""
+def test_the_summary_counts_the_uploads_and_the_aborts(
+    old: int, younger: int, aborted: int | None, expected: str
+) -> None:
+    """The summary names age, bucket and prefix, and without --abort the way to abort."""
     found = [upload(timedelta(days=2))] * old + [upload(timedelta(0))] * younger
     expected = expected.replace("…", "of this app older than 24h in the bucket 'photos'")
     if old and aborted is None:
@@ -220,14 +222,14 @@ def test_the_summary_says_what_was_found_and_done(old: int, younger: int, aborte
     assert swept(*found).summary(aborted) == expected
 
 
-def test_the_summary_names_no_prefix_where_there_is_none() -> None:
-    """With keys at the bucket's root, the bucket alone is named."""
+def test_the_summary_without_a_prefix_names_the_bucket_alone() -> None:
+    """Without UPLOAD_KEY_PREFIX, the summary names no prefix."""
     summary = choose(Settings(bucket="photos"), [], Age.parse("7 d"), NOW).summary(0)
     assert summary == "No unfinished upload of this app older than 7d in the bucket 'photos'."
 
 
-def test_a_reason_is_one_line_in_the_words_of_the_cause() -> None:
-    """What boto said is told rather than what a client of the app would be; without a cause, the error itself."""
+def test_a_reason_is_one_line_from_the_cause() -> None:
+    """The reason is boto's message instead of the one for clients; without a cause, it is the error's own."""
     error = StoreUnavailable("S3 did not answer. Nothing was stored; try again later.")
     assert reason(error) == "S3 did not answer. Nothing was stored; try again later."
     error.__cause__ = OSError("no route\n  to host")

@@ -1,4 +1,4 @@
-"""Work that may not be cut off, in Quart: it ends, whatever happens to the task that waits for it."""
+"""Protected work in Quart: it finishes even if its waiting task is cancelled."""
 
 import asyncio
 import time
@@ -14,8 +14,8 @@ from quart_app.tasks import finish_despite_cancel
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_work_ends_before_the_cancellation_is_felt(times: int) -> None:
-    """A task that is cancelled, once or again, is so only when the work that it waits for has ended."""
+async def test_work_ends_before_the_cancellation_is_raised(times: int) -> None:
+    """A task that was cancelled once or twice raises CancelledError only after its work has ended."""
     may_end, ended = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -35,7 +35,7 @@ async def test_work_ends_before_the_cancellation_is_felt(times: int) -> None:
 
 
 async def test_work_that_fails_after_a_cancellation_is_a_cancellation() -> None:
-    """Its error is nobody's any more, and is not reported as never retrieved."""
+    """The work's error is dropped, and asyncio does not report it as never retrieved."""
 
     async def work() -> None:
         await asyncio.sleep(0)
@@ -48,8 +48,8 @@ async def test_work_that_fails_after_a_cancellation_is_a_cancellation() -> None:
         await waiting
 
 
-async def test_an_answer_and_an_error_are_passed_on() -> None:
-    """Without a cancellation it is as if the work had been awaited."""
+async def test_a_result_and_an_error_are_passed_on() -> None:
+    """Without a cancellation, the call behaves like an await of the work."""
 
     async def answer() -> int:
         return 1
@@ -62,8 +62,8 @@ async def test_an_answer_and_an_error_are_passed_on() -> None:
         await finish_despite_cancel(fail())
 
 
-async def test_work_is_left_when_the_process_is_to_end() -> None:
-    """At once, if somebody is told of it, who undoes what it does; a task that was cancelled before waits no longer."""
+async def test_work_is_abandoned_when_the_process_ends() -> None:
+    """Work with a `leave` callback is abandoned at once, also by a task that was cancelled before."""
     shutdown, may_end, left = Shutdown(Drain(), 0, lambda: None), asyncio.Event(), list[asyncio.Task[Any]]()
 
     async def upload() -> None:
@@ -84,8 +84,8 @@ async def test_work_is_left_when_the_process_is_to_end() -> None:
     assert [await call for call in left] == [True, True]
 
 
-async def test_work_that_nobody_would_undo_has_the_time_of_undoing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the process is to end it is waited for, and not for ever."""
+async def test_work_without_an_undo_has_a_bounded_time_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the process ends, a task waits `UNDO_SECONDS` for work without a `leave` callback."""
     monkeypatch.setattr("quart_app.tasks.UNDO_SECONDS", 0.2)
     shutdown, never = Shutdown(Drain(), 0, lambda: None), asyncio.Event()
 
@@ -99,5 +99,5 @@ async def test_work_that_nobody_would_undo_has_the_time_of_undoing(monkeypatch: 
     shutdown.stop()
     _, running = await asyncio.wait([waiting], timeout=PATIENCE)
     assert not running
-    assert time.monotonic() - began >= 0.19  # the loop's clock is less exact
+    assert time.monotonic() - began >= 0.19  # the loop's clock is less precise
     assert isinstance(waiting.exception(), Overloaded)

@@ -1,4 +1,4 @@
-"""Calls that Flask's app has made by other threads: waited for, or abandoned."""
+"""Calls that Flask's app makes in other threads: it waits for them, or abandons them."""
 
 import threading
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ value: ContextVar[str] = ContextVar("value")
 
 @pytest.fixture(autouse=True)
 def no_request() -> None:
-    """No request has left its id on this thread's lines."""
+    """Remove the request id that an earlier test has bound to this thread."""
     logs.unbind()
 
 
 @pytest.fixture
 def cancelled() -> Iterator[None]:
-    """The process ends."""
+    """Cancel the current work, as the end of the process does."""
     with cancelled_by(Cancellation()) as cancellation:
         cancellation.cancel(ending)
         yield
@@ -38,7 +38,7 @@ def cancelled() -> Iterator[None]:
 
 @pytest.mark.usefixtures("cancelled")
 def test_a_call_is_made_in_the_callers_context() -> None:
-    """Another thread with the caller's context variables makes it; its answer and its error are passed on."""
+    """Another thread makes the call with the caller's context variables; result and error are passed on."""
     left: list[Future[Any]] = []
     value.set("mine")
     assert finish(lambda: (value.get(), threading.current_thread().name), left.append) == ("mine", "s3-call")
@@ -47,19 +47,19 @@ def test_a_call_is_made_in_the_callers_context() -> None:
     assert left == []
 
 
-def test_a_thread_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other need one thread, two at once need two."""
+def test_a_thread_is_reused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consecutive calls share one thread, two parallel calls use two."""
     monkeypatch.setattr("flask_app.threads.KEEP_SECONDS", PATIENCE)
     threads = Threads()
     first = threads.submit(threading.current_thread).result()
-    wait_until(lambda: threads._idle, lambda: "the thread waits for no other call")  # noqa: SLF001 - nothing else tells
+    wait_until(lambda: threads._idle, lambda: "the thread waits for no other call")  # noqa: SLF001 - the only sign of an idle thread
     assert threads.submit(threading.current_thread).result() is first
     at_once = threading.Barrier(2, timeout=PATIENCE)
     assert {call.result(PATIENCE) for call in [threads.submit(at_once.wait) for _ in range(2)]} == {0, 1}
 
 
-def test_a_thread_ends_when_it_has_had_nothing_to_do_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call after that gets another thread."""
+def test_an_idle_thread_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next call gets another thread."""
     monkeypatch.setattr("flask_app.threads.KEEP_SECONDS", 0.1)
     threads = Threads()
     first = threads.submit(threading.current_thread).result()
@@ -70,7 +70,7 @@ def test_a_thread_ends_when_it_has_had_nothing_to_do_for_a_while(monkeypatch: py
 
 @pytest.mark.usefixtures("cancelled")
 def test_a_cancelled_call_is_abandoned() -> None:
-    """The caller gets the error of the cancellation soon, and the call goes on."""
+    """The caller gets the cancellation's error soon, and the call continues."""
     left, may_end = list[Future[Any]](), threading.Event()
     with pytest.raises(Overloaded):
         finish(partial(may_end.wait, PATIENCE), left.append)
@@ -82,7 +82,7 @@ def test_a_cancelled_call_is_abandoned() -> None:
 
 @pytest.mark.usefixtures("cancelled")
 def test_several_calls_are_waited_for_or_abandoned() -> None:
-    """Calls that end are returned; of those that do not, each is abandoned once the work is cancelled."""
+    """Ended calls are returned; running calls are abandoned after the cancellation."""
     left, may_end = list[Future[Any]](), threading.Event()
     ended: Future[bool] = THREADS.submit(bool)
     running: set[Future[bool]] = {THREADS.submit(partial(may_end.wait, PATIENCE)) for _ in range(2)}
@@ -99,7 +99,7 @@ def test_several_calls_are_waited_for_or_abandoned() -> None:
 
 @pytest.fixture(params=[RuntimeError("can't start new thread"), MemoryError()], ids=["no thread", "no memory"])
 def no_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system starts no thread."""
+    """Make each start of a thread fail."""
 
     def fail(_thread: threading.Thread) -> None:
         raise request.param
@@ -109,7 +109,7 @@ def no_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("no_thread")
 def test_a_call_without_a_thread_is_made_by_the_caller() -> None:
-    """The answer and the error of a call are the same where no thread can be started for it."""
+    """Without a new thread, the caller makes the call itself, with the same result or error."""
     value.set("mine")
     here = threading.current_thread()
     assert Threads().submit(lambda: (value.get(), threading.current_thread())).result(0) == ("mine", here)
@@ -118,13 +118,13 @@ def test_a_call_without_a_thread_is_made_by_the_caller() -> None:
 
 
 @pytest.mark.usefixtures("no_thread")
-def test_a_start_without_a_thread_is_false() -> None:
-    """The caller learns that nothing runs; no other error is taken for this one."""
+def test_a_start_without_a_thread_returns_false() -> None:
+    """The result False means that nothing runs."""
     assert not start(print, "a name")
 
 
 def test_another_error_of_a_start_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads can be started only once: an error such as that is a fault of the code."""
+    """An error that is not the system's, such as a second start, is a fault of the code."""
 
     def fail(_thread: threading.Thread) -> None:
         raise RuntimeError("threads can only be started once")
@@ -135,8 +135,8 @@ def test_another_error_of_a_start_is_raised(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("no_thread")
-def test_the_end_of_a_process_without_threads_cleans_up_itself() -> None:
-    """The thread that ends the process tries pending cleanup once more."""
+def test_the_end_of_a_process_without_new_threads_still_cleans_up() -> None:
+    """The thread that ends the process retries the pending undos itself."""
     removed: list[str] = []
 
     def undo(key: str) -> Flow[None]:
