@@ -63,7 +63,7 @@ def running(
     Args:
         environ: `UPLOAD_*` and the like, on top of this process's own environment.
         ports: by framework, the port to listen on; any free one by default.
-        log_path: the file for what the servers print; by default they print to the terminal.
+        log_path: the file for the servers' output, which goes to the terminal by default.
         commands: by framework, the command that starts its app; in it, `{fd}` stands for the app's socket.
         folder: the working directory of the apps.
 

@@ -104,7 +104,7 @@ def stamps_one_id_on_all(_app: Flask, patch: pytest.MonkeyPatch) -> None:
 
 
 def forgets_to_undo(_app: Flask, patch: pytest.MonkeyPatch) -> None:
-    """It leaves in S3 what a refused form had stored before."""
+    """Leave the stored files of a rejected form in S3."""
     patch.setattr(FormUpload, "__exit__", lambda *_: None)
 
 
@@ -128,7 +128,7 @@ def ignores_ranges(_app: Flask, patch: pytest.MonkeyPatch) -> None:
 
 
 def ignores_conditions(_app: Flask, patch: pytest.MonkeyPatch) -> None:
-    """It sends an object whatever the client has, and deletes one whatever the client means."""
+    """Send and delete an object without checking the client's conditions."""
     patch.setattr(ConditionalRequest, "check", lambda *_: True)
 
 

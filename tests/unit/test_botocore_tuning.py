@@ -1,4 +1,4 @@
-"""What botocore need not do anew for each call: that it does not, and that nothing else changes."""
+"""The shortcuts for botocore: they save work per call, and change no result."""
 
 import json
 from datetime import UTC, datetime
@@ -17,20 +17,20 @@ from filehandoff.s3.botocore_tuning import parse_timestamp, resolve_endpoint_onc
 
 @pytest.fixture
 def session() -> botocore.session.Session:
-    """A session that needs no account."""
+    """Make a session with invented credentials."""
     session = botocore.session.get_session()
     session.set_credentials("key", "secret")
     return session
 
 
 def urls(client: Any, keys: list[str]) -> list[str]:
-    """Where a client sends an object of each key, without what signs it."""
+    """Return a client's URL for an object of each key, without the signature."""
     signed = [client.generate_presigned_url("put_object", Params={"Bucket": "a-bucket", "Key": key}) for key in keys]
     return [url.partition("?")[0] for url in signed]
 
 
-def test_no_rule_of_s3_asks_for_the_key(session: botocore.session.Session) -> None:
-    """So an address does not depend on it, in the botocore that is installed."""
+def test_no_rule_of_s3_reads_the_key(session: botocore.session.Session) -> None:
+    """In the installed botocore, an endpoint does not depend on the object's key."""
     rules = session.get_component("data_loader").load_service_model("s3", "endpoint-rule-set-1")
     assert "Key" in rules["parameters"]
     assert '"ref": "Bucket"' in json.dumps(rules["rules"])
@@ -38,10 +38,10 @@ def test_no_rule_of_s3_asks_for_the_key(session: botocore.session.Session) -> No
 
 
 @pytest.mark.parametrize("style", ["virtual", "path"])
-def test_the_addresses_are_the_same_and_found_once(
+def test_the_urls_are_the_same_and_resolved_once(
     session: botocore.session.Session, style: Literal["virtual", "path"]
 ) -> None:
-    """Each key has the URL that it would have, and the rules are gone through for the first alone."""
+    """Each key has botocore's URL, and botocore evaluates its rules only for the first."""
     config = Config(s3={"addressing_style": style})
     keys = ["a/key", "another/key", "a third"]
     plain = session.create_client("s3", region_name="eu-central-1", config=config)
@@ -55,14 +55,14 @@ def test_the_addresses_are_the_same_and_found_once(
 
 
 def looked_up() -> int:
-    """How often botocore went through the rules so far: for what its cache did not have."""
+    """Return the number of botocore's cache misses, each of which evaluates the rules."""
     cached: Any = EndpointProvider.resolve_endpoint
     return int(cached.cache_info().misses)
 
 
-@given(st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(9999, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis wants them so
-def test_a_time_is_read_as_headers_and_xml_have_it(time: datetime) -> None:
-    """To the second in a header, with fractions in XML, always with its zone."""
+@given(st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(9999, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis takes naive bounds
+def test_a_time_is_parsed_from_a_header_and_from_xml(time: datetime) -> None:
+    """The header's time is to the second, XML's has fractions, and both have the zone."""
     assert parse_timestamp(format_datetime(time, usegmt=True)) == time.replace(microsecond=0)
     assert parse_timestamp(time.isoformat().replace("+00:00", "Z")) == time
 
@@ -85,8 +85,8 @@ THEN = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
         pytest.param(" 784111777.0 ", id="seconds with a fraction"),
     ],
 )
-def test_a_time_is_read_in_each_form(text: str) -> None:
-    """The forms of RFC 9110, section 5.6.7, ISO 8601 and seconds since 1970 are one time, with a zone."""
+def test_a_time_is_parsed_in_each_form(text: str) -> None:
+    """The forms of RFC 9110, section 5.6.7, ISO 8601 and seconds since 1970 give the same time."""
     assert parse_timestamp(text) == THEN
 
 
@@ -95,7 +95,7 @@ def test_a_time_is_read_in_each_form(text: str) -> None:
     [("0", datetime(1970, 1, 1, tzinfo=UTC)), ("-1", datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC))],
 )
 def test_an_expired_time_is_a_time(text: str, expected: datetime) -> None:
-    """`Expires: 0` and `-1`, by which clients switch caches off, are times in the past."""
+    """`Expires: 0` and `-1`, which disable caches, are times in the past."""
     assert parse_timestamp(text) == expected
 
 
@@ -107,13 +107,13 @@ def test_an_expired_time_is_a_time(text: str, expected: datetime) -> None:
         "Thu, 01 Jan 1970 00:00:00 GMT, Sun, 06 Nov 1994 08:49:37 GMT",
     ],
 )
-def test_a_value_that_is_no_time_is_none(text: str) -> None:
-    """A date that cannot be read, or that no calendar holds in UTC, is None rather than an error."""
+def test_a_value_that_is_no_time_gives_none(text: str) -> None:
+    """An invalid date, or one outside the calendar in UTC, gives None instead of an error."""
     assert parse_timestamp(text) is None
 
 
 @given(st.text(max_size=60) | st.text("0123456789+-:., GMTJanSu", max_size=40) | st.floats() | st.integers())
 def test_no_date_makes_a_call_fail(value: str | float) -> None:
-    """Any value is a time in UTC or None."""
+    """Any value gives a time in UTC or None."""
     time = parse_timestamp(value)
     assert time is None or time.tzinfo is UTC

@@ -1,4 +1,4 @@
-"""byte_queue by itself, in both apps: errors travel both ways, and nothing is left running."""
+"""The hand-off byte_queue alone, in both apps: errors pass in both directions, and no thread or task remains."""
 
 import asyncio
 import io
@@ -17,7 +17,7 @@ DATA = bytes(range(256)) * 4096 * 4
 
 
 class BreakingFile(io.BytesIO):
-    """A file that is closed by somebody after the first chunks were read."""
+    """A file that closes after the first chunks."""
 
     @override
     def read(self, size: int | None = -1, /) -> bytes:
@@ -27,16 +27,16 @@ class BreakingFile(io.BytesIO):
 
 
 class UploadError(Exception):
-    """What the store said."""
+    """The store's error."""
 
 
 def threads() -> list[str]:
-    """The hand-off's threads that still run."""
+    """Return the names of the hand-off's running threads."""
     return [thread.name for thread in threading.enumerate() if "byte-queue" in thread.name]
 
 
 def test_the_thread_gets_every_byte() -> None:
-    """What the uploader reads is the file, in reads as large as it asked for, and its result is the hand-off's."""
+    """The uploader reads the whole file in chunks of the requested size, and the hand-off returns its result."""
 
     def upload(body: IO[bytes]) -> list[int]:
         chunks = list(iter(lambda: body.read(100_000), b""))
@@ -48,8 +48,8 @@ def test_the_thread_gets_every_byte() -> None:
     assert threads() == []
 
 
-def test_a_failing_uploader_stops_the_thread_that_reads() -> None:
-    """An uploader that fails after one chunk ends the reading, with its own error."""
+def test_a_failing_uploader_stops_the_reading_thread() -> None:
+    """An uploader that fails after one chunk stops the thread, and its error is raised."""
     file = io.BytesIO(DATA)
 
     def upload(body: IO[bytes]) -> None:
@@ -63,7 +63,7 @@ def test_a_failing_uploader_stops_the_thread_that_reads() -> None:
 
 
 def test_a_failing_file_ends_the_threads_upload() -> None:
-    """A file that is closed while it is read fails the uploader too: it never sees a short file as a whole one."""
+    """A file that closes early raises an error in the uploader, which never gets a short file as a whole one."""
     ended: list[BaseException] = []
 
     def upload(body: IO[bytes]) -> Any:
@@ -80,7 +80,7 @@ def test_a_failing_file_ends_the_threads_upload() -> None:
 
 
 def test_a_thread_that_reads_too_late_gets_an_error() -> None:
-    """An uploader that returns before it has read, to read elsewhere later, gets an error, never an empty file."""
+    """An uploader that returns first and reads later gets an error instead of an empty file."""
     (body,) = [threaded.hand_off(FileStorage(io.BytesIO(DATA)), lambda body: body)]
     with pytest.raises(ValueError, match="closed file"):
         body.read(1)
@@ -88,7 +88,7 @@ def test_a_thread_that_reads_too_late_gets_an_error() -> None:
 
 
 async def test_a_task_that_reads_too_late_gets_an_error() -> None:
-    """The same, where the uploader is a coroutine."""
+    """A coroutine that returns first and reads later gets an error instead of an empty file."""
 
     async def upload(body: tasked.QueueReader) -> tasked.QueueReader:
         return body
@@ -99,7 +99,7 @@ async def test_a_task_that_reads_too_late_gets_an_error() -> None:
 
 
 async def test_the_task_gets_every_byte() -> None:
-    """What the uploader reads is the file, in reads as large as it asked for, and its result is the hand-off's."""
+    """The uploader reads the whole file in chunks of the requested size, and the hand-off returns its result."""
 
     async def upload(body: tasked.QueueReader) -> list[int]:
         chunks = []
@@ -113,8 +113,8 @@ async def test_the_task_gets_every_byte() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_a_failing_uploader_stops_the_task_that_reads() -> None:
-    """An uploader that fails after one chunk ends the reading, with its own error."""
+async def test_a_failing_uploader_stops_the_reading_task() -> None:
+    """An uploader that fails after one chunk stops the task, and its error is raised."""
     file = io.BytesIO(DATA)
 
     async def upload(body: tasked.QueueReader) -> None:
@@ -128,8 +128,8 @@ async def test_a_failing_uploader_stops_the_task_that_reads() -> None:
 
 
 @pytest.mark.parametrize("kind", ["a closed file", "a cancelled request"])
-async def test_what_ends_the_reading_ends_the_task(kind: str) -> None:
-    """A closed file or a cancelled request cancels the uploader, which is waited for: it never sees a short file."""
+async def test_the_end_of_the_reading_ends_the_uploader(kind: str) -> None:
+    """A closed file or a cancelled request cancels the uploader, which never gets a short file."""
     ended: list[BaseException] = []
     reading = asyncio.Event()
 

@@ -79,8 +79,8 @@ def test_a_form_cut_short_is_an_error(files_of: FilesOf) -> None:
         files_of([form(FILES)[:-10]])
 
 
-def test_bytes_are_handed_over_before_the_next_are_asked_for() -> None:
-    """What has arrived is given on at once: nothing waits for the end of the file or of the form."""
+def test_bytes_are_passed_on_before_the_next_are_requested() -> None:
+    """Each received chunk is passed on at once, before the end of the file or the form."""
     events: list[str] = []
     head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
 

@@ -1,4 +1,4 @@
-"""gunicorn's worker after an answer, and its threads where the system has no more."""
+"""gunicorn's worker after a response, and its threads at the system's limit."""
 
 import socket
 import threading
@@ -18,23 +18,23 @@ SENT = bytes(10**6)
 
 @pytest.fixture
 def lingering() -> Iterator[Lingering]:
-    """No connection yet; none is left after the test."""
+    """Make an empty `Lingering`, and close its connections after the test."""
     lingering = Lingering(MANY)
     yield lingering
     lingering.finish()
 
 
 def hand_over(lingering: Lingering) -> socket.socket:
-    """Have a connection read on; its client's side."""
+    """Pass a connection to `lingering`, and return the client's end."""
     ours, theirs = socket.socketpair()
     lingering.take(ours)
     theirs.settimeout(PATIENCE)
-    assert theirs.recv(1) == b""  # our side was ended
+    assert theirs.recv(1) == b""  # our end is shut down for writing
     return theirs
 
 
 def send(lingering: Lingering, client: socket.socket) -> None:
-    """Send a lot, of which a part is read each time."""
+    """Send `SENT`, and read after each piece."""
     left = memoryview(SENT)
     client.settimeout(0)
     while left:
@@ -42,14 +42,14 @@ def send(lingering: Lingering, client: socket.socket) -> None:
         lingering.read()
 
 
-def test_a_client_that_sends_on_is_read(lingering: Lingering) -> None:
-    """The data after the answer is discarded, and the connection closed when the client has ended its side."""
+def test_data_after_the_response_is_discarded(lingering: Lingering) -> None:
+    """A client can send more than a socket buffers, because the worker keeps reading."""
     with closing(hand_over(lingering)) as client:
         send(lingering, client)
 
 
-def test_a_client_that_has_gone_is_closed(lingering: Lingering) -> None:
-    """A connection that was closed already is not read on."""
+def test_a_closed_connection_is_accepted(lingering: Lingering) -> None:
+    """A connection that was closed before raises no error."""
     ours, theirs = socket.socketpair()
     ours.close()
     theirs.close()
@@ -58,13 +58,13 @@ def test_a_client_that_has_gone_is_closed(lingering: Lingering) -> None:
 
 @pytest.mark.parametrize("seconds", [DISCARD_IDLE_SECONDS, DISCARD_SECONDS])
 def test_an_overdue_connection_ends(lingering: Lingering, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """One that sends nothing has a short time, and one that sends on a longer one."""
+    """An idle connection ends after a short time, a sending one after a longer time."""
     now = 0.0
     monkeypatch.setattr("flask_app.worker.time.monotonic", lambda: now)
     with closing(hand_over(lingering)) as client:
         while now < seconds:
             lingering.end_overdue(now)
-            client.sendall(b"x")  # it is still read
+            client.sendall(b"x")  # the connection is still open
             if seconds == DISCARD_SECONDS:
                 lingering.read()
             now += DISCARD_IDLE_SECONDS / 2
@@ -73,8 +73,8 @@ def test_an_overdue_connection_ends(lingering: Lingering, monkeypatch: pytest.Mo
             client.sendall(b"x")
 
 
-def test_as_many_as_may_be_are_read_on(lingering: Lingering) -> None:
-    """The oldest connection ends for one more."""
+def test_the_oldest_connection_ends_above_the_limit(lingering: Lingering) -> None:
+    """The newest connection is still read."""
     with ExitStack() as exits:
         clients = [exits.enter_context(closing(hand_over(lingering))) for _ in range(MANY + 1)]
         with pytest.raises(BrokenPipeError):
@@ -83,7 +83,7 @@ def test_as_many_as_may_be_are_read_on(lingering: Lingering) -> None:
 
 
 def refuse_threads(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Start no thread from here on."""
+    """Make each later start of a thread fail."""
 
     def fail(_thread: threading.Thread) -> None:
         raise error
@@ -92,8 +92,8 @@ def refuse_threads(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])
-def test_a_pool_makes_do_with_the_threads_that_it_has(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Work that finds no free thread waits for one where the system starts no more; the first ones all run."""
+def test_a_pool_runs_all_work_without_new_threads(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """If the system starts no more threads, work waits for one of the first threads."""
     pool = ThreadPool(10, 3)
     refuse_threads(monkeypatch, error)
     together = threading.Barrier(3)
@@ -103,14 +103,14 @@ def test_a_pool_makes_do_with_the_threads_that_it_has(monkeypatch: pytest.Monkey
 
 
 def test_a_pool_without_any_thread_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has not one thread to serve a request ends at its start."""
+    """The pool raises the system's error at its start if it cannot start one thread."""
     refuse_threads(monkeypatch, RuntimeError("can't start new thread"))
     with pytest.raises(RuntimeError, match="can't start new thread"):
         ThreadPool(10, 3)
 
 
 def test_a_pool_hides_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that is none of the system's is a fault of the code."""
+    """An error that is not the system's is a fault of the code."""
     pool = ThreadPool(10, 1)
     held = threading.Event()
     refuse_threads(monkeypatch, RuntimeError("threads can only be started once"))

@@ -1,4 +1,4 @@
-"""The service that the flows work for."""
+"""A service for the tests of flows."""
 
 import pytest
 
@@ -8,5 +8,5 @@ from filehandoff.settings import Settings
 
 @pytest.fixture
 def service() -> Service:
-    """A service without a shell: nothing drives its cleanup."""
+    """Make a service without a shell, so nothing drives its cleanup."""
     return Service("flask", Settings(bucket="photos", promise_secret="a secret of sixteen and more"))

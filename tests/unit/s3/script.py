@@ -1,4 +1,4 @@
-"""Plays a flow against a script: the calls that it must make, in order, and an answer to each of them."""
+"""Plays a flow against a script: the expected calls in order, each with its response."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from filehandoff.s3.calls import Call, Finish, Flow, HeadProbe, Presign, ReadBac
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error answer of S3's: its HTTP status, its code and its message."""
+    """An error response of S3: its HTTP status, code and message."""
 
     status: int
     code: str
@@ -29,9 +29,9 @@ BUSY = Refusal(503, "SlowDown")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One call that the flow must make, and its answer: boto's, a refusal, or an error that ends the call.
+    """One expected call, and boto's response, S3's refusal, or the error that the call raises.
 
-    `client` and `finished` are compared only if they are given; `finished` is whether a `Finish` protects the call.
+    `client` and `finished` are compared unless they are None; `finished` is whether a `Finish` protects the call.
     """
 
     operation: str
@@ -44,17 +44,17 @@ class Line:
 def expect(
     operation: str, answer: object = None, *, client: Any = None, finished: Any = None, **parameters: Any
 ) -> Line:
-    """Make a line of a script; no answer stands for an empty one."""
+    """Make a line of a script; the default response is empty."""
     return Line(operation, parameters, {} if answer is None else answer, client, finished)
 
 
 def play[T](flow: Flow[T], *script: Line) -> T:
-    """Return the flow's result; fail the test at a call that differs from the script's, or is missing."""
+    """Return the flow's result; fail the test at a call that differs from the script or is missing."""
     left = deque(script)
     try:
         result: T = _run(flow, left, finished=False)
     except pytest.fail.Exception:
-        left.clear()  # the first difference is the one to report
+        left.clear()  # report the first difference only
         raise
     else:
         return result
@@ -72,11 +72,11 @@ def _run(flow: Flow[Any], left: deque[Line], *, finished: bool) -> Any:
     step: Callable[[], Step[Any]] = partial(next, flow)
     while True:
         try:
-            wanted = step()
+            performed = step()
         except StopIteration as end:
             return end.value
         try:
-            step = partial(flow.send, _perform(wanted, left, finished=finished))
+            step = partial(flow.send, _perform(performed, left, finished=finished))
         except pytest.fail.Exception:
             raise
         except BaseException as error:  # noqa: BLE001 - as the shells do
@@ -99,17 +99,17 @@ def _perform(step: Step[Any], left: deque[Line], *, finished: bool) -> Any:
 def _check(step: Step[Any], left: deque[Line], *, finished: bool) -> Any:
     operation, parameters, client = _shown(step)
     if not left:
-        pytest.fail(f"the flow makes a call that is not in the script: {operation} {parameters}")
+        pytest.fail(f"the flow makes a call beyond the script: {operation} {parameters}")
     line = left.popleft()
-    wanted = (
+    expected = (
         line.operation,
         line.parameters,
         client if line.client is None else line.client,
         finished if line.finished is None else line.finished,
     )
     made = (operation, parameters, client, finished)
-    if wanted != made:
-        pytest.fail(f"the flow makes another call than the script's:\n{made}\n{wanted}")
+    if expected != made:
+        pytest.fail(f"the flow's call differs from the script's:\n{made}\n{expected}")
     return line.answer
 
 

@@ -1,4 +1,4 @@
-"""Calls to S3 as values: their parameters, the meaning of their answers, and the errors made of S3's errors."""
+"""Calls to S3 as values: their parameters, the parsing of responses, and the mapping of errors."""
 
 import io
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ def a_hook() -> None:
 
 
 def test_a_put_sends_its_crc32_its_body_and_its_hook() -> None:
-    """The call carries all that a shell needs."""
+    """The call has all values that a shell needs."""
     body = io.BytesIO(b"hello")
     put = calls.put_object(INCOMING, body, 11, a_hook)
     assert put.parameters == {**NAMED, "ChecksumCRC32": CRC32}
@@ -44,8 +44,8 @@ def test_a_put_sends_its_crc32_its_body_and_its_hook() -> None:
 
 
 @pytest.mark.parametrize("answer", [{"ETag": '"e"'}, {"ETag": 'W/"e"', "ChecksumCRC32": CRC32}])
-def test_a_put_gives_the_etag_without_quotes(answer: dict[str, str]) -> None:
-    """The answer may lack the CRC-32: not every store sends it."""
+def test_a_put_returns_the_etag_without_quotes(answer: dict[str, str]) -> None:
+    """The response may lack the CRC-32, because not every store sends it."""
     assert calls.put_object(INCOMING, io.BytesIO(), 11, None).read(answer) == "e"
 
 
@@ -58,7 +58,7 @@ def test_a_put_gives_the_etag_without_quotes(answer: dict[str, str]) -> None:
     ],
 )
 def test_a_damaged_answer_to_a_put_or_a_part_is_rejected(answer: dict[str, str]) -> None:
-    """An answer without an ETag, or with the CRC-32 of other bytes, proves a fault."""
+    """A response without an ETag, or with the CRC-32 of other bytes, is faulty."""
     sent: tuple[Call[Any], ...] = (
         calls.put_object(INCOMING, io.BytesIO(), 11, None),
         calls.upload_part(KEY, "id", Part(1, ()), 11),
@@ -68,8 +68,8 @@ def test_a_damaged_answer_to_a_put_or_a_part_is_rejected(answer: dict[str, str])
             call.read(answer)
 
 
-def test_an_upload_of_ours_asks_for_crc32_and_a_clients_does_not() -> None:
-    """A client that sends the parts itself sends no checksums, and its metadata carry the promise."""
+def test_only_an_upload_of_ours_requests_crc32() -> None:
+    """A client that sends the parts itself sends no checksums, and the metadata has its promise."""
     ours = calls.create_multipart(INCOMING, a_hook)
     theirs = calls.create_multipart(INCOMING, a_hook, {"promise": "3"})
     assert ours.parameters == {**NAMED, "ChecksumAlgorithm": "CRC32"}
@@ -80,20 +80,20 @@ def test_an_upload_of_ours_asks_for_crc32_and_a_clients_does_not() -> None:
 @pytest.mark.parametrize(
     ("answer", "created"),
     [
-        pytest.param({"UploadId": "id"}, Created("id", retried=False), id="nothing of tries"),
+        pytest.param({"UploadId": "id"}, Created("id", retried=False), id="no count of retries"),
         pytest.param(
-            {"UploadId": "id", "ResponseMetadata": {"RetryAttempts": 0}}, Created("id", retried=False), id="one try"
+            {"UploadId": "id", "ResponseMetadata": {"RetryAttempts": 0}}, Created("id", retried=False), id="one attempt"
         ),
-        pytest.param({"ResponseMetadata": {"RetryAttempts": 1}}, Created(None, retried=True), id="two tries, no id"),
+        pytest.param({"ResponseMetadata": {"RetryAttempts": 1}}, Created(None, retried=True), id="two attempts, no id"),
     ],
 )
-def test_a_begun_upload_knows_whether_it_was_tried_twice(answer: dict[str, Any], created: Created) -> None:
-    """An answer without an id is read too, because an earlier try may have begun an upload."""
+def test_a_created_upload_knows_whether_the_call_was_retried(answer: dict[str, Any], created: Created) -> None:
+    """A response without an id is parsed too, because an earlier attempt may have created an upload."""
     assert calls.create_multipart(INCOMING, None).read(answer) == created
 
 
 def test_a_part_is_named_by_its_number_etag_and_crc32() -> None:
-    """`complete_multipart` takes the result; the ETag has quotes, even if the store leaves them out."""
+    """The result is an entry for `complete_multipart`; its ETag has quotes, even if the store omits them."""
     part = Part(2, (b"hello ", b"world"))
     call = calls.upload_part(KEY, "id", part, 11)
     assert call.parameters == {**UPLOAD, "PartNumber": 2, "ContentLength": 11, "ChecksumCRC32": CRC32}
@@ -101,8 +101,8 @@ def test_a_part_is_named_by_its_number_etag_and_crc32() -> None:
     assert call.read({"ETag": "e"}) == {"PartNumber": 2, "ETag": '"e"', "ChecksumCRC32": CRC32}
 
 
-def test_a_completion_gives_what_s3_made() -> None:
-    """The ETag, the encryption and the CRC-32 are those of the answer."""
+def test_a_completion_returns_the_object_of_s3() -> None:
+    """The result has the response's ETag, encryption and CRC-32."""
     completion = expect(
         "complete_multipart_upload",
         {"ETag": '"e-1"', "ServerSideEncryption": "AES256", "ChecksumCRC32": "x-1"},
@@ -118,20 +118,20 @@ def test_a_completion_gives_what_s3_made() -> None:
     "call", [calls.complete_multipart(KEY, "id", []), calls.list_parts(KEY, "id", {}), calls.abort_multipart(KEY, "id")]
 )
 def test_an_upload_that_s3_does_not_have_is_gone(call: Call[Any], code: str) -> None:
-    """Completing, listing and aborting agree on the codes, Swift's among them."""
+    """Completing, listing and aborting map the same codes, including Swift's, to UploadGone."""
     assert isinstance(call.refused(404, code, ""), UploadGone)
     assert type(call.refused(403, "AccessDenied", "")) is StoreRejected
     assert isinstance(call.refused(503, "SlowDown", ""), StoreUnavailable)
 
 
-def test_an_aborted_upload_and_a_deleted_object_give_nothing() -> None:
-    """Success is the whole answer."""
+def test_an_abort_and_a_deletion_need_no_values_in_the_response() -> None:
+    """An empty response is a success."""
     play(iter(calls.abort_multipart(KEY, "id")), expect("abort_multipart_upload", **UPLOAD))
     play(iter(calls.delete_object(KEY)), expect("delete_object", Key=KEY))
 
 
 def test_a_page_of_parts_names_the_parameters_of_the_next_one() -> None:
-    """The last page leads nowhere, even if it names a marker."""
+    """The last page has no next page, even if it names a marker."""
     call = calls.list_parts(KEY, "id", {"PartNumberMarker": 2})
     assert call.parameters == {**UPLOAD, "PartNumberMarker": 2}
     parts = [{"PartNumber": 3}]
@@ -142,7 +142,7 @@ def test_a_page_of_parts_names_the_parameters_of_the_next_one() -> None:
 
 
 def test_a_page_of_uploads_has_two_markers() -> None:
-    """The next page begins behind a key and an upload of it."""
+    """The next page begins behind a key and an upload id."""
     call = calls.list_multipart_uploads("in/", "photos", {"KeyMarker": "in/a"})
     assert call.parameters == {"Prefix": "in/", "KeyMarker": "in/a"}
     entry = {"Key": KEY, "UploadId": "id", "Initiated": BEGAN}
@@ -159,21 +159,21 @@ def test_a_page_of_uploads_has_two_markers() -> None:
     ],
 )
 def test_a_truncated_page_without_its_marker_is_rejected(call: Call[Any], answer: dict[str, str]) -> None:
-    """The rest of the list cannot be asked for."""
+    """Without the marker, the rest of the list is out of reach."""
     with pytest.raises(StoreRejected, match="has no Next"):
         call.read({"IsTruncated": True, **answer})
 
 
-def test_a_list_of_uploads_knows_a_missing_bucket_from_no_uploads() -> None:
-    """NoSuchUpload is rclone's answer for none; NoSuchBucket is an error of the settings."""
+def test_a_list_of_uploads_distinguishes_a_missing_bucket_from_no_uploads() -> None:
+    """NoSuchUpload is rclone's response for no uploads; NoSuchBucket is an error of the settings."""
     refused = calls.list_multipart_uploads("", "photos", {}).refused
     assert isinstance(refused(404, "NoSuchUpload", ""), UploadGone)
     assert str(refused(404, "NoSuchBucket", "")) == str(BucketMissing("photos"))
     assert type(refused(403, "AccessDenied", "")) is StoreRejected
 
 
-def test_a_head_gives_what_s3_knows_of_the_object() -> None:
-    """The same call reads a completed object, of which only the ETag must be there."""
+def test_a_head_returns_the_objects_headers() -> None:
+    """`head_completed` requires only the ETag."""
     assert play(iter(calls.head_object(KEY)), expect("head_object", HEAD, Key=KEY)).length == 11
     assert play(iter(calls.head_completed(KEY)), expect("head_object", {"ETag": '"e"'}, Key=KEY)) == Completed("e")
 
@@ -188,7 +188,7 @@ def test_a_head_without_a_length_or_an_etag_is_rejected(missing: str) -> None:
 
 @pytest.mark.parametrize("refusal", [MISSING, Refusal(404, "NoSuchKey")])
 def test_an_object_that_is_not_there_is_missing(refusal: Refusal) -> None:
-    """A head has no body, so its code is its status."""
+    """The response to a HEAD has no body, so its code is its status."""
     for call in (calls.head_object(KEY), calls.head_completed(KEY)):
         with pytest.raises(ObjectMissing):
             play(iter(call), expect("head_object", refusal, Key=KEY))
@@ -196,8 +196,8 @@ def test_an_object_that_is_not_there_is_missing(refusal: Refusal) -> None:
         play(iter(calls.get_object(KEY)), expect("get_object", refusal, Key=KEY))
 
 
-def test_a_get_gives_the_object_and_its_body() -> None:
-    """Without a range none is sent; the client and the words for silence are the downloads' only for a download."""
+def test_a_get_returns_the_object_and_its_body() -> None:
+    """Only a download has a range, the downloads' client, and the downloads' detail for silence."""
     whole, part = calls.get_object(KEY), calls.get_object(KEY, "bytes=0-1", "downloads")
     body = object()
     info, given = play(iter(whole), expect("get_object", {**HEAD, "Body": body}, client="uploads", Key=KEY))
@@ -209,7 +209,7 @@ def test_a_get_gives_the_object_and_its_body() -> None:
 
 @pytest.mark.parametrize("missing", ["ContentLength", "ETag"])
 def test_a_damaged_answer_to_a_get_closes_its_body(missing: str) -> None:
-    """An open body would hold a connection, and nothing else has it."""
+    """An open body would hold its connection, because no caller gets it."""
     body = io.BytesIO()
     answer = {name: value for name, value in HEAD.items() if name != missing}
     with pytest.raises(StoreRejected, match=missing):
@@ -217,8 +217,8 @@ def test_a_damaged_answer_to_a_get_closes_its_body(missing: str) -> None:
     assert body.closed
 
 
-def test_a_refused_range_is_an_error_only_of_a_range() -> None:
-    """Status 416 without a range is no answer that S3 should give."""
+def test_only_a_call_with_a_range_can_have_a_range_error() -> None:
+    """Status 416 without a range is a fault of S3."""
     assert isinstance(calls.get_object(KEY, "bytes=9-").refused(416, "InvalidRange", ""), RangeNotSatisfiable)
     assert type(calls.get_object(KEY, "bytes=9-").refused(403, "AccessDenied", "")) is StoreRejected
     assert type(calls.get_object(KEY).refused(416, "InvalidRange", "")) is StoreRejected

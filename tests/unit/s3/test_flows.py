@@ -1,4 +1,4 @@
-"""Flows of several calls to S3: which calls follow which answers, the damaged answers included."""
+"""Flows of several calls to S3: the next call after each response, including damaged ones."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +32,7 @@ OUTSIDE = Refusal(416, "InvalidRange")
 
 
 def created(upload_id: str | None, retries: int = 0) -> Line:
-    """The call that begins the upload."""
+    """The call that creates the upload."""
     named = {} if upload_id is None else {"UploadId": upload_id}
     answer = {**named, "ResponseMetadata": {"RetryAttempts": retries}}
     return expect("create_multipart_upload", answer, **BEGUN)
@@ -45,7 +45,7 @@ def listed(*upload_ids: str) -> Line:
 
 
 def aborted(upload_id: str, answer: object = None) -> Line:
-    """The call that aborts one of them."""
+    """The call that aborts one upload."""
     return expect("abort_multipart_upload", answer, Key=KEY, UploadId=upload_id)
 
 
@@ -54,13 +54,13 @@ def create(service: Service, *script: Line) -> str:
     return play(flows.create(service, INCOMING, None), *script)
 
 
-def test_an_upload_that_was_begun_at_once_takes_one_call(service: Service) -> None:
-    """Nothing is listed if there was no second try."""
+def test_an_upload_without_a_retry_takes_one_call(service: Service) -> None:
+    """Without a second attempt, no uploads are listed."""
     assert create(service, created("id")) == "id"
 
 
-def test_a_second_try_aborts_all_other_uploads_of_the_key(service: Service) -> None:
-    """The first try may have begun an upload whose id was lost."""
+def test_a_second_attempt_aborts_all_other_uploads_of_the_key(service: Service) -> None:
+    """The first attempt may have created an upload whose id was lost."""
     script = created("id", 1), listed("lost", "id", "also lost"), aborted("lost"), aborted("also lost")
     assert create(service, *script) == "id"
     assert count(service.metrics.aborts) == 2
@@ -68,10 +68,10 @@ def test_a_second_try_aborts_all_other_uploads_of_the_key(service: Service) -> N
 
 
 @pytest.mark.parametrize("error", [BUSY, DENIED, MemoryError()], ids=["busy", "denied", "memory"])
-def test_a_lost_first_try_that_cannot_be_aborted_is_left_to_the_cleanup(
+def test_a_failed_abort_of_a_lost_upload_goes_to_the_cleanup(
     service: Service, error: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The upload goes on all the same; the cleanup spares it, and aborts the lost one later."""
+    """The new upload continues; the cleanup spares it, and aborts the lost one later."""
     with logs.bound("a-request"):
         assert create(service, created("id", 1), listed("lost", "id"), aborted("lost", error)) == "id"
     assert f"an earlier attempt for '{KEY}' may have left an upload" in caplog.text
@@ -80,14 +80,14 @@ def test_a_lost_first_try_that_cannot_be_aborted_is_left_to_the_cleanup(
     assert not service.cleanup
 
 
-def test_an_answer_without_an_id_is_rejected(service: Service) -> None:
-    """A proxy may answer in S3's place."""
+def test_a_response_without_an_id_is_rejected(service: Service) -> None:
+    """A proxy may respond in S3's place."""
     with pytest.raises(StoreRejected, match="has no UploadId"):
         create(service, created(None))
 
 
-def test_an_answer_without_an_id_is_rejected_after_the_abort(service: Service) -> None:
-    """All uploads of the key are aborted first, because none of them is known."""
+def test_a_response_without_an_id_is_rejected_after_the_abort(service: Service) -> None:
+    """All uploads of the key are aborted first, because the new one's id is unknown."""
     with pytest.raises(StoreRejected, match="has no UploadId"):
         create(service, created(None, 1), listed("lost"), aborted("lost"))
 
@@ -101,57 +101,57 @@ def completed(answer: object) -> Line:
 
 
 def test_a_completed_upload_takes_one_call() -> None:
-    """The answer is S3's own."""
+    """The result is the response."""
     assert play(flows.complete(KEY, "id", PARTS), completed({"ETag": '"e-1"'})) == Completed("e-1")
 
 
-def test_an_upload_whose_completion_was_answered_to_nobody_is_recognized() -> None:
-    """The upload is gone and the object is there: an earlier try has completed it."""
+def test_a_completion_with_a_lost_response_is_recognized() -> None:
+    """The upload is gone and the object exists, so an earlier attempt has completed it."""
     script = completed(GONE), expect("head_object", {"ETag": '"e-1"'}, Key=KEY)
     assert play(flows.complete(KEY, "id", PARTS), *script) == Completed("e-1")
 
 
 def test_an_upload_without_an_object_is_gone() -> None:
-    """There is nothing that could have been completed."""
+    """Without an object, no earlier attempt has completed the upload."""
     with pytest.raises(UploadGone):
         play(flows.complete(KEY, "id", PARTS), completed(GONE), expect("head_object", MISSING, Key=KEY))
 
 
 def probed(answer: object = None) -> list[Line]:
-    """The calls that look at the object where the probe gives nothing."""
+    """The calls that confirm the object if the probe returns None."""
     return [Line("head_probe", {"Key": KEY}, None, None, None), expect("head_object", answer or HEAD, Key=KEY)]
 
 
 def test_the_probe_alone_confirms_an_object() -> None:
-    """It gives the size and the ETag in quotes."""
+    """The probe returns the size and the quoted ETag."""
     play(flows.confirm(STORED), expect("head_probe", (11, '"e"'), Key=KEY))
 
 
-def test_a_probe_that_gives_nothing_falls_back_to_a_head() -> None:
-    """The head confirms the object as well."""
+def test_a_failed_probe_falls_back_to_a_head() -> None:
+    """`head_object` confirms the object too."""
     play(flows.confirm(STORED), *probed())
     assert play(flows.size_and_etag(KEY), *probed()) == (11, '"e"')
 
 
 @pytest.mark.parametrize(
-    "seen", [pytest.param((10, '"e"'), id="shorter"), pytest.param((11, '"f"'), id="another ETag")]
+    "probe", [pytest.param((10, '"e"'), id="shorter"), pytest.param((11, '"f"'), id="another ETag")]
 )
-def test_another_object_than_the_file_is_rejected(seen: tuple[int, str]) -> None:
-    """Size and ETag must be those that S3 gave for the file."""
+def test_another_object_than_the_file_is_rejected(probe: tuple[int, str]) -> None:
+    """The size must be the file's, and the ETag that of the upload's response."""
     with pytest.raises(StoreRejected):
-        play(flows.confirm(STORED), expect("head_probe", seen, Key=KEY))
+        play(flows.confirm(STORED), expect("head_probe", probe, Key=KEY))
     with pytest.raises(StoreRejected):
-        play(flows.confirm(STORED), *probed({"ContentLength": seen[0], "ETag": seen[1]}))
+        play(flows.confirm(STORED), *probed({"ContentLength": probe[0], "ETag": probe[1]}))
 
 
 def test_an_object_that_s3_lost_is_rejected() -> None:
-    """S3 said that it had stored the file: a missing object is S3's fault, not the client's."""
+    """S3 confirmed the upload, so a missing object is S3's fault, not the client's."""
     with pytest.raises(StoreRejected, match="does not have"):
         play(flows.confirm(STORED), *probed(MISSING))
 
 
 def test_an_object_exists_or_not() -> None:
-    """Only a missing object is no error."""
+    """A missing object gives False; any other failure is an error."""
     assert play(flows.exists(KEY), expect("head_object", HEAD, Key=KEY)) is True
     assert play(flows.exists(KEY), expect("head_object", MISSING, Key=KEY)) is False
     with pytest.raises(StoreUnavailable):
@@ -165,19 +165,19 @@ def got(answer: object, byte_range: str | None = None) -> Line:
 
 
 def head(length: int = 11) -> Line:
-    """The call that asks for the object's length."""
+    """The call that reads the object's length."""
     return expect("head_object", HEAD | {"ContentLength": length}, Key=KEY)
 
 
 @pytest.mark.parametrize("byte_range", [None, "bytes=0-3"])
 def test_an_object_or_its_range_takes_one_call(byte_range: str | None) -> None:
-    """S3 knows how to cut a range, unless it refuses."""
+    """The flow passes the range to S3 unchanged."""
     info, body = play(flows.get(KEY, byte_range), got(HEAD | {"Body": "b"}, byte_range))
     assert (info.length, body) == (11, "b")
 
 
-def test_a_refused_range_is_cut_to_the_objects_length() -> None:
-    """Some stores refuse a range that ends after the object."""
+def test_a_rejected_range_is_cut_to_the_objects_length() -> None:
+    """Some stores reject a range that ends after the object."""
     script = got(OUTSIDE, "bytes=5-99"), head(), got(HEAD | {"Body": "b"}, "bytes=5-10")
     assert play(flows.get(KEY, "bytes=5-99"), *script)[1] == "b"
 
@@ -187,7 +187,7 @@ def test_a_refused_range_is_cut_to_the_objects_length() -> None:
     [
         pytest.param("bytes=11-20", 11, id="behind the end"),
         pytest.param("bytes=0-", 0, id="of an empty object"),
-        pytest.param("bytes=0-10", 11, id="of the whole, refused all the same"),
+        pytest.param("bytes=0-10", 11, id="of the whole object, but rejected"),
     ],
 )
 def test_a_range_without_a_byte_is_not_satisfiable(byte_range: str, length: int) -> None:
@@ -197,20 +197,20 @@ def test_a_range_without_a_byte_is_not_satisfiable(byte_range: str, length: int)
     assert refused.value.headers == {"Content-Range": f"bytes */{length}"}
 
 
-def test_a_second_refusal_of_a_range_is_s3s_fault() -> None:
-    """The cut range lies within the object."""
+def test_a_second_rejection_of_a_range_is_s3s_fault() -> None:
+    """The cut range is within the object."""
     with pytest.raises(StoreRejected, match="within the object"):
         play(flows.get(KEY, "bytes=5-99"), got(OUTSIDE, "bytes=5-99"), head(), got(OUTSIDE, "bytes=5-10"))
 
 
 def test_a_missing_object_cannot_be_got() -> None:
-    """The error needs no second call."""
+    """The flow makes no second call."""
     with pytest.raises(ObjectMissing):
         play(flows.get(KEY, None), got(Refusal(404, "NoSuchKey")))
 
 
 def page(number: int, following: int | None, **more: Any) -> Line:
-    """The call that lists the part of this number and says which marker follows."""
+    """The call that lists the part of this number; `following` is the next page's marker."""
     answer: dict[str, Any] = {"Parts": [{"PartNumber": number}]}
     if following is not None:
         answer |= {"IsTruncated": True, "NextPartNumberMarker": following}
@@ -218,45 +218,45 @@ def page(number: int, following: int | None, **more: Any) -> Line:
 
 
 def test_the_parts_of_all_pages_are_one_list() -> None:
-    """Each page is asked for by the marker of the one before."""
+    """Each page is requested with the marker of the previous one."""
     script = page(1, 1), page(2, 2, PartNumberMarker=1), page(3, None, PartNumberMarker=2)
     assert [part["PartNumber"] for part in play(flows.list_parts(KEY, "id"), *script)] == [1, 2, 3]
 
 
 def test_a_page_that_leads_back_to_itself_ends_the_list() -> None:
-    """Without this check the list would have no end."""
+    """Without this check, the list would never end."""
     with pytest.raises(StoreRejected, match="repeats a page"):
         play(flows.list_parts(KEY, "id"), page(1, 1), page(1, 1, PartNumberMarker=1))
 
 
 def test_a_page_that_leads_back_to_an_earlier_one_ends_the_list() -> None:
-    """Two pages that name each other give no list either."""
+    """Two pages that name each other would never end either."""
     script = page(1, 1), page(2, 2, PartNumberMarker=1), page(1, 1, PartNumberMarker=2)
     with pytest.raises(StoreRejected, match="repeats a page"):
         play(flows.list_parts(KEY, "id"), *script)
 
 
 def test_a_truncated_page_without_its_marker_ends_the_list() -> None:
-    """The parts of the first pages are no whole list."""
+    """The parts of the first pages are not the whole list."""
     damaged = expect("list_parts", {"Parts": [], "IsTruncated": True}, **UPLOAD, PartNumberMarker=1)
     with pytest.raises(StoreRejected, match="has no NextPartNumberMarker"):
         play(flows.list_parts(KEY, "id"), page(1, 1), damaged)
 
 
 def test_the_parts_of_a_gone_upload_are_an_error() -> None:
-    """An upload without parts has an empty list instead."""
+    """Only an existing upload without parts has an empty list."""
     with pytest.raises(UploadGone):
         play(flows.list_parts(KEY, "id"), expect("list_parts", GONE, **UPLOAD))
     assert play(flows.list_parts(KEY, "id"), expect("list_parts", **UPLOAD)) == []
 
 
 def test_no_such_upload_is_an_empty_list_of_uploads() -> None:
-    """Rclone answers so where there are none."""
+    """Rclone responds with this error if there are no uploads."""
     assert play(flows.unfinished_uploads("photos", KEY), expect("list_multipart_uploads", GONE, Prefix=KEY)) == []
 
 
 def test_a_list_of_uploads_needs_the_bucket() -> None:
-    """A missing bucket is no empty list."""
+    """A missing bucket raises an error instead of an empty list."""
     with pytest.raises(BucketMissing):
         play(
             flows.unfinished_uploads("photos", ""),
@@ -265,7 +265,7 @@ def test_a_list_of_uploads_needs_the_bucket() -> None:
 
 
 def test_an_abort_counts_only_an_upload_that_was_there(service: Service) -> None:
-    """The result says whether there was one."""
+    """The result is whether the upload existed."""
     assert play(flows.abort(service, KEY, "id"), aborted("id", GONE)) is False
     assert count(service.metrics.aborts) == 0
     assert play(flows.abort(service, KEY, "id"), aborted("id")) is True
@@ -273,7 +273,7 @@ def test_an_abort_counts_only_an_upload_that_was_there(service: Service) -> None
 
 
 def test_an_undo_that_succeeds_leaves_nothing(service: Service) -> None:
-    """The cleanup gets nothing."""
+    """The cleanup has no pending upload afterwards."""
     play(
         flows.undo_or_later(service, lambda: flows.abort(service, KEY, "id"), "a-request", KEY),
         aborted("id"),
@@ -283,10 +283,8 @@ def test_an_undo_that_succeeds_leaves_nothing(service: Service) -> None:
 
 
 @pytest.mark.parametrize("error", [BUSY, MemoryError()], ids=["busy", "memory"])
-def test_an_undo_that_fails_is_left_to_the_cleanup(
-    service: Service, error: object, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Too little memory loses no upload either."""
+def test_a_failed_undo_goes_to_the_cleanup(service: Service, error: object, caplog: pytest.LogCaptureFixture) -> None:
+    """The cleanup retries it, also after a MemoryError."""
     undo = flows.undo_or_later(service, lambda: flows.abort(service, KEY, "id"), "a-request", KEY)
     play(undo, aborted("id", error))
     assert "could not be removed yet" in caplog.text
@@ -295,8 +293,8 @@ def test_an_undo_that_fails_is_left_to_the_cleanup(
     assert not service.cleanup
 
 
-def test_a_cancelled_undo_is_left_to_the_cleanup(service: Service) -> None:
-    """A task that is cancelled in the middle of an undo loses no upload, and is still cancelled."""
+def test_a_cancelled_undo_goes_to_the_cleanup(service: Service) -> None:
+    """The cleanup retries the undo, and the task is still cancelled."""
     undo = flows.undo_or_later(service, lambda: flows.abort(service, KEY, "id"), "a-request", KEY)
     with pytest.raises(KeyboardInterrupt):
         play(undo, aborted("id", KeyboardInterrupt()))
@@ -305,7 +303,7 @@ def test_a_cancelled_undo_is_left_to_the_cleanup(service: Service) -> None:
 
 
 def test_a_removed_key_has_neither_object_nor_uploads(service: Service) -> None:
-    """The object is deleted, and each unfinished upload of its key aborted."""
+    """The flow deletes the object, and aborts each unfinished upload of its key."""
     uploads = {"Uploads": [{"Key": KEY, "UploadId": "id"}]}
     play(
         flows.remove(service, KEY),
@@ -317,7 +315,7 @@ def test_a_removed_key_has_neither_object_nor_uploads(service: Service) -> None:
 
 
 def test_a_failed_undo_logs_the_cause(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """It has the words of the network."""
+    """The line has the network's message."""
     error = StoreUnavailable("silence")
     error.__cause__ = OSError("connection reset")
     play(
@@ -330,15 +328,15 @@ def test_a_failed_undo_logs_the_cause(service: Service, caplog: pytest.LogCaptur
 
 
 def test_the_service_is_ready_if_s3_shows_the_bucket() -> None:
-    """A missing bucket may still be made, so it is an error that a client may retry."""
+    """A missing bucket may still be created, so the client may retry this error."""
     play(flows.ready("photos"), expect("head_bucket", client="probe"))
     for refusal in (MISSING, DENIED, BUSY):
         with pytest.raises(StoreUnavailable):
             play(flows.ready("photos"), expect("head_bucket", refusal))
 
 
-def test_the_start_needs_an_answer_only_if_there_is_no_bucket(caplog: pytest.LogCaptureFixture) -> None:
-    """A store that does not answer may still come up: that is logged."""
+def test_only_a_missing_bucket_prevents_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    """An unresponsive store may still start, so it is only logged."""
     play(flows.check_bucket("photos"), expect("head_bucket"))
     assert not caplog.text
     play(flows.check_bucket("photos"), expect("head_bucket", StoreUnavailable("silence")))

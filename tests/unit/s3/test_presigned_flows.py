@@ -1,4 +1,4 @@
-"""The hand-off `presigned`: the URLs that a client gets, and the check of the object that it has sent."""
+"""Flows of presigned uploads: signing the URLs, and verifying the client's object."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -62,13 +62,13 @@ def signed_parts(*, key: Any = KEY) -> list[Line]:
 
 
 def created(answer: object = None) -> Line:
-    """The call that begins an upload whose parts the client sends."""
+    """The call that creates an upload whose parts the client sends."""
     named = {"Key": ANY, "ContentType": "text/plain", "Metadata": ANY}
     return expect("create_multipart_upload", answer or {"UploadId": "id"}, finished=True, **named)
 
 
-def test_a_small_file_gets_one_url_that_binds_its_promise(service: Service) -> None:
-    """S3 takes no other length, type, digest or metadata by it, and only once."""
+def test_the_url_of_a_small_file_signs_its_promise(service: Service) -> None:
+    """The signature covers length, type, digest and metadata, and allows one put."""
     given = begin(
         service, PresignRequest("hello.txt", "text/plain", 11, SHA256), signed_put(ChecksumSHA256=sha256_header(SHA256))
     )
@@ -80,13 +80,13 @@ def test_a_small_file_gets_one_url_that_binds_its_promise(service: Service) -> N
 
 
 def test_a_file_without_a_digest_gets_a_url_without_one(service: Service) -> None:
-    """A page without a secure context cannot make a digest."""
+    """The client need not promise a digest."""
     given = begin(service, PresignRequest("hello.txt", "text/plain", 11, None), signed_put())
     assert "x-amz-checksum-sha256" not in str(given["headers"])
 
 
-def test_a_put_that_cannot_be_signed_has_begun_nothing(service: Service) -> None:
-    """There is nothing to abort."""
+def test_a_failed_signature_of_a_put_needs_no_abort(service: Service) -> None:
+    """A single put creates nothing in S3 before the client sends it."""
     with pytest.raises(StoreUnavailable):
         begin(
             service, PresignRequest("hello.txt", "text/plain", 11, None), signed_put(StoreUnavailable("no credentials"))
@@ -94,7 +94,7 @@ def test_a_put_that_cannot_be_signed_has_begun_nothing(service: Service) -> None
 
 
 def test_a_larger_file_gets_a_url_for_each_part(service: Service) -> None:
-    """The promise goes with the upload; its parts have no ETags yet."""
+    """The new upload's parts have no ETags."""
     wanted = PresignRequest("hello.txt", "text/plain", UPLOAD.size, None)
     given = begin(service, wanted, created(), *signed_parts(key=ANY))
     parts: Any = given["parts"]
@@ -106,8 +106,8 @@ def test_a_larger_file_gets_a_url_for_each_part(service: Service) -> None:
     assert (given["next"], given["expires_in"]) == (None, 900)
 
 
-def test_a_very_large_file_gets_its_urls_by_the_page(service: Service) -> None:
-    """A page has a hundred of them, and leads to the next one."""
+def test_a_very_large_file_gets_its_urls_in_pages(service: Service) -> None:
+    """A page has a hundred URLs and the path of the next page."""
     wanted = PresignRequest("hello.txt", "text/plain", 102 * PART, None)
     script = [signed_part(number, key=ANY) for number in range(1, 101)]
     given = begin(service, wanted, created(), *script)
@@ -142,15 +142,15 @@ def aborted(answer: object = None, *, finished: bool | None = True) -> Line:
 LARGE = PresignRequest("hello.txt", "text/plain", UPLOAD.size, None)
 
 
-@pytest.mark.parametrize("error", [BUSY, KeyboardInterrupt()], ids=["busy", "cut off"])
-def test_a_failed_begin_aborts_what_s3_began_unseen(service: Service, error: object) -> None:
-    """The abort runs to its end even if the client leaves, and the first error stays."""
+@pytest.mark.parametrize("error", [BUSY, KeyboardInterrupt()], ids=["busy", "cancelled"])
+def test_a_failed_begin_aborts_uploads_with_lost_ids(service: Service, error: object) -> None:
+    """The abort finishes even if the client disconnects, and the first error is raised."""
     with pytest.raises((StoreUnavailable, KeyboardInterrupt)):
         begin(service, LARGE, created(error), listed_uploads(), aborted())
 
 
-def test_an_upload_whose_parts_cannot_be_signed_is_aborted(service: Service) -> None:
-    """The client gets no URL, so nothing would ever complete the upload."""
+def test_a_failed_signature_of_a_part_aborts_the_upload(service: Service) -> None:
+    """The client gets no URL, so it could not complete the upload."""
     with pytest.raises(StoreUnavailable, match="no credentials"):
         begin(
             service,
@@ -162,46 +162,46 @@ def test_an_upload_whose_parts_cannot_be_signed_is_aborted(service: Service) -> 
         )
 
 
-def test_a_failed_abort_after_a_failed_begin_is_left_to_the_cleanup(service: Service) -> None:
-    """The error is that of the begin."""
+def test_a_failed_abort_after_a_failed_begin_goes_to_the_cleanup(service: Service) -> None:
+    """The flow raises the error of the begin."""
     with pytest.raises(StoreRejected, match="AccessDenied"):
         begin(service, LARGE, created(DENIED), listed_uploads(BUSY))
     assert play(service.cleanup.try_all(), listed_uploads_later(), aborted(finished=False)) is True
 
 
 def listed_uploads_later() -> Line:
-    """The same list, asked for by the cleanup."""
+    """The same list, requested by the cleanup."""
     return expect("list_multipart_uploads", {"Uploads": [{"Key": KEY, "UploadId": "id"}]}, Prefix=ANY)
 
 
 def listed(*sizes: int, first: int = 1, answer: object = None) -> Line:
-    """The call that lists the parts that the client has sent, of these sizes."""
+    """The call that lists the client's parts of these sizes."""
     parts = [{"PartNumber": number, "ETag": f'"{number}"', "Size": size} for number, size in enumerate(sizes, first)]
     return expect("list_parts", answer or {"Parts": parts}, **NAMED)
 
 
 def test_a_page_names_the_etags_of_the_parts_that_s3_has(service: Service) -> None:
-    """A part of another size must be sent again."""
+    """A part of another size has no ETag, because the client must send it again."""
     page = play(presigned.list_parts(service, UPLOAD, 0), listed(PART, 5), *signed_parts())
     parts: Any = page["parts"]
     assert [part["etag"] for part in parts] == ['"1"', None, None]
 
 
 def test_the_parts_of_a_gone_upload_are_missing(service: Service) -> None:
-    """The client's address is of an upload that was completed or aborted."""
+    """The upload was completed or aborted before the client listed its parts."""
     with pytest.raises(ObjectMissing, match="completed or aborted"):
         play(presigned.list_parts(service, UPLOAD, 0), listed(answer=GONE))
 
 
 def test_an_upload_is_aborted_once(service: Service) -> None:
-    """The second time it is missing."""
+    """A second abort raises ObjectMissing."""
     play(presigned.abort(service, UPLOAD), aborted(finished=False))
     with pytest.raises(ObjectMissing, match="completed or aborted"):
         play(presigned.abort(service, UPLOAD), aborted(GONE, finished=False))
 
 
 class Body:
-    """The body of an answer, that must be closed."""
+    """The body of a response, which must be closed."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -212,7 +212,7 @@ class Body:
 
 
 class Object:
-    """An object as S3 gives it, each time with a new body."""
+    """An object that S3 returns with a new body each time."""
 
     def __init__(self, seal: Seal, promise: Promise = PROMISE, **changed: Any) -> None:
         metadata = {**promise.metadata(seal, INCOMING), "request-id": "first-request"}
@@ -250,12 +250,12 @@ RIGHT = Stored(INCOMING, 11, SHA256, "e", 1), PROMISE
 
 
 def test_the_promised_object_is_the_file(service: Service, sent: Object) -> None:
-    """One reading is enough for it."""
+    """A right object needs one read."""
     assert complete(service, None, *sent.read()) == RIGHT
     assert sent.closed
 
 
-def test_a_file_without_a_promised_digest_is_read_too(service: Service) -> None:
+def test_a_file_without_a_promised_digest_is_read_back_too(service: Service) -> None:
     """The receipt has the digest of the bytes."""
     sent = Object(service.seal, Promise(11, 1, None, "bound", "first-request", "text/plain"))
     stored, promise = complete(service, None, *sent.read())
@@ -264,13 +264,13 @@ def test_a_file_without_a_promised_digest_is_read_too(service: Service) -> None:
 
 @pytest.mark.parametrize("refusal", [MISSING, Refusal(404, "NoSuchKey")])
 def test_an_object_that_was_not_sent_is_missing(service: Service, refusal: Refusal) -> None:
-    """There is no body to close."""
+    """The flow raises ObjectMissing after one call."""
     with pytest.raises(ObjectMissing):
         complete(service, None, expect("get_object", refusal, Key=KEY))
 
 
 def test_an_object_of_another_handoff_is_missing(service: Service) -> None:
-    """It is left alone, and its body is not read."""
+    """The object is not removed, and its body is not read."""
     sent = Object(service.seal, Metadata={})
     with pytest.raises(ObjectMissing, match="No presigned upload"):
         complete(service, None, sent.got())
@@ -287,32 +287,32 @@ def removed(etag: str = "e", deletion: object = None) -> list[Line]:
 
 
 def wrong_length(seal: Seal) -> list[Line]:
-    """Two readings of an object whose head shows another length."""
+    """Two reads of an object with another length in its headers."""
     sent = Object(seal, ContentLength=10)
     return [sent.got(), sent.got()]
 
 
 def wrong_seal(seal: Seal) -> list[Line]:
-    """Two readings of an object whose promise was not made here: the seal is of another filename."""
+    """Two reads of an object whose promise has the mark of another filename."""
     promise = PROMISE.metadata(seal, INCOMING)["promise"]
     sent = Object(seal, Metadata={"promise": promise, "filename": "UTF-8''other.txt", "request-id": "first-request"})
     return [sent.got(), sent.got()]
 
 
 def wrong_bytes(seal: Seal) -> list[Line]:
-    """Two readings of other bytes."""
+    """Two reads of other bytes."""
     sent = Object(seal)
     return [*sent.read((11, OTHER)), *sent.read((11, OTHER))]
 
 
 def fewer_bytes(seal: Seal) -> list[Line]:
-    """Two readings of fewer bytes than the head promises."""
+    """Two reads of fewer bytes than the headers declare."""
     sent = Object(seal)
     return [*sent.read((10, OTHER)), *sent.read((10, OTHER))]
 
 
 @pytest.mark.parametrize(
-    ("readings", "error"),
+    ("reads", "error"),
     [
         pytest.param(wrong_length, SizeMismatch, id="another length"),
         pytest.param(wrong_seal, DigestMismatch, id="another seal"),
@@ -321,15 +321,15 @@ def fewer_bytes(seal: Seal) -> list[Line]:
     ],
 )
 def test_an_object_that_is_wrong_twice_is_removed(
-    service: Service, readings: Callable[[Seal], list[Line]], error: type[UploadError]
+    service: Service, reads: Callable[[Seal], list[Line]], error: type[UploadError]
 ) -> None:
-    """The second reading shows that the bytes were not damaged on their way to us."""
+    """The second read shows that the bytes were not damaged on the way to the app."""
     with pytest.raises(error):
-        complete(service, None, *readings(service.seal), *removed())
+        complete(service, None, *reads(service.seal), *removed())
 
 
 def test_the_bodies_of_a_wrong_object_are_closed(service: Service) -> None:
-    """Both of them, whether or not they were read."""
+    """The flow closes the bodies of both reads, read to the end or not."""
     for sent, answer in ((Object(service.seal), (11, OTHER)), (Object(service.seal, ContentLength=10), None)):
         script = [*sent.read(answer), *sent.read(answer)] if answer else [sent.got(), sent.got()]
         with pytest.raises((DigestMismatch, SizeMismatch)):
@@ -338,20 +338,20 @@ def test_the_bodies_of_a_wrong_object_are_closed(service: Service) -> None:
 
 
 def test_an_object_that_is_wrong_once_is_the_file(service: Service, sent: Object) -> None:
-    """Its bytes were damaged on their way to us."""
+    """The bytes of the first read were damaged on the way to the app."""
     assert complete(service, None, *sent.read((11, OTHER)), *sent.read()) == RIGHT
     assert sent.closed
 
 
-def test_two_different_readings_remove_nothing(service: Service, sent: Object) -> None:
-    """One of them at least was damaged; the client may ask again."""
+def test_two_different_reads_remove_nothing(service: Service, sent: Object) -> None:
+    """At least one read was damaged, so the client may retry."""
     with pytest.raises(StoreUnavailable, match="Two reads"):
         complete(service, None, *sent.read((11, OTHER)), *sent.read((11, "1" * 64)))
     assert sent.closed
 
 
 def test_another_type_removes_nothing(service: Service) -> None:
-    """The bytes are right, and a proxy may have changed the type on its way here."""
+    """The bytes are right, and a proxy may have changed the type."""
     sent = Object(service.seal, ContentType="image/png")
     with pytest.raises(TypeMismatch):
         complete(service, None, *sent.read(), *sent.read())
@@ -359,16 +359,16 @@ def test_another_type_removes_nothing(service: Service) -> None:
 
 
 @pytest.mark.parametrize("answer", [{"ContentLength": 11, "ETag": '"f"'}, MISSING], ids=["replaced", "removed"])
-def test_an_object_that_was_replaced_meanwhile_is_not_removed(service: Service, sent: Object, answer: object) -> None:
-    """Only the object that was read is known to be wrong."""
+def test_a_replaced_object_is_not_removed(service: Service, sent: Object, answer: object) -> None:
+    """The flow removes only the object that it has read."""
     script = [*sent.read((11, OTHER)), *sent.read((11, OTHER)), expect("head_object", answer, finished=True, Key=KEY)]
     with pytest.raises(DigestMismatch):
         complete(service, None, *script)
     assert not service.cleanup
 
 
-def test_an_object_that_cannot_be_removed_is_left_to_the_cleanup(service: Service, sent: Object) -> None:
-    """The cleanup looks once more whether it is still the same object."""
+def test_a_failed_removal_goes_to_the_cleanup(service: Service, sent: Object) -> None:
+    """The cleanup checks again that the object was not replaced."""
     script = [*sent.read((11, OTHER)), *sent.read((11, OTHER)), *removed(deletion=BUSY)]
     with pytest.raises(DigestMismatch):
         complete(service, None, *script)
@@ -376,15 +376,15 @@ def test_an_object_that_cannot_be_removed_is_left_to_the_cleanup(service: Servic
     assert play(service.cleanup.try_all(), head, expect("delete_object", Key=KEY)) is True
 
 
-def test_a_reading_that_breaks_off_closes_the_body(service: Service, sent: Object) -> None:
+def test_a_failed_read_closes_the_body(service: Service, sent: Object) -> None:
     """The error asks the client to complete the upload again."""
     with pytest.raises(StoreUnavailable, match="broke off"):
         complete(service, None, *sent.read(StoreUnavailable("broke off")))
     assert sent.closed
 
 
-def test_a_reading_that_is_cut_off_closes_the_body(service: Service, sent: Object) -> None:
-    """The client has left, or the process ends."""
+def test_a_cancelled_read_closes_the_body(service: Service, sent: Object) -> None:
+    """The client has disconnected, or the process ends."""
     with pytest.raises(KeyboardInterrupt):
         complete(service, None, *sent.read(KeyboardInterrupt()))
     assert sent.closed
@@ -395,7 +395,7 @@ MADE = [{"PartNumber": number, "ETag": f'"{number}"'} for number in (1, 2, 3)]
 
 
 def there(answer: object = None, *, finished: bool | None = None) -> Line:
-    """The call that looks for the object."""
+    """The call that checks whether the object exists."""
     return expect("head_object", HEAD if answer is None else answer, finished=finished, Key=KEY)
 
 
@@ -408,18 +408,18 @@ def joined(answer: object = None) -> Line:
 WHOLE = PART, PART, 1
 
 
-def test_an_upload_that_was_assembled_before_is_read_back(service: Service, sent: Object) -> None:
+def test_an_upload_that_was_completed_before_is_read_back(service: Service, sent: Object) -> None:
     """A second `complete` makes no second object."""
     assert complete(service, UPLOAD, there(), *sent.read()) == RIGHT
 
 
-def test_an_upload_whose_parts_are_there_is_assembled(service: Service, sent: Object) -> None:
-    """The list and the completion run to their end even if the client leaves."""
+def test_an_upload_with_all_parts_is_completed(service: Service, sent: Object) -> None:
+    """The list and the completion finish even if the client disconnects."""
     assert complete(service, UPLOAD, there(MISSING), listed(*WHOLE), joined(), *sent.read()) == RIGHT
 
 
-def test_an_upload_that_another_request_has_assembled_is_read_back(service: Service, sent: Object) -> None:
-    """Before the list, or between the list and the completion."""
+def test_an_upload_that_another_request_has_completed_is_read_back(service: Service, sent: Object) -> None:
+    """The other request completes it before the list, or between the list and the completion."""
     gone = listed(answer=GONE), there(finished=True)
     assert complete(service, UPLOAD, there(MISSING), *gone, *sent.read()) == RIGHT
     late = listed(*WHOLE), joined(GONE), there({"ETag": '"e"'}, finished=True)
@@ -434,7 +434,7 @@ def test_an_upload_that_another_request_has_assembled_is_read_back(service: Serv
     ],
 )
 def test_an_upload_that_is_gone_without_an_object_is_missing(service: Service, gone: list[Line]) -> None:
-    """All uploads of its key are aborted."""
+    """The flow aborts all uploads of the key."""
     script = *gone, there(MISSING, finished=True), listed_uploads(), aborted()
     with pytest.raises(ObjectMissing, match="completed or aborted"):
         complete(service, UPLOAD, there(MISSING), *script)
@@ -442,51 +442,51 @@ def test_an_upload_that_is_gone_without_an_object_is_missing(service: Service, g
 
 
 @pytest.mark.parametrize(
-    "seen", [pytest.param(listed(PART, PART), id="the last part"), pytest.param(listed(PART, 1, first=2), id="part 1")]
+    "parts", [pytest.param(listed(PART, PART), id="the last part"), pytest.param(listed(PART, 1, first=2), id="part 1")]
 )
-def test_parts_that_are_missing_twice_end_the_upload(service: Service, seen: Line) -> None:
-    """The second list shows that S3 has lost nothing on the way."""
+def test_parts_that_are_missing_twice_abort_the_upload(service: Service, parts: Line) -> None:
+    """The second list shows that the first one was not damaged."""
     with pytest.raises(SizeMismatch):
-        complete(service, UPLOAD, there(MISSING), seen, seen, aborted())
+        complete(service, UPLOAD, there(MISSING), parts, parts, aborted())
 
 
-def test_parts_that_are_missing_once_are_assembled(service: Service, sent: Object) -> None:
+def test_parts_that_are_missing_once_are_completed(service: Service, sent: Object) -> None:
     """The first list was damaged."""
     script = listed(PART), listed(*WHOLE), joined()
     assert complete(service, UPLOAD, there(MISSING), *script, *sent.read()) == RIGHT
 
 
 def test_two_different_lists_abort_nothing(service: Service) -> None:
-    """One of them at least was damaged; the client may ask again."""
+    """At least one list was damaged, so the client may retry."""
     with pytest.raises(StoreUnavailable, match="Two lists"):
         complete(service, UPLOAD, there(MISSING), listed(PART), listed(PART, PART))
     assert count(service.metrics.aborts) == 0
 
 
-def test_parts_that_s3_refuses_twice_end_the_upload(service: Service) -> None:
-    """The list was the same, so S3 refuses the parts themselves."""
+def test_parts_that_s3_rejects_twice_abort_the_upload(service: Service) -> None:
+    """Both lists are equal, so S3 rejects the parts themselves."""
     script = listed(*WHOLE), joined(DENIED), listed(*WHOLE), joined(DENIED)
     with pytest.raises(StoreRejected, match="AccessDenied"):
         complete(service, UPLOAD, there(MISSING), *script, aborted())
 
 
 def test_a_list_without_etags_is_rejected_twice_before_the_abort(service: Service) -> None:
-    """A damaged answer is asked for once more."""
+    """The flow requests the list once more before it aborts."""
     parts = [{"PartNumber": number, "Size": size} for number, size in enumerate(WHOLE, 1)]
     damaged = listed(answer={"Parts": parts})
     with pytest.raises(StoreRejected, match="has no ETag"):
         complete(service, UPLOAD, there(MISSING), damaged, damaged, aborted())
 
 
-def test_an_upload_that_cannot_be_aborted_is_left_to_the_cleanup(service: Service) -> None:
-    """The error is that of the parts."""
+def test_a_failed_abort_of_a_completion_goes_to_the_cleanup(service: Service) -> None:
+    """The flow raises the error about the parts."""
     with pytest.raises(SizeMismatch):
         complete(service, UPLOAD, there(MISSING), listed(PART), listed(PART), aborted(BUSY))
     assert play(service.cleanup.try_all(), aborted(finished=False)) is True
 
 
-def test_a_store_that_does_not_answer_aborts_nothing(service: Service) -> None:
-    """The parts may be right."""
+def test_a_busy_store_aborts_nothing(service: Service) -> None:
+    """The parts may be right, so the client may retry."""
     with pytest.raises(StoreUnavailable):
         complete(service, UPLOAD, there(MISSING), listed(*WHOLE), joined(BUSY))
     assert not service.cleanup

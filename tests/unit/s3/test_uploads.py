@@ -1,4 +1,4 @@
-"""The files of one form on their way into S3: how each completes and is undone."""
+"""The uploads of one form's files: send, complete and undo."""
 
 import io
 from collections import deque
@@ -33,7 +33,7 @@ ABORTED = expect("abort_multipart_upload", **UPLOAD)
 
 
 def digest_of(data: bytes = BYTES) -> Digest:
-    """The digest of these bytes."""
+    """Return the digest of these bytes."""
     digest = Digest()
     digest.update([data])
     return digest
@@ -46,7 +46,7 @@ def put(answer: object = None) -> Line:
 
 
 def probed(size: int = len(BYTES), etag: str = "e") -> Line:
-    """The call that looks at the stored object."""
+    """The call that reads the stored object's size and ETag."""
     return expect("head_probe", (size, f'"{etag}"'), finished=True, Key=KEY)
 
 
@@ -56,30 +56,30 @@ def sent(upload: SinglePut) -> Flow[None]:
 
 
 def test_a_small_file_is_put_and_confirmed(service: Service) -> None:
-    """Both calls run to their end even if the client leaves: a put that was cut off might be stored all the same."""
+    """Both calls finish even if the client disconnects, because S3 might store a cancelled put."""
     upload = SinglePut(service, INCOMING, digest_of())
     play(sent(upload), put())
     assert play(upload.complete(), probed()) == Stored(INCOMING, len(BYTES), SHA256, "e", 1)
 
 
 def test_a_broken_promise_sends_nothing(service: Service) -> None:
-    """So its undo makes no call either."""
+    """Neither the put nor the undo makes a call."""
     upload = SinglePut(service, Incoming(KEY, "hello.txt", "text/plain", "0" * 64), digest_of())
     with pytest.raises(DigestMismatch):
         play(sent(upload))
     play(upload.undo())
 
 
-def test_a_put_is_deleted(service: Service) -> None:
-    """Another file of the form has failed."""
+def test_an_undo_deletes_a_put_object(service: Service) -> None:
+    """After the failure of another file, the undo deletes the object."""
     upload = SinglePut(service, INCOMING, digest_of())
     play(sent(upload), put())
     play(upload.undo(), DELETED)
 
 
 @pytest.mark.parametrize("answer", [DENIED, BUSY, {}], ids=["denied", "busy", "no ETag"])
-def test_a_put_that_failed_is_deleted_too(service: Service, answer: object) -> None:
-    """The answer alone may have been lost."""
+def test_an_undo_deletes_the_object_of_a_failed_put(service: Service, answer: object) -> None:
+    """S3 may have stored the object, and only the response was lost."""
     upload = SinglePut(service, INCOMING, digest_of())
     with pytest.raises((StoreRejected, StoreUnavailable)):
         play(sent(upload), put(answer))
@@ -95,7 +95,7 @@ def test_another_object_than_the_put_one_is_rejected(service: Service) -> None:
 
 
 def left_by(service: Service, flow: Flow[object]) -> Future[None]:
-    """Abandon the call that the flow makes first, and return the future of the call."""
+    """Abandon the flow's first call, and return the call's future."""
     step = next(flow)
     assert isinstance(step, Finish)
     assert step.leave is not None
@@ -108,15 +108,15 @@ def left_by(service: Service, flow: Flow[object]) -> Future[None]:
 
 
 def test_an_abandoned_put_is_deleted_when_it_has_ended(service: Service) -> None:
-    """Not before: the put might be stored after its removal."""
+    """An earlier deletion might precede the end of the put."""
     call = left_by(service, sent(SinglePut(service, INCOMING, digest_of())))
     assert play(service.cleanup.try_all()) is False
     call.set_result(None)
     assert play(service.cleanup.try_all(), DELETED) is True
 
 
-def test_an_abandoned_confirmation_leaves_its_put_to_the_cleanup(service: Service) -> None:
-    """The client has left: the object has no owner."""
+def test_the_put_of_an_abandoned_confirmation_goes_to_the_cleanup(service: Service) -> None:
+    """The client gets no receipt, so the object is deleted."""
     upload = SinglePut(service, INCOMING, digest_of())
     play(sent(upload), put())
     left_by(service, upload.complete()).set_result(None)
@@ -124,13 +124,13 @@ def test_an_abandoned_confirmation_leaves_its_put_to_the_cleanup(service: Servic
 
 
 def begun(answer: object = None) -> Line:
-    """The call that begins the upload."""
+    """The call that creates the upload."""
     answer = {"UploadId": "id"} if answer is None else answer
     return expect("create_multipart_upload", answer, finished=True, **NAMED, ChecksumAlgorithm="CRC32")
 
 
 def part_etag(number: int) -> str:
-    """The ETag of the part of this number: the MD5 of its one byte."""
+    """Return the ETag of the part of this number: the MD5 of its one byte."""
     return md5(bytes([number]), usedforsecurity=False).hexdigest()
 
 
@@ -152,18 +152,18 @@ def completed(numbers: list[int], answer: object = None) -> Line:
 
 
 def whole_etag(numbers: list[int]) -> str:
-    """The ETag of the object of these parts: the MD5 of their MD5s, and their number."""
+    """Return the ETag of the object of these parts: the MD5 of their MD5s, and their number."""
     md5s = b"".join(bytes.fromhex(part_etag(one)) for one in numbers)
     return f"{md5(md5s, usedforsecurity=False).hexdigest()}-{len(numbers)}"
 
 
 def part(number: int) -> Part:
-    """The part of this number, of one byte."""
+    """Make the part of this number, of one byte."""
     return Part(number, (bytes([number]),))
 
 
 def multipart(service: Service, numbers: list[int], incoming: Incoming = INCOMING) -> MultipartUpload:
-    """An upload whose parts were sent in this order."""
+    """Make an upload whose parts were sent in this order."""
     upload = MultipartUpload(service, incoming)
     play(upload.begin(None), begun())
     for number in numbers:
@@ -174,8 +174,8 @@ def multipart(service: Service, numbers: list[int], incoming: Incoming = INCOMIN
 
 
 @given(st.permutations([1, 2, 3]))
-def test_parts_complete_in_order_whatever_order_they_were_sent_in(numbers: list[int]) -> None:
-    """S3 refuses another order."""
+def test_the_completion_lists_the_parts_in_order(numbers: list[int]) -> None:
+    """S3 rejects any other order than that of the numbers."""
     upload = multipart(Service("flask", Settings()), numbers)
     stored = play(upload.complete(), completed([1, 2, 3]), probed(3, whole_etag([1, 2, 3])))
     assert stored == Stored(INCOMING, 3, sha256(b"\x01\x02\x03").hexdigest(), whole_etag([1, 2, 3]), 3)
@@ -192,7 +192,7 @@ def test_parts_complete_in_order_whatever_order_they_were_sent_in(numbers: list[
     ],
 )
 def test_a_damaged_answer_to_a_completion_is_rejected(service: Service, answer: dict[str, str]) -> None:
-    """S3 made another object of the parts; it is deleted, because it was being completed."""
+    """S3 made another object of the parts, which the undo deletes."""
     upload = multipart(service, [1, 2])
     with pytest.raises(StoreRejected):
         play(upload.complete(), completed([1, 2], answer))
@@ -200,14 +200,14 @@ def test_a_damaged_answer_to_a_completion_is_rejected(service: Service, answer: 
 
 
 def test_another_object_than_the_completed_one_is_rejected(service: Service) -> None:
-    """The completion was right, and the object is not."""
+    """The confirmation rejects the object, even after a right response to the completion."""
     upload = multipart(service, [1, 2])
     with pytest.raises(StoreRejected):
         play(upload.complete(), completed([1, 2]), probed(3, whole_etag([1, 2])))
 
 
-def test_a_part_lets_go_of_its_bytes(service: Service) -> None:
-    """Also if S3 refuses it: its traceback may hold it for a while."""
+def test_a_part_releases_its_bytes(service: Service) -> None:
+    """A rejected part releases its bytes too, because a traceback may hold the part."""
     upload = multipart(service, [])
     refused, taken = part(1), part(1)
     with pytest.raises(StoreRejected):
@@ -217,7 +217,7 @@ def test_a_part_lets_go_of_its_bytes(service: Service) -> None:
 
 
 def test_the_digest_of_all_parts_is_compared_with_the_promise(service: Service) -> None:
-    """The last part is sent before the digest is known."""
+    """The check follows the last part, when the digest is known."""
     right = Incoming(KEY, "hello.txt", "text/plain", sha256(b"\x01").hexdigest())
     multipart(service, [1], right).check_digest()
     with pytest.raises(DigestMismatch):
@@ -225,12 +225,12 @@ def test_the_digest_of_all_parts_is_compared_with_the_promise(service: Service) 
 
 
 def test_an_upload_that_was_not_begun_has_nothing_to_undo(service: Service) -> None:
-    """No call is made."""
+    """The undo makes no call."""
     play(MultipartUpload(service, INCOMING).undo())
 
 
 def test_an_undo_aborts(service: Service) -> None:
-    """An upload that was there needs no second look."""
+    """After a successful abort, the undo lists no other uploads."""
     play(multipart(service, [1]).undo(), ABORTED)
     assert count(service.metrics.aborts) == 1
 
@@ -241,9 +241,9 @@ def listed(*upload_ids: str) -> Line:
     return expect("list_multipart_uploads", {"Uploads": entries}, Prefix=KEY)
 
 
-@pytest.mark.parametrize("answer", [BUSY, {}], ids=["no answer", "an answer without an id"])
+@pytest.mark.parametrize("answer", [BUSY, {}], ids=["no response", "a response without an id"])
 def test_an_undo_finds_an_upload_whose_id_was_lost(service: Service, answer: object) -> None:
-    """S3 may have begun one whose answer was lost."""
+    """S3 may have created an upload whose id was lost."""
     upload = MultipartUpload(service, INCOMING)
     with pytest.raises((StoreUnavailable, StoreRejected)):
         play(upload.begin(None), begun(answer))
@@ -251,22 +251,22 @@ def test_an_undo_finds_an_upload_whose_id_was_lost(service: Service, answer: obj
 
 
 def test_an_undo_looks_for_other_uploads_if_the_known_one_is_gone(service: Service) -> None:
-    """The id may be another one's."""
+    """The known id may be another upload's."""
     undo = multipart(service, [1]).undo()
     play(undo, expect("abort_multipart_upload", GONE, **UPLOAD), listed())
 
 
 @pytest.mark.parametrize("refusal", [None, GONE], ids=["aborted", "gone"])
-def test_an_upload_that_was_being_completed_is_deleted_too(service: Service, refusal: object) -> None:
-    """The answer alone may have been lost."""
+def test_an_undo_after_a_completion_deletes_the_object_too(service: Service, refusal: object) -> None:
+    """S3 may have completed the upload, and only the response was lost."""
     upload = multipart(service, [1])
     with pytest.raises(StoreUnavailable):
         play(upload.complete(), completed([1], BUSY))
     play(upload.undo(), expect("abort_multipart_upload", refusal, **UPLOAD), DELETED)
 
 
-def test_an_object_is_deleted_even_if_aborting_fails(service: Service) -> None:
-    """The failure is raised all the same, so that the undo is tried again."""
+def test_the_object_is_deleted_even_if_the_abort_fails(service: Service) -> None:
+    """The undo still raises the failure, so that the cleanup retries it."""
     upload = multipart(service, [1])
     with pytest.raises(StoreUnavailable):
         play(upload.complete(), completed([1], BUSY))
@@ -275,7 +275,7 @@ def test_an_object_is_deleted_even_if_aborting_fails(service: Service) -> None:
 
 
 def test_an_abandoned_begin_or_completion_is_undone_when_it_has_ended(service: Service) -> None:
-    """The undo of an upload whose id was lost looks for it."""
+    """The undo of an upload without an id lists the uploads of its key."""
     left_by(service, MultipartUpload(service, INCOMING).begin(None)).set_result(None)
     play(service.cleanup.try_all(), listed())
     left_by(service, multipart(service, [1]).complete()).set_result(None)
@@ -283,7 +283,7 @@ def test_an_abandoned_begin_or_completion_is_undone_when_it_has_ended(service: S
 
 
 def begun_puts(service: Service, *keys: str) -> deque[FileUpload]:
-    """Files that were put under these keys."""
+    """Put files under these keys."""
     uploads = deque[FileUpload]()
     for key in keys:
         upload = SinglePut(service, Incoming(key, "hello.txt", "text/plain"), digest_of())
@@ -294,22 +294,20 @@ def begun_puts(service: Service, *keys: str) -> deque[FileUpload]:
 
 
 def keys_of(uploads: deque[FileUpload]) -> list[str]:
-    """Their keys, in order."""
+    """Return the uploads' keys, in order."""
     return [upload.key for upload in uploads]
 
 
 def test_all_uploads_of_a_form_are_undone_in_order(service: Service) -> None:
-    """None is left."""
+    """No upload is left afterwards."""
     left = begun_puts(service, "a", "b")
     play(undo_all(left), expect("delete_object", Key="a"), expect("delete_object", Key="b"))
     assert not left
 
 
 @pytest.mark.parametrize("error", [DENIED, MemoryError()], ids=["denied", "memory"])
-def test_an_upload_that_cannot_be_undone_is_kept(
-    service: Service, error: object, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The others are undone all the same."""
+def test_an_upload_whose_undo_fails_is_kept(service: Service, error: object, caplog: pytest.LogCaptureFixture) -> None:
+    """The others are still undone."""
     left = begun_puts(service, "a", "b", "c")
     script = expect("delete_object", Key="a"), expect("delete_object", error, Key="b"), expect("delete_object", Key="c")
     play(undo_all(left), *script)
@@ -317,8 +315,8 @@ def test_an_upload_that_cannot_be_undone_is_kept(
     assert "could not be removed yet" in caplog.text
 
 
-def test_all_uploads_are_kept_once_s3_does_not_answer(service: Service) -> None:
-    """The client would wait for each of them in vain."""
+def test_all_following_uploads_are_kept_if_s3_does_not_respond(service: Service) -> None:
+    """Each further undo would only make the client wait."""
     left = begun_puts(service, "a", "b", "c", "d")
     script = (
         expect("delete_object", DENIED, Key="a"),
@@ -330,15 +328,15 @@ def test_all_uploads_are_kept_once_s3_does_not_answer(service: Service) -> None:
 
 
 def test_a_failed_undo_of_a_form_logs_the_cause(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """It has the words of the network."""
+    """The line has the network's message."""
     error = StoreUnavailable("silence")
     error.__cause__ = OSError("connection reset")
     play(undo_all(begun_puts(service, "a")), expect("delete_object", error, Key="a"))
     assert "connection reset" in caplog.text
 
 
-def test_an_undo_that_is_cut_off_keeps_its_upload(service: Service) -> None:
-    """The time for the undo may be over in the middle of it."""
+def test_an_interrupted_undo_keeps_its_upload(service: Service) -> None:
+    """The time limit may end the undo during a call."""
     left = begun_puts(service, "a", "b")
     flow = undo_all(left)
     next(flow)
@@ -347,14 +345,14 @@ def test_an_undo_that_is_cut_off_keeps_its_upload(service: Service) -> None:
 
 
 def test_the_cleanup_gets_each_upload_that_is_left(service: Service) -> None:
-    """Each counts as one that could not be undone."""
+    """Each upload counts as a failed undo."""
     leave_to_cleanup(service, begun_puts(service, "a", "b"), "a-request")
     assert count(service.metrics.undo_failures) == 2
     play(service.cleanup.try_all(), expect("delete_object", Key="a"), expect("delete_object", Key="b"))
 
 
 def test_a_missing_object_after_a_put_is_rejected(service: Service) -> None:
-    """S3 said that it had stored the file."""
+    """S3 confirmed the put before."""
     upload = SinglePut(service, INCOMING, digest_of())
     play(sent(upload), put())
     nothing = Line("head_probe", {"Key": KEY}, None, None, None)
