@@ -1,4 +1,4 @@
-"""Work that ends early: which reason counts, and where it holds."""
+"""Cancellation of work: the precedence of reasons, and the scope."""
 
 from contextlib import suppress
 from contextvars import copy_context
@@ -11,7 +11,7 @@ from filehandoff.errors import Overloaded, RequestTimedOut
 
 
 class Clock:
-    """A clock that the test sets."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -33,12 +33,12 @@ def outer() -> Overloaded:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands still."""
+    """Make a clock that stands still."""
     return Clock()
 
 
 def test_work_goes_on_until_it_is_cancelled(clock: Clock) -> None:
-    """From then on each check raises a new error."""
+    """After the cancellation, each check raises a new error."""
     one = Cancellation(clock=clock)
     one.check()
     one.cancel(inner)
@@ -49,8 +49,8 @@ def test_work_goes_on_until_it_is_cancelled(clock: Clock) -> None:
     assert first.value is not second.value
 
 
-def test_a_time_limit_holds_from_its_time_on(clock: Clock) -> None:
-    """Not a moment before."""
+def test_a_time_limit_applies_at_its_time(clock: Clock) -> None:
+    """No check before the time raises an error."""
     one = Cancellation(clock=clock)
     one.cancel(inner, at=110.0)
     clock.now = 109.9
@@ -81,16 +81,16 @@ class Watched(Cancellation):
                 self.check()
 
 
-def test_another_thread_sees_no_half_of_a_cancellation(clock: Clock) -> None:
-    """At each moment a check raises the right error, or none."""
+def test_another_thread_sees_no_half_made_cancellation(clock: Clock) -> None:
+    """A check after each change of the state raises the right error or none."""
     one = Watched(clock=clock)
     one.cancel(inner)
     with pytest.raises(RequestTimedOut):
         one.check()
 
 
-def test_the_outer_reason_comes_before_the_inner_one(clock: Clock) -> None:
-    """Either of them ends the work."""
+def test_the_outer_reason_precedes_the_inner_one(clock: Clock) -> None:
+    """Either reason cancels the work."""
     outermost = Cancellation(clock=clock)
     innermost = Cancellation(outermost, clock)
     innermost.check()
@@ -102,15 +102,15 @@ def test_the_outer_reason_comes_before_the_inner_one(clock: Clock) -> None:
         innermost.check()
 
 
-def test_an_inner_reason_does_not_hold_outside(clock: Clock) -> None:
-    """The work around goes on."""
+def test_an_inner_reason_does_not_apply_outside(clock: Clock) -> None:
+    """The surrounding work continues."""
     outermost = Cancellation(clock=clock)
     Cancellation(outermost, clock).cancel(inner)
     outermost.check()
 
 
-def test_the_seconds_since_the_end_are_those_of_the_earlier_reason(clock: Clock) -> None:
-    """Below 0 the work may go on."""
+def test_the_seconds_count_from_the_earlier_reason(clock: Clock) -> None:
+    """Negative seconds mean that the work may continue."""
     outermost = Cancellation(clock=clock)
     innermost = Cancellation(outermost, clock)
     assert innermost.stopped_for() == float("-inf")
@@ -123,13 +123,13 @@ def test_the_seconds_since_the_end_are_those_of_the_earlier_reason(clock: Clock)
 
 
 def test_work_outside_any_block_is_never_cancelled() -> None:
-    """There is no reason for it."""
+    """The default cancellation never applies."""
     cancellation.check()
     assert cancellation.stopped_for() == float("-inf")
 
 
-def test_a_cancellation_holds_for_its_block_alone(clock: Clock) -> None:
-    """It ends with the block, even if the block fails."""
+def test_a_cancellation_applies_to_its_block_only(clock: Clock) -> None:
+    """The scope ends with the block, even if the block fails."""
     before = cancellation.current()
     one = Cancellation(before, clock)
     one.cancel(inner)
@@ -142,7 +142,7 @@ def test_a_cancellation_holds_for_its_block_alone(clock: Clock) -> None:
 
 
 def test_a_cancellation_follows_the_work_into_its_threads_and_tasks(clock: Clock) -> None:
-    """Both run in a copy of the context."""
+    """Threads and tasks run in a copy of the context."""
     with cancelled_by(Cancellation(clock=clock)) as one:
         context = copy_context()
     one.cancel(inner)

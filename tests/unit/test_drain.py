@@ -1,4 +1,4 @@
-"""The end of a process by a clock of the test: late uploads, the stop, and the errors after it."""
+"""The shutdown with the test's clock: late uploads, the stop, and the errors after it."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from filehandoff.errors import Overloaded, StoreRejected
 
 
 class Clock:
-    """A clock that the test sets."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -21,13 +21,13 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands still."""
+    """Make a clock that stands still."""
     return Clock()
 
 
 @pytest.fixture
 def drain(clock: Clock) -> Drain:
-    """A process by this clock."""
+    """Make a drain with this clock."""
     return Drain(clock)
 
 
@@ -35,8 +35,8 @@ def nothing() -> None:
     """Stop nothing."""
 
 
-def test_a_process_is_ready_until_it_refuses(drain: Drain) -> None:
-    """Running uploads go on."""
+def test_a_process_is_ready_until_its_shutdown(drain: Drain) -> None:
+    """Uploads in progress continue."""
     drain.check_ready()
     assert (drain.ends, drain.stopped) == (False, False)
     drain.refuse()
@@ -46,8 +46,8 @@ def test_a_process_is_ready_until_it_refuses(drain: Drain) -> None:
     drain.check()
 
 
-def test_a_late_upload_runs_and_a_later_one_is_refused(drain: Drain, clock: Clock) -> None:
-    """The client of the first one sent it to a process that was ready."""
+def test_a_late_upload_runs_and_a_later_one_is_rejected(drain: Drain, clock: Clock) -> None:
+    """The late upload's client chose a ready process."""
     drain.refuse()
     clock.now += LATE_SECONDS
     with drain.upload(nothing):
@@ -57,8 +57,8 @@ def test_a_late_upload_runs_and_a_later_one_is_refused(drain: Drain, clock: Cloc
         pytest.fail("a late upload was taken")
 
 
-def test_a_second_refusal_lets_no_later_upload_begin(drain: Drain, clock: Clock) -> None:
-    """The time counts from the first one."""
+def test_a_second_refuse_does_not_extend_the_time(drain: Drain, clock: Clock) -> None:
+    """The time counts from the first call of `refuse`."""
     drain.refuse()
     clock.now += LATE_SECONDS + 0.1
     drain.refuse()
@@ -67,7 +67,7 @@ def test_a_second_refusal_lets_no_later_upload_begin(drain: Drain, clock: Clock)
 
 
 def test_the_stop_ends_each_upload_and_download_once(drain: Drain) -> None:
-    """Those that ended before are left alone, and a second stop does nothing."""
+    """Ended uploads are not stopped, and a second stop does nothing."""
     ended: list[str] = []
     with drain.upload(lambda: ended.append("over")), drain.download(lambda: ended.append("over")):
         pass
@@ -80,8 +80,8 @@ def test_the_stop_ends_each_upload_and_download_once(drain: Drain) -> None:
         drain.check()
 
 
-def test_an_upload_sees_the_stop_by_its_context(drain: Drain) -> None:
-    """Work that knows no drain asks for its cancellation; outside the block there is none."""
+def test_an_upload_checks_the_stop_by_its_context(drain: Drain) -> None:
+    """Work without a reference to the drain checks the current cancellation, which applies in the block only."""
     with drain.upload(nothing):
         assert cancellation.current() is drain.cancellation
         drain.stop()
@@ -90,14 +90,14 @@ def test_an_upload_sees_the_stop_by_its_context(drain: Drain) -> None:
     cancellation.check()
 
 
-def test_an_error_after_the_stop_is_the_stops(drain: Drain) -> None:
-    """The upload failed because it was stopped."""
+def test_an_error_after_the_stop_becomes_overloaded(drain: Drain) -> None:
+    """The stop caused the upload's error."""
     with pytest.raises(Overloaded, match="shutting down"), drain.upload(nothing):
         fail(drain, StoreRejected("the connection was cut"))
 
 
-def test_an_error_before_the_stop_stays(drain: Drain) -> None:
-    """It has a reason of its own; so have errors that are none of ours, after the stop too."""
+def test_an_error_before_the_stop_is_raised_unchanged(drain: Drain) -> None:
+    """The stop did not cause it; other errors than UploadError are unchanged even after the stop."""
     with pytest.raises(StoreRejected), drain.upload(nothing):
         raise StoreRejected("no")
     with pytest.raises(ZeroDivisionError), drain.upload(nothing):
@@ -105,27 +105,27 @@ def test_an_error_before_the_stop_stays(drain: Drain) -> None:
 
 
 def fail(drain: Drain, error: Exception) -> None:
-    """Fail in a process that was stopped."""
+    """Stop the drain, then raise the error."""
     drain.stop()
     raise error
 
 
-def test_an_upload_after_the_stop_is_refused(drain: Drain) -> None:
-    """It is not among those that a later stop would end."""
+def test_an_upload_after_the_stop_is_rejected(drain: Drain) -> None:
+    """The upload is not registered."""
     drain.stop()
     with pytest.raises(Overloaded), drain.upload(nothing):
         pytest.fail("an upload was taken after the stop")
 
 
 def test_a_download_that_fails_is_forgotten(drain: Drain) -> None:
-    """The stop does not end it."""
+    """The stop does not call its `hang_up`."""
     with pytest.raises(ZeroDivisionError), drain.download(lambda: pytest.fail("ended twice")):
         raise ZeroDivisionError
     drain.stop()
 
 
-def test_the_clock_of_a_process_is_the_systems() -> None:
-    """Without a clock of the test, a refusal leaves late uploads their second."""
+def test_the_default_clock_is_the_systems() -> None:
+    """With the default clock, late uploads have `LATE_SECONDS` after `refuse`."""
     drain = Drain()
     drain.refuse()
     with drain.upload(nothing):

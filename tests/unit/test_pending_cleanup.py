@@ -1,4 +1,4 @@
-"""Pending cleanup by a clock of the test: which upload is tried next and for how long, and the log at the end."""
+"""Pending undos with the test's clock: the order and the end of retries, and the log."""
 
 import re
 from concurrent.futures import Future
@@ -20,7 +20,7 @@ SILENCE = StoreUnavailable("S3 is silent.")
 
 
 class Clock:
-    """A clock that the test sets."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -32,13 +32,13 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands still."""
+    """Make a clock that stands still."""
     return Clock()
 
 
 @pytest.fixture
 def pending(clock: Clock) -> Cleanup:
-    """A cleanup by this clock."""
+    """Make a cleanup with this clock."""
     return Cleanup(clock=clock)
 
 
@@ -48,7 +48,7 @@ def remove(key: str) -> Flow[None]:
 
 
 def add(pending: Cleanup, *keys: str) -> None:
-    """Have the uploads of these keys removed."""
+    """Queue the removal of these keys."""
     for key in keys:
         pending.later(partial(remove, key), f"request-{key}", key)
 
@@ -65,7 +65,7 @@ def given_up(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_new_cleanup_has_nothing_to_do(pending: Cleanup) -> None:
-    """It is false, nothing waits, and no try makes a call."""
+    """The cleanup is false, has no waiting undo, and makes no call."""
     assert not pending
     assert not pending.waits
     assert play(pending.try_all()) is False
@@ -73,7 +73,7 @@ def test_a_new_cleanup_has_nothing_to_do(pending: Cleanup) -> None:
 
 
 def test_uploads_are_removed_in_order(pending: Cleanup) -> None:
-    """The result says that one was removed."""
+    """The result is whether an upload was removed."""
     add(pending, "a", "b")
     assert pending
     assert pending.waits
@@ -82,7 +82,7 @@ def test_uploads_are_removed_in_order(pending: Cleanup) -> None:
 
 
 def test_an_upload_wakes_the_driver(pending: Cleanup) -> None:
-    """The driver may sleep until then."""
+    """The driver sleeps until `wake` is called."""
     woken: list[bool] = []
     pending.wake = lambda: woken.append(pending.waits)
     add(pending, "a")
@@ -94,8 +94,8 @@ def test_an_upload_wakes_the_driver(pending: Cleanup) -> None:
 
 
 @pytest.mark.parametrize("error", [SILENCE, DENIED, MemoryError()], ids=["silence", "denied", "memory"])
-def test_the_first_failure_ends_the_tries(pending: Cleanup, error: object) -> None:
-    """The upload goes to the end of the queue."""
+def test_the_first_failure_ends_the_round(pending: Cleanup, error: object) -> None:
+    """The failed undo moves to the end of the queue."""
     add(pending, "a", "b", "c")
     assert play(pending.try_all(), tried("a"), tried("b", error)) is True
     assert play(pending.try_all(), tried("c"), tried("b", error)) is True
@@ -104,10 +104,10 @@ def test_the_first_failure_ends_the_tries(pending: Cleanup, error: object) -> No
     assert not pending
 
 
-def test_an_upload_is_retried_until_its_time_is_over(
+def test_an_upload_is_retried_until_its_time_limit(
     pending: Cleanup, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Then its key is logged, with the cause of the failure."""
+    """After the limit, its key is logged with the cause of the failure."""
     add(pending, "a")
     clock.now += GIVE_UP_AFTER - 1
     play(pending.try_all(), tried("a", SILENCE))
@@ -120,8 +120,8 @@ def test_an_upload_is_retried_until_its_time_is_over(
     assert "S3 is silent" in caplog.text
 
 
-def test_the_oldest_upload_is_given_up_beyond_the_most(pending: Cleanup, caplog: pytest.LogCaptureFixture) -> None:
-    """The memory of a process is bounded, however long S3 is away; the log has the key."""
+def test_the_oldest_upload_is_given_up_above_the_maximum(pending: Cleanup, caplog: pytest.LogCaptureFixture) -> None:
+    """The queue is bounded during an outage of S3; the log has the key."""
     add(pending, *(str(number) for number in range(MAX_PENDING)))
     assert given_up(caplog) == []
     add(pending, str(MAX_PENDING))
@@ -131,7 +131,7 @@ def test_the_oldest_upload_is_given_up_beyond_the_most(pending: Cleanup, caplog:
 
 
 def test_an_abandoned_call_must_end_before_its_upload_is_removed(pending: Cleanup) -> None:
-    """The call might store the object after its removal."""
+    """The call might store the object after an early removal."""
     call = Future[None]()
     pending.after(call, partial(remove, "a"), "request", "a")
     assert pending
@@ -142,8 +142,8 @@ def test_an_abandoned_call_must_end_before_its_upload_is_removed(pending: Cleanu
     assert not pending
 
 
-def test_a_call_that_has_ended_holds_nothing(pending: Cleanup, caplog: pytest.LogCaptureFixture) -> None:
-    """Its upload waits at once."""
+def test_the_undo_of_an_ended_call_waits_at_once(pending: Cleanup, caplog: pytest.LogCaptureFixture) -> None:
+    """The undo of a call that has ended before is not held."""
     call = Future[None]()
     call.set_exception(SILENCE)
     pending.after(call, partial(remove, "a"), "request", "a")
@@ -152,8 +152,8 @@ def test_a_call_that_has_ended_holds_nothing(pending: Cleanup, caplog: pytest.Lo
     assert play(pending.try_all(), tried("a")) is True
 
 
-def test_an_upload_that_is_being_tried_is_pending(pending: Cleanup) -> None:
-    """It does not wait meanwhile, and no second flow tries it."""
+def test_a_running_undo_is_pending(pending: Cleanup) -> None:
+    """A running undo does not wait, and no second flow starts it."""
     add(pending, "a")
     flow = pending.try_all()
     next(flow)
@@ -167,8 +167,8 @@ def test_an_upload_that_is_being_tried_is_pending(pending: Cleanup) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()], ids=["interrupted", "closed"])
 @pytest.mark.parametrize("last", [False, True], ids=["ordinary", "last"])
-def test_a_try_that_is_cut_off_puts_its_upload_back(pending: Cleanup, error: BaseException, *, last: bool) -> None:
-    """It waits for the next try, and is held no more."""
+def test_a_cancelled_retry_puts_its_upload_back(pending: Cleanup, error: BaseException, *, last: bool) -> None:
+    """The upload waits for the next retry, and is no longer held."""
     add(pending, "a")
     flow: Flow[object] = pending.try_last() if last else pending.try_all()
     next(flow)
@@ -180,15 +180,15 @@ def test_a_try_that_is_cut_off_puts_its_upload_back(pending: Cleanup, error: Bas
 
 
 def test_the_last_try_tries_each_upload_once(pending: Cleanup, caplog: pytest.LogCaptureFixture) -> None:
-    """It logs the keys of those that cannot be removed, and goes on."""
+    """A failure is logged with its key, and the next undo follows."""
     add(pending, "a", "b", "c", "d")
     play(pending.try_last(), tried("a", SILENCE), tried("b"), tried("c", MemoryError()), tried("d"))
     assert given_up(caplog) == ["a", "c"]
     assert not pending
 
 
-def test_several_last_tries_share_the_uploads(pending: Cleanup) -> None:
-    """Each upload is tried by one of them."""
+def test_parallel_last_tries_share_the_uploads(pending: Cleanup) -> None:
+    """Each upload is undone by one of the flows."""
     add(pending, "a", "b")
     flows = pending.try_last(), pending.try_last()
     assert [next(flow).parameters["Key"] for flow in flows] == ["a", "b"]  # type: ignore[attr-defined] # calls
@@ -199,7 +199,7 @@ def test_several_last_tries_share_the_uploads(pending: Cleanup) -> None:
 
 
 def test_the_end_logs_each_pending_upload(pending: Cleanup, caplog: pytest.LogCaptureFixture) -> None:
-    """Those that wait, those that are being tried, and those whose calls have not ended."""
+    """The log has waiting uploads, running undos and abandoned calls."""
     add(pending, "a", "b")
     flow = pending.try_all()
     next(flow)
@@ -211,7 +211,7 @@ def test_the_end_logs_each_pending_upload(pending: Cleanup, caplog: pytest.LogCa
 
 
 def test_the_cause_of_a_failure_is_logged(caplog: pytest.LogCaptureFixture, pending: Cleanup) -> None:
-    """It has the words of S3 or of the network."""
+    """The line has the message of S3 or the network."""
     error = StoreUnavailable("S3 is silent.")
     error.__cause__ = OSError("connection refused")
     add(pending, "a")
@@ -219,8 +219,8 @@ def test_the_cause_of_a_failure_is_logged(caplog: pytest.LogCaptureFixture, pend
     assert "connection refused" in caplog.text
 
 
-def test_a_try_logs_under_the_id_of_its_request(pending: Cleanup) -> None:
-    """The id of the driver's own work comes back afterwards."""
+def test_a_retry_logs_the_id_of_its_request(pending: Cleanup) -> None:
+    """Afterwards the driver's own id is bound again."""
     seen: list[str] = []
 
     def undo() -> Flow[None]:
@@ -235,7 +235,7 @@ def test_a_try_logs_under_the_id_of_its_request(pending: Cleanup) -> None:
 
 
 def test_the_state_is_guarded_by_the_lock(clock: Clock) -> None:
-    """A future may end in a thread of its own, and no lock is held while S3 is called."""
+    """A future may end in another thread, and no lock is held during a call to S3."""
     lock = MagicMock()
     pending = Cleanup(lock, clock)
     for change in (partial(add, pending, "a"), partial(bool, pending), partial(next, pending.try_all())):
@@ -245,14 +245,14 @@ def test_the_state_is_guarded_by_the_lock(clock: Clock) -> None:
 
 
 def test_the_pause_doubles_up_to_the_longest() -> None:
-    """A removal brings back the first one."""
+    """A removal resets the pause to the first one."""
     assert next_pause(FIRST_PAUSE, removed=False) == 2 * FIRST_PAUSE
     assert next_pause(LONGEST_PAUSE - 1, removed=False) == LONGEST_PAUSE
     assert next_pause(LONGEST_PAUSE, removed=True) == FIRST_PAUSE
 
 
-def test_the_end_takes_no_longer_than_its_parts() -> None:
-    """A second is left, because gunicorn looks once a second for the end."""
+def test_the_end_takes_as_long_as_its_phases() -> None:
+    """One second is added, because gunicorn polls once a second."""
     parts = cleanup.UNDO_SECONDS + cleanup.ANSWER_SECONDS + cleanup.LAST_TRY_SECONDS
     assert parts + 1 == cleanup.END_SECONDS
 
@@ -265,7 +265,7 @@ steps = st.one_of(
 
 @given(st.lists(steps, max_size=30))
 def test_nothing_is_lost(taken: list[str | int]) -> None:
-    """Each upload is removed, given up with its key in the log, or pending, in every order of events."""
+    """In any order of events, each upload is removed, given up with a log line, or pending."""
     world = World()
     for number, step in enumerate(taken):
         world.step(step, str(number))
@@ -285,7 +285,7 @@ class World:
         self.given_up = set[str]()
 
     def step(self, step: str | int, key: str) -> None:
-        """Do one step; an upload that comes has this key."""
+        """Do one step; a new upload has this key."""
         match step:
             case "later":
                 self.keys.add(key)

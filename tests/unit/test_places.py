@@ -1,4 +1,4 @@
-"""Places without a shell: at most so many requests at once, the longest waiting one next."""
+"""Places without a shell: a limit on concurrent requests, and a queue in order of arrival."""
 
 from contextlib import AbstractContextManager, nullcontext
 from unittest.mock import MagicMock
@@ -22,8 +22,8 @@ from filehandoff.admission import (
 from filehandoff.errors import Overloaded
 
 
-def test_a_place_is_taken_at_once_while_there_is_one() -> None:
-    """The next request waits, and the one after it is refused."""
+def test_a_free_place_is_taken_at_once() -> None:
+    """The next request waits, and the one after it is rejected."""
     places = Places(2, 1, busy)
     assert places.ask().admitted
     assert places.ask().admitted
@@ -33,8 +33,8 @@ def test_a_place_is_taken_at_once_while_there_is_one() -> None:
         places.ask()
 
 
-def test_a_place_goes_to_the_request_that_waits_longest() -> None:
-    """It is woken once it is admitted, and no other is."""
+def test_a_place_goes_to_the_oldest_queued_request() -> None:
+    """Only the admitted request is woken."""
     places, woken = Places(1, 3, busy), list[tuple[str, bool]]()
     running = places.ask()
     waiting: dict[str, Place] = {}
@@ -48,7 +48,7 @@ def test_a_place_goes_to_the_request_that_waits_longest() -> None:
 
 
 def test_a_request_may_leave_the_queue() -> None:
-    """Those behind it move up."""
+    """The requests behind it move up."""
     places, woken = Places(1, 2, busy), list[str]()
     running = places.ask()
     first = places.ask(lambda: woken.append("first"))
@@ -59,15 +59,15 @@ def test_a_request_may_leave_the_queue() -> None:
     assert woken == ["second"]
 
 
-def test_a_place_that_is_given_back_is_free() -> None:
-    """With an empty queue, the next request takes it."""
+def test_a_returned_place_is_free() -> None:
+    """With an empty queue, the next request takes the place."""
     places = Places(1, 0, busy)
     places.leave(places.ask())
     assert places.ask().admitted
 
 
-def test_a_wait_that_took_too_long_is_refused() -> None:
-    """The request still leaves the queue."""
+def test_a_request_is_rejected_after_its_longest_wait() -> None:
+    """The rejected request must still leave the queue."""
     places = Places(1, 1, busy)
     places.ask()
     waiting = places.ask()
@@ -79,7 +79,7 @@ def test_a_wait_that_took_too_long_is_refused() -> None:
 
 
 def test_a_request_that_was_admitted_at_the_last_moment_runs() -> None:
-    """The end of its wait raises nothing."""
+    """The end of its wait raises no error."""
     places = Places(1, 1, busy)
     running, waiting = places.ask(), places.ask()
     places.leave(running)
@@ -89,7 +89,7 @@ def test_a_request_that_was_admitted_at_the_last_moment_runs() -> None:
 
 
 def test_a_place_is_held_for_a_block() -> None:
-    """It is given back even if the block fails; a request too many is refused at once."""
+    """A failed block returns its place; a request above the limit is rejected at once."""
     places = read_places(1)
     with pytest.raises(ZeroDivisionError), places.held(), places.held():
         raise ZeroDivisionError
@@ -99,8 +99,8 @@ def test_a_place_is_held_for_a_block() -> None:
         assert places.queued == 0
 
 
-def test_uploads_may_wait_and_reads_may_not() -> None:
-    """As many uploads wait as run; there are twice as many places to read, and no queue."""
+def test_uploads_have_a_queue_and_reads_have_none() -> None:
+    """The queue is as long as the limit of uploads; reads have twice as many places and no queue."""
     uploads, reads = upload_places(3), read_places(3)
     assert [uploads.ask().admitted for _ in range(6)] == [True] * 3 + [False] * 3
     assert [reads.ask().admitted for _ in range(reads_at_once(3))] == [True] * 6
@@ -109,20 +109,20 @@ def test_uploads_may_wait_and_reads_may_not() -> None:
             places.ask()
 
 
-def test_slow_requests_leave_some_threads() -> None:
-    """Uploads, the queue and requests for objects do not hold them all."""
+def test_slow_requests_leave_threads_free() -> None:
+    """Uploads, the queue and reads cannot occupy all threads."""
     assert threads(32) == 32 + 32 + reads_at_once(32) + SPARE_THREADS
 
 
-def test_each_refusal_has_the_same_code() -> None:
-    """The details differ."""
+def test_each_rejection_has_the_same_code() -> None:
+    """Only the details differ."""
     errors = busy(1), busy_reading(1), ending()
     assert {error.code for error in errors} == {"overloaded"}
     assert len({error.detail for error in errors}) == 3
 
 
 def test_the_state_is_guarded_by_the_lock() -> None:
-    """Each change takes it once: it need not be reentrant."""
+    """Each change takes the lock once, so it need not be reentrant."""
     lock = MagicMock()
     places = Places(1, 1, busy, lock)
     running, waiting = places.ask(), places.ask()
@@ -137,7 +137,7 @@ def test_the_state_is_guarded_by_the_lock() -> None:
 def test_never_more_than_at_once_are_admitted(
     lock: AbstractContextManager[object] | None, at_once: int, waiting: int, steps: list[int]
 ) -> None:
-    """No place stays empty while a request waits, the queue is first come first served, and each is woken once."""
+    """No place is free while a request waits, the queue keeps its order, and each request is woken once."""
     places, present, woken = Places(at_once, waiting, busy, lock), list[Place](), list[Place]()
     for step in steps:
         if step < 0 or step >= len(present):
@@ -152,7 +152,7 @@ def test_never_more_than_at_once_are_admitted(
 
 
 def ask(places: Places, present: list[Place], woken: list[Place], *, full: bool) -> None:
-    """Ask for a place; there is none exactly if all are taken and the queue is full."""
+    """Request a place, which fails exactly if all places and the queue are full."""
     if full:
         with pytest.raises(Overloaded):
             places.ask()

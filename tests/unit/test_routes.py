@@ -1,4 +1,4 @@
-"""The answers of both apps' routes, from requests and S3's answers as values."""
+"""The routes of both apps, with requests and S3's responses as values."""
 
 import io
 import json
@@ -46,7 +46,7 @@ KEY = f"in/{NAME}"
 SHA256 = "9dcab7f911a30badbe34a46257ed1e2ab99bcfbaea49c1808a1f53ae35f8e01b"
 INCOMING = Incoming(KEY, "hello.txt", "text/plain")
 STORED = Stored(INCOMING, 11, SHA256, "e", 1)
-WAY = UploadContext("flask", "stream", "bound", "a-request")
+CONTEXT = UploadContext("flask", "stream", "bound", "a-request")
 HEAD = {
     "ContentLength": 11,
     "ETag": '"e"',
@@ -58,7 +58,7 @@ PAGE = {"Accept": "text/html"}
 
 @pytest.fixture
 def service() -> Service:
-    """A service below a path, whose keys have a prefix."""
+    """Make a service below a root path, with a key prefix."""
     settings = Settings(key_prefix="in/", root_path="/app", promise_secret="a secret of sixteen and more")
     return Service("flask", settings)
 
@@ -70,7 +70,7 @@ def request(target: str = "/", method: str = "GET", **headers: str) -> Request:
 
 
 def members(answer: object) -> Any:
-    """Return the JSON of an answer, whose headers must be complete."""
+    """Return the JSON of a response, and check its headers."""
     assert isinstance(answer, Answer)
     assert answer.headers["Content-Length"] == str(len(answer.body))
     assert answer.headers["Content-Type"] in {"application/json", "application/problem+json"}
@@ -78,7 +78,7 @@ def members(answer: object) -> Any:
 
 
 def page(answer: object) -> str:
-    """Return the page of an answer, whose headers must be complete."""
+    """Return the page of a response, and check its headers."""
     assert isinstance(answer, Answer)
     assert answer.headers["Content-Length"] == str(len(answer.body))
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -86,53 +86,53 @@ def page(answer: object) -> str:
 
 
 def test_json_is_compact_sorted_and_in_utf8() -> None:
-    """The same value always gives the same bytes; the headers may add to it."""
+    """Equal values give equal bytes; extra headers are kept."""
     answer = routes.json_answer({"b": "ü", "a": [1]}, 201, {"Location": "/x"})
     assert answer.body == '{"a":[1],"b":"ü"}\n'.encode()
     assert answer.status == 201
     assert answer.headers == {"Content-Type": "application/json", "Location": "/x", "Content-Length": "19"}
 
 
-def test_a_page_loads_nothing() -> None:
-    """Its own headers may add to those of each page."""
+def test_a_page_has_the_headers_of_all_pages() -> None:
+    """Extra headers are added to those of all pages."""
     answer = routes.page_answer("<p>ü", 404, {"Allow": "GET"})
     assert page(answer) == "<p>ü"
     assert (answer.status, answer.headers["Allow"]) == (404, "GET")
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
-def test_the_strategies_are_those_of_the_framework(service: Service) -> None:
-    """The grid is the service's own."""
+def test_the_strategies_are_those_of_the_service(service: Service) -> None:
+    """The grid has the verdicts for the service's framework and settings."""
     assert members(routes.strategies_answer(service))["framework"] == "flask"
 
 
-def test_the_description_has_the_services_path(service: Service) -> None:
-    """Clients call it below the path."""
+def test_the_openapi_document_has_the_services_path(service: Service) -> None:
+    """Clients find the routes below the root path."""
     assert members(routes.openapi_answer(service))["servers"][0]["url"] == "/app"
 
 
-def test_a_ready_service_has_its_bucket(service: Service) -> None:
-    """The bucket is asked for each time."""
+def test_a_service_is_ready_if_it_has_its_bucket(service: Service) -> None:
+    """Each call checks the bucket."""
     assert members(play(routes.ready(service), expect("head_bucket"))) == {"status": "ready"}
     with pytest.raises(StoreUnavailable):
         play(routes.ready(service), expect("head_bucket", MISSING))
 
 
-def test_a_process_that_ends_is_not_ready(service: Service) -> None:
-    """S3 is not asked."""
+def test_an_ending_process_is_not_ready(service: Service) -> None:
+    """The flow makes no call to S3."""
     service.drain.refuse()
     with pytest.raises(Overloaded):
         play(routes.ready(service))
 
 
 @pytest.mark.parametrize(("target", "hook"), [("/", "bound"), ("/?hook=copied", "copied")])
-def test_an_upload_goes_by_its_handoff_and_its_hook(service: Service, target: str, hook: str) -> None:
-    """The hook is the default one if the query names none."""
+def test_an_upload_has_its_handoff_and_its_hook(service: Service, target: str, hook: str) -> None:
+    """Without a hook in the query, the upload has the default hook."""
     assert routes.upload_context(service, request(target), "file") == UploadContext("flask", "file", hook, "a-request")
 
 
-def test_an_unknown_handoff_or_hook_is_refused(service: Service) -> None:
-    """The error names those that there are."""
+def test_an_unknown_handoff_or_hook_is_rejected(service: Service) -> None:
+    """The error names the known ones."""
     with pytest.raises(UnknownHandoff, match=r"'no'; there are .*stream"):
         routes.upload_context(service, request(), "no")
     with pytest.raises(UnknownHook, match=r"'no'; there are .*bound"):
@@ -140,7 +140,7 @@ def test_an_unknown_handoff_or_hook_is_refused(service: Service) -> None:
 
 
 def test_each_file_gets_a_new_key(service: Service) -> None:
-    """It has the service's prefix, and the promise of the file."""
+    """The key has the service's prefix, and the file keeps its promise."""
     start = FileStart("file", "hello.txt", "text/plain", SHA256)
     one, other = routes.incoming(service, start), routes.incoming(service, start)
     assert one.key != other.key
@@ -149,7 +149,7 @@ def test_each_file_gets_a_new_key(service: Service) -> None:
 
 
 def storage(name: str | None = "hello.txt", digest: str | None = None) -> FileStorage:
-    """A file of a form."""
+    """Make a form's file."""
     headers = Headers({"Content-Type": "text/plain"})
     if digest is not None:
         headers["Content-Digest"] = digest
@@ -157,7 +157,7 @@ def storage(name: str | None = "hello.txt", digest: str | None = None) -> FileSt
 
 
 def test_a_file_of_a_form_keeps_its_name_type_and_promise(service: Service) -> None:
-    """The promise is a header of its part."""
+    """The promise comes from a header of the part."""
     file = routes.incoming_file(service, storage(digest=to_content_digest(SHA256)))
     assert (file.filename, file.content_type, file.promised) == ("hello.txt", "text/plain", SHA256)
     bare = routes.incoming_file(service, storage(None))
@@ -166,21 +166,21 @@ def test_a_file_of_a_form_keeps_its_name_type_and_promise(service: Service) -> N
         routes.incoming_file(service, storage(digest="sha-256=:no:"))
 
 
-def test_a_block_that_reads_its_file_is_left_alone() -> None:
-    """Its errors stay: those of ours, and those that a closed file did not make."""
+def test_errors_of_an_open_file_pass_unchanged() -> None:
+    """Errors of the app, and errors without a closed file, are raised unchanged."""
     file = storage()
-    with routes.explained(file, WAY):
+    with routes.explained(file, CONTEXT):
         pass
-    with pytest.raises(ZeroDivisionError), routes.explained(file, WAY):
+    with pytest.raises(ZeroDivisionError), routes.explained(file, CONTEXT):
         raise ZeroDivisionError
     file.close()
-    with pytest.raises(StoreRejected), routes.explained(file, WAY):
+    with pytest.raises(StoreRejected), routes.explained(file, CONTEXT):
         raise StoreRejected("no")
 
 
 @pytest.mark.parametrize("note", [None, "closed by the hook"])
-def test_a_block_whose_file_was_closed_is_explained(note: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the explainer's note, or by the known failures of the grid."""
+def test_the_error_of_a_closed_file_is_explained(note: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The explanation is the explainer's note, or the grid's known failure."""
     monkeypatch.setattr(routes, "explanation", lambda _error: note)
     file = storage()
     file.close()
@@ -190,11 +190,11 @@ def test_a_block_whose_file_was_closed_is_explained(note: str | None, monkeypatc
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-def test_a_stored_form_is_answered_by_its_receipts(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has the keys, and the metrics the bytes; Location is the first file's."""
+def test_the_response_to_a_stored_form_has_its_receipts(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has the keys, the metrics have the bytes, and Location is the first file's."""
     other = Stored(Incoming(f"{KEY}2", "b.txt", "text/plain"), 5, SHA256, "f", 1)
     with caplog.at_level(logging.INFO):
-        answer = routes.stored(service, request(), WAY, [STORED, other])
+        answer = routes.stored(service, request(), CONTEXT, [STORED, other])
     receipts = members(answer)["receipts"]
     assert (answer.status, answer.headers["Location"]) == (201, f"/app/objects/{KEY}")
     assert [receipt["size"] for receipt in receipts] == [11, 5]
@@ -205,9 +205,9 @@ def test_a_stored_form_is_answered_by_its_receipts(service: Service, caplog: pyt
     assert sample == 16
 
 
-def test_a_stored_form_of_a_browser_leads_to_its_page(service: Service) -> None:
-    """The page can be reloaded."""
-    answer = routes.stored(service, request(**PAGE), WAY, [STORED])
+def test_a_browser_is_redirected_to_the_page_of_its_receipts(service: Service) -> None:
+    """The response is 303, so that a reload does not upload again."""
+    answer = routes.stored(service, request(**PAGE), CONTEXT, [STORED])
     assert (answer.status, answer.body) == (303, b"")
     assert answer.headers["Location"] == f"/app/receipts?key={KEY}"
 
@@ -215,8 +215,8 @@ def test_a_stored_form_of_a_browser_leads_to_its_page(service: Service) -> None:
 JSON = {"Content_Type": "application/json"}
 
 
-def test_a_presigned_upload_is_answered_by_its_url(service: Service) -> None:
-    """The address of the object is there before the object."""
+def test_the_response_to_a_presign_request_has_the_url(service: Service) -> None:
+    """Location is the object's address, before the object exists."""
     reader = routes.presign_request_reader(service, request(method="POST", **JSON))
     reader.receive(json.dumps({"filename": "hello.txt", "size": 11, "content_type": "text/plain"}).encode())
     signed = expect(
@@ -238,8 +238,8 @@ def test_a_presigned_upload_is_answered_by_its_url(service: Service) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {**JSON, "Content_Encoding": "gzip"}], ids=["no type", "a coding"])
-def test_a_presigned_upload_is_asked_for_in_plain_json(service: Service, headers: dict[str, str]) -> None:
-    """The head alone is refused."""
+def test_a_presign_request_must_be_uncompressed_json(service: Service, headers: dict[str, str]) -> None:
+    """The request's head alone decides the rejection."""
     with pytest.raises(UnsupportedMediaType):
         routes.presign_request_reader(service, request(method="POST", **headers))
 
@@ -254,14 +254,14 @@ def query(service: Service, **more: int) -> str:
 
 
 def test_the_parts_behind_a_part_are_listed(service: Service) -> None:
-    """The query names the upload, and the last part of the page before."""
+    """The query names the upload and the last part of the previous page."""
     signed = expect("presign_upload_part", "https://s3/2", **NAMED, PartNumber=2, ContentLength=1, Seconds=900)
     flow = routes.presigned_parts(service, request(query(service, after=1)), KEY)
     assert [part["number"] for part in members(play(flow, expect("list_parts", **NAMED), signed))["parts"]] == [2]
 
 
-def test_an_aborted_upload_has_no_answer(service: Service) -> None:
-    """204 says that it is gone."""
+def test_the_response_to_an_abort_is_empty(service: Service) -> None:
+    """The status is 204."""
     flow = routes.abort_presigned(service, request(query(service), "DELETE"), KEY)
     assert play(flow, expect("abort_multipart_upload", **NAMED)) == NO_CONTENT
 
@@ -270,22 +270,22 @@ type Route = Callable[[Service, Request, str], Flow[Any]]
 
 
 @pytest.mark.parametrize("route", [routes.presigned_parts, routes.abort_presigned])
-def test_an_upload_in_parts_must_be_named(service: Service, route: Route) -> None:
-    """A key alone is that of a single put."""
+def test_a_multipart_upload_must_be_named(service: Service, route: Route) -> None:
+    """A key without a query names a single put."""
     with pytest.raises(ObjectMissing, match="Name the upload"):
         play(route(service, request(), KEY))
 
 
 @pytest.mark.parametrize("route", [routes.presigned_parts, routes.abort_presigned, routes.complete_presigned])
 def test_an_upload_of_another_seal_is_missing(service: Service, route: Route) -> None:
-    """S3 is not asked."""
+    """The flow makes no call to S3."""
     service.use_secret(None)
     with pytest.raises(ObjectMissing):
         play(route(service, request(query(Service("flask", Settings()))), KEY))
 
 
-def test_a_completed_upload_is_answered_by_its_receipt(service: Service) -> None:
-    """Its request id and its hook are those of the request that was given the URL."""
+def test_the_response_to_a_completion_has_the_receipt(service: Service) -> None:
+    """The receipt has the request id and the hook of the request for the URL."""
     promise = Promise(11, 1, SHA256, "copied", "first-request", "text/plain")
     metadata = {**promise.metadata(service.seal, INCOMING), "request-id": "first-request"}
     body = io.BytesIO()
@@ -308,19 +308,19 @@ def test_a_completed_upload_is_answered_by_its_receipt(service: Service) -> None
 )
 @pytest.mark.parametrize("key", ["in/report.pdf", NAME, ""])
 def test_no_route_reaches_an_object_that_is_no_upload(service: Service, route: Route, key: str) -> None:
-    """S3 is not asked."""
+    """The flow makes no call to S3."""
     with pytest.raises(ObjectMissing):
         play(route(service, request(), key))
 
 
 def got(byte_range: str | None = None) -> Line:
-    """The call that gets the object for a client."""
+    """The call that gets the object for a download."""
     named = {"Range": byte_range} if byte_range else {}
     return expect("get_object", HEAD | {"Body": "body"}, client="downloads", Key=KEY, **named)
 
 
 def head(answer: object = None) -> Line:
-    """The call that asks for the object's head."""
+    """The call that gets the object's headers."""
     return expect("head_object", answer or HEAD, Key=KEY)
 
 
@@ -334,8 +334,10 @@ def head(answer: object = None) -> Line:
         pytest.param({"Range": "bytes=0-3", "If_Range": '"f"'}, [head(), got()], id="a range of another state"),
     ],
 )
-def test_an_object_is_answered_with_its_body(service: Service, headers: dict[str, str], script: list[Line]) -> None:
-    """Its head is asked for only if the answer depends on it."""
+def test_the_response_to_a_get_has_the_objects_body(
+    service: Service, headers: dict[str, str], script: list[Line]
+) -> None:
+    """The flow requests the headers first only if the response depends on them."""
     answer = play(routes.get_object(service, request(**headers), KEY), *script)
     assert isinstance(answer, tuple)
     info, body = answer
@@ -344,7 +346,7 @@ def test_an_object_is_answered_with_its_body(service: Service, headers: dict[str
 
 
 def test_a_head_and_a_known_object_have_no_body(service: Service) -> None:
-    """The object is not got."""
+    """The flow does not get the object."""
     answer = play(routes.get_object(service, request(method="HEAD"), KEY), head())
     assert isinstance(answer, Answer)
     assert (answer.status, answer.headers["Content-Length"], answer.body) == (200, "11", b"")
@@ -354,7 +356,7 @@ def test_a_head_and_a_known_object_have_no_body(service: Service) -> None:
 
 
 def test_an_object_is_deleted_if_its_preconditions_hold(service: Service) -> None:
-    """A missing object is missing, though S3 would take its removal for a success."""
+    """A missing object raises ObjectMissing, although S3 would accept its deletion."""
     deleted = expect("delete_object", Key=KEY)
     assert play(routes.delete_object(service, request(method="DELETE"), KEY), head(), deleted) == NO_CONTENT
     with pytest.raises(PreconditionFailed):
@@ -363,8 +365,8 @@ def test_an_object_is_deleted_if_its_preconditions_hold(service: Service) -> Non
         play(routes.delete_object(service, request(method="DELETE"), KEY), head(MISSING))
 
 
-def test_receipts_are_made_of_the_objects_heads(service: Service) -> None:
-    """No cache may keep them."""
+def test_receipts_are_made_from_the_objects_headers(service: Service) -> None:
+    """No cache may store the receipts."""
     answer = play(routes.receipts(service, request(f"/?key={KEY}&key={KEY}")), head(), head())
     receipts = members(answer)["receipts"]
     assert [receipt["size"] for receipt in receipts] == [11, 11]
@@ -372,15 +374,15 @@ def test_receipts_are_made_of_the_objects_heads(service: Service) -> None:
     assert "no-cache" in answer.headers["Cache-Control"]
 
 
-def test_a_page_of_receipts_says_how_many_are_missing_on_it(service: Service) -> None:
-    """A number that is none counts as 0."""
+def test_a_page_of_receipts_shows_the_number_of_missing_ones(service: Service) -> None:
+    """An invalid number counts as 0."""
     for more, shown in (("7", "7 more files"), ("x", "hello.txt")):
         flow = routes.receipts(service, request(f"/?key={KEY}&more={more}", **PAGE))
         assert shown in page(play(flow, head()))
 
 
 def test_receipts_need_keys_of_ours(service: Service) -> None:
-    """All keys are checked before S3 is asked for the first one."""
+    """All keys are checked before the first call."""
     with pytest.raises(ObjectMissing, match="Name the objects"):
         play(routes.receipts(service, request()))
     with pytest.raises(ObjectMissing, match="No object has this key"):
@@ -388,13 +390,13 @@ def test_receipts_need_keys_of_ours(service: Service) -> None:
 
 
 def test_the_number_of_receipts_is_bounded(service: Service) -> None:
-    """Each costs a call."""
+    """Each receipt costs a call to S3."""
     flow = routes.receipts(service, request("/?" + "&".join([f"key={KEY}"] * (MAX_RECEIPTS + 1))))
     assert len(members(play(flow, *[head()] * MAX_RECEIPTS))["receipts"]) == MAX_RECEIPTS
 
 
-def test_an_error_is_answered_as_problem_details(service: Service) -> None:
-    """Its headers go with it."""
+def test_the_response_to_an_error_is_problem_details(service: Service) -> None:
+    """The response has the error's headers."""
     answer = routes.problem(service, request(), StoreUnavailable("S3 is silent."))
     assert members(answer) == errors.problem(
         503, "store-unavailable", StoreUnavailable.title, "S3 is silent.", "a-request"
@@ -405,14 +407,14 @@ def test_an_error_is_answered_as_problem_details(service: Service) -> None:
 
 
 def test_a_browser_gets_a_page_of_the_problem(service: Service) -> None:
-    """It has the same status and headers."""
+    """The page has the error's status and headers."""
     answer = routes.problem(service, request(**PAGE), StoreUnavailable("S3 is silent."))
     assert "S3 is silent." in page(answer)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
 
 
 def caused(error: UploadError, cause: Exception) -> UploadError:
-    """Give an error its cause."""
+    """Return the error with this cause."""
     error.__cause__ = cause
     return error
 
@@ -429,7 +431,7 @@ def caused(error: UploadError, cause: Exception) -> UploadError:
 def test_the_log_has_the_cause_of_an_error(
     service: Service, caplog: pytest.LogCaptureFixture, error: UploadError, line: str, *, traceback: bool
 ) -> None:
-    """Only our own fault has a traceback, and an explanation is worth more than its cause."""
+    """Only an internal error has a traceback, and FileClosed logs its explanation instead of its cause."""
     routes.problem(service, request(), error)
     (record,) = caplog.records
     assert record.getMessage() == line
@@ -449,7 +451,7 @@ def test_the_log_has_the_cause_of_an_error(
 def test_an_error_of_the_framework_is_problem_details_too(
     service: Service, error: HTTPException, status: int, code: str
 ) -> None:
-    """Of its headers, `Allow` alone is kept."""
+    """The response keeps only the header `Allow`."""
     answer = routes.http_problem(service, request(), error)
     assert (answer.status, members(answer)["code"]) == (status, code)
     assert answer.headers.get("Allow") == ("GET, HEAD" if status == 405 else None)

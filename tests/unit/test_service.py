@@ -1,4 +1,4 @@
-"""The things that the requests of one app share, and the secret of its promises."""
+"""The state that all requests of one app share, and the secret of its promises."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -16,8 +16,8 @@ from filehandoff.settings import Settings
 SECRET = "a secret of sixteen and more"
 
 
-def test_a_service_has_places_by_its_settings() -> None:
-    """Uploads may wait, and reads have twice as many places."""
+def test_the_settings_limit_the_places_of_a_service() -> None:
+    """Uploads have a queue, and reads have twice as many places."""
     service = Service("flask", Settings(max_concurrent=1))
     admitted = [service.uploads.ask().admitted for _ in range(2)]
     assert admitted == [True, False]
@@ -28,7 +28,7 @@ def test_a_service_has_places_by_its_settings() -> None:
 
 
 def test_a_service_for_threads_has_a_lock_for_each_state() -> None:
-    """A wait for one state does not hold another."""
+    """A wait for one lock does not block another state."""
     made: list[object] = []
 
     class Lock(nullcontext[None]):
@@ -41,7 +41,7 @@ def test_a_service_for_threads_has_a_lock_for_each_state() -> None:
 
 
 def test_two_services_share_nothing() -> None:
-    """Each app has its own numbers and its own end."""
+    """Each app has its own metrics and its own shutdown."""
     one, other = Service("flask", Settings()), Service("quart", Settings())
     one.drain.refuse()
     one.metrics.aborts.inc()
@@ -58,10 +58,10 @@ def test_two_services_share_nothing() -> None:
         pytest.param(SECRET, None, SECRET, id="the setting alone"),
     ],
 )
-def test_promises_are_marked_by_a_secret_that_all_processes_share(
+def test_promises_are_signed_with_a_secret_that_all_processes_share(
     setting: str | None, credentials: str | None, used: str | None
 ) -> None:
-    """Without one there is no mark."""
+    """Without such a secret, marks are empty."""
     service = Service("flask", Settings(promise_secret=setting))
     assert service.seal.sign("a") == Seal(setting).sign("a")
     service.use_secret(credentials)
@@ -77,12 +77,12 @@ def test_promises_are_marked_by_a_secret_that_all_processes_share(
     ],
 )
 def test_only_a_users_secret_lasts(credentials: object, secret: str | None) -> None:
-    """A promise that was marked by a role's secret could not be checked an hour later."""
+    """A promise signed with a role's secret could not be checked an hour later."""
     assert lasting_secret(credentials) == secret
 
 
-def test_botocore_takes_the_configuration() -> None:
-    """Each name is one of botocore's, and each connection that parts in flight need is in the pool."""
+def test_botocore_accepts_the_configuration() -> None:
+    """Botocore knows each option, and the pool has a connection for each part in flight."""
     settings = Settings(max_concurrent=3, parts_in_flight=5)
     config: Any = Config(**client_config(settings, (2.0, 20.0), 4, "virtual"))
     assert (config.connect_timeout, config.read_timeout) == (2.0, 20.0)

@@ -1,4 +1,4 @@
-"""Connections that stand still, by their states and by the kernel's numbers."""
+"""Stalled connections, by their states and the kernel's counters."""
 
 import struct
 
@@ -17,8 +17,10 @@ SECONDS = 30.0
         pytest.param(0, 0, 7, 0, id="bytes not sent yet"),
     ],
 )
-def test_what_linux_says_is_read(unacked: int, taken: int, not_sent: int, expected: int | None) -> None:
-    """The number of acknowledged bytes counts only while there are more."""
+def test_the_acknowledged_bytes_are_read_from_tcp_info(
+    unacked: int, taken: int, not_sent: int, expected: int | None
+) -> None:
+    """The number is None if no byte is outstanding."""
     info = bytearray(TCP_INFO_BYTES)
     struct.pack_into("=I", info, 24, unacked)
     struct.pack_into("=Q", info, 120, taken)
@@ -26,23 +28,23 @@ def test_what_linux_says_is_read(unacked: int, taken: int, not_sent: int, expect
     assert acknowledged(bytes(info)) == expected
 
 
-def test_a_connection_stalls_when_its_state_stays_for_so_long() -> None:
-    """Not a second sooner, and another connection does not matter."""
+def test_a_connection_with_an_unchanged_state_stalls() -> None:
+    """The connection stalls exactly after the time, independently of others."""
     detector = StallDetector[str](SECONDS)
     assert detector.stalled([("a", 1), ("b", 1)], 0.0) == []
     assert detector.stalled([("a", 1), ("b", 2)], SECONDS - 1) == []
     assert detector.stalled([("a", 1), ("b", 2)], SECONDS) == ["a"]
 
 
-def test_a_slow_one_that_moves_never_stalls() -> None:
-    """One byte in the time is enough, again and again."""
+def test_a_slow_connection_that_moves_never_stalls() -> None:
+    """One byte within each period is enough."""
     detector = StallDetector[str](SECONDS)
     for taken in range(10):
         assert detector.stalled([("a", taken)], taken * (SECONDS - 1)) == []
 
 
-def test_one_that_has_nothing_to_take_does_not_stall() -> None:
-    """The time counts from when there is something again, also for one that was away meanwhile."""
+def test_a_connection_without_outstanding_bytes_does_not_stall() -> None:
+    """The time restarts with the next outstanding byte, also for a connection that was absent."""
     detector = StallDetector[str](SECONDS)
     assert detector.stalled([("a", None)], 0.0) == []
     assert detector.stalled([("a", None)], 2 * SECONDS) == []

@@ -1,4 +1,4 @@
-"""The command `sweep-uploads` without a shell: its lines, its calls and its exit code."""
+"""The command `sweep-uploads` without a shell: its output, its calls and its exit status."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ KEY = "2026/11/21/01a206a2-f2c4-7313-a824-4681caf514d0/"
 
 @pytest.fixture
 def service() -> Service:
-    """A service whose keys have a prefix."""
+    """Make a service with a key prefix."""
     return Service("flask", Settings(bucket="photos", key_prefix="in/"))
 
 
@@ -35,20 +35,20 @@ def aborted(name: str, answer: object = None) -> Line:
 
 
 def sweep(service: Service, arguments: str, *script: Line) -> Result:
-    """Run the command; its flow is played against the script."""
+    """Run the command, and play its flow against the script."""
     return invoke(service, arguments, lambda flow: play(flow, *script))
 
 
 def invoke(service: Service, arguments: str, run: Callable[[Flow[bool]], bool]) -> Result:
-    """Run the command by this shell."""
+    """Run the command with this shell."""
     result = CliRunner().invoke(sweep_command("the_app", service, run), arguments)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
 
 
-def test_the_command_lists_and_changes_nothing(service: Service) -> None:
-    """Without --abort no call but the list is made."""
+def test_without_abort_the_command_only_lists(service: Service) -> None:
+    """Without --abort, the list is the only call."""
     result = sweep(service, "", listed("a", "b"))
     assert result.exit_code == 0
     assert f"in/{KEY}a  a" in result.stdout
@@ -57,21 +57,21 @@ def test_the_command_lists_and_changes_nothing(service: Service) -> None:
 
 
 def test_the_command_aborts_old_uploads(service: Service) -> None:
-    """Each is counted."""
+    """The summary counts the aborted uploads."""
     result = sweep(service, "--abort", listed("a", "b"), aborted("a"), aborted("b"))
     assert result.exit_code == 0
     assert "2 aborted." in result.stdout
     assert count(service.metrics.aborts) == 2
 
 
-def test_an_upload_that_is_gone_meanwhile_is_no_failure(service: Service) -> None:
+def test_an_upload_that_is_gone_by_then_is_no_failure(service: Service) -> None:
     """Another run may have aborted it."""
     result = sweep(service, "--abort", listed("a"), aborted("a", GONE))
     assert (result.exit_code, "1 aborted." in result.stdout) == (0, True)
 
 
 def test_the_command_fails_if_an_upload_cannot_be_aborted(service: Service) -> None:
-    """The others are aborted all the same."""
+    """The other uploads are still aborted."""
     result = sweep(service, "--abort", listed("a", "b"), aborted("a", DENIED), aborted("b"))
     assert result.exit_code == 1
     assert "not aborted" in result.stderr
@@ -79,8 +79,8 @@ def test_the_command_fails_if_an_upload_cannot_be_aborted(service: Service) -> N
     assert "1 aborted, 1 failed." in result.stdout
 
 
-def test_younger_and_foreign_uploads_are_left_alone(service: Service) -> None:
-    """The age is that of the option."""
+def test_younger_and_foreign_uploads_are_ignored(service: Service) -> None:
+    """The option sets the minimum age."""
     young = datetime.now(UTC) - timedelta(hours=2)
     result = sweep(service, "--abort --older-than 3h", listed("a", began=young))
     assert "No unfinished upload of this app older than 3h" in result.stdout
@@ -89,8 +89,8 @@ def test_younger_and_foreign_uploads_are_left_alone(service: Service) -> None:
     assert "No unfinished upload" in sweep(service, "--abort", foreign).stdout
 
 
-def test_an_age_that_is_none_is_an_error_of_usage(service: Service) -> None:
-    """S3 is not called."""
+def test_an_invalid_age_is_a_usage_error(service: Service) -> None:
+    """The command makes no call to S3."""
     result = sweep(service, "--older-than soon")
     assert result.exit_code == 2
     assert "'soon' is no age" in result.stderr
@@ -104,8 +104,8 @@ def test_an_age_that_is_none_is_an_error_of_usage(service: Service) -> None:
         pytest.param(BUSY, "SlowDown", id="busy"),
     ],
 )
-def test_a_list_that_cannot_be_had_is_one_line(service: Service, refusal: Refusal, words: str) -> None:
-    """The line has S3's own words."""
+def test_a_failed_list_is_one_line(service: Service, refusal: Refusal, words: str) -> None:
+    """The line has S3's message."""
     result = sweep(service, "", expect("list_multipart_uploads", refusal, Prefix="in/"))
     assert result.exit_code == 1
     assert words in result.stderr
@@ -123,8 +123,8 @@ def test_a_wrong_setting_of_the_shell_is_one_line(service: Service) -> None:
     assert result.stderr == "Error: AWS_PROFILE is 'none'; it must be a profile\n"
 
 
-def test_a_misspelt_setting_is_pointed_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A misspelt bucket would sweep another place."""
+def test_a_misspelt_setting_is_reported(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a misspelt bucket, the command would sweep another bucket."""
     monkeypatch.setenv("UPLOAD_BUKET", "photos")
     result = sweep(service, "", listed())
     assert "the_app: UPLOAD_BUKET is no setting; was UPLOAD_BUCKET meant?" in result.stderr
