@@ -186,7 +186,7 @@ class Promise:
             raise ObjectMissing("No presigned upload has this key.")
         match = _PROMISE.fullmatch(metadata[PROMISE_METADATA])
         if match is None or match[6] != seal.key_id:
-            raise ObjectMissing("The object's promise was signed with another secret. The object was not removed.")
+            raise ObjectMissing("The object's promise has another secret or version. The object was not removed.")
         size, parts, sha256, hook, promised_type, _, mark = match.groups()
         name, request_id = metadata.get(FILENAME_METADATA, ""), metadata.get(REQUEST_ID_METADATA, "")
         promise = cls(int(size), int(parts), sha256 or None, hook, request_id, promised_type)

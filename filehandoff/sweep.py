@@ -60,7 +60,7 @@ def show_age(span: timedelta) -> str:
     return f"{seconds // _UNITS[unit]}{unit}"
 
 
-#: Replaces a time that cannot be parsed: no sweep selects such an upload.
+#: Replaces a missing or invalid time, so that the upload has the age 0.
 UNKNOWN = datetime.max.replace(tzinfo=UTC)
 
 

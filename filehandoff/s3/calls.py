@@ -29,7 +29,7 @@ type SentPart = dict[str, Any]
 type Answer = Mapping[str, Any]
 type Flow[T] = Generator["Step[Any]", Any, T]
 
-SILENCE = "S3 did not answer. Nothing was stored; try again later."
+SILENCE = "S3 did not respond. Nothing was stored; try again later."
 
 
 class AbandonedCall(Protocol):
@@ -97,7 +97,7 @@ class ReadBack(Step[tuple[int, str]]):
     """Read the body from `get_object` to its end; returns its size in bytes and its SHA-256."""
 
     body: Any
-    silence: str = "S3 broke off while the file was read back; complete it again."
+    silence: str = "S3 stopped sending while the object was read back; complete it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,7 @@ def get_object(
         read=read,
         refused=refused,
         client=client,
-        silence="S3 did not answer, or too many others are downloading; try again later."
+        silence="S3 did not respond, or too many downloads are in progress; try again later."
         if client == "downloads"
         else SILENCE,
     )
@@ -313,7 +313,7 @@ def head_bucket(bucket: str) -> Call[None]:
             return BucketMissing(bucket)
         return StoreUnavailable(f"S3 gives no access to the bucket '{bucket}': {status} {message}")
 
-    silence = "S3 did not answer within a second."
+    silence = "S3 did not respond within a second."
     return Call(
         operation="head_bucket",
         parameters={},

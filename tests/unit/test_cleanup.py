@@ -106,7 +106,7 @@ def in_quart(works: list[Work], seconds: float) -> None:
 
 def fail() -> None:
     """Fail as an undo without a response from S3."""
-    raise StoreUnavailable("S3 did not answer.")
+    raise StoreUnavailable("S3 did not respond.")
 
 
 def run_out() -> None:
@@ -215,7 +215,7 @@ async def test_an_abandoned_call_that_does_not_end_is_logged(
     call.cancel()
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("S3 did not answer."), MemoryError()], ids=["S3", "memory"])
+@pytest.mark.parametrize("error", [StoreUnavailable("S3 did not respond."), MemoryError()], ids=["S3", "memory"])
 async def test_a_failed_undo_is_tried_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both apps retry a failed undo, also after a MemoryError."""
     for module in (flask_app.cleanup, quart_app.cleanup):

@@ -176,8 +176,8 @@ def test_the_line_of_an_upload_is_in_utc() -> None:
 
 
 @pytest.mark.parametrize("entry", [{}, {"Initiated": None}])
-def test_an_upload_of_unknown_age_is_never_selected(entry: dict[str, None]) -> None:
-    """An upload without a valid time has the age 0."""
+def test_an_upload_without_a_valid_time_has_the_age_0(entry: dict[str, None]) -> None:
+    """A missing time makes the upload too young for every age but `0s`."""
     upload = Unfinished.from_s3({"Key": KEY, "UploadId": "2~abc"} | entry)
     assert upload.age(datetime.now(UTC)) == timedelta(0)
 
@@ -230,8 +230,8 @@ def test_the_summary_without_a_prefix_names_the_bucket_alone() -> None:
 
 def test_a_reason_is_one_line_from_the_cause() -> None:
     """The reason is boto's message instead of the one for clients; without a cause, it is the error's own."""
-    error = StoreUnavailable("S3 did not answer. Nothing was stored; try again later.")
-    assert reason(error) == "S3 did not answer. Nothing was stored; try again later."
+    error = StoreUnavailable("S3 did not respond. Nothing was stored; try again later.")
+    assert reason(error) == "S3 did not respond. Nothing was stored; try again later."
     error.__cause__ = OSError("no route\n  to host")
     assert reason(error) == "no route to host"
     assert re.fullmatch(r"not aborted .* UTC, 0s ago .*: no route to host", swept().failed(upload(timedelta(0)), error))

@@ -378,8 +378,8 @@ def test_a_failed_removal_goes_to_the_cleanup(service: Service, sent: Object) ->
 
 def test_a_failed_read_closes_the_body(service: Service, sent: Object) -> None:
     """The error asks the client to complete the upload again."""
-    with pytest.raises(StoreUnavailable, match="broke off"):
-        complete(service, None, *sent.read(StoreUnavailable("broke off")))
+    with pytest.raises(StoreUnavailable, match="silence"):
+        complete(service, None, *sent.read(StoreUnavailable("silence")))
     assert sent.closed
 
 
