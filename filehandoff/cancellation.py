@@ -1,4 +1,4 @@
-"""Cooperative cancellation of a request's work: by shutdown, time limit, or the failure of another part.
+"""Cooperative cancellation of a request's work: by shutdown, timeout, or another part's failure.
 
 A thread cannot be cancelled, and a task must not be cancelled during a call to S3. Both poll a context variable, which
 follows the work into other threads and tasks.
@@ -23,7 +23,7 @@ class Cancellation:
         self._error: Callable[[], BaseException] = RuntimeError
 
     def cancel(self, error: Callable[[], BaseException], at: float | None = None) -> None:
-        """Cancel the work with this error, now or at a time of the clock; only the first call counts."""
+        """Cancel with this error, now or at time `at`; only the first call counts."""
         if self._at == float("inf"):
             self._error = error  # before the time, which another thread may compare at once
             self._at = self._clock() if at is None else at
@@ -62,7 +62,7 @@ def stopped_for() -> float:
 
 @contextmanager
 def cancelled_by(cancellation: Cancellation) -> Iterator[Cancellation]:
-    """Apply a cancellation to the block, and to the threads and tasks that the block starts."""
+    """Apply a cancellation to the block, and to the threads and tasks it starts."""
     token = _current.set(cancellation)
     try:
         yield cancellation

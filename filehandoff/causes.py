@@ -1,4 +1,4 @@
-"""Explanations of the three causes of an early close; each app's `causes.py` has the failing views."""
+"""Explanations of the three causes of an early close, whose views each app has."""
 
 import time
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ CAUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of a failing view; an early close has an error, a closer, a place and a time."""
+    """The result of a failing view; an early close has error, closer, place and time."""
 
     cause: str
     framework: str
@@ -60,7 +60,7 @@ class Report:
 
 
 def report(cause: str, framework: str, request_id: str, close: CloseRecord | None) -> Report:
-    """Report one run of a failing view; `close` is None if the view read the file to its end."""
+    """Report a failing view's run; `close` is None if it read the whole file."""
     known = CAUSES[cause]
     if close is None:
         here = f"Here the file was still open at its last read, in {framework}, at this size. "

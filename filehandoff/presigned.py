@@ -1,4 +1,4 @@
-"""Presigned uploads, whose client sends the file to S3: its request, its URLs and its promise.
+"""Presigned uploads: the client's request, the URLs, the promise, and the check of the object.
 
 The app keeps no state between the request for a URL and the request to complete. The promise (size, SHA-256, request
 id and more) is metadata of the object, and the URL's signature covers it. Any process with the same secret can check
@@ -51,7 +51,7 @@ _NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PresignRequest:
-    """The body of a request for URLs: the file's size is in bytes, its SHA-256 in lowercase hex or None."""
+    """The JSON body of a request; `size` is in bytes, `sha256` lowercase hex or None."""
 
     filename: str
     content_type: str
@@ -152,7 +152,7 @@ def _base64(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A client's promise about a file, and the hook and the id of the request for its URLs.
+    """A client's promise about a file, and its request's hook and id.
 
     `size` is in bytes, `parts` is 1 for a single put, `sha256` is lowercase hex or None. `media_type` is in lower case
     and without parameters, because proxies add some (`;charset=UTF-8`).
@@ -176,7 +176,7 @@ class Promise:
     def from_metadata(
         cls, seal: Seal, key: str, content_type: str, metadata: Mapping[str, str]
     ) -> tuple[Self, Incoming]:
-        """Return a stored object's promise and its file, from its type and its metadata (names in lowercase).
+        """Return an object's promise and file from its type and metadata (names in lowercase).
 
         Raises:
             ObjectMissing: the object has no promise, or one that only a process with another secret can check.
@@ -209,7 +209,7 @@ class Promise:
             raise SizeMismatch(f"The object has {size} bytes, but {self.size} were promised. It was removed.")
 
     def check(self, size: int, sha256: str) -> None:
-        """Compare the promise with the size and the SHA-256 of the bytes that were read back.
+        """Compare the promise with the size and SHA-256 of the read bytes.
 
         Raises:
             SizeMismatch, DigestMismatch: the bytes break the promise.
@@ -235,7 +235,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class ReadBackObject:
-    """The result of reading an object back once: its headers, and the number and the SHA-256 of its bytes.
+    """The result of one read of an object: headers, size and SHA-256.
 
     If the headers alone break the promise, the bytes are not read, and `sha256` is empty. Two results are equal if S3
     returned the same both times.
@@ -349,18 +349,18 @@ class PresignedMultipart:
         return part_lengths(self.size, self.part_bytes)
 
     def page(self, after: int) -> list[tuple[int, int]]:
-        """Return the numbers and sizes in bytes of the page of parts that follows part `after`."""
+        """Return the numbers and sizes in bytes of the parts that follow `after`."""
         return self.lengths[after : after + PAGE_PARTS]
 
     def etags(self, listed: Iterable[Mapping[str, Any]]) -> dict[int, str]:
-        """Return the ETags of the parts in S3 by number, without parts of a wrong size."""
+        """Return the ETags of the listed parts by number, without wrong sizes."""
         lengths = dict(self.lengths)
         return {
             part["PartNumber"]: quoted_etag(part) for part in listed if lengths.get(part["PartNumber"]) == part["Size"]
         }
 
     def check(self, parts: Sequence[tuple[int, int]]) -> None:
-        """Check the numbers and sizes of the parts in S3, in order, against the whole file.
+        """Check the parts in S3, in order, against the numbers and the file's size.
 
         Raises:
             SizeMismatch: a part is missing, or the sizes do not add up to the file's.
@@ -375,7 +375,7 @@ class PresignedMultipart:
 
 
 def part_lengths(size: int, part_bytes: int) -> list[tuple[int, int]]:
-    """Return the numbers of all parts of a file and their sizes in bytes; a single put has one.
+    """Return the numbers and sizes in bytes of a file's parts; a put has one.
 
     The result depends only on the arguments, so processes with different settings agree.
     """
@@ -437,7 +437,7 @@ def _path(root_path: str, key: str) -> str:
 
 
 def expiry(now: datetime, seconds: float) -> dict[str, object]:
-    """Return until when (RFC 3339, in UTC) and for how many seconds a URL is valid."""
+    """Return the end (RFC 3339, UTC) and the seconds of a URL's validity."""
     until = (now + timedelta(seconds=seconds)).astimezone(UTC)
     return {"expires_at": until.isoformat(timespec="seconds").replace("+00:00", "Z"), "expires_in": int(seconds)}
 

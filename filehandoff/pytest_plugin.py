@@ -1,4 +1,4 @@
-"""The pytest plugin: `pytest --explain-closed-files` lets each Flask and Quart app of a suite explain its uploads.
+"""The pytest plugin: `pytest --explain-closed-files` enables the explainer in each Flask and Quart app.
 
 Only that option imports the explainer, because pytest loads every installed plugin at each start. The plugin finds an
 app when the app pushes a context, by the frameworks' signal `appcontext_pushed`.

@@ -1,4 +1,4 @@
-"""The state that all requests of one app share, without the clients of S3, which a shell adds."""
+"""The state that all requests of one app share, without the shell's clients of S3."""
 
 from contextlib import AbstractContextManager
 

@@ -16,7 +16,7 @@ _UNACKED, _BYTES_ACKED, _NOTSENT_BYTES = 24, 120, 144
 
 
 def acknowledged(tcp_info: bytes) -> int | None:
-    """Return the number of acknowledged bytes (Linux 4.6 and newer); None if no byte is outstanding."""
+    """Return the acknowledged bytes (from Linux 4.6 on), or None if no byte is outstanding."""
     (unacked,) = struct.unpack_from("=I", tcp_info, _UNACKED)
     (taken,) = struct.unpack_from("=Q", tcp_info, _BYTES_ACKED)
     (not_sent,) = struct.unpack_from("=I", tcp_info, _NOTSENT_BYTES)
@@ -31,7 +31,7 @@ class StallDetector[T: Hashable]:
         self._since: dict[T, tuple[Hashable, float]] = {}
 
     def stalled(self, connections: Iterable[tuple[T, Hashable]], now: float) -> list[T]:
-        """Return the connections whose state has not changed for too long; the state None never stalls.
+        """Return the connections with an unchanged state for too long; the state None never stalls.
 
         Call it every `LOOK_EVERY` seconds with all connections; the time counts from the first call with a state.
         """

@@ -84,7 +84,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One run of the command: the selected uploads, oldest first, and the number of younger ones."""
+    """One run of the command: the selected uploads, oldest first, and the younger ones' number."""
 
     settings: Settings
     older_than: Age
@@ -133,7 +133,7 @@ def choose(settings: Settings, found: Iterable[Unfinished], older_than: Age, now
 
 
 def reason(error: Exception) -> str:
-    """Return the reason of a failed call in one line: the message of S3 or the network, if any."""
+    """Return a failed call's reason in one line, if possible S3's or the network's message."""
     cause = error if isinstance(error, BucketMissing) else error.__cause__ or error
     return " ".join(str(cause).split())
 

@@ -15,7 +15,7 @@ from filehandoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Ag
 
 
 def sweep_command(program: str, service: Service, run: Callable[[Flow[bool]], bool]) -> click.Command:
-    """Make the command for an app; `run` runs a flow, and opens and closes the store if needed."""
+    """Make an app's command; `run` opens the store if needed, and runs a flow."""
 
     @click.command("sweep-uploads", help=HELP)
     @click.option(
@@ -37,7 +37,7 @@ def sweep_command(program: str, service: Service, run: Callable[[Flow[bool]], bo
 
 
 def sweep(service: Service, older_than: Age, *, abort: bool) -> Flow[bool]:
-    """Print, and on request abort, uploads of at least this age; return whether no abort failed.
+    """Print or abort uploads of at least this age; return whether no abort failed.
 
     Raises:
         BucketMissing: there is no such bucket.

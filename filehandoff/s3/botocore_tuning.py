@@ -1,4 +1,4 @@
-"""The configuration of botocore for S3, and shortcuts for its work per call; needs no import of botocore."""
+"""The configuration of botocore for S3, and shortcuts for its work per call."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ _ISO = re.compile(r"\d{4}-", re.ASCII)
 
 
 def resolve_endpoint_once(client: Any) -> None:
-    """Let a client of boto3 or aioboto3 resolve a bucket's endpoint once instead of once per key.
+    """Let a client resolve a bucket's endpoint once instead of once per key.
 
     botocore caches the last hundred endpoints by the parameters of its rules, among them the object's key. No rule of
     S3 reads the key (a test checks it), and the rules take a quarter of the time of a small put.
@@ -25,7 +25,7 @@ def resolve_endpoint_once(client: Any) -> None:
 
 
 def parse_timestamp(value: str | float) -> datetime | None:
-    """Parse a time from S3, in each form that boto accepts, as UTC; return None for any other value.
+    """Parse a time in any form that boto accepts, as UTC; return None otherwise.
 
     S3 writes IMF-fixdate in headers and ISO 8601 in XML. Other stores, proxies and clients write the older forms of
     RFC 9110, section 5.6.7, or seconds since 1970. `Expires: 0` is valid, and caches treat an invalid value as a time

@@ -1,4 +1,4 @@
-"""Calls to S3 as values: the parameters, a reader for the response, and the mapping of S3's errors to ours.
+"""Calls to S3 as values: parameters, parsing of the response, and mapping of errors.
 
 Each call is the shortest flow: `yield from head_object(key)` returns the object's headers.
 """
@@ -87,14 +87,14 @@ class Presign(Step[str]):
 
 @dataclass(frozen=True, slots=True)
 class HeadProbe(Step[tuple[int, str] | None]):
-    """A HEAD request without botocore; returns size in bytes and quoted ETag, or None on failure."""
+    """A HEAD request without botocore, for size in bytes and quoted ETag; None on failure."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBack(Step[tuple[int, str]]):
-    """Read the body from `get_object` to its end; returns its size in bytes and its SHA-256."""
+    """A read of the whole body of `get_object`, for its size and its SHA-256."""
 
     body: Any
     silence: str = "S3 stopped sending while the object was read back; complete it again."
@@ -102,7 +102,7 @@ class ReadBack(Step[tuple[int, str]]):
 
 @dataclass(frozen=True, slots=True)
 class Finish[T](Step[T]):
-    """A flow that finishes even if the client disconnects: the app must know its effect to undo it.
+    """A flow that finishes even if the client disconnects, so that it can be undone.
 
     When the process ends, the shell abandons the flow if there is a `leave`, and passes `leave` the running future.
     """
@@ -121,7 +121,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Page[T]:
-    """One page of a list, and the parameters for the next page; the last page has none."""
+    """One page of a list, and the parameters for the next page, if any."""
 
     entries: Sequence[T]
     following: Mapping[str, Any]
@@ -264,7 +264,7 @@ def head_object(key: str) -> Call[ObjectInfo]:
 def get_object(
     key: str, byte_range: str | None = None, client: Literal["uploads", "downloads"] = "uploads"
 ) -> Call[tuple[ObjectInfo, Any]]:
-    """Return an object's headers and body, or those of one range; the caller must close an unread body.
+    """Return an object's or a range's headers and body; the caller must close the body.
 
     Raises:
         ObjectMissing: there is no such object.

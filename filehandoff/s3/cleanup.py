@@ -80,7 +80,7 @@ class Cleanup:
         return bool(self._waiting)
 
     def later(self, undo: Undo, request_id: str, key: str) -> None:
-        """Retry the undo of a key until it succeeds."""
+        """Queue the undo of an upload for retries."""
         self._put_back(self._pending(undo, request_id, key))
         self.wake()
 
@@ -117,7 +117,7 @@ class Cleanup:
         return removed
 
     def try_last(self) -> Flow[None]:
-        """Undo each upload once more at the end of the process; several of these flows may run."""
+        """Undo each upload once more at the process's end; several such flows may run."""
         while pending := self._take():
             with self._trying(pending):
                 try:

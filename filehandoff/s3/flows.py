@@ -1,4 +1,4 @@
-"""Flows of several calls to S3: each flow yields calls, receives their results or errors, and returns a result."""
+"""Flows of several calls to S3, which yield calls and receive results or errors."""
 
 import logging
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ def confirm(stored: Stored) -> Flow[None]:
 
 
 def size_and_etag(key: str) -> Flow[tuple[int, str]]:
-    """Return an object's size in bytes and its quoted ETag, by the head probe if it succeeds.
+    """Return an object's size in bytes and quoted ETag, if possible by the head probe.
 
     Raises:
         ObjectMissing: there is no such object.
@@ -101,7 +101,7 @@ def exists(key: str) -> Flow[bool]:
 
 
 def get(key: str, byte_range: str | None) -> Flow[tuple[ObjectInfo, Any]]:
-    """Return an object's headers and body for a download; the caller must close an unread body.
+    """Return an object's headers and body for a download; the caller must close the body.
 
     Some stores reject a range that ends after the object, so a rejected range is cut to the object's length.
 
@@ -177,7 +177,7 @@ def abort(service: Context, key: str, upload_id: str) -> Flow[bool]:
 
 
 def abort_lost(service: Context, key: str, known: str | None = None) -> Flow[None]:
-    """Abort all uploads of a key except the known one: the responses with their ids were lost."""
+    """Abort all uploads of a key but the known one: their ids were lost."""
     for upload in (yield from unfinished_uploads(service.settings.bucket, key)):
         if upload.upload_id != known:
             yield from abort(service, upload.key, upload.upload_id)

@@ -1,4 +1,4 @@
-"""Flows of presigned uploads: sign the URLs, then verify the object that the client has sent."""
+"""Flows of presigned uploads: sign the URLs, then verify the client's object."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,7 +37,7 @@ from filehandoff.verify import quoted_etag
 
 
 def begin(service: Context, request: PresignRequest, context: UploadContext, hook: Any) -> Flow[dict[str, object]]:
-    """Return the response with the URL of a single put, or with the first page of part URLs."""
+    """Return the response with a put's URL, or with the first page of part URLs."""
     settings = service.settings
     key = new_key(settings.key_prefix, request.filename)
     incoming = Incoming(key, request.filename, request.content_type, request.sha256)
@@ -79,7 +79,7 @@ def _presign_put(
 
 
 def list_parts(service: Context, upload: PresignedMultipart, after: int) -> Flow[dict[str, object]]:
-    """Return the page that follows part `after`: URLs, and ETags of the parts that S3 has.
+    """Return the page that follows part `after`, with ETags of the parts in S3.
 
     Raises:
         ObjectMissing: the upload was completed or aborted.
@@ -115,7 +115,7 @@ def _presign_parts(
 def complete(
     service: Context, key: str, upload: PresignedMultipart | None, request_id: str
 ) -> Flow[tuple[Stored, Promise]]:
-    """Read the object back, return the file if the promise is kept, and otherwise remove the object.
+    """Read the object back; return its file, or remove an object that breaks its promise.
 
     A second `complete` reads the object again. If a removal fails, the cleanup retries it.
 
@@ -133,7 +133,7 @@ def complete(
 def _verify(
     service: Context, key: str, request_id: str, before: ReadBackObject | None = None
 ) -> Flow[tuple[Stored, Promise]]:
-    """Read the object back and return its file; reject it only if a second read agrees."""
+    """Read the object back; reject it only if a second read agrees."""
     reading = yield from _read(service, key)
     try:
         return reading.stored(service.seal)

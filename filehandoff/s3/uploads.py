@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class SinglePut:
-    """The upload of a file of at most one part, whose digest is known in advance."""
+    """The upload of a file of at most one part, with a known digest."""
 
     def __init__(self, service: Context, incoming: Incoming, digest: Digest) -> None:
         self._service = service
@@ -33,7 +33,7 @@ class SinglePut:
         self._begun = False
 
     def send(self, body: "Part | IO[bytes]", crc32: int, hook: Any) -> Flow[None]:
-        """Put the file. A put is never cancelled, because S3 might still store the file after its removal.
+        """Put the file; never cancelled, because S3 might store the file after its removal.
 
         Raises:
             DigestMismatch: the bytes have another digest than the promised one; nothing was sent.
@@ -54,13 +54,13 @@ class SinglePut:
         return stored
 
     def undo(self) -> Flow[None]:
-        """Delete the object, also after a failed put, of which only the response may be lost."""
+        """Delete the object, also after a failed put, which S3 may have stored."""
         if self._begun:
             yield from calls.delete_object(self.key)
 
 
 class MultipartUpload:
-    """The upload of a larger file: `begin`, `send_part` for each part, in parallel or not, then `complete`."""
+    """The upload of a larger file: `begin`, `send_part` (also in parallel), then `complete`."""
 
     def __init__(self, service: Context, incoming: Incoming) -> None:
         self._service = service

@@ -1,4 +1,4 @@
-"""The routes of both apps as flows: a shell reads the request, runs the flow and sends the answer."""
+"""The routes of both apps as flows, between a shell's request and its response."""
 
 import json
 import logging
@@ -76,7 +76,7 @@ def openapi_answer(service: Service) -> Answer:
 
 
 def ready(service: Service) -> Flow[Answer]:
-    """`GET /readyz`: ready if S3 gives access to the bucket within a second, and no shutdown has begun."""
+    """`GET /readyz`: S3 gives access to the bucket, and no shutdown has begun."""
     service.drain.check_ready()
     yield from flows.ready(service.settings.bucket)
     return json_answer({"status": "ready"})
@@ -123,7 +123,7 @@ def explained(file: Any, context: UploadContext) -> Iterator[None]:
 
 
 def stored(service: Service, request: RequestValues, context: UploadContext, files: Sequence[Stored]) -> Answer:
-    """Respond to an upload: 201 with the receipts, or 303 to their page for a browser."""
+    """Respond to an upload: 201 with receipts, or 303 to their page for browsers."""
     elapsed = time.perf_counter() - request.arrived
     service.metrics.count_files(context.handoff, [one.size for one in files])
     logger.info("stored", extra=context.summary(files, elapsed))
@@ -240,7 +240,7 @@ def receipts(service: Service, request: RequestValues) -> Flow[Answer]:
 
 
 def problem(service: Service, request: RequestValues, error: UploadError) -> Answer:
-    """Log an error of the app, and respond with problem details (RFC 9457) or a page for a browser."""
+    """Log an error, and respond with problem details (RFC 9457) or a browser's page."""
     level, values = service.answer_log.line(error, time.monotonic())
     logger.log(
         level,
