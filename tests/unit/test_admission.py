@@ -59,7 +59,7 @@ def test_a_thread_is_rejected_after_its_wait() -> None:
 
 @pytest.mark.usefixtures("patient")
 def test_a_thread_gets_the_place_of_an_ended_upload() -> None:
-    """Flask admits a queued upload when another fails, and rejects a third one at the full queue."""
+    """Flask admits a queued upload when another fails; a full queue rejects more."""
     places = upload_places(1, threading.Lock())
     let_in = threading.Event()
 
@@ -92,7 +92,7 @@ async def test_a_task_is_rejected_after_its_wait() -> None:
 
 @pytest.mark.usefixtures("patient")
 async def test_a_task_gets_the_place_of_an_ended_upload() -> None:
-    """Quart admits a queued upload behind a cancelled one, and rejects a third one at the full queue."""
+    """Quart admits a queued upload behind a cancelled one; a full queue rejects more."""
     places = upload_places(1)
 
     async def upload() -> str:

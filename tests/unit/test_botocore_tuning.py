@@ -86,7 +86,7 @@ THEN = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
     ],
 )
 def test_a_time_is_parsed_in_each_form(text: str) -> None:
-    """The forms of RFC 9110, section 5.6.7, ISO 8601 and seconds since 1970 give the same time."""
+    """RFC 9110's forms, ISO 8601 and seconds since 1970 give the same time."""
     assert parse_timestamp(text) == THEN
 
 
@@ -108,7 +108,7 @@ def test_an_expired_time_is_a_time(text: str, expected: datetime) -> None:
     ],
 )
 def test_a_value_that_is_no_time_gives_none(text: str) -> None:
-    """An invalid date, or one outside the calendar in UTC, gives None instead of an error."""
+    """An invalid date, or one outside the calendar in UTC, gives None."""
     assert parse_timestamp(text) is None
 
 

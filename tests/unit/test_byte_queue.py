@@ -1,4 +1,4 @@
-"""The hand-off byte_queue alone, in both apps: errors pass in both directions, and no thread or task remains."""
+"""The hand-off byte_queue alone: errors pass both ways, no thread or task remains."""
 
 import asyncio
 import io
@@ -36,7 +36,7 @@ def threads() -> list[str]:
 
 
 def test_the_thread_gets_every_byte() -> None:
-    """The uploader reads the whole file in chunks of the requested size, and the hand-off returns its result."""
+    """The uploader reads the whole file in chunks of the requested size."""
 
     def upload(body: IO[bytes]) -> list[int]:
         chunks = list(iter(lambda: body.read(100_000), b""))
@@ -63,7 +63,7 @@ def test_a_failing_uploader_stops_the_reading_thread() -> None:
 
 
 def test_a_failing_file_ends_the_threads_upload() -> None:
-    """A file that closes early raises an error in the uploader, which never gets a short file as a whole one."""
+    """A file that closes early raises an error in the uploader."""
     ended: list[BaseException] = []
 
     def upload(body: IO[bytes]) -> Any:
@@ -80,7 +80,7 @@ def test_a_failing_file_ends_the_threads_upload() -> None:
 
 
 def test_a_thread_that_reads_too_late_gets_an_error() -> None:
-    """An uploader that returns first and reads later gets an error instead of an empty file."""
+    """An uploader that reads after its return gets an error, not an empty file."""
     (body,) = [threaded.hand_off(FileStorage(io.BytesIO(DATA)), lambda body: body)]
     with pytest.raises(ValueError, match="closed file"):
         body.read(1)
@@ -88,7 +88,7 @@ def test_a_thread_that_reads_too_late_gets_an_error() -> None:
 
 
 async def test_a_task_that_reads_too_late_gets_an_error() -> None:
-    """A coroutine that returns first and reads later gets an error instead of an empty file."""
+    """A coroutine that reads after its return gets an error, not an empty file."""
 
     async def upload(body: tasked.QueueReader) -> tasked.QueueReader:
         return body
@@ -99,7 +99,7 @@ async def test_a_task_that_reads_too_late_gets_an_error() -> None:
 
 
 async def test_the_task_gets_every_byte() -> None:
-    """The uploader reads the whole file in chunks of the requested size, and the hand-off returns its result."""
+    """The uploader reads the whole file in chunks of the requested size."""
 
     async def upload(body: tasked.QueueReader) -> list[int]:
         chunks = []
@@ -129,7 +129,7 @@ async def test_a_failing_uploader_stops_the_reading_task() -> None:
 
 @pytest.mark.parametrize("kind", ["a closed file", "a cancelled request"])
 async def test_the_end_of_the_reading_ends_the_uploader(kind: str) -> None:
-    """A closed file or a cancelled request cancels the uploader, which never gets a short file."""
+    """A closed file or a cancelled request cancels the uploader, never shortens its file."""
     ended: list[BaseException] = []
     reading = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Both shells drive the cleanup: they retry pending undos, the last time at the end of the process."""
+"""Both shells retry pending undos, the last time at the process's end."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/ agree with the code: settings, grid, costs, error codes, metrics.
+"""The tables of README.md and docs/ agree with the code.
 
 A row of the settings' table has the variable, the default as an environment variable holds it, and the purpose:
 | `UPLOAD_PART_BYTES` | 8 MiB | … |
@@ -92,7 +92,7 @@ def cell(framework: str, handoff: str, hook: str) -> str:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_grid_has_the_verdicts_of_the_code(framework: str) -> None:
-    """Each cell of the README's grid, one for both frameworks, is the verdict of each framework."""
+    """Each cell of the README's grid is the verdict of both frameworks."""
     block = README.split("<!-- grid -->")[1].split("<!-- /grid -->")[0]
     [_, *hooks], _, *lines = [
         [text.strip(" `") for text in line.strip("|").split("|")] for line in block.split("\n") if line
@@ -193,7 +193,7 @@ def test_every_error_code_is_documented_with_its_status() -> None:
 
 
 def test_every_metric_is_documented_with_its_labels() -> None:
-    """The table of metrics has each of the service's series with its labels, and each outcome."""
+    """The table of metrics has each series with its labels, and each outcome."""
     block = METRICS.split("<!-- metrics -->")[1].split("<!-- /metrics -->")[0]
     metrics = Metrics()
     with metrics.upload("file"):

@@ -81,7 +81,7 @@ def test_the_stop_ends_each_upload_and_download_once(drain: Drain) -> None:
 
 
 def test_an_upload_checks_the_stop_by_its_context(drain: Drain) -> None:
-    """Work without a reference to the drain checks the current cancellation, which applies in the block only."""
+    """Work without the drain checks the current cancellation, which applies in the block."""
     with drain.upload(nothing):
         assert cancellation.current() is drain.cancellation
         drain.stop()
@@ -97,7 +97,7 @@ def test_an_error_after_the_stop_becomes_overloaded(drain: Drain) -> None:
 
 
 def test_an_error_before_the_stop_is_raised_unchanged(drain: Drain) -> None:
-    """The stop did not cause it; other errors than UploadError are unchanged even after the stop."""
+    """Only an UploadError after the stop changes; earlier and other errors stay."""
     with pytest.raises(StoreRejected), drain.upload(nothing):
         raise StoreRejected("no")
     with pytest.raises(ZeroDivisionError), drain.upload(nothing):

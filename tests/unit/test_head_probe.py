@@ -1,4 +1,4 @@
-"""The head probe, a HEAD request without botocore: signed for S3, and None on any failure."""
+"""The head probe: a signed HEAD request without botocore, and None on failure."""
 
 import asyncio
 import re
@@ -97,7 +97,7 @@ def at(server: S3) -> Settings:
 
 
 def test_one_signed_head_returns_size_and_etag(run_probe: RunProbe) -> None:
-    """The signature is of version 4 and the client's region, and the path is the client's."""
+    """The signature is of version 4, for the client's region and path."""
     with answering(200, Content_Length="7", ETag='"abc"') as server:
         assert run_probe(at(server), 1) == [(7, '"abc"')]
         ((path, headers),) = server.requests
@@ -107,7 +107,7 @@ def test_one_signed_head_returns_size_and_etag(run_probe: RunProbe) -> None:
 
 @pytest.mark.parametrize("status", [404, 503])
 def test_a_temporary_failure_does_not_disable_the_probe(run_probe: RunProbe, status: int) -> None:
-    """A missing object and a busy store give None, and the next probe still sends a request."""
+    """After a missing object or a busy store, the next probe sends a request."""
     with answering(status, Content_Length="0") as server:
         assert run_probe(at(server), 2) == [None, None]
         assert len(server.requests) == 2
@@ -115,7 +115,7 @@ def test_a_temporary_failure_does_not_disable_the_probe(run_probe: RunProbe, sta
 
 @pytest.mark.parametrize("status", [301, 403])
 def test_a_permanent_failure_disables_the_probe(run_probe: RunProbe, status: int) -> None:
-    """After a redirect or a denial, no probe sends a request, because each would fail too."""
+    """After a redirect or a denial, no probe sends a request again."""
     with answering(status, Content_Length="0") as server:
         assert run_probe(at(server), 2) == [None, None]
         assert len(server.requests) == 1

@@ -1,4 +1,4 @@
-"""Pending undos with the test's clock: the order and the end of retries, and the log."""
+"""Pending undos with the test's clock: order and end of retries, and log."""
 
 import re
 from concurrent.futures import Future
@@ -235,7 +235,7 @@ def test_a_retry_logs_the_id_of_its_request(pending: Cleanup) -> None:
 
 
 def test_the_state_is_guarded_by_the_lock(clock: Clock) -> None:
-    """A future may end in another thread, and no lock is held during a call to S3."""
+    """A future may end in another thread; no call to S3 holds the lock."""
     lock = MagicMock()
     pending = Cleanup(lock, clock)
     for change in (partial(add, pending, "a"), partial(bool, pending), partial(next, pending.try_all())):
@@ -265,7 +265,7 @@ steps = st.one_of(
 
 @given(st.lists(steps, max_size=30))
 def test_nothing_is_lost(taken: list[str | int]) -> None:
-    """In any order of events, each upload is removed, given up with a log line, or pending."""
+    """In any order of events, each upload is removed, pending, or logged as given up."""
     world = World()
     for number, step in enumerate(taken):
         world.step(step, str(number))

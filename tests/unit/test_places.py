@@ -1,4 +1,4 @@
-"""Places without a shell: a limit on concurrent requests, and a queue in order of arrival."""
+"""Places without a shell: a limit on concurrent requests, and a FIFO queue."""
 
 from contextlib import AbstractContextManager, nullcontext
 from unittest.mock import MagicMock
@@ -100,7 +100,7 @@ def test_a_place_is_held_for_a_block() -> None:
 
 
 def test_uploads_have_a_queue_and_reads_have_none() -> None:
-    """The queue is as long as the limit of uploads; reads have twice as many places and no queue."""
+    """Uploads have a queue as long as their limit, reads twice the places."""
     uploads, reads = upload_places(3), read_places(3)
     assert [uploads.ask().admitted for _ in range(6)] == [True] * 3 + [False] * 3
     assert [reads.ask().admitted for _ in range(reads_at_once(3))] == [True] * 6
@@ -137,7 +137,7 @@ def test_the_state_is_guarded_by_the_lock() -> None:
 def test_never_more_than_at_once_are_admitted(
     lock: AbstractContextManager[object] | None, at_once: int, waiting: int, steps: list[int]
 ) -> None:
-    """No place is free while a request waits, the queue keeps its order, and each request is woken once."""
+    """No place is free while a request waits; the queue wakes each once, in order."""
     places, present, woken = Places(at_once, waiting, busy, lock), list[Place](), list[Place]()
     for step in steps:
         if step < 0 or step >= len(present):

@@ -62,7 +62,7 @@ LARGEST = 48 * 1024 * GIB
 
 
 def stored(seal: Seal) -> dict[str, str]:
-    """Return the metadata of an object with the promise, after the hook has added the request id."""
+    """Return the promised object's metadata, with the hook's request id."""
     return {**PROMISE.metadata(seal, INCOMING), REQUEST_ID_METADATA: PROMISE.request_id}
 
 
@@ -183,7 +183,7 @@ def test_a_changed_promise_has_a_wrong_mark(key: str, changed: dict[str, str]) -
     ("old", "new"), [("text/plain", "text/html"), (SHA256, ""), (SHA256, "0" * 64), ("bound", "copied")]
 )
 def test_a_client_cannot_change_a_promise(old: str, new: str) -> None:
-    """The mark also covers the type, the hook and the digest, even if a client only drops the digest."""
+    """The mark also covers type, hook and digest, even a dropped digest."""
     metadata = stored(SEAL)
     with pytest.raises(DigestMismatch):
         Promise.from_metadata(SEAL, KEY, "text/plain", metadata | {"promise": metadata["promise"].replace(old, new)})
@@ -230,7 +230,7 @@ def test_without_a_digest_only_the_size_is_promised() -> None:
 
 
 def test_the_metadata_fits_into_s3() -> None:
-    """The longest name, type, digest and request id fit into S3's limit of 2 KB for metadata."""
+    """The longest name, type, digest and request id fit into S3's 2 KB."""
     kind = f"{'a' * 127}/{'b' * 127}"
     promise = Promise(10**15 - 1, 10_000, SHA256, "snapshot", "x" * 64, kind)
     metadata = promise.metadata(SEAL, Incoming(KEY, "é" * 900, kind)) | {REQUEST_ID_METADATA: promise.request_id}
@@ -267,7 +267,7 @@ def read_back(seal: Seal = SEAL, size: int = 11, sha256: str = SHA256, **changed
 
 
 def test_the_promised_object_has_a_receipt() -> None:
-    """The receipt has the size and the digest of the bytes, and the ETag without quotes."""
+    """The receipt has the bytes' size and digest, and the ETag without quotes."""
     assert read_back().is_worth_reading(SEAL)
     file, promise = read_back().stored(SEAL)
     assert (file.incoming, file.size, file.sha256, file.etag, file.parts) == (INCOMING, 11, SHA256, "an-etag", 1)
@@ -333,7 +333,7 @@ def test_bytes_keep_the_promise_or_raise_an_error(size: int, sha256: str) -> Non
 
 @given(st.integers(0, 100 * GIB))
 def test_the_parts_add_up_to_the_file(size: int) -> None:
-    """Only an empty file has an empty part, and all parts but the last are full."""
+    """Only an empty file has an empty part; all but the last are full."""
     sizes = PartSizes(8 * MIB, size)
     lengths = part_lengths(size, 8 * MIB)
     assert sum(length for _, length in lengths) == size
@@ -369,7 +369,7 @@ def test_a_page_beyond_the_last_part_is_empty() -> None:
 
 
 def test_a_part_that_s3_has_is_listed_with_its_etag() -> None:
-    """A part of another size has no ETag, so the client sends it again; part 4 is not the file's and is ignored."""
+    """A part of another size has no ETag; a part beyond the file is ignored."""
     upload = PresignedMultipart(KEY, "id", 12 * MIB, 5 * MIB)
     listed = [(1, 5 * MIB), (2, 7), (3, 2 * MIB), (4, 1)]
     etags = upload.etags({"PartNumber": one, "Size": size, "ETag": f"e{one}"} for one, size in listed)
@@ -398,7 +398,7 @@ def test_a_query_without_an_upload_id_names_a_single_put() -> None:
 
 @pytest.mark.parametrize("size", ["", "-1", "1e3", "²", "9" * 16, str(LIMITS.file_bytes + 1), None])
 def test_an_upload_with_an_impossible_size_is_missing(size: str | None) -> None:
-    """The size must be a number up to the largest file, even without a secret for marks."""
+    """The size must be a number within the limit, even without a secret."""
     query = {"upload_id": "id", "part_bytes": str(8 * MIB)} | ({} if size is None else {"size": size})
     with pytest.raises(ObjectMissing):
         PresignedMultipart.from_query(OPEN, KEY, query, LIMITS)
@@ -406,7 +406,7 @@ def test_an_upload_with_an_impossible_size_is_missing(size: str | None) -> None:
 
 @pytest.mark.parametrize("part_bytes", ["", "-1", str(MIN_PART_BYTES - 1), str(MAX_PART_BYTES + 1), None])
 def test_an_upload_with_an_impossible_part_size_is_missing(part_bytes: str | None) -> None:
-    """The part size must be within S3's limits, even without a secret for marks."""
+    """The part size must be within S3's limits, even without a secret."""
     query = {"upload_id": "id", "size": "10"} | ({} if part_bytes is None else {"part_bytes": part_bytes})
     with pytest.raises(ObjectMissing):
         PresignedMultipart.from_query(OPEN, KEY, query, LIMITS)
@@ -430,7 +430,7 @@ def test_an_upload_needs_all_its_parts(parts: list[tuple[int, int]]) -> None:
 
 
 def test_the_expiry_of_a_url_is_in_utc() -> None:
-    """The time is in the format of RFC 3339, to the second, for a clock in any zone."""
+    """The time has the format of RFC 3339, for a clock in any zone."""
     now = datetime(2026, 1, 31, 13, 0, 0, 500_000, tzinfo=timezone(timedelta(hours=1)))
     assert expiry(now, 900) == {"expires_at": "2026-01-31T12:15:00Z", "expires_in": 900}
     assert expiry(now.astimezone(UTC), 1)["expires_at"] == "2026-01-31T12:00:01Z"
@@ -466,7 +466,7 @@ def by_quart(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(params=[pytest.param(by_flask, id="flask"), pytest.param(by_quart, id="quart")])
 def presign(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings], dict[str, Any]]:
-    """Return each app's response to a request for the URL of a small file; it needs no call to S3."""
+    """Return each app's response to a request for a small file's URL, without S3."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "none")
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
@@ -511,7 +511,7 @@ def no_parts(*_: object) -> Flow[list[Any]]:
 def test_another_process_returns_the_same_parts_page_by_page(
     monkeypatch: pytest.MonkeyPatch, pages_of: Callable[[Settings, str], list[dict[str, Any]]]
 ) -> None:
-    """A process with another part size returns 201 parts on three pages, each part with its own URL."""
+    """With another part size of its own, a process returns the same 201 parts."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "none")
     monkeypatch.setattr("filehandoff.s3.flows.list_parts", no_parts)
@@ -528,7 +528,7 @@ def test_another_process_returns_the_same_parts_page_by_page(
 
 
 def test_a_url_has_the_public_address_of_s3(presign: Callable[[Settings], dict[str, Any]]) -> None:
-    """The URL is signed for the public endpoint, if one is set, and for the configured time."""
+    """The URL is signed for the public endpoint and the configured time."""
     public = replace(HERE, s3_public_endpoint_url="https://files.example.com", presign_seconds=60.0)
     given, url = presign(public), urlsplit(presign(public)["url"])
     assert (url.scheme, url.netloc) == ("https", "files.example.com")
@@ -552,7 +552,7 @@ def test_a_url_for_aws_names_the_region_it_is_signed_for(
     region: str,
     address: str,
 ) -> None:
-    """The global host would redirect a new bucket's URLs to a host that their signature does not cover."""
+    """The global host redirects a new bucket's URLs to hosts without a valid signature."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", region)
     given = presign(Settings(bucket=bucket))
     assert given["url"].startswith(address)
@@ -562,7 +562,7 @@ def test_a_url_for_aws_names_the_region_it_is_signed_for(
 def test_an_endpoint_of_the_aws_chain_is_not_aws(
     presign: Callable[[Settings], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its URLs have the bucket in the path, because the store may have no host for each bucket."""
+    """The bucket is in the path, because the store may lack a host per bucket."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://localhost:9000")
     assert presign(Settings())["url"].startswith("http://localhost:9000/uploads/")
     assert not is_aws("https://amazonaws.com.example.org")
@@ -583,7 +583,7 @@ def test_a_promise_is_signed_with_a_secret_that_lasts(
     token: str | None,
     marked: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """The configured secret precedes that of lasting credentials; with a role's credentials, there is no mark."""
+    """The configured secret precedes the lasting credentials'; a role's credentials give no mark."""
     if token:
         monkeypatch.setenv("AWS_SESSION_TOKEN", token)
     promise = presign(replace(HERE, promise_secret=secret))["headers"]["x-amz-meta-promise"]

@@ -64,7 +64,7 @@ def service() -> Service:
 
 
 def request(target: str = "/", method: str = "GET", **headers: str) -> Request:
-    """Make a request with an id; an underscore in a header's name stands for a hyphen."""
+    """Make a request; an underscore in a header's name stands for a hyphen."""
     named: dict[str, Any] = {name.replace("_", "-"): value for name, value in headers.items()}
     return make_request(method, target, {"X-Request-Id": "a-request", **named})
 
@@ -191,7 +191,7 @@ def test_the_error_of_a_closed_file_is_explained(note: str | None, monkeypatch: 
 
 
 def test_the_response_to_a_stored_form_has_its_receipts(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has the keys, the metrics have the bytes, and Location is the first file's."""
+    """The log has the keys, the metrics the bytes, Location the first file's path."""
     other = Stored(Incoming(f"{KEY}2", "b.txt", "text/plain"), 5, SHA256, "f", 1)
     with caplog.at_level(logging.INFO):
         answer = routes.stored(service, request(), CONTEXT, [STORED, other])
@@ -431,7 +431,7 @@ def caused(error: UploadError, cause: Exception) -> UploadError:
 def test_the_log_has_the_cause_of_an_error(
     service: Service, caplog: pytest.LogCaptureFixture, error: UploadError, line: str, *, traceback: bool
 ) -> None:
-    """Only an internal error has a traceback, and FileClosed logs its explanation instead of its cause."""
+    """Only an internal error has a traceback, and FileClosed logs its explanation."""
     routes.problem(service, request(), error)
     (record,) = caplog.records
     assert record.getMessage() == line

@@ -1,4 +1,4 @@
-"""Requests to S3 with a body: a checksum in a header, and no hash of the bytes for the signature."""
+"""Requests to S3 with a body: checksum in a header, body unsigned."""
 
 import asyncio
 from collections.abc import Iterable
@@ -86,7 +86,7 @@ def by_aioboto3(settings: Settings, call: str) -> dict[str, Any]:
 @pytest.mark.parametrize("call", ["put", "part"])
 @pytest.mark.parametrize("headers_of", [pytest.param(by_boto3, id="flask"), pytest.param(by_aioboto3, id="quart")])
 def test_a_body_has_our_checksum_and_no_signature(settings: Settings, headers_of: Any, call: str) -> None:
-    """With and without TLS, the CRC-32 is in a header, and the body is unsigned, unencoded and of known length."""
+    """With and without TLS, the CRC-32 is a header, and the body is sent raw."""
     headers = headers_of(settings, call)
     assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
     assert headers["x-amz-checksum-crc32"] == "AAAAAQ=="

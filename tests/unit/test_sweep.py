@@ -1,4 +1,4 @@
-"""The core of `sweep-uploads`: it selects only old uploads of this app, and its output is clear."""
+"""The core of `sweep-uploads`: it selects this app's old uploads, and reports them."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -102,13 +102,13 @@ def test_the_default_is_a_day() -> None:
     ],
 )
 def test_an_age_is_shown_in_one_unit(span: timedelta, shown: str) -> None:
-    """The unit is the largest of which there are two, so rounding cuts less than half."""
+    """The unit is the largest with at least two, so rounding cuts less than half."""
     assert show_age(span) == shown
 
 
 @given(spans, st.integers(0, 999_999))
 def test_a_shown_age_selects_the_upload_it_was_shown_for(span: timedelta, microseconds: int) -> None:
-    """The shown age, as --older-than, selects the upload, and is more than half of the real age."""
+    """The shown age, as --older-than, selects the upload, and exceeds half its age."""
     began = upload(span + timedelta(microseconds=microseconds))
     shown = Age.parse(show_age(began.age(NOW)))
     assert swept(began, older_than=shown).uploads == [began]
@@ -117,7 +117,7 @@ def test_a_shown_age_selects_the_upload_it_was_shown_for(span: timedelta, micros
 
 @given(st.lists(uploads, max_size=20), st.integers(0, 10**6).map(lambda seconds: Age.parse(f"{seconds}s")))
 def test_only_old_uploads_of_this_app_are_selected(found: list[Unfinished], older_than: Age) -> None:
-    """Each upload of this app is selected, oldest first, or counted as younger; others are ignored."""
+    """Each upload of this app is selected, oldest first, or counted as younger."""
     sweep = choose(SETTINGS, found, older_than, NOW)
     ours = [each for each in found if is_key("incoming/", each.key)]
     old = [each for each in ours if NOW - each.began >= older_than.span or older_than.span == timedelta(0)]
@@ -136,7 +136,7 @@ def test_only_old_uploads_of_this_app_are_selected(found: list[Unfinished], olde
     ],
 )
 def test_a_foreign_upload_is_never_selected(key: str, *, chosen: bool) -> None:
-    """An upload with a key of another form is ignored at any age, and not counted."""
+    """An upload with a key of another form is neither selected nor counted."""
     sweep = swept(upload(timedelta(days=400), key))
     assert [each.key for each in sweep.uploads] == [key] * chosen
     assert sweep.younger == 0
@@ -164,7 +164,7 @@ def test_a_clock_of_s3_that_is_ahead_makes_no_negative_age() -> None:
 
 
 def test_the_line_of_an_upload_is_in_utc() -> None:
-    """The line has the begin in UTC for a time in any zone, and the age, key and id."""
+    """The line has the begin in UTC, the age, the key and the id."""
     zone = timezone(timedelta(hours=-5))
     entry = {"Key": KEY, "UploadId": "2~abc", "Initiated": datetime(2026, 11, 21, 20, 15, 2, tzinfo=zone), "Owner": {}}
     unfinished = Unfinished.from_s3(entry)
@@ -229,7 +229,7 @@ def test_the_summary_without_a_prefix_names_the_bucket_alone() -> None:
 
 
 def test_a_reason_is_one_line_from_the_cause() -> None:
-    """The reason is boto's message instead of the one for clients; without a cause, it is the error's own."""
+    """The reason is boto's message, or without a cause the error's own."""
     error = StoreUnavailable("S3 did not respond. Nothing was stored; try again later.")
     assert reason(error) == "S3 did not respond. Nothing was stored; try again later."
     error.__cause__ = OSError("no route\n  to host")

@@ -15,7 +15,7 @@ from quart_app.tasks import finish_despite_cancel
 
 @pytest.mark.parametrize("times", [1, 2])
 async def test_work_ends_before_the_cancellation_is_raised(times: int) -> None:
-    """A task that was cancelled once or twice raises CancelledError only after its work has ended."""
+    """A cancelled task raises CancelledError only after its work has ended."""
     may_end, ended = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -63,7 +63,7 @@ async def test_a_result_and_an_error_are_passed_on() -> None:
 
 
 async def test_work_is_abandoned_when_the_process_ends() -> None:
-    """Work with a `leave` callback is abandoned at once, also by a task that was cancelled before."""
+    """Work with a `leave` callback is abandoned at once, also by a cancelled task."""
     shutdown, may_end, left = Shutdown(Drain(), 0, lambda: None), asyncio.Event(), list[asyncio.Task[Any]]()
 
     async def upload() -> None:

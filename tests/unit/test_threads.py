@@ -38,7 +38,7 @@ def cancelled() -> Iterator[None]:
 
 @pytest.mark.usefixtures("cancelled")
 def test_a_call_is_made_in_the_callers_context() -> None:
-    """Another thread makes the call with the caller's context variables; result and error are passed on."""
+    """Another thread makes the call with the caller's context variables, and returns its outcome."""
     left: list[Future[Any]] = []
     value.set("mine")
     assert finish(lambda: (value.get(), threading.current_thread().name), left.append) == ("mine", "s3-call")
@@ -109,7 +109,7 @@ def no_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("no_thread")
 def test_a_call_without_a_thread_is_made_by_the_caller() -> None:
-    """Without a new thread, the caller makes the call itself, with the same result or error."""
+    """Without a new thread, the caller makes the call, with the same outcome."""
     value.set("mine")
     here = threading.current_thread()
     assert Threads().submit(lambda: (value.get(), threading.current_thread())).result(0) == ("mine", here)
@@ -124,7 +124,7 @@ def test_a_start_without_a_thread_returns_false() -> None:
 
 
 def test_another_error_of_a_start_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that is not the system's, such as a second start, is a fault of the code."""
+    """An error that is not the system's is a fault of the code."""
 
     def fail(_thread: threading.Thread) -> None:
         raise RuntimeError("threads can only be started once")

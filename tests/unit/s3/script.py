@@ -49,7 +49,7 @@ def expect(
 
 
 def play[T](flow: Flow[T], *script: Line) -> T:
-    """Return the flow's result; fail the test at a call that differs from the script or is missing."""
+    """Return the flow's result; fail the test at a different or missing call."""
     left = deque(script)
     try:
         result: T = _run(flow, left, finished=False)

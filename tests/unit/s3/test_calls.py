@@ -1,4 +1,4 @@
-"""Calls to S3 as values: their parameters, the parsing of responses, and the mapping of errors."""
+"""Calls to S3 as values: parameters, parsing of responses, and mapping of errors."""
 
 import io
 from datetime import UTC, datetime
@@ -69,7 +69,7 @@ def test_a_damaged_answer_to_a_put_or_a_part_is_rejected(answer: dict[str, str])
 
 
 def test_only_an_upload_of_ours_requests_crc32() -> None:
-    """A client that sends the parts itself sends no checksums, and the metadata has its promise."""
+    """A client that sends the parts has no checksums, and metadata with its promise."""
     ours = calls.create_multipart(INCOMING, a_hook)
     theirs = calls.create_multipart(INCOMING, a_hook, {"promise": "3"})
     assert ours.parameters == {**NAMED, "ChecksumAlgorithm": "CRC32"}
@@ -88,12 +88,12 @@ def test_only_an_upload_of_ours_requests_crc32() -> None:
     ],
 )
 def test_a_created_upload_knows_whether_the_call_was_retried(answer: dict[str, Any], created: Created) -> None:
-    """A response without an id is parsed too, because an earlier attempt may have created an upload."""
+    """A response without an id is parsed, because an earlier attempt may have succeeded."""
     assert calls.create_multipart(INCOMING, None).read(answer) == created
 
 
 def test_a_part_is_named_by_its_number_etag_and_crc32() -> None:
-    """The result is an entry for `complete_multipart`; its ETag has quotes, even if the store omits them."""
+    """The result, for `complete_multipart`, has a quoted ETag, even if the store omits quotes."""
     part = Part(2, (b"hello ", b"world"))
     call = calls.upload_part(KEY, "id", part, 11)
     assert call.parameters == {**UPLOAD, "PartNumber": 2, "ContentLength": 11, "ChecksumCRC32": CRC32}
@@ -225,7 +225,7 @@ def test_only_a_call_with_a_range_can_have_a_range_error() -> None:
 
 
 def test_a_probe_of_the_bucket_has_a_client_of_its_own() -> None:
-    """It may not wait for uploads."""
+    """The probe must not wait for uploads."""
     play(iter(calls.head_bucket("photos")), expect("head_bucket", client="probe"))
 
 
@@ -233,12 +233,12 @@ def test_a_probe_of_the_bucket_has_a_client_of_its_own() -> None:
     ("refusal", "error"), [(MISSING, BucketMissing), (DENIED, StoreUnavailable), (BUSY, StoreUnavailable)]
 )
 def test_a_bucket_is_missing_or_not_given(refusal: Refusal, error: type[Exception]) -> None:
-    """A bucket that S3 does not show may be shown later; one that is not there is an error of the settings."""
+    """A missing bucket is an error of the settings, any other failure is temporary."""
     with pytest.raises(error, match="photos"):
         play(iter(calls.head_bucket("photos")), expect("head_bucket", refusal))
 
 
 def test_an_upload_that_is_gone_ends_its_calls() -> None:
-    """The error reaches the flow."""
+    """The mapped error is raised in the flow."""
     with pytest.raises(UploadGone):
         play(iter(calls.abort_multipart(KEY, "id")), expect("abort_multipart_upload", GONE, **UPLOAD))

@@ -323,7 +323,7 @@ def fewer_bytes(seal: Seal) -> list[Line]:
 def test_an_object_that_is_wrong_twice_is_removed(
     service: Service, reads: Callable[[Seal], list[Line]], error: type[UploadError]
 ) -> None:
-    """The second read shows that the bytes were not damaged on the way to the app."""
+    """The second read shows that the bytes were not damaged in transit."""
     with pytest.raises(error):
         complete(service, None, *reads(service.seal), *removed())
 

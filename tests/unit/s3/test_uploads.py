@@ -152,7 +152,7 @@ def completed(numbers: list[int], answer: object = None) -> Line:
 
 
 def whole_etag(numbers: list[int]) -> str:
-    """Return the ETag of the object of these parts: the MD5 of their MD5s, and their number."""
+    """Return these parts' object's ETag: the MD5 of their MD5s, and their number."""
     md5s = b"".join(bytes.fromhex(part_etag(one)) for one in numbers)
     return f"{md5(md5s, usedforsecurity=False).hexdigest()}-{len(numbers)}"
 
