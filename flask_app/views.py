@@ -170,7 +170,7 @@ def presign() -> Response:
     """Return the URL, or the first URLs, for the client's upload to S3."""
     with counted("presigned", begins=True):
         context = upload_context(service(), request, "presigned")
-        reader = answers.wanted_reader(service(), request)
+        reader = answers.presign_request_reader(service(), request)
         with admitted():
             with closing(request.chunks()) as body:
                 for chunk in body:

@@ -180,7 +180,7 @@ async def presign() -> Response:
     """Return the URL, or the first URLs, for the client's upload to S3."""
     with counted("presigned", begins=True):
         context = upload_context(service(), request, "presigned")
-        reader = answers.wanted_reader(service(), request)
+        reader = answers.presign_request_reader(service(), request)
         async with admitted():
             async with aclosing(request.chunks()) as body:
                 async for chunk in body:

@@ -54,6 +54,8 @@ def begin(service: Context, request: PresignRequest, context: UploadContext, hoo
                 service, PresignedMultipart(key, upload_id, request.size, settings.part_bytes), 0, {}
             )
         )
+    except GeneratorExit:  # nothing performs a step any more
+        raise
     except BaseException:
         abort_lost = partial(flows.abort_lost, service, key)
         yield from Finish(flows.undo_or_later(service, abort_lost, context.request_id, key))

@@ -149,6 +149,13 @@ def test_a_failed_begin_aborts_uploads_with_lost_ids(service: Service, error: ob
         begin(service, LARGE, created(error), listed_uploads(), aborted())
 
 
+def test_a_discarded_begin_takes_no_more_steps(service: Service) -> None:
+    """A flow whose event loop ends without it is closed, and must not yield then."""
+    flow = presigned.begin(service, LARGE, CONTEXT, a_hook)
+    next(flow)
+    flow.close()
+
+
 def test_a_failed_signature_of_a_part_aborts_the_upload(service: Service) -> None:
     """The client gets no URL, so it could not complete the upload."""
     with pytest.raises(StoreUnavailable, match="no credentials"):
