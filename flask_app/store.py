@@ -133,15 +133,19 @@ class Store:
 
     def _call[T](self, call: Call[T]) -> T:
         method = getattr(self._clients[call.client], call.operation)
-        parameters = dict(call.parameters)
+        with store_errors(call.refused, call.silence), calling(call.hook), self._opened(call) as body:
+            answer = method(Bucket=self._settings.bucket, **call.parameters, **body)
+        return call.read(answer)
+
+    @contextmanager
+    def _opened(self, call: Call[Any]) -> Iterator[dict[str, Any]]:
+        """Yield the body as boto's parameter; the end frees a part, which boto's own objects may hold for longer."""
         if isinstance(call.body, Part):
             # A put is never aborted: S3 might store its object anyway.
-            parameters["Body"] = call.body.open(_abort_part if call.operation == "upload_part" else None)
-        elif call.body is not None:
-            parameters["Body"] = call.body
-        with store_errors(call.refused, call.silence), calling(call.hook):
-            answer = method(Bucket=self._settings.bucket, **parameters)
-        return call.read(answer)
+            with call.body.open(_abort_part if call.operation == "upload_part" else None) as reader:
+                yield {"Body": reader}
+        else:
+            yield {} if call.body is None else {"Body": call.body}
 
     def _sign(self, url: Presign) -> str:
         sign = hand_off if url.operation == "put_object" else hand_off_part

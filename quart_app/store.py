@@ -135,17 +135,22 @@ class Store:
 
     async def _call[T](self, call: Call[T]) -> T:
         method = getattr(self._clients[call.client], call.operation)
-        parameters = dict(call.parameters)
-        if call.body is not None:
-            body = PartBody if isinstance(call.body, Part) else FileBody
-            parameters["Body"] = cast("Any", body)(call.body, self._settings.s3_read_timeout)
-        with store_errors(call.refused, call.silence), calling(call.hook):
+        with store_errors(call.refused, call.silence), calling(call.hook), self._opened(call) as body:
             try:
                 async with asyncio.timeout(self._limits[call.client]):
-                    answer = await method(Bucket=self._settings.bucket, **parameters)
+                    answer = await method(Bucket=self._settings.bucket, **call.parameters, **body)
             except TimeoutError as error:
                 raise StoreUnavailable(call.silence) from error
         return call.read(answer)
+
+    @contextmanager
+    def _opened(self, call: Call[Any]) -> Iterator[dict[str, Any]]:
+        """Yield the body as boto's parameter; the end frees a part, which boto's own objects may hold for longer."""
+        if isinstance(call.body, Part):
+            with PartBody(call.body, self._settings.s3_read_timeout) as reader:
+                yield {"Body": reader}
+        else:
+            yield {} if call.body is None else {"Body": FileBody(call.body, self._settings.s3_read_timeout)}
 
     async def _sign(self, url: Presign) -> str:
         await asyncio.sleep(0)  # signing takes half a millisecond without an await

@@ -173,6 +173,7 @@ BODIES_OF_ONE = {
         "store.py",
         "Store._call",
     ): "aiohttp sends our bodies in pieces, boto3 reads them; Quart limits the time of a call",
+    ("store.py", "Store._opened"): "aiohttp sends this package's bodies in pieces, boto3 reads them",
     ("store.py", "Store._sign"): "signing many URLs must not hold the event loop",
     ("store.py", "check_bucket"): "aioboto3's clients are context managers",
     ("store.py", "send_body"): "aiobotocore wraps few errors in boto's own",
