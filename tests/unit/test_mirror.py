@@ -169,10 +169,7 @@ BODIES_OF_ONE = {
     ("store.py", "Store.new_client"): "aioboto3's clients are context managers",
     ("store.py", "Store.close"): "an exit stack closes aioboto3's clients",
     ("store.py", "Store.perform"): "another thread finishes a call, or a shielded task",
-    (
-        "store.py",
-        "Store._call",
-    ): "aiohttp sends our bodies in pieces, boto3 reads them; Quart limits the time of a call",
+    ("store.py", "Store._call"): "Quart limits the time of a call",
     ("store.py", "Store._opened"): "aiohttp sends this package's bodies in pieces, boto3 reads them",
     ("store.py", "Store._sign"): "signing many URLs must not hold the event loop",
     ("store.py", "check_bucket"): "aioboto3's clients are context managers",
