@@ -172,6 +172,12 @@ class Request:
         return self.length > 0
 
 
+def _confirmed(request: Request, stored: "Stored") -> dict[str, str]:
+    """Return the ETag, and the request's CRC-32 as S3 does, which has compared it."""
+    checksum = {"x-amz-checksum-crc32": sent} if (sent := request.headers.get("x-amz-checksum-crc32")) else {}
+    return {"ETag": stored.etag, **checksum}
+
+
 def _number(text: str) -> int | None:
     """Parse ASCII digits; int() accepts more than HTTP and S3 do."""
     return int(text) if text.isascii() and text.isdecimal() else None
@@ -329,7 +335,7 @@ class Store:
     def _put_object(self, request: Request, body: bytes) -> Answer:
         stored = self._stored(request, body)
         self.buckets[request.bucket][request.key] = stored
-        return Answer(headers={"ETag": stored.etag})
+        return Answer(headers=_confirmed(request, stored))
 
     def _head_object(self, request: Request, _body: bytes) -> Answer:
         stored = self.buckets[request.bucket].get(request.key)
@@ -364,7 +370,7 @@ class Store:
     def _upload_part(self, request: Request, body: bytes) -> Answer:
         stored = self._stored(request, body)
         self._upload(request).parts[_part_number(request)] = stored
-        return Answer(headers={"ETag": stored.etag})
+        return Answer(headers=_confirmed(request, stored))
 
     def _complete_upload(self, request: Request, body: bytes) -> Answer:
         parts = _completed_parts(self._upload(request), body)
