@@ -59,6 +59,14 @@ class Digest:
             )
 
 
+def md5_of(chunks: Iterable[bytes | memoryview]) -> str:
+    """Return the MD5 of all chunks in lowercase hex: the ETag of most puts."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    for chunk in chunks:
+        md5.update(chunk)
+    return md5.hexdigest()
+
+
 def crc32_header(value: int) -> str:
     """Format a CRC-32 for S3's `x-amz-checksum-crc32`: four bytes, big endian, in base64."""
     return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")

@@ -119,7 +119,7 @@ class Metrics:
         self.undo_failures = self._counter(
             "undo_failures", "Files whose cleanup failed at first; retries or a sweep remove them from S3"
         )
-        self._retries = self._counter("s3_retries", "Calls to S3 that botocore retried", "operation")
+        self._retries = self._counter("s3_retries", "Calls to S3 that were sent again", "operation")
         self._begin_at_zero()
         if FOLDER_VARIABLE not in os.environ:
             # These describe one process; a sum over processes would be wrong.
@@ -202,7 +202,11 @@ class Metrics:
         Every attempt emits the event, with its number.
         """
         if request.context["retries"]["attempt"] > 1:
-            self._retries.labels(operation_name).inc()
+            self.count_repeat(operation_name)
+
+    def count_repeat(self, operation_name: str) -> None:
+        """Count a call to S3 that is sent again."""
+        self._retries.labels(operation_name).inc()
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return all numbers in the text format of `Accept`, and its content type.

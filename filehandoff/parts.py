@@ -184,6 +184,14 @@ def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
     return iter(lambda: file.read(CHUNK_BYTES), b"")
 
 
+def chunks_of(body: Part | IO[bytes]) -> Iterable[bytes | memoryview]:
+    """Return the chunks of a part, or read those of a file from its first byte."""
+    if isinstance(body, Part):
+        return body.chunks
+    body.seek(0)
+    return read_chunks(body)
+
+
 class PartReader(io.RawIOBase):
     """A seekable reader over a part's chunks, which never joins or copies all of them.
 

@@ -23,6 +23,11 @@ _OF_PARTS = re.compile(r"(.*)-(\d+)", re.ASCII | re.DOTALL)
 _OTHER_ENCRYPTION = frozenset({"aws:kms", "aws:kms:dsse", "customer"})
 
 
+def is_md5(etag: str) -> bool:
+    """Return whether an ETag without quotes has the form of an MD5."""
+    return _MD5.fullmatch(etag) is not None
+
+
 def require(answer: Mapping[str, Any], name: str) -> Any:
     """Return a member of S3's response, by boto's name.
 

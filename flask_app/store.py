@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 import urllib3
+from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, UnseekableStreamError
 from botocore.response import StreamingBody
 
@@ -24,11 +25,11 @@ from filehandoff.parts import Part
 from filehandoff.presigned import is_aws
 from filehandoff.s3 import flows
 from filehandoff.s3.botocore_tuning import lasting_secret
-from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, HeadProbe, Presign, ReadBack, Step
+from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, Md5, Presign, ReadBack, Step
 from filehandoff.settings import Settings
 from flask_app.client import new_client
+from flask_app.direct_put import DirectPut
 from flask_app.handoffs.presigned import hand_off, hand_off_part, read_back
-from flask_app.head_probe import Probe
 from flask_app.hooks import Hook
 from flask_app.threads import finish
 
@@ -78,7 +79,7 @@ class Store:
         for client in (uploads, downloads):
             client.meta.events.register("request-created.s3", self._metrics.count_retry)
         credentials = boto3.session.Session().get_credentials()
-        self._probe = Probe.of(uploads, self._settings.bucket, credentials)
+        self._put = self._new_put(uploads, credentials)
         return lasting_secret(credentials.get_frozen_credentials() if credentials else None)
 
     def _new_signer(self, uploads: "S3Client") -> "S3Client":
@@ -89,8 +90,22 @@ class Store:
             return self.new_client(addressing="virtual")
         return uploads
 
+    def _new_put(self, uploads: "S3Client", credentials: Credentials | None) -> Callable[..., Any]:
+        """Return the function that puts a small file: a direct put is the first of several attempts."""
+        attempts = self._settings.s3_attempts - 1
+        if credentials is None or not attempts:
+            return uploads.put_object
+        again = self.new_client(attempts=attempts)
+        self._clients["again"] = again
+        again.meta.events.register("request-created.s3", self._metrics.count_retry)
+        direct = DirectPut.of(uploads, again, self._settings.bucket, credentials, self._metrics)
+        return direct or uploads.put_object
+
     def new_client(
-        self, endpoint_url: str | None = None, addressing: Literal["auto", "virtual"] = "auto"
+        self,
+        endpoint_url: str | None = None,
+        addressing: Literal["auto", "virtual"] = "auto",
+        attempts: int | None = None,
     ) -> "S3Client":
         """Make a client for the caller alone, without the permanent hook handler.
 
@@ -99,7 +114,7 @@ class Store:
         such URLs of a new bucket to a host that their signature does not cover.
         """
         timeouts = self._settings.s3_connect_timeout, self._settings.s3_read_timeout
-        return new_client(self._settings, timeouts, self._settings.s3_attempts, endpoint_url, addressing)
+        return new_client(self._settings, timeouts, attempts or self._settings.s3_attempts, endpoint_url, addressing)
 
     def run[T](self, flow: Flow[T]) -> T:
         """Run a flow: perform each step, and send the flow its result or error."""
@@ -122,8 +137,8 @@ class Store:
                 return self._call(step)
             case Finish(flow, abandon):
                 return finish(partial(self.run, flow), abandon) if abandon else self.run(flow)
-            case HeadProbe(key):
-                return self._probe(key)
+            case Md5():
+                return step.compute()
             case ReadBack(body, silence):
                 with store_errors(silence=silence):
                     return read_back(_until_cancelled(read_body(body)))
@@ -132,7 +147,8 @@ class Store:
         raise TypeError(step)
 
     def _call[T](self, call: Call[T]) -> T:
-        method = getattr(self._clients[call.client], call.operation)
+        put = call.operation == "put_object"
+        method = self._put if put else getattr(self._clients[call.client], call.operation)
         with store_errors(call.refused, call.silence), calling(call.hook), self._opened(call) as body:
             answer = method(Bucket=self._settings.bucket, **call.parameters, **body)
         return call.read(answer)

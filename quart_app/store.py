@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import aioboto3
 import aiohttp
+from aiobotocore.credentials import AioCredentials
 from aiobotocore.response import StreamingBody
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, UnseekableStreamError
 
@@ -23,11 +24,11 @@ from filehandoff.parts import Part
 from filehandoff.presigned import is_aws
 from filehandoff.s3 import flows
 from filehandoff.s3.botocore_tuning import lasting_secret
-from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, HeadProbe, Presign, ReadBack, Step
+from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, Md5, Presign, ReadBack, Step
 from filehandoff.settings import Settings
 from quart_app.client import new_client
+from quart_app.direct_put import DirectPut
 from quart_app.handoffs.presigned import hand_off, hand_off_part, read_back
-from quart_app.head_probe import Probe
 from quart_app.hooks import Hook
 from quart_app.payload import FileBody, PartBody
 from quart_app.tasks import finish_despite_cancel
@@ -80,7 +81,7 @@ class Store:
         for client in (uploads, downloads):
             client.meta.events.register("request-created.s3", self._metrics.count_retry)
         credentials = await cast("Any", aioboto3.Session()).get_credentials()
-        self._probe = await Probe.of(uploads, self._settings.bucket, credentials)
+        self._put = await self._new_put(uploads, credentials)
         return lasting_secret(await credentials.get_frozen_credentials() if credentials else None)
 
     async def _new_signer(self, uploads: "S3Client") -> "S3Client":
@@ -91,8 +92,21 @@ class Store:
             return await self._exits.enter_async_context(self.new_client(addressing="virtual"))
         return uploads
 
+    async def _new_put(self, uploads: "S3Client", credentials: AioCredentials | None) -> Callable[..., Any]:
+        """Return the function that puts a small file: a direct put is the first of several attempts."""
+        attempts = self._settings.s3_attempts - 1
+        if credentials is None or not attempts:
+            return uploads.put_object
+        again = await self._exits.enter_async_context(self.new_client(attempts=attempts))
+        again.meta.events.register("request-created.s3", self._metrics.count_retry)
+        direct = await DirectPut.of(uploads, again, self._settings.bucket, credentials, self._metrics)
+        return direct or uploads.put_object
+
     def new_client(
-        self, endpoint_url: str | None = None, addressing: Literal["auto", "virtual"] = "auto"
+        self,
+        endpoint_url: str | None = None,
+        addressing: Literal["auto", "virtual"] = "auto",
+        attempts: int | None = None,
     ) -> "AbstractAsyncContextManager[S3Client]":
         """Make a client for the caller alone, without the permanent hook handler.
 
@@ -101,7 +115,7 @@ class Store:
         such URLs of a new bucket to a host that their signature does not cover.
         """
         timeouts = self._settings.s3_connect_timeout, self._settings.s3_read_timeout
-        return new_client(self._settings, timeouts, self._settings.s3_attempts, endpoint_url, addressing)
+        return new_client(self._settings, timeouts, attempts or self._settings.s3_attempts, endpoint_url, addressing)
 
     async def run[T](self, flow: Flow[T]) -> T:
         """Run a flow: perform each step, and send the flow its result or error."""
@@ -124,8 +138,8 @@ class Store:
                 return await self._call(step)
             case Finish(flow, abandon):
                 return await finish_despite_cancel(self.run(flow), abandon)
-            case HeadProbe(key):
-                return await self._probe(key)
+            case Md5():
+                return await asyncio.to_thread(step.compute)
             case ReadBack(body, silence):
                 with store_errors(silence=silence):
                     return await read_back(read_body(body))
@@ -134,7 +148,8 @@ class Store:
         raise TypeError(step)
 
     async def _call[T](self, call: Call[T]) -> T:
-        method = getattr(self._clients[call.client], call.operation)
+        put = call.operation == "put_object"
+        method = self._put if put else getattr(self._clients[call.client], call.operation)
         with store_errors(call.refused, call.silence), calling(call.hook), self._opened(call) as body:
             try:
                 async with asyncio.timeout(self._limits[call.client]):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal, Protocol
 
-from filehandoff.digest import crc32_header
+from filehandoff.digest import crc32_header, md5_of
 from filehandoff.errors import (
     GONE_CODES,
     BucketMissing,
@@ -18,7 +18,7 @@ from filehandoff.errors import (
     from_store_answer,
 )
 from filehandoff.http import ObjectInfo
-from filehandoff.parts import Part
+from filehandoff.parts import Part, chunks_of
 from filehandoff.receipt import Incoming
 from filehandoff.sweep import Unfinished
 from filehandoff.verify import Completed, bare_etag, check_crc32, quoted_etag, require
@@ -86,10 +86,14 @@ class Presign(Step[str]):
 
 
 @dataclass(frozen=True, slots=True)
-class HeadProbe(Step[tuple[int, str] | None]):
-    """A HEAD request without botocore, for size in bytes and quoted ETag; None on failure."""
+class Md5(Step[str]):
+    """The MD5 of a whole body in lowercase hex, read again from its first byte."""
 
-    key: str
+    body: "Part | IO[bytes]"
+
+    def compute(self) -> str:
+        """Read the body and return the MD5; reading a file blocks."""
+        return md5_of(chunks_of(self.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,14 @@ class Finish[T](Step[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Put:
+    """A stored file: its ETag without quotes, and whether the response has the CRC-32 of the bytes sent."""
+
+    etag: str
+    checked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Created:
     """A new multipart upload; `retried` if an earlier attempt may have created another one."""
 
@@ -127,13 +139,13 @@ class Page[T]:
     following: Mapping[str, Any]
 
 
-def put_object(incoming: Incoming, body: "Part | IO[bytes]", crc32: int, hook: Any) -> Call[str]:
-    """Store a file and return its ETag without quotes; S3 rejects bytes with another CRC-32."""
+def put_object(incoming: Incoming, body: "Part | IO[bytes]", crc32: int, hook: Any) -> Call[Put]:
+    """Store a file; S3 rejects bytes with another CRC-32."""
     checksum = crc32_header(crc32)
 
-    def read(answer: Answer) -> str:
+    def read(answer: Answer) -> Put:
         check_crc32(checksum, answer.get("ChecksumCRC32"))
-        return bare_etag(answer)
+        return Put(bare_etag(answer), checked="ChecksumCRC32" in answer)
 
     named = {"Key": incoming.key, "ContentType": incoming.content_type, "Metadata": incoming.metadata()}
     return Call(

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 from filehandoff import logs
 from filehandoff.errors import (
@@ -16,13 +16,14 @@ from filehandoff.errors import (
     UploadGone,
 )
 from filehandoff.http import ObjectInfo, clamp
-from filehandoff.receipt import Incoming, Stored
+from filehandoff.parts import Part
+from filehandoff.receipt import Incoming
 from filehandoff.s3 import calls
 from filehandoff.s3.calls import Answer, Flow, Page, SentPart
 from filehandoff.s3.cleanup import Undo
 from filehandoff.s3.context import Context
 from filehandoff.sweep import Unfinished
-from filehandoff.verify import Completed, check_etag, check_size, require
+from filehandoff.verify import Completed, check_etag, check_size, is_md5, require
 
 logger = logging.getLogger(__name__)
 
@@ -65,30 +66,34 @@ def complete(key: str, upload_id: str, parts: list[SentPart]) -> Flow[Completed]
             raise gone from None
 
 
-def confirm(stored: Stored) -> Flow[None]:
-    """Compare the object's size and ETag with those of the sent file.
+def put(incoming: Incoming, size: int, body: "Part | IO[bytes]", crc32: int, hook: Any) -> Flow[str]:
+    """Store a file of `size` bytes, and return its ETag without quotes.
+
+    The response proves that S3 has the bytes sent by their CRC-32, or by an ETag that is their MD5. If it has neither,
+    as under encryption by KMS in some stores, one more call confirms the object.
+
+    Raises:
+        StoreRejected: the object is missing or differs.
+    """
+    stored = yield from calls.put_object(incoming, body, crc32, hook)
+    proven = stored.checked or (is_md5(stored.etag) and stored.etag == (yield from calls.Md5(body)))
+    if not proven:
+        yield from confirm(incoming.key, size, stored.etag, parts=1)
+    return stored.etag
+
+
+def confirm(key: str, size: int, etag: str, parts: int) -> Flow[None]:
+    """Compare the object's size in bytes and its ETag with those of the sent file.
 
     Raises:
         StoreRejected: the object is missing or differs.
     """
     try:
-        size, etag = yield from size_and_etag(stored.incoming.key)
+        info = yield from calls.head_object(key)
     except ObjectMissing as error:
         raise StoreRejected("S3 does not have the object that it confirmed.") from error
-    check_size(stored.size, size)
-    check_etag(stored.etag, etag.strip('"'), stored.parts)
-
-
-def size_and_etag(key: str) -> Flow[tuple[int, str]]:
-    """Return an object's size in bytes and quoted ETag, if possible by the head probe.
-
-    Raises:
-        ObjectMissing: there is no such object.
-    """
-    if (probed := (yield from calls.HeadProbe(key))) is not None:
-        return probed
-    info = yield from calls.head_object(key)
-    return info.length, info.etag
+    check_size(size, info.length)
+    check_etag(etag, info.etag.strip('"'), parts)
 
 
 def exists(key: str) -> Flow[bool]:

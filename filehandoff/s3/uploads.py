@@ -37,21 +37,17 @@ class SinglePut:
 
         Raises:
             DigestMismatch: the bytes have another digest than the promised one; nothing was sent.
+            StoreRejected: the object is missing or differs.
         """
         self._digest.check(self._incoming.promised)
         self._begun = True
-        put = calls.put_object(self._incoming, body, crc32, hook)
-        self._etag = yield from Finish(iter(put), partial(leave, self._service, self))
+        put = flows.put(self._incoming, self._digest.size, body, crc32, hook)
+        self._etag = yield from Finish(put, partial(leave, self._service, self))
 
     def complete(self) -> Flow[Stored]:
-        """Confirm the object, which is visible since the put.
-
-        Raises:
-            StoreRejected: the object is missing or differs.
-        """
-        stored = Stored(self._incoming, self._digest.size, self._digest.sha256, self._etag, parts=1)
-        yield from Finish(flows.confirm(stored), partial(leave, self._service, self))
-        return stored
+        """Return the stored file, which is visible since the put."""
+        yield from ()
+        return Stored(self._incoming, self._digest.size, self._digest.sha256, self._etag, parts=1)
 
     def undo(self) -> Flow[None]:
         """Delete the object, also after a failed put, which S3 may have stored."""
@@ -111,9 +107,8 @@ class MultipartUpload:
         parts = sorted(self._parts, key=lambda part: part["PartNumber"])
         completed = yield from flows.complete(self.key, self._upload_id, parts)
         completed.check(parts)
-        stored = Stored(self._incoming, self.digest.size, self.digest.sha256, completed.etag, len(parts))
-        yield from flows.confirm(stored)
-        return stored
+        yield from flows.confirm(self.key, self.digest.size, completed.etag, len(parts))
+        return Stored(self._incoming, self.digest.size, self.digest.sha256, completed.etag, len(parts))
 
     def undo(self) -> Flow[None]:
         """Abort the upload; after `complete`, delete the object too.

@@ -27,7 +27,7 @@ FRAMEWORKS = ("flask", "quart")
 SIZES = {"put": 1000, "parts": 10 * MIB + 1}
 #: An upload's calls to S3, in order; for parts, the second one is the middle one.
 CALLS = {
-    "put": ("put_object", "head_object"),
+    "put": ("put_object",),
     "parts": ("create_multipart_upload", "upload_part", "complete_multipart_upload", "head_object"),
 }
 #: The calls that clean up after an upload, by the call whose answer was lost for good.
@@ -64,8 +64,9 @@ FAULTS: dict[str, Fault] = {
 }
 #: Faults of a single call.
 ONLY_ON = {"200 with an error in it": "complete_multipart_upload", "answer cut short": "get_object"}
-#: A fault without a second attempt, so that once is always.
+#: A fault without a second attempt, so that once is always, except for the call that is sent without botocore first.
 NEVER_TRIED_AGAIN = "200, and nothing in it"
+SENT_WITHOUT_BOTOCORE = "put_object"
 #: Faults that strike only the cleanup; an unreachable store would strike the upload as well.
 UNDOING_FAULTS = (
     *("connection reset", "stall", "500 InternalError", "403 AccessDenied"),
@@ -152,7 +153,7 @@ def undoing_rows(fault: str) -> Iterator[Row]:
 def both_times(row: Row) -> Iterator[Row]:
     """A row, preceded by the same fault once where that differs."""
     if ONLY_ON.get(row.fault, row.call) == row.call and row.call not in NO_ANSWER.get(row.fault, ()):
-        if row.fault != NEVER_TRIED_AGAIN:
+        if row.fault != NEVER_TRIED_AGAIN or row.call == SENT_WITHOUT_BOTOCORE:
             yield replace(row, times="once")
         yield row
 

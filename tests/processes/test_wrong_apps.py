@@ -89,7 +89,7 @@ def drops_the_last_byte(_app: Flask, patch: pytest.MonkeyPatch) -> None:
     """It stores a file that is a byte short."""
     put = calls.put_object
 
-    def put_less(incoming: Incoming, body: Part | IO[bytes], crc32: int, hook: Any) -> calls.Call[str]:
+    def put_less(incoming: Incoming, body: Part | IO[bytes], crc32: int, hook: Any) -> calls.Call[calls.Put]:
         data = b"".join(body.chunks) if isinstance(body, Part) else body.read()
         return put(incoming, BytesIO(data[:-1]), crc32, hook)
 

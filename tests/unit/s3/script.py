@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import Counter
 
-from filehandoff.s3.calls import Call, Finish, Flow, HeadProbe, Presign, ReadBack, Step
+from filehandoff.s3.calls import Call, Finish, Flow, Md5, Presign, ReadBack, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,8 @@ def _shown(step: Step[Any]) -> tuple[str, Mapping[str, Any], str]:
             return step.operation, step.parameters, step.client
         case Presign():
             return f"presign_{step.operation}", {**step.parameters, "Seconds": step.seconds}, ""
-        case HeadProbe(key):
-            return "head_probe", {"Key": key}, ""
+        case Md5(body):
+            return "md5", {"Body": body}, ""
         case ReadBack(body):
             return "read_back", {"Body": body}, ""
     raise TypeError(step)

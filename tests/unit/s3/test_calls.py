@@ -43,10 +43,20 @@ def test_a_put_sends_its_crc32_its_body_and_its_hook() -> None:
     assert (put.operation, put.body, put.hook, put.client) == ("put_object", body, a_hook, "uploads")
 
 
-@pytest.mark.parametrize("answer", [{"ETag": '"e"'}, {"ETag": 'W/"e"', "ChecksumCRC32": CRC32}])
-def test_a_put_returns_the_etag_without_quotes(answer: dict[str, str]) -> None:
-    """The response may lack the CRC-32, because not every store sends it."""
-    assert calls.put_object(INCOMING, io.BytesIO(), 11, None).read(answer) == "e"
+@pytest.mark.parametrize(
+    ("answer", "checked"), [({"ETag": '"e"'}, False), ({"ETag": 'W/"e"', "ChecksumCRC32": CRC32}, True)]
+)
+def test_a_put_returns_the_etag_without_quotes(answer: dict[str, str], *, checked: bool) -> None:
+    """It also returns whether the response has the CRC-32, because not every store sends it."""
+    assert calls.put_object(INCOMING, io.BytesIO(), 11, None).read(answer) == calls.Put("e", checked)
+
+
+@pytest.mark.parametrize("body", [Part(1, (b"hello ", memoryview(b"world"))), io.BytesIO(b"hello world")])
+def test_a_body_is_read_again_for_its_md5(body: Part | io.BytesIO) -> None:
+    """The call has left a file at its end."""
+    if not isinstance(body, Part):
+        body.seek(0, io.SEEK_END)
+    assert calls.Md5(body).compute() == "5eb63bbbe01eeed093cb22bb8f5acdc3"
 
 
 @pytest.mark.parametrize(

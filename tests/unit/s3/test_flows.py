@@ -1,5 +1,6 @@
 """Flows of several calls to S3: the next call after each response, including damaged ones."""
 
+import io
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,14 +16,13 @@ from filehandoff.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from filehandoff.receipt import Incoming, Stored
+from filehandoff.receipt import Incoming
 from filehandoff.s3 import flows
 from filehandoff.service import Service
 from filehandoff.verify import Completed
 
 KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
 INCOMING = Incoming(KEY, "hello.txt", "text/plain")
-STORED = Stored(INCOMING, 11, "0" * 64, "e", 1)
 UPLOAD = {"Key": KEY, "UploadId": "id"}
 METADATA = {"filename": "UTF-8''hello.txt"}
 BEGUN = {"Key": KEY, "ContentType": "text/plain", "Metadata": METADATA, "ChecksumAlgorithm": "CRC32"}
@@ -117,37 +117,67 @@ def test_an_upload_without_an_object_is_gone() -> None:
         play(flows.complete(KEY, "id", PARTS), completed(GONE), expect("head_object", MISSING, Key=KEY))
 
 
-def probed(answer: object = None) -> list[Line]:
-    """The calls that confirm the object if the probe returns None."""
-    return [Line("head_probe", {"Key": KEY}, None, None, None), expect("head_object", answer or HEAD, Key=KEY)]
+BODY = io.BytesIO(b"hello world")
+MD5 = "5eb63bbbe01eeed093cb22bb8f5acdc3"
+#: An ETag that has the form of an MD5, but is that of no bytes known here.
+OTHER_MD5 = "0" * 32
 
 
-def test_the_probe_alone_confirms_an_object() -> None:
-    """The probe returns the size and the quoted ETag."""
-    play(flows.confirm(STORED), expect("head_probe", (11, '"e"'), Key=KEY))
+def put(*script: Line, **answer: str) -> str:
+    """Play `put` with this response to its call, and return the ETag."""
+    called = expect(
+        "put_object", answer, Key=KEY, ContentType="text/plain", Metadata=METADATA, ChecksumCRC32="AAAACw=="
+    )
+    return play(flows.put(INCOMING, 11, BODY, 11, None), called, *script)
 
 
-def test_a_failed_probe_falls_back_to_a_head() -> None:
-    """`head_object` confirms the object too."""
-    play(flows.confirm(STORED), *probed())
-    assert play(flows.size_and_etag(KEY), *probed()) == (11, '"e"')
+def test_a_put_with_a_crc32_in_its_response_takes_one_call() -> None:
+    """S3 has compared the CRC-32 with the bytes, whatever the ETag is."""
+    assert put(ETag='"e"', ChecksumCRC32="AAAACw==") == "e"
+
+
+def test_a_put_with_another_crc32_in_its_response_is_rejected() -> None:
+    """S3 stored other bytes."""
+    with pytest.raises(StoreRejected, match="CRC-32"):
+        put(ETag='"e"', ChecksumCRC32="AAAADA==")
+
+
+def test_a_put_with_its_md5_as_etag_takes_one_call() -> None:
+    """The ETag proves the bytes."""
+    assert put(expect("md5", MD5, Body=BODY), ETag=f'"{MD5}"') == MD5
 
 
 @pytest.mark.parametrize(
-    "probe", [pytest.param((10, '"e"'), id="shorter"), pytest.param((11, '"f"'), id="another ETag")]
+    ("etag", "script"),
+    [
+        pytest.param(OTHER_MD5, [expect("md5", MD5, Body=BODY)], id="another MD5"),
+        pytest.param("e", [], id="no MD5"),
+    ],
 )
-def test_another_object_than_the_file_is_rejected(probe: tuple[int, str]) -> None:
-    """The size must be the file's, and the ETag that of the upload's response."""
+def test_a_put_whose_response_proves_nothing_is_confirmed(etag: str, script: list[Line]) -> None:
+    """Under encryption, an ETag is no MD5; a damaged one differs from the object's."""
+
+    def headed(**differing: Any) -> Line:
+        return expect("head_object", {"ContentLength": 11, "ETag": f'"{etag}"', **differing}, Key=KEY)
+
+    assert put(*script, headed(), ETag=f'"{etag}"') == etag
+    for differing in {"ContentLength": 10}, {"ETag": '"f"'}:
+        with pytest.raises(StoreRejected):
+            put(*script, headed(**differing), ETag=f'"{etag}"')
+
+
+def test_the_etag_of_parts_is_compared_only_with_another_of_parts() -> None:
+    """Rclone responds with the MD5 of the whole object."""
+    for etag in "e-2", "f":
+        play(flows.confirm(KEY, 11, "e-2", 2), expect("head_object", HEAD | {"ETag": f'"{etag}"'}, Key=KEY))
     with pytest.raises(StoreRejected):
-        play(flows.confirm(STORED), expect("head_probe", probe, Key=KEY))
-    with pytest.raises(StoreRejected):
-        play(flows.confirm(STORED), *probed({"ContentLength": probe[0], "ETag": probe[1]}))
+        play(flows.confirm(KEY, 11, "e-2", 2), expect("head_object", HEAD | {"ETag": '"f-2"'}, Key=KEY))
 
 
 def test_an_object_that_s3_lost_is_rejected() -> None:
     """S3 confirmed the upload, so a missing object is S3's fault, not the client's."""
     with pytest.raises(StoreRejected, match="does not have"):
-        play(flows.confirm(STORED), *probed(MISSING))
+        play(flows.confirm(KEY, 11, "e", 1), expect("head_object", MISSING, Key=KEY))
 
 
 def test_an_object_exists_or_not() -> None:

@@ -1,0 +1,243 @@
+"""A direct put in both shells: sent once, then left to botocore."""
+
+import asyncio
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+import flask_app.store
+import quart_app.store
+from filehandoff.errors import StoreRejected, StoreUnavailable
+from filehandoff.metrics import Metrics
+from filehandoff.parts import Part
+from filehandoff.receipt import Incoming
+from filehandoff.s3 import calls
+from filehandoff.settings import Settings
+
+INCOMING = Incoming("2026/a file (1).txt", "name", "text/plain")
+BYTES = b"some bytes"
+STORED = 200, {"ETag": '"e"', "x-amz-checksum-crc32": "AAAAAQ=="}
+BUSY, DENIED = (503, dict[str, str]()), (403, dict[str, str]())
+#: No response: the connection ends.
+CUT = 0, dict[str, str]()
+
+type Answer = tuple[int, dict[str, str]]
+type Put = Callable[[dict[str, Any]], Any]
+
+
+class S3(ThreadingHTTPServer):
+    """Gives each PUT the next answer, then the last one for ever, and records the requests."""
+
+    def __init__(self, *answers: Answer) -> None:
+        requests = self.requests = list[dict[str, str]]()
+        left = list(answers)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                sent = {name.lower(): value for name, value in self.headers.items()}
+                body = self.rfile.read(int(sent["content-length"]))
+                requests.append({**sent, "path": self.path, "body": body.decode()})
+                status, headers = left.pop(0) if len(left) > 1 else left[0]
+                if status:
+                    self.send_response(status)
+                    for name, value in {"Content-Length": "0", **headers}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def senders(self) -> list[str]:
+        """For each request, its sender; only botocore numbers its attempts."""
+        return ["botocore" if "amz-sdk-request" in request else "direct" for request in self.requests]
+
+
+@contextmanager
+def answering(*answers: Answer) -> Iterator[S3]:
+    """Run such a server for the block."""
+    with S3(*answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class ByFlask:
+    """Puts by the Flask app's store."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.metrics = Metrics()
+        self._settings = settings
+
+    def put(self, times: int = 1, body: Any = None, **changed: Any) -> list[Any]:
+        """Put the file so many times, with a hook that changes parameters."""
+        store = flask_app.store.Store(self._settings, self.metrics)
+        store.open()
+        try:
+            return [
+                store.perform(calls.put_object(INCOMING, body or Part(1, (BYTES,)), 1, self.hook(changed)))
+                for _ in range(times)
+            ]
+        finally:
+            store.close()
+
+    @staticmethod
+    def hook(changed: dict[str, Any]) -> Any:
+        """Return a hook that makes these changes, and counts itself."""
+
+        def hook(params: dict[str, Any], **_event: Any) -> None:
+            metadata = params["Metadata"]
+            metadata["runs"] = str(int(metadata.get("runs", 0)) + 1)
+            params.update(changed)
+
+        return hook
+
+
+class ByQuart(ByFlask):
+    """Puts by the Quart app's store."""
+
+    def put(self, times: int = 1, body: Any = None, **changed: Any) -> list[Any]:
+        """Put the file so many times, with a hook that changes parameters."""
+        change = self.hook(changed)
+
+        async def hook(**event: Any) -> None:
+            change(**event)
+
+        async def run() -> list[Any]:
+            store = quart_app.store.Store(self._settings, self.metrics)
+            await store.open()
+            try:
+                return [
+                    await store.perform(calls.put_object(INCOMING, body or Part(1, (BYTES,)), 1, hook))
+                    for _ in range(times)
+                ]
+            finally:
+                await store.close()
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(params=[pytest.param(ByFlask, id="flask"), pytest.param(ByQuart, id="quart")])
+def shell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ByFlask]:
+    """Return a function that makes either app's store for a server."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "some")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+
+    def make(server: S3, attempts: int = 3) -> ByFlask:
+        url = "http://127.0.0.1:{1}".format(*server.server_address)
+        return request.param(Settings(s3_endpoint_url=url, bucket="bucket", s3_attempts=attempts))  # type: ignore[no-any-return] # a class of this file
+
+    return make
+
+
+def retries(shell: ByFlask) -> str | None:
+    """Return the number of puts that were sent again, as /metrics shows it."""
+    lines = shell.metrics.render("text/plain")[0].decode().splitlines()
+    return next(
+        (line.split()[1] for line in lines if line.startswith('handoff_s3_retries_total{operation="PutO')), None
+    )
+
+
+@pytest.mark.parametrize("body", [Part(1, (b"some ", b"bytes")), io.BytesIO(BYTES)], ids=["part", "file"])
+def test_a_stored_put_is_one_request(shell: Callable[..., ByFlask], body: Any) -> None:
+    """It has the file, its type, its CRC-32 and the hook's changes, and counts as no retry."""
+    with answering(STORED) as s3:
+        app = shell(s3)
+        assert app.put(body=body) == [calls.Put("e", checked=True)]
+    (sent,) = s3.requests
+    assert s3.senders == ["direct"]
+    assert (sent["path"], sent["body"]) == ("/bucket/2026/a%20file%20%281%29.txt", "some bytes")
+    assert (sent["content-type"], sent["x-amz-checksum-crc32"]) == ("text/plain", "AAAAAQ==")
+    assert sent["x-amz-meta-runs"] == "1"
+    assert retries(app) is None
+
+
+@pytest.mark.parametrize("first", [BUSY, (200, {})], ids=["busy", "no ETag"])
+def test_botocore_sends_a_failed_put_again(shell: Callable[..., ByFlask], first: Answer) -> None:
+    """The hook runs once, the whole file is sent, and the next put is direct again."""
+    with answering(first, STORED) as s3:
+        app = shell(s3)
+        assert app.put(2) == [calls.Put("e", checked=True)] * 2
+    assert s3.senders == ["direct", "botocore", "direct"]
+    assert {(sent["x-amz-meta-runs"], sent["body"]) for sent in s3.requests} == {("1", "some bytes")}
+    assert retries(app) == "1.0"
+
+
+def test_botocore_sends_a_put_again_whose_connection_ends(shell: Callable[..., ByFlask]) -> None:
+    """Before botocore, aiohttp itself sends the put once more."""
+    with answering(CUT, CUT, STORED) as s3:
+        app = shell(s3)
+        assert app.put(2) == [calls.Put("e", checked=True)] * 2
+    assert (s3.senders[0], s3.senders[2:]) == ("direct", ["botocore", "direct"])
+    assert retries(app) is not None
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3])
+def test_a_direct_put_is_one_of_the_attempts(shell: Callable[..., ByFlask], attempts: int) -> None:
+    """UPLOAD_S3_ATTEMPTS bounds all requests together; a single attempt is botocore's."""
+    with answering(BUSY) as s3, pytest.raises(StoreUnavailable):
+        shell(s3, attempts).put()
+    assert s3.senders == [*["direct"] * (attempts > 1), *["botocore"] * max(1, attempts - 1)]
+
+
+def test_botocore_explains_a_refusal(shell: Callable[..., ByFlask]) -> None:
+    """A put that botocore cannot send either says nothing about the next one."""
+    with answering(DENIED) as s3:
+        app = shell(s3)
+        for _ in range(2):
+            with pytest.raises(StoreRejected, match="403"):
+                app.put()
+    assert s3.senders == ["direct", "botocore"] * 2
+
+
+def test_direct_puts_end_where_only_botocore_is_accepted(
+    shell: Callable[..., ByFlask], caplog: pytest.LogCaptureFixture
+) -> None:
+    """After some refused puts that botocore could send, botocore sends all, and the log says so."""
+    caplog.set_level("INFO", "filehandoff")
+    with answering(*[(301, {}), STORED] * 3, STORED) as s3:
+        shell(s3).put(5)
+    assert s3.senders == ["direct", "botocore"] * 3 + ["botocore"] * 2
+    assert {sent["x-amz-meta-runs"] for sent in s3.requests} == {"1"}
+    assert [record.message for record in caplog.records] == [
+        "S3 responded 301 to 3 direct puts; botocore sends all from now on"
+    ]
+
+
+@pytest.mark.parametrize("changed", [{"CacheControl": "no-store"}, {"Body": b"other"}], ids=["parameter", "body"])
+def test_botocore_sends_what_a_hook_has_changed(shell: Callable[..., ByFlask], changed: dict[str, Any]) -> None:
+    """A hook may change every parameter; only botocore knows all."""
+    with answering(STORED) as s3:
+        app = shell(s3)
+        app.put(**changed)
+    (sent,) = s3.requests
+    assert (sent.get("cache-control"), sent["body"]) == (
+        changed.get("CacheControl"),
+        changed.get("Body", BYTES).decode(),
+    )
+    assert (s3.senders, sent["x-amz-meta-runs"], retries(app)) == (["botocore"], "1", None)
+
+
+def test_a_client_without_credentials_leaves_puts_to_botocore(
+    shell: Callable[..., ByFlask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says what is missing."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with answering(STORED) as s3, pytest.raises(StoreUnavailable) as raised:
+        shell(s3).put()
+    assert "Unable to locate credentials" in str(raised.value.__cause__)
+    assert s3.requests == []
