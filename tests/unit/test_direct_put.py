@@ -2,13 +2,23 @@
 
 import asyncio
 import io
+import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 import flask_app.store
 import quart_app.store
@@ -78,11 +88,11 @@ class ByFlask:
 
     def __init__(self, settings: Settings) -> None:
         self.metrics = Metrics()
-        self._settings = settings
+        self.settings = settings
 
     def put(self, times: int = 1, body: Any = None, **changed: Any) -> list[Any]:
         """Put the file so many times, with a hook that changes parameters."""
-        store = flask_app.store.Store(self._settings, self.metrics)
+        store = flask_app.store.Store(self.settings, self.metrics)
         store.open()
         try:
             return [
@@ -115,7 +125,7 @@ class ByQuart(ByFlask):
             change(**event)
 
         async def run() -> list[Any]:
-            store = quart_app.store.Store(self._settings, self.metrics)
+            store = quart_app.store.Store(self.settings, self.metrics)
             await store.open()
             try:
                 return [
@@ -241,3 +251,88 @@ def test_a_client_without_credentials_leaves_puts_to_botocore(
         shell(s3).put()
     assert "Unable to locate credentials" in str(raised.value.__cause__)
     assert s3.requests == []
+
+
+def test_a_proxy_gets_a_direct_put(shell: Callable[..., ByFlask], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The put uses the proxy of the environment, as botocore does."""
+    with answering(STORED) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:{1}".format(*proxy.server_address))
+        app = shell(proxy)
+        app.settings = replace(app.settings, s3_endpoint_url="http://store.invalid:9000")
+        assert app.put() == [calls.Put("e", checked=True)]
+    (sent,) = proxy.requests
+    assert (proxy.senders, sent["host"]) == (["direct"], "store.invalid:9000")
+    assert sent["path"] == "http://store.invalid:9000/bucket/2026/a%20file%20%281%29.txt"
+
+
+def test_a_store_with_tls_gets_a_direct_put_if_its_certificate_is_trusted(
+    shell: Callable[..., ByFlask], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """AWS_CA_BUNDLE names the authority; without it, no put is sent."""
+    certificate, key = self_signed(tmp_path)
+    with answering(STORED) as s3:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        s3.socket = context.wrap_socket(s3.socket, server_side=True)
+        app = shell(s3)
+        app.settings = replace(app.settings, s3_endpoint_url="https://localhost:{1}".format(*s3.server_address))
+        with pytest.raises(StoreUnavailable):
+            app.put()
+        assert s3.requests == []
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        assert app.put() == [calls.Put("e", checked=True)]
+    assert s3.senders == ["direct"]
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for localhost and its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    made = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(made.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    )
+    certificate.write_bytes(builder.sign(made, SHA256()).public_bytes(Encoding.PEM))
+    key.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return certificate, key
+
+
+def test_credentials_that_rotate_sign_each_put_anew(
+    shell: Callable[..., ByFlask], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Temporary credentials of a program are replaced before they expire."""
+    program, config = tmp_path / "program", tmp_path / "config"
+    program.write_text(ROTATING.format(python=sys.executable, count=tmp_path / "count"))
+    program.chmod(0o700)
+    config.write_text(f"[default]\ncredential_process = {program}\n")
+    with answering(STORED) as s3:
+        app = shell(s3)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+        app.put(2)
+    keys = [sent["authorization"].partition("Credential=")[2].partition("/")[0] for sent in s3.requests]
+    tokens = [sent["x-amz-security-token"] for sent in s3.requests]
+    assert (s3.senders, len(set(keys)), keys) == (["direct", "direct"], 2, tokens)
+
+
+#: A program that prints other credentials each time. botocore replaces those that expire within a quarter of an hour.
+ROTATING = """\
+#!{python}
+import datetime, json, pathlib
+count = pathlib.Path("{count}")
+name = f"key{{len(count.read_text()) if count.exists() else 0}}"
+with count.open("a") as file:
+    file.write(".")
+keys = {{"AccessKeyId": name, "SecretAccessKey": "secret", "SessionToken": name}}
+soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=12)
+print(json.dumps({{"Version": 1, **keys, "Expiration": soon.isoformat()}}))
+"""
