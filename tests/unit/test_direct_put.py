@@ -243,7 +243,7 @@ def test_botocore_sends_what_a_hook_has_changed(shell: Callable[..., ByFlask], c
 def test_a_client_without_credentials_leaves_puts_to_botocore(
     shell: Callable[..., ByFlask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error says what is missing."""
+    """The error names the missing credentials."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -132,7 +132,7 @@ def put(*script: Line, **answer: str) -> str:
 
 
 def test_a_put_with_a_crc32_in_its_response_takes_one_call() -> None:
-    """S3 has compared the CRC-32 with the bytes, whatever the ETag is."""
+    """S3 has compared the CRC-32 with the bytes; any ETag is right."""
     assert put(ETag='"e"', ChecksumCRC32="AAAACw==") == "e"
 
 
