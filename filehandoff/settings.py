@@ -201,9 +201,9 @@ class Settings:
             self.max_file_bytes, self.max_body_bytes, self.max_form_parts, self.max_field_bytes, self.field_names
         )
 
-    def base_url(self, host_url: str) -> str:
+    def base_url(self, origin: str) -> str:
         """Return the app's URL for clients: `public_url`, or the request's scheme and host with `root_path`."""
-        return self.public_url.rstrip("/") if self.public_url else host_url.rstrip("/") + self.root_path
+        return self.public_url.rstrip("/") if self.public_url else origin + self.root_path
 
     @property
     def routes_path(self) -> str:

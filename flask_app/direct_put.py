@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError
 
 from filehandoff.metrics import Metrics
 from filehandoff.s3.calls import Answer
-from filehandoff.s3.direct_put import SAMPLE_KEY, DirectPuts
+from filehandoff.s3.direct_put import SAMPLE_KEY, DirectPuts, joined
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -76,7 +76,9 @@ class DirectPut:
         url, headers = request
         status, answer = None, None
         with suppress(BotoCoreError):
-            response = self._session.send(AWSPreparedRequest("PUT", url, headers, body, stream_output=False))
+            data = joined(body, size)
+            sent = AWSPreparedRequest("PUT", url, headers, body if data is None else data, stream_output=False)
+            response = self._session.send(sent)
             status, answer = response.status_code, self._puts.answer(response.status_code, response.headers)
         if answer is None:
             self._metrics.count_repeat("PutObject")

@@ -3,18 +3,19 @@
 `filehandoff.s3.direct_put` makes the requests.
 """
 
+import asyncio
 import io
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+import aiohttp
 from aiobotocore.credentials import AioCredentials
-from botocore.awsrequest import AWSPreparedRequest
-from botocore.exceptions import BotoCoreError
+from yarl import URL
 
 from filehandoff.metrics import Metrics
 from filehandoff.s3.calls import Answer
-from filehandoff.s3.direct_put import SAMPLE_KEY, DirectPuts
+from filehandoff.s3.direct_put import SAMPLE_KEY, DirectPuts, joined
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -40,7 +41,11 @@ class DirectPut:
         self._credentials = credentials
         self._metrics = metrics
         self._model = client.meta.service_model.operation_model("PutObject")
+        config: Any = client.meta.config
+        self._seconds = config.connect_timeout + config.read_timeout
         self._session = client._endpoint.http_session  # type: ignore[attr-defined] # noqa: SLF001 - aiobotocore has no public access to it
+        self._proxy = self._session._proxy_config.proxy_url_for(puts.origin)  # noqa: SLF001 - likewise
+        self._proxy_headers = self._session._proxy_config.proxy_headers_for(puts.origin)  # noqa: SLF001 - likewise
 
     @classmethod
     async def of(
@@ -70,15 +75,24 @@ class DirectPut:
         size = body.seek(0, io.SEEK_END)
         body.seek(0)
         credentials = await self._credentials.get_frozen_credentials()
-        request: Any = self._puts.request(parameters, size, credentials, datetime.now(UTC))
+        request = self._puts.request(parameters, size, credentials, datetime.now(UTC))
         if request is None or parameters["Body"] is not body:
             return None, None
         url, headers = request
         status, answer = None, None
-        with suppress(BotoCoreError):
-            response = await self._session.send(AWSPreparedRequest("PUT", url, headers, body, stream_output=False))
-            status, answer = response.status_code, self._puts.answer(response.status_code, response.headers)
+        with suppress(aiohttp.ClientError, OSError):
+            data = joined(body, size)
+            # A body of several messages has a timeout for each.
+            async with asyncio.timeout(None if data is None else self._seconds):
+                status, answer = await self._exchange(url, headers, body if data is None else data)
         if answer is None:
             self._metrics.count_repeat("PutObject")
             body.seek(0)
         return status, answer
+
+    async def _exchange(self, url: str, headers: dict[str, str], body: Any) -> tuple[int, Answer | None]:
+        connections = await self._session._get_session(self._proxy)  # noqa: SLF001 - likewise
+        proxy = {"proxy": self._proxy, "proxy_headers": self._proxy_headers}
+        async with connections.put(URL(url, encoded=True), headers=headers, data=body, **proxy) as response:
+            await response.read()
+            return response.status, self._puts.answer(response.status, response.headers)

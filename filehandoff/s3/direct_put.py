@@ -8,9 +8,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.parse import parse_qs, quote, urlsplit
 
+from filehandoff.parts import PartReader
 from filehandoff.s3.calls import Answer
 from filehandoff.s3.signing import ALGORITHM, Credentials, Signer
 
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 _OK = 200
 #: Statuses by which S3 refuses a request, rather than fails.
 _REFUSALS = range(300, 500)
+#: Bytes of a part that is joined.
+JOINED_BYTES = 64 * 1024
 #: Refusals in a row that show that only botocore's puts are right here, and no single one was damaged on its way.
 MOST_REFUSALS = 3
 #: The key in the URL that shows the bucket's address.
@@ -28,6 +31,11 @@ _SIGNATURE = {f"X-Amz-{name}" for name in ("Algorithm", "Credential", "Date", "E
 _PORTS = {"http": 80, "https": 443}
 #: The parameters of boto's `put_object` that this module can send.
 _PARAMETERS = {"Bucket", "Key", "Body", "ContentType", "Metadata", "ChecksumCRC32"}
+
+
+def joined(body: IO[bytes] | PartReader, size: int) -> bytes | None:
+    """Return the bytes of a small part, which are cheaper to send in one message; None for other bodies."""
+    return b"".join(body.pieces()) if isinstance(body, PartReader) and size <= JOINED_BYTES else None
 
 
 @dataclass(slots=True)

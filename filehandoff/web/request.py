@@ -28,7 +28,8 @@ class RequestValues:
 
     method: str
     mimetype: Any
-    host_url: Any
+    scheme: str
+    host: str
     headers: Any
     args: Any
     content_length: int | None

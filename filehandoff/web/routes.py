@@ -136,7 +136,7 @@ def stored(service: Service, request: RequestValues, context: UploadContext, fil
 
 
 def _base_url(service: Service, request: RequestValues) -> str:
-    return service.settings.base_url(request.host_url)
+    return service.settings.base_url(f"{request.scheme}://{request.host}")
 
 
 def _object_path(service: Service, key: str) -> str:

@@ -346,7 +346,7 @@ def test_a_switch_is_nothing_else() -> None:
 def test_links_begin_where_clients_reach_the_app(public_url: str | None, root_path: str, base: str) -> None:
     """A link begins with the public URL, or the client's host and root path."""
     settings = Settings(public_url=public_url, root_path=root_path)
-    assert settings.base_url("http://here.example:8001/") == base
+    assert settings.base_url("http://here.example:8001") == base
 
 
 def test_a_setting_needs_an_annotation_that_reads_it() -> None:

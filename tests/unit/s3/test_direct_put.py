@@ -1,5 +1,6 @@
 """The request of a direct put, and the reading of its response, without I/O."""
 
+import io
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 
-from filehandoff.s3.direct_put import MOST_REFUSALS, SAMPLE_KEY, DirectPuts
+from filehandoff.parts import Part
+from filehandoff.s3.direct_put import JOINED_BYTES, MOST_REFUSALS, SAMPLE_KEY, DirectPuts, joined
 from filehandoff.s3.signing import Signer
 
 CREDENTIALS = ReadOnlyCredentials("a-key", "a-secret", None)
@@ -151,3 +153,19 @@ def test_a_success_forgets_earlier_refusals() -> None:
         puts.count_refusal(400)
         puts.answer(200, {"etag": '"e"'})
     assert puts.enabled
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(Part(1, (b"some ", memoryview(b"bytes"))).open(), b"some bytes", id="a small part"),
+        pytest.param(Part(1, ()).open(), b"", id="an empty part"),
+        pytest.param(Part(1, (bytes(JOINED_BYTES + 1),)).open(), None, id="a larger part"),
+        pytest.param(io.BytesIO(b"some bytes"), None, id="a file"),
+    ],
+)
+def test_only_a_small_part_is_joined(body: Any, expected: bytes | None) -> None:
+    """A file is read while it is sent, and the chunks of a larger part are not copied."""
+    size = body.seek(0, io.SEEK_END)
+    body.seek(0)
+    assert joined(body, size) == expected
