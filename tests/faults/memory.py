@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -90,8 +91,8 @@ def measure(minutes: float, every: float, environ: Mapping[str, str]) -> dict[st
             )
             print(f"minute {minute:.1f}: {seen}", flush=True)
         for name, load in loads.items():
-            load.outcomes[:] = [outcome for outcome in load.outcomes if outcome.status != httpx.codes.CREATED]
-            print(f"{name}: {len(load.outcomes)} uploads were not stored")
+            lost = Counter(f"{it.status} {it.problem}" for it in load.outcomes if it.status != httpx.codes.CREATED)
+            print(f"{name}: {lost.total()} uploads were not stored {dict(lost)}")
     return held
 
 
