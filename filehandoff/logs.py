@@ -1,36 +1,31 @@
-"""Format the log as JSON or text, with request ids and without secrets; by structlog.
+"""Format the log as JSON or text, with request ids and without secrets.
 
 All code logs by the standard library's `logging`, as the SDK and the servers do, so that all lines look alike. The
 start of a process calls `configure`. `create_app` does not, since the log belongs to the process, not to an app in it.
 """
 
+import json
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, MutableMapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, override
-
-from structlog.contextvars import (
-    bind_contextvars,
-    bound_contextvars,
-    clear_contextvars,
-    get_contextvars,
-    merge_contextvars,
-)
-from structlog.processors import JSONRenderer, TimeStamper, format_exc_info
-from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
 from filehandoff.errors import Internal, Overloaded, UploadError
 from filehandoff.settings import Settings
 
-type Line = MutableMapping[str, Any]
+type Line = dict[str, Any]
 
-#: The first values of a line, in this order.
-_FIRST = {name: place for place, name in enumerate(("timestamp", "level", "event", "request_id"))}
+#: The attributes of each record, and those that formatters add. All others are values of the line.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 #: Loggers that write from UPLOAD_LOG_LEVEL on. All others write warnings, or at `debug` everything.
 OWN_LOGGERS = ("filehandoff", "flask_app", "quart_app")
@@ -94,79 +89,71 @@ def bind(request_id: str) -> None:
 
     Tasks that it starts inherit the id.
     """
-    unbind()
-    bind_contextvars(request_id=request_id)
+    _request_id.set(request_id)
 
 
 def unbind() -> None:
     """Add no id to the following lines: the request has ended."""
-    clear_contextvars()
+    _request_id.set("")
 
 
-def bound(request_id: str) -> AbstractContextManager[None]:
+@contextmanager
+def bound(request_id: str) -> Iterator[None]:
     """Add the id to a block's lines, in a thread without the request's context."""
-    return bound_contextvars(request_id=request_id)
+    token = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(token)
 
 
 def bound_id() -> str:
     """Return the id that `bind` or `bound` has set; empty if none."""
-    return str(get_contextvars().get("request_id", ""))
+    return _request_id.get()
 
 
 def formatter(style: str, secrets: list[str]) -> logging.Formatter:
     """Return the formatter of `json` or `console` lines, which hides these and other secrets."""
-    if style == "json":
-        # In ASCII: no filename can contain a line end or a terminal's control code.
-        render: list[Any] = [JSONRenderer()]
-        time = TimeStamper("iso", utc=True)
-    else:
-        render = [_for_terminal, _as_text]
-        time = TimeStamper("%Y-%m-%d %H:%M:%S +0000", utc=True)
-    return ProcessorFormatter(
-        foreign_pre_chain=[merge_contextvars, add_log_level, add_logger_name, ExtraAdder(), _add_place],
-        processors=[ProcessorFormatter.remove_processors_meta, time, format_exc_info, _hide(secrets), *render],
-    )
+    return _Formatter(_as_json if style == "json" else _as_text, secrets)
 
 
-def _add_place(_logger: object, _method: str, line: Line) -> Line:
-    record: logging.LogRecord = line["_record"]
-    line.update(process=record.process, thread=record.threadName)
-    line.pop("color_message", None)  # uvicorn's message again, with colours
-    return line
+class _Formatter(logging.Formatter):
+    """Collects a line's values, hides the secrets among them, and renders the line."""
 
+    def __init__(self, render: Callable[[Line, datetime], str], secrets: list[str]) -> None:
+        super().__init__()
+        self._render = render
+        self._secrets = [secret for secret in secrets if len(secret) >= 8]  # noqa: PLR2004 - a shorter secret may be part of common words
 
-def _hide(secrets: list[str]) -> Callable[[Any, str, Line], Line]:
-    """Return a processor that hides these secrets, and values after a secret's name."""
-    known = [secret for secret in secrets if len(secret) >= 8]  # noqa: PLR2004 - a shorter secret may be part of common words
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        line: Line = {"level": record.levelname.lower(), "event": record.getMessage()}
+        if request_id := bound_id():
+            line["request_id"] = request_id
+        line["logger"] = record.name
+        line.update((name, value) for name, value in vars(record).items() if name not in _STANDARD)
+        line.update(process=record.process, thread=record.threadName)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        hidden = {name: self._hide(value) for name, value in line.items()}
+        return self._render(hidden, datetime.fromtimestamp(record.created, UTC))
 
-    def hidden(value: Any) -> Any:
+    def _hide(self, value: Any) -> Any:
+        """Hide the secrets, and the values after a secret's name."""
         if isinstance(value, str):
-            for secret in known:
+            for secret in self._secrets:
                 value = value.replace(secret, HIDDEN)
             return _SECRET.sub(rf"\g<1>\g<2>{HIDDEN}", value) if _SEPARATOR.search(value) else value
         if isinstance(value, dict):
-            return {name: hidden(one) for name, one in value.items()}
+            return {name: self._hide(one) for name, one in value.items()}
         if isinstance(value, list | tuple):
-            return [hidden(one) for one in value]
-        return value if isinstance(value, int | float | None) else hidden(str(value))
-
-    def hide(_logger: object, _method: str, line: Line) -> Line:
-        return {name: hidden(line[name]) for name in sorted(line, key=lambda name: _FIRST.get(name, len(_FIRST)))}
-
-    return hide
+            return [self._hide(one) for one in value]
+        return value if isinstance(value, int | float | None) else self._hide(str(value))
 
 
-def _for_terminal(_logger: object, _method: str, line: Line) -> Line:
-    """Put the request's id before the message; escape line ends and control codes."""
-    request_id = line.pop("request_id", None)
-    for name in ("thread", "code"):  # useful only in searches: an error's message begins with its code
-        line.pop(name, None)
-    event = str(line["event"])
-    line["event"] = printable(f"request {request_id}: {event}" if request_id else event)
-    if "exception" in line:
-        # Indented, so that no line of the traceback looks like a line of the log.
-        line["exception"] = "\n".join(f"    {printable(one)}" for one in line["exception"].splitlines())
-    return line
+def _as_json(line: Line, time: datetime) -> str:
+    """Return an object in ASCII: no filename can contain a line end or a terminal's control code."""
+    return json.dumps({"timestamp": time.isoformat(timespec="microseconds").replace("+00:00", "Z"), **line})
 
 
 def printable(text: str) -> str:
@@ -176,13 +163,16 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
-def _as_text(_logger: object, _method: str, line: Line) -> str:
+def _as_text(line: Line, time: datetime) -> str:
     """Return a line like the servers': `[time] [process] [LEVEL] message` and values by name."""
-    time, process, level, event = (line.pop(name) for name in ("timestamp", "process", "level", "event"))
-    exception = line.pop("exception", None)
-    values = [f"{name}={_brief(line[name])}" for name in sorted(line)]
-    text = " ".join((f"[{time}] [{process}] [{level.upper()}] {event}", *values))
-    return f"{text}\n{exception}" if exception else text
+    request_id, exception, event = line.pop("request_id", None), line.pop("exception", None), line.pop("event")
+    for name in "thread", "code":  # useful only in searches: an error's message begins with its code
+        line.pop(name, None)
+    head = f"[{time:%Y-%m-%d %H:%M:%S} +0000] [{line.pop('process')}] [{line.pop('level').upper()}]"
+    message = printable(f"request {request_id}: {event}" if request_id else event)
+    text = " ".join((head, message, *(f"{name}={_brief(line[name])}" for name in sorted(line))))
+    # Indented, so that no line of the traceback looks like a line of the log.
+    return "\n".join((text, *(f"    {printable(one)}" for one in (exception or "").splitlines())))
 
 
 def _brief(value: object) -> str:

@@ -30,7 +30,7 @@ def create_app(settings: Settings | None = None) -> Quart:
     Raises:
         SettingsError: a setting cannot work.
     """
-    # Imported here: other apps import `quart_app.request`, which must need no aioboto3, structlog, prometheus_client.
+    # Imported here: other apps import `quart_app.request`, which must need no aioboto3, prometheus_client.
     from filehandoff.sweep_command import sweep_command  # noqa: PLC0415
     from quart_app.service import Service  # noqa: PLC0415
     from quart_app.views import KeyConverter, routes  # noqa: PLC0415

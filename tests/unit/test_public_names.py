@@ -48,7 +48,6 @@ EXCEPTIONS = {
 #: Third-party packages that the core may import, each with the reason.
 THIRD_PARTIES = {
     "prometheus_client": "numbers as text; imported by metrics.py alone, which the shells ask for",
-    "structlog": "lines as text; imported by logs.py alone, which the shells ask for",
 }
 
 
