@@ -6,6 +6,7 @@ Exits with 1 if an app grew by more than a MiB a minute in the second half of th
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 import threading
@@ -30,6 +31,13 @@ SIZES = (1000, 64 * 1024, 3 * MIB, 20 * MIB)
 UPLOADS, DOWNLOADS = 12, 2
 #: MiB per minute; a level process grows by less in half an hour.
 LEVEL = 1.0
+#: Seconds between two samples. The memory of a busy process varies by 30 MiB from one second to the next.
+SAMPLE_SECONDS = 1.0
+
+
+def median(samples: Sequence[tuple[float, float]]) -> int:
+    """The median of (minute, MiB) samples, in MiB."""
+    return round(statistics.median(held for _, held in samples))
 
 
 def growth(samples: Sequence[tuple[float, float]]) -> float:
@@ -65,7 +73,7 @@ def downloading(url: str) -> Iterator[None]:
 
 
 def measure(minutes: float, every: float, environ: Mapping[str, str]) -> dict[str, list[tuple[float, float]]]:
-    """Measure and print each app's memory in MiB by minute of load, every `every` seconds."""
+    """Measure each app's memory in MiB by minute of load; print the median of every `every` seconds."""
     held: dict[str, list[tuple[float, float]]] = {}
     with ExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
@@ -80,16 +88,19 @@ def measure(minutes: float, every: float, environ: Mapping[str, str]) -> dict[st
             exits.enter_context(downloading(server.url))
             exits.enter_context(loads[name].running(UPLOADS))
         began = time.monotonic()
+        printed = 0.0
         while (passed := time.monotonic() - began) < minutes * 60:
-            time.sleep(min(every, minutes * 60 - passed))
-            minute = (time.monotonic() - began) / 60
+            time.sleep(SAMPLE_SECONDS)
             for name, processes in apps.items():
-                held.setdefault(name, []).append((minute, processes.resident() / MIB))
-            seen = ", ".join(
-                f"{name} {samples[-1][1]:.0f} MiB after {len(loads[name].outcomes)} uploads"
-                for name, samples in held.items()
-            )
-            print(f"minute {minute:.1f}: {seen}", flush=True)
+                held.setdefault(name, []).append((passed / 60, processes.resident() / MIB))
+            if passed // every > printed:
+                printed = passed // every
+                recent = int(every // SAMPLE_SECONDS)
+                seen = ", ".join(
+                    f"{name} {median(held[name][-recent:])} MiB after {len(loads[name].outcomes)} uploads"
+                    for name in apps
+                )
+                print(f"minute {passed / 60:.1f}: {seen}", flush=True)
         for name, load in loads.items():
             lost = Counter(f"{it.status} {it.problem}" for it in load.outcomes if it.status != httpx.codes.CREATED)
             print(f"{name}: {lost.total()} uploads were not stored {dict(lost)}")
