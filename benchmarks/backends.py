@@ -9,7 +9,6 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, override
 from urllib.parse import quote
@@ -94,7 +93,7 @@ class NullBackend(Backend):
 
     @contextmanager
     def _ask(self, method: str, key: str) -> "Iterator[IO[bytes]]":
-        connection = HTTPConnection(self._store.endpoint_url.removeprefix("http://"), timeout=120)
+        connection = self._store.connect()
         try:
             connection.request(method, f"/{self._store.bucket}/{quote(key)}")
             yield connection.getresponse()

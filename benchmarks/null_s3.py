@@ -1,21 +1,19 @@
 """The null store's rules, without I/O: the requests that S3 accepts or refuses.
 
-It checks lengths, part numbers and ETags, but no signatures or checksums. It keeps sizes, and bytes only of objects
-whose name asks for it.
+It checks lengths, part numbers and ETags, but no signatures or checksums. It returns the checksum that came with the
+bytes, as S3 does after checking it. It keeps sizes, and bytes only of objects whose name asks for it.
 """
 
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from http import HTTPStatus
-from typing import Self
-from urllib.parse import parse_qsl, unquote
 from xml.etree import ElementTree as ET
-from xml.sax.saxutils import escape
+
+from benchmarks.null_requests import STATS, UNKNOWN, WITH_BYTES, Answer, Refused, Request, digits, element, result
 
 #: S3's limits for a part, in bytes. The last part may be smaller; a single put has the same upper limit.
 SMALLEST_PART = 5 * 2**20
@@ -28,159 +26,11 @@ KEPT = "kept-"
 #: Limit for the body that completes an upload: room for 10,000 parts, each with a checksum.
 _COMPLETION_BYTES = 4 * 2**20
 
-#: S3's error codes with status and message.
-_ERRORS = {
-    "BadRequest": (400, "An error occurred when parsing the HTTP request."),
-    "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
-    "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
-    "InvalidArgument": (400, "Part number must be an integer between 1 and 10000, inclusive"),
-    "InvalidPart": (400, "One or more of the specified parts could not be found."),
-    "InvalidPartOrder": (400, "The list of parts was not in ascending order. Parts must be ordered by part number."),
-    "MalformedXML": (400, "The XML you provided was not well-formed or did not validate against our published schema"),
-    "MaxMessageLengthExceeded": (400, "Your request was too big."),
-    "MissingContentLength": (411, "You must provide the Content-Length HTTP header."),
-    "NoSuchBucket": (404, "The specified bucket does not exist"),
-    "NoSuchKey": (404, "The specified key does not exist."),
-    "NoSuchUpload": (404, "The specified upload does not exist."),
-    "NotImplemented": (501, "A header you provided implies functionality that is not implemented"),
-}
-
-#: S3's operation names by method, presence of a key, and the query parameters that decide.
-_OPERATIONS: Mapping[tuple[str, bool, frozenset[str]], str] = {
-    ("PUT", False, frozenset()): "CreateBucket",
-    ("HEAD", False, frozenset()): "HeadBucket",
-    ("GET", False, frozenset({"uploads"})): "ListMultipartUploads",
-    ("GET", False, frozenset({"list-type"})): "ListObjectsV2",
-    ("PUT", True, frozenset()): "PutObject",
-    ("HEAD", True, frozenset()): "HeadObject",
-    ("GET", True, frozenset()): "GetObject",
-    ("DELETE", True, frozenset()): "DeleteObject",
-    ("POST", True, frozenset({"uploads"})): "CreateMultipartUpload",
-    ("PUT", True, frozenset({"partNumber", "uploadId"})): "UploadPart",
-    ("POST", True, frozenset({"uploadId"})): "CompleteMultipartUpload",
-    ("DELETE", True, frozenset({"uploadId"})): "AbortMultipartUpload",
-}
-_UNKNOWN = "unknown"
-#: Operations whose body is bytes of an object.
-_WITH_BYTES = {"PutObject", "UploadPart"}
-#: The operation that returns our own counters; its path is no valid bucket name.
-STATS = "stats"
-STATS_PATH = "/_null/stats"
-
-#: Query parameters that do not decide the operation. The last three sign it, as do those that begin with `X-Amz-`.
-_INDECISIVE = {"prefix", "encoding-type", "x-id", "AWSAccessKeyId", "Signature", "Expires"}
-
 #: Headers that would change the operation or the meaning of the length; ignoring them would do something else.
-_DECISIVE_HEADERS = {
-    "transfer-encoding",
-    "x-amz-decoded-content-length",
-    "x-amz-copy-source",
-    "if-match",
-    "if-none-match",
-    "range",
-}
-
-
-class Refused(Exception):
-    """An error that S3 would return: its code, with elements such as `PartNumber`."""
-
-    def __init__(self, code: str, **details: object) -> None:
-        super().__init__(code)
-        status, message = _ERRORS[code]
-        self.answer = Answer.xml(_element("Error", {"Code": code, "Message": message, **details}), status)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response; `Content-Length` is that of the body unless `headers` has another."""
-
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-    @classmethod
-    def xml(cls, document: str, status: int = 200) -> Self:
-        """Make a response with an XML document."""
-        body = f'<?xml version="1.0" encoding="UTF-8"?>\n{document}'.encode()
-        return cls(status, {"Content-Type": "application/xml"}, body)
-
-    def rendered(self, *, with_body: bool, last: bool) -> bytes:
-        """Render the bytes: no body for HEAD, `Connection: close` on the last answer."""
-        headers = {**self.headers, "Connection": "close" if last else "keep-alive"}
-        if self.status != HTTPStatus.NO_CONTENT:
-            headers.setdefault("Content-Length", str(len(self.body)))
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{lines}\r\n".encode()
-        return head + self.body if with_body else head
-
-
-@dataclass(frozen=True)
-class Request:
-    """The head of a request.
-
-    `key` is empty for the bucket itself, `length` None without `Content-Length`.
-    """
-
-    operation: str
-    method: str
-    bucket: str
-    key: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    length: int | None
-
-    @classmethod
-    def parse(cls, head: bytes) -> Self:
-        """Parse a request line and headers, without the empty line after them.
-
-        Raises:
-            Refused: they are not HTTP/1.1.
-        """
-        first, *lines = head.decode("latin-1").split("\r\n")
-        try:
-            method, target, version = first.split(" ")
-            headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
-        except ValueError:
-            raise Refused("BadRequest") from None
-        length = _number(headers["content-length"]) if "content-length" in headers else None
-        if version != "HTTP/1.1" or ("content-length" in headers and length is None):
-            raise Refused("BadRequest")
-        path, _, query_text = target.partition("?")
-        bucket, _, key = unquote(path.removeprefix("/")).partition("/")
-        query = dict(parse_qsl(query_text, keep_blank_values=True))
-        decisive = frozenset(it for it in query if it not in _INDECISIVE and not it.lower().startswith("x-amz-"))
-        operation = _OPERATIONS.get((method, bool(key), decisive), _UNKNOWN) if bucket else _UNKNOWN
-        if (method, path) == ("GET", STATS_PATH):
-            operation = STATS
-        return cls(operation, method, bucket, key, query, headers, length)
-
-    @property
-    def expects_continue(self) -> bool:
-        """Whether the client waits for `100 Continue` before it sends the body."""
-        return self.headers.get("expect", "").lower() == "100-continue"
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the client closes the connection after this request."""
-        return self.headers.get("connection", "").lower() == "close"
-
-    @property
-    def has_body(self) -> bool:
-        """Whether a body follows, or may follow."""
-        if self.length is None:
-            return "transfer-encoding" in self.headers or self.method in {"PUT", "POST"}
-        return self.length > 0
-
-
-def _confirmed(request: Request, stored: "Stored") -> dict[str, str]:
-    """Return the ETag, and the request's CRC-32 as S3 does, which has compared it."""
-    checksum = {"x-amz-checksum-crc32": sent} if (sent := request.headers.get("x-amz-checksum-crc32")) else {}
-    return {"ETag": stored.etag, **checksum}
-
-
-def _number(text: str) -> int | None:
-    """Parse ASCII digits; int() accepts more than HTTP and S3 do."""
-    return int(text) if text.isascii() and text.isdecimal() else None
+_LENGTH_HEADERS = {"transfer-encoding", "x-amz-decoded-content-length"}
+_DECISIVE_HEADERS = {"x-amz-copy-source", "if-match", "if-none-match", "range"}
+#: Checksums of an object or part.
+_CHECKSUMS = {f"x-amz-checksum-{name}" for name in ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")}
 
 
 @dataclass(frozen=True)
@@ -279,13 +129,14 @@ class Store:
         operation = request.operation
         if operation == STATS:
             return
-        if operation == _UNKNOWN or request.query.get("list-type", "2") != "2":
+        if operation == UNKNOWN or request.query.get("list-type", "2") != "2":
             raise Refused("NotImplemented")
-        for header in _DECISIVE_HEADERS & request.headers.keys():
+        decisive = _DECISIVE_HEADERS if request.is_chunked else _DECISIVE_HEADERS | _LENGTH_HEADERS
+        for header in decisive & request.headers.keys():
             raise Refused("NotImplemented", Header=header)
         if operation != "CreateBucket" and request.bucket not in self.buckets:
             raise Refused("NoSuchBucket", BucketName=request.bucket)
-        if operation in _WITH_BYTES:
+        if operation in WITH_BYTES:
             _check_length(request)
         if operation == "CompleteMultipartUpload" and (request.length or 0) > _COMPLETION_BYTES:
             raise Refused("MaxMessageLengthExceeded", MaxMessageLengthBytes=_COMPLETION_BYTES)
@@ -297,7 +148,7 @@ class Store:
     def keeps(self, request: Request) -> bool:
         """Whether the store needs the body of this request, not only its length."""
         is_kept = request.key.rpartition("/")[2].startswith(KEPT)
-        return request.operation == "CompleteMultipartUpload" or (is_kept and request.operation in _WITH_BYTES)
+        return request.operation == "CompleteMultipartUpload" or (is_kept and request.operation in WITH_BYTES)
 
     def perform(self, request: Request, body: bytes) -> Answer:
         """Perform a request whose body has arrived; `body` is empty if it was thrown away.
@@ -315,27 +166,27 @@ class Store:
     def _list_uploads(self, request: Request, _body: bytes) -> Answer:
         prefix = request.query.get("prefix", "")
         listed = [
-            _element("Upload", {"Key": upload.key, "UploadId": upload_id, "Initiated": _iso(upload.started)})
+            element("Upload", {"Key": upload.key, "UploadId": upload_id, "Initiated": _iso(upload.started)})
             for upload_id, upload in sorted(self._uploads.items(), key=lambda item: (item[1].key, item[0]))
             if upload.bucket == request.bucket and upload.key.startswith(prefix)
         ]
         about = {"Bucket": request.bucket, "Prefix": prefix, "IsTruncated": "false"}
-        return _result("ListMultipartUploadsResult", about, *listed)
+        return result("ListMultipartUploadsResult", about, *listed)
 
     def _list_objects(self, request: Request, _body: bytes) -> Answer:
         prefix = request.query.get("prefix", "")
         listed = [
-            _element("Contents", {"Key": key, "LastModified": _iso(it.modified), "ETag": it.etag, "Size": it.size})
+            element("Contents", {"Key": key, "LastModified": _iso(it.modified), "ETag": it.etag, "Size": it.size})
             for key, it in sorted(self.buckets[request.bucket].items())
             if key.startswith(prefix)
         ]
         about = {"Name": request.bucket, "Prefix": prefix, "KeyCount": len(listed), "IsTruncated": "false"}
-        return _result("ListBucketResult", about, *listed)
+        return result("ListBucketResult", about, *listed)
 
     def _put_object(self, request: Request, body: bytes) -> Answer:
         stored = self._stored(request, body)
         self.buckets[request.bucket][request.key] = stored
-        return Answer(headers=_confirmed(request, stored))
+        return _received(request, stored)
 
     def _head_object(self, request: Request, _body: bytes) -> Answer:
         stored = self.buckets[request.bucket].get(request.key)
@@ -365,12 +216,12 @@ class Store:
         upload_id = f"upload{next(self._ids):08x}"
         self._uploads[upload_id] = Upload(request.bucket, request.key, datetime.now(UTC))
         about = {"Bucket": request.bucket, "Key": request.key, "UploadId": upload_id}
-        return _result("InitiateMultipartUploadResult", about)
+        return result("InitiateMultipartUploadResult", about)
 
     def _upload_part(self, request: Request, body: bytes) -> Answer:
         stored = self._stored(request, body)
         self._upload(request).parts[_part_number(request)] = stored
-        return Answer(headers=_confirmed(request, stored))
+        return _received(request, stored)
 
     def _complete_upload(self, request: Request, body: bytes) -> Answer:
         parts = _completed_parts(self._upload(request), body)
@@ -380,7 +231,7 @@ class Store:
         self.buckets[request.bucket][request.key] = Stored(size, etag, datetime.now(UTC), kept)
         del self._uploads[request.query["uploadId"]]
         about = {"Bucket": request.bucket, "Key": request.key, "ETag": etag}
-        return _result("CompleteMultipartUploadResult", about)
+        return result("CompleteMultipartUploadResult", about)
 
     def _abort_upload(self, request: Request, _body: bytes) -> Answer:
         del self._uploads[request.query["uploadId"]]
@@ -414,6 +265,12 @@ class Store:
         return f"null{next(self._ids):08x}"
 
 
+def _received(request: Request, stored: Stored) -> Answer:
+    """Make the response to a received object or part."""
+    checksums = {name: request.headers[name] for name in _CHECKSUMS & request.headers.keys()}
+    return Answer(headers={"ETag": stored.etag, **checksums})
+
+
 def _check_length(request: Request) -> None:
     if request.length is None:
         raise Refused("MissingContentLength")
@@ -423,7 +280,7 @@ def _check_length(request: Request) -> None:
 
 def _part_number(request: Request) -> int:
     text = request.query["partNumber"]
-    number = _number(text)
+    number = digits(text)
     if number is None or not 1 <= number <= LAST_PART_NUMBER:
         raise Refused("InvalidArgument", ArgumentName="partNumber", ArgumentValue=text)
     return number
@@ -459,19 +316,6 @@ def _named_parts(completion: bytes) -> list[tuple[int, str]]:
     if not parts:
         raise Refused("MalformedXML")
     return parts
-
-
-def _result(name: str, about: Mapping[str, object], *nested: str) -> Answer:
-    namespaced = f'{name} xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
-    return Answer.xml(f"<{namespaced}>{_elements(about)}{''.join(nested)}</{name}>")
-
-
-def _element(name: str, values: Mapping[str, object]) -> str:
-    return f"<{name}>{_elements(values)}</{name}>"
-
-
-def _elements(values: Mapping[str, object]) -> str:
-    return "".join(f"<{name}>{escape(str(value))}</{name}>" for name, value in values.items())
 
 
 def _iso(moment: datetime) -> str:

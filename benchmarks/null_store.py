@@ -1,11 +1,11 @@
 """An S3 server that checks uploads and throws their bytes away: `python -m benchmarks.null_store`.
 
-Behind an app, it makes a measurement show the app's cost, not the store's. It can be slow on purpose. It speaks path
-style on loopback, accepts any credentials, and refuses the uploads that S3 refuses: those with a missing length, an
-unknown bucket or upload, wrong part numbers or ETags, or parts of a wrong size. It checks no signature and no
-checksum, keeps no metadata, and lists everything on one page. It keeps the bytes only of `…/kept-…` objects; a GET of
-another is 501. Sizes come from `Content-Length`; a chunked body is 501, as in S3. `GET /_null/stats` returns
-`null_s3.Stats` as JSON.
+Behind an app, it makes a measurement show the app's cost, not the store's. It can be slow on purpose, and can speak
+TLS. It speaks path style on loopback, accepts any credentials, and refuses the uploads that S3 refuses: those with a
+missing length, an unknown bucket or upload, wrong part numbers or ETags, or parts of a wrong size. It checks no
+signature and no checksum, keeps no metadata, and lists everything on one page. It keeps the bytes only of `…/kept-…`
+objects; a GET of another is 501. A chunked body is 501, as in S3, unless it is `aws-chunked` and declares its length.
+`GET /_null/stats` returns `null_s3.Stats` as JSON.
 """
 
 import argparse
@@ -14,11 +14,17 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 
-from benchmarks.null_s3 import STATS, STATS_PATH, Answer, Refused, Request, Stats, Store
+from benchmarks.certificate import temporary_certificate, trusting
+from benchmarks.null_chunks import ChunkedBody
+from benchmarks.null_requests import STATS, STATS_PATH, Answer, Refused, Request
+from benchmarks.null_s3 import Stats, Store
 from demo.processes import Server, StartError, ending, listen, python
 
 START_SECONDS = 180.0
@@ -76,6 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self._request: Request | None = None
         self._kept: memoryview | None = None  # the body, unless it is discarded
         self._left = 0  # bytes of the body still to come
+        self._chunked: ChunkedBody | None = None  # the body, if it comes in chunks
         self._counted = False  # whether it had a request
         self._last_answered = False  # whether its last answer was sent
 
@@ -95,7 +102,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Return the memory for the next bytes, at most to the end of the body."""
-        if self._last_answered:
+        if self._last_answered or self._chunked is not None:
             return _DROP[: self._read_bytes]
         if not self._left:
             return self._head_view[self._head_size :]
@@ -107,6 +114,8 @@ class Connection(asyncio.BufferedProtocol):
         """Handle received bytes."""
         if self._last_answered:
             self._body_came(size)
+        elif self._chunked is not None:
+            self._chunks_came(self._chunked, _DROP[:size])
         elif self._left:
             self._left -= size
             self._body_came(size)
@@ -148,6 +157,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin(self, request: Request, beginning: memoryview) -> None:
         """Begin to read the body."""
+        if request.is_chunked:
+            self._chunked = ChunkedBody(keep=self._store.keeps(request))
+            self._continue_if_expected(request)
+            self._chunks_came(self._chunked, beginning)
+            return
         length = request.length or 0
         if len(beginning) > length:  # pipelining
             self._answer(Refused("BadRequest").answer, last=True)
@@ -157,22 +171,39 @@ class Connection(asyncio.BufferedProtocol):
         if self._store.keeps(request):
             self._kept = memoryview(bytearray(length))
             self._kept[: len(beginning)] = beginning
-        if request.expects_continue and self._left:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._left:
+            self._continue_if_expected(request)
         self._body_came(len(beginning))
+
+    def _continue_if_expected(self, request: Request) -> None:
+        if request.expects_continue:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _chunks_came(self, body: ChunkedBody, received: memoryview) -> None:
+        try:
+            body.receive(received)
+        except ValueError:
+            self._chunked = None
+            self._answer(Refused("BadRequest").answer, last=True)
+        else:
+            self._body_came(len(received))
 
     def _body_came(self, size: int) -> None:
         """Count bytes of the body, and perform the request when it is complete."""
         self._store.bytes_received += size
         seconds = self._pace.seconds_for(size, self._loop.time()) if size and self._pace is not None else 0.0
-        whole = not self._left and not self._last_answered
+        is_over = self._chunked.is_over if self._chunked is not None else not self._left
+        whole = is_over and not self._last_answered
         self._after(seconds, self._perform if whole else lambda: None)
 
     def _perform(self) -> None:
         """Perform the complete request and answer it."""
         assert self._request is not None
         request, body = self._request, b"" if self._kept is None else bytes(self._kept)
+        chunked, self._chunked = self._chunked, None
         try:
+            if chunked is not None:
+                request, body = _decoded(request, chunked)
             answer = self._store.perform(request, body)
         except Refused as refused:
             answer = refused.answer
@@ -190,7 +221,10 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(answer.rendered(with_body=with_body, last=last))
         if last:
             self._last_answered = True
-            self._transport.write_eof()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:  # TLS
+                self._transport.close()
 
     def _after(self, seconds: float, then: Callable[[], None]) -> None:
         """Call `then` later and read nothing until then, so that TCP slows the client."""
@@ -205,21 +239,41 @@ class Connection(asyncio.BufferedProtocol):
         then()
 
 
-class NullStore:
-    """A null store in its own process, with one bucket."""
+def _decoded(request: Request, chunked: ChunkedBody) -> tuple[Request, bytes]:
+    """Return a request with the trailers of its chunked body, and that body's kept bytes.
 
-    def __init__(self, server: Server, bucket: str) -> None:
+    Raises:
+        Refused: the body does not have its declared size.
+    """
+    if chunked.size != request.length:
+        raise Refused("IncompleteBody")
+    return replace(request, headers={**request.headers, **chunked.trailers}), bytes(chunked.kept)
+
+
+class NullStore:
+    """A null store in its own process, with one bucket; with a certificate it speaks TLS."""
+
+    def __init__(self, server: Server, bucket: str, certificate: Path | None = None) -> None:
         self.server = server
         self.bucket = bucket
-        self.endpoint_url = server.url
+        self._certificate = certificate
+        self.endpoint_url = server.url if certificate is None else server.url.replace("http:", "https:")
         #: The environment that points an app at this store.
-        self.environ: Mapping[str, str] = {
-            "UPLOAD_S3_ENDPOINT_URL": server.url,
+        self.environ = {
+            "UPLOAD_S3_ENDPOINT_URL": self.endpoint_url,
             "UPLOAD_BUCKET": bucket,
             "AWS_ACCESS_KEY_ID": "null",
             "AWS_SECRET_ACCESS_KEY": "null-secret",
             "AWS_DEFAULT_REGION": "us-east-1",
+            **(trusting(certificate) if certificate else {}),
         }
+
+    def connect(self, timeout: float = START_SECONDS) -> HTTPConnection:
+        """Open a connection to the store."""
+        host = self.endpoint_url.rpartition("/")[2]
+        if self._certificate is None:
+            return HTTPConnection(host, timeout=timeout)
+        return HTTPSConnection(host, timeout=timeout, context=ssl.create_default_context(cafile=self._certificate))
 
     def stats(self) -> Stats:
         """Fetch the counters; waits for a store that is still starting.
@@ -227,7 +281,7 @@ class NullStore:
         Raises:
             StartError: it does not answer; a one-line message.
         """
-        connection = HTTPConnection(self.endpoint_url.removeprefix("http://"), timeout=START_SECONDS)
+        connection = self.connect()
         try:
             connection.request("GET", STATS_PATH)
             return Stats(**json.load(connection.getresponse()))
@@ -239,13 +293,14 @@ class NullStore:
 
 @contextmanager
 def running(
-    *, bytes_per_second: int | None = None, latency_ms: float = 0, bucket: str = "uploads"
+    *, bytes_per_second: int | None = None, latency_ms: float = 0, tls: bool = False, bucket: str = "uploads"
 ) -> Iterator[NullStore]:
     """Run a null store for the block.
 
     Args:
         bytes_per_second: total rate at which it reads bodies; None for no limit.
         latency_ms: delay of each answer.
+        tls: whether it speaks TLS, with a new certificate.
         bucket: the bucket that exists from the start.
 
     Raises:
@@ -254,15 +309,21 @@ def running(
     command = python("benchmarks.null_store", "--fd", "{fd}", "--bucket", bucket, "--latency", str(latency_ms))
     if bytes_per_second is not None:
         command += ["--bytes-per-second", str(bytes_per_second)]
-    listener = listen("the null store", "nothing", 0)
-    server = Server("the null store", command, listener, os.environ, log=None, drain_seconds=0)
-    with ending([server]):
-        store = NullStore(server, bucket)
+    with ExitStack() as exits:
+        certificate = exits.enter_context(temporary_certificate()) if tls else None
+        if certificate is not None:
+            command += ["--certificate", str(certificate)]
+        listener = listen("the null store", "nothing", 0)
+        server = Server("the null store", command, listener, os.environ, log=None, drain_seconds=0)
+        exits.enter_context(ending([server]))
+        store = NullStore(server, bucket, certificate)
         store.stats()
         yield store
 
 
-async def serve(listener: socket.socket, store: Store, pace: Pace | None, latency_seconds: float) -> None:
+async def serve(
+    listener: socket.socket, store: Store, pace: Pace | None, latency_seconds: float, tls: ssl.SSLContext | None
+) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -271,7 +332,9 @@ async def serve(listener: socket.socket, store: Store, pace: Pace | None, latenc
     if pace is not None:
         # connections inherit it; the default of some megabytes would absorb a body at any rate
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-    server = await loop.create_server(lambda: Connection(store, pace, latency_seconds), sock=listener, backlog=1024)
+    server = await loop.create_server(
+        lambda: Connection(store, pace, latency_seconds), sock=listener, backlog=1024, ssl=tls
+    )
     await stop.wait()
     server.close()
     server.abort_clients()
@@ -286,6 +349,7 @@ def main() -> None:
     parser.add_argument("--bucket", default="uploads", help="the bucket that exists from the start (%(default)s)")
     parser.add_argument("--bytes-per-second", type=int, metavar="N", help="total rate at which bodies are read")
     parser.add_argument("--latency", type=float, default=0, metavar="MS", help="delay of each answer")
+    parser.add_argument("--certificate", metavar="FILE", help="speak TLS with this certificate and key (PEM)")
     arguments = parser.parse_args()
     if arguments.bytes_per_second is not None and arguments.bytes_per_second < 1:
         parser.error("--bytes-per-second must be 1 or more")
@@ -300,7 +364,11 @@ def main() -> None:
     store = Store()
     store.buckets[arguments.bucket] = {}
     pace = None if arguments.bytes_per_second is None else Pace(arguments.bytes_per_second)
-    asyncio.run(serve(listener, store, pace, arguments.latency / 1000))
+    tls = None
+    if arguments.certificate is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(arguments.certificate)
+    asyncio.run(serve(listener, store, pace, arguments.latency / 1000, tls))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,15 @@ import re
 import socket
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from zlib import crc32 as crc
 
 import pytest
 from botocore.exceptions import ClientError
@@ -112,6 +116,56 @@ def test_a_kept_object_can_be_read_back(s3: "S3Client", key: str) -> None:
     assert s3.get_object(Bucket=BUCKET, Key=name)["Body"].read() == b"".join(bodies)
     s3.delete_object(Bucket=BUCKET, Key=name)
     assert refusal(lambda: s3.get_object(Bucket=BUCKET, Key=name)) == (404, "NoSuchKey")
+
+
+def test_the_checksum_that_came_is_returned(s3: "S3Client", key: str, upload_id: str) -> None:
+    """A put and a part return the checksum that came with them, as S3 does."""
+    body = b"checked"
+    crc32 = b64encode(crc(body).to_bytes(4)).decode()
+    assert s3.put_object(Bucket=BUCKET, Key=key, Body=body)["ChecksumCRC32"] == crc32
+    sent = s3.upload_part(Bucket=BUCKET, Key=key, UploadId=upload_id, PartNumber=1, Body=body)
+    assert sent["ChecksumCRC32"] == crc32
+
+
+def test_over_tls_a_put_comes_in_chunks_with_a_checksum(key: str) -> None:
+    """Over TLS, boto3 sends a file in chunks with its checksum behind them, and gets the same bytes back."""
+    name = f"kept-{key}"
+    body = os.urandom(2_500_000)
+    with running(bucket=BUCKET, tls=True) as store, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_CA_BUNDLE", store.environ["AWS_CA_BUNDLE"])
+        with closing(stores.Store("null", store.endpoint_url, store.environ).client()) as client:
+            sent = client.put_object(Bucket=BUCKET, Key=name, Body=BytesIO(body))
+            assert sent["ChecksumCRC32"] == b64encode(crc(body).to_bytes(4)).decode()
+            assert store.stats().bytes_received > len(body)  # the chunks' sizes and the checksum
+            assert client.get_object(Bucket=BUCKET, Key=name)["Body"].read() == body
+        assert store.stats().objects[name] == len(body)
+
+
+CHUNKED = ("Content-Encoding: aws-chunked", "Transfer-Encoding: chunked", "X-Amz-Decoded-Content-Length: 6")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param(b"6\r\nabcdef\r\n0\r\n\r\n", b"200 OK", id="its length"),
+        pytest.param(b"4\r\nabcd\r\n1;ext=1\r\ne\r\n1\r\nf\r\n0\r\n\r\n", b"200 OK", id="in pieces"),
+        pytest.param(b"5\r\nabcde\r\n0\r\n\r\n", b"400 Bad Request", id="a byte less"),
+        pytest.param(b"x\r\n", b"400 Bad Request", id="no chunk"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [1, 1000])
+def test_a_chunked_body_has_its_declared_length(
+    store: NullStore, key: str, body: bytes, status: bytes, at_once: int
+) -> None:
+    """A chunked body is stored if it has its declared length, however its bytes arrive."""
+    target = f"/{BUCKET}/{quote(key)}"
+    pieces = (bytes(piece) for piece in itertools.batched(body, at_once, strict=False))
+    sent = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    with connect(store) as connection:
+        lines = [f"PUT {target} HTTP/1.1", "Host: localhost", *CHUNKED, "", ""]
+        connection.sendall("\r\n".join(lines).encode() + sent + b"0\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 " + status)
+    assert store.stats().objects.get(key) == (6 if status == b"200 OK" else None)
 
 
 def test_no_etag_comes_twice(s3: "S3Client", key: str) -> None:
