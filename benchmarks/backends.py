@@ -146,8 +146,8 @@ def running(choice: str, scenario: Scenario, log: IO[bytes]) -> Iterator[Backend
         StartError: the store cannot start; a one-line message.
     """
     if choice == "null":
-        paced = {"bytes_per_second": scenario.store_bytes_per_second, "latency_ms": scenario.store_latency_ms}
-        with null_store.running(**paced) as store:  # type: ignore[arg-type] # a dict of keywords
+        pace, latency = scenario.store_bytes_per_second, scenario.store_latency_ms
+        with null_store.running(bytes_per_second=pace, latency_ms=latency, tls=scenario.tls) as store:
             yield NullBackend(store)
         return
     environ = dict(os.environ)

@@ -10,6 +10,7 @@ import json
 import os
 import select
 import socket
+import subprocess
 import sys
 import time
 from collections import deque
@@ -19,6 +20,11 @@ from typing import Any
 
 from benchmarks.clients import Client, Destination, PresignedClient, SentFile
 from benchmarks.connection import Connection, Pool
+from benchmarks.counters import busy_seconds
+from demo.processes import ROOT, StartError, python
+
+#: The record of one request.
+Line = dict[str, Any]
 
 #: An open loop stops waiting for its queue after this multiple of its duration.
 _OVERTIME = 2.0
@@ -278,17 +284,52 @@ class Load:
         self.at(now + 1, self._check_timeouts)
 
 
-def run(job: Job) -> Iterable[dict[str, Any]]:
+def run(job: Job) -> Iterable[Line]:
     """Run a job; yield a record per request and one for the whole job."""
     load = Load(job, Pool.open(job.pool_fd, job.pool_bytes))
-    cpu = time.process_time()
+    before, cpu, busy = time.monotonic(), time.process_time(), busy_seconds()
     load.run()
-    cpu = time.process_time() - cpu
+    seconds, cpu, busy = time.monotonic() - before, time.process_time() - cpu, busy_seconds() - busy
     last = max((sent.ended for sent in load.requests), default=load.origin)
     for sent in load.requests:
         sent.check_answer(receipts=job.receipts)
         yield sent.to_line(load.origin)
-    yield {"cpu_seconds": cpu, "seconds": (last - load.origin) / 1e9}
+    machine = {"machine_cpu_seconds": busy, "machine_seconds": seconds}
+    yield {"cpu_seconds": cpu, "seconds": (last - load.origin) / 1e9, **machine}
+
+
+def send(job: Job) -> tuple[list[Line], dict[str, float]]:
+    """Run a job in a load generator process.
+
+    Return a record per request and one for the whole job.
+
+    Raises:
+        StartError: the load generator died; a one-line message.
+    """
+    with subprocess.Popen(  # noqa: S603 - our own command
+        python("benchmarks.load"),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=sys.stderr,
+        text=True,
+        pass_fds=[job.pool_fd],
+        start_new_session=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(job.to_json() + "\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            output, _ = process.communicate("\n")
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise StartError(f"the load generator ended with {process.returncode}")
+    *lines, total = (json.loads(line) for line in output.splitlines())
+    return lines, total
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ SLOW_CLIENTS = 64
 SLOW_CLIENT_BYTES = 64 * KIB
 SLOW_CLIENT_BYTES_PER_SECOND = 32 * KIB
 STALL_SECONDS = 3.0
+FAR_STORE_LATENCY_MS = 20
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Scenario:
         client_bytes_per_second: rate at which each client sends; None for no limit.
         slow_clients: number of slow clients beside the measured ones.
         stall_seconds: time during which the store stops in the middle of the load.
+        tls: whether the store speaks TLS.
+        workers: number of the server's processes.
         only: the stores that support it; empty for all.
         environ: the app's settings for it.
         seconds: shortest duration of a load.
@@ -57,6 +60,8 @@ class Scenario:
     client_bytes_per_second: int | None = None
     slow_clients: int = 0
     stall_seconds: float = 0
+    tls: bool = False
+    workers: int = 1
     only: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0
@@ -66,6 +71,14 @@ SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("plain", "clients and store without limits"),
+        Scenario("tls", "a store that is reached over TLS", tls=True, only=("null",)),
+        Scenario("two-workers", "two processes of the server", workers=2),
+        Scenario(
+            "far-store",
+            f"a store {FAR_STORE_LATENCY_MS} ms away: each answer comes so much later",
+            store_latency_ms=FAR_STORE_LATENCY_MS,
+            only=("null",),
+        ),
         Scenario(
             "slow-clients",
             f"{SLOW_CLIENTS} more clients that send {SLOW_CLIENT_BYTES_PER_SECOND // KIB} KiB/s each",
@@ -175,10 +188,11 @@ def guessed_seconds(cell: Cell, seconds: float) -> float:
 
 
 def is_possible(cell: Cell, targets: Mapping[str, Target]) -> bool:
-    """Whether the target stores files of this size, and the store fits target and scenario."""
+    """Whether the target stores files of this size, and store and server fit target and scenario."""
     target, scenario = targets[cell.target], SCENARIOS[cell.scenario]
     fits = cell.store in scenario.only if scenario.only else True
-    return target.works_with(cell.size) and fits and target.works_on(cell.store)
+    has_workers = scenario.workers == 1 or target.server.has_workers
+    return target.works_with(cell.size) and fits and has_workers and target.works_on(cell.store)
 
 
 def merged(cells: Iterable[Cell]) -> list[Cell]:
@@ -197,6 +211,8 @@ _STREAMS = ["flask/stream@gunicorn", "quart/stream@hypercorn-uvloop", "quart/str
 _HOME_STREAMS = ["flask/stream@gunicorn", "quart/stream@uvicorn"]
 _PEERS = [name for name, target in TARGETS.items() if not target.is_ours]
 _ASKED = ["fastapi@uvicorn", "flask-plain@gunicorn-gthread", "relay@uvicorn"]
+_HASHING = ["relay-sha256@uvicorn"]
+_COMPARED = [*_STREAMS, *_ASKED[:2]]
 #: Each app on one server: Flask on its own, Quart on the one that most peers use.
 _HANDOFFS = [
     name
@@ -232,6 +248,18 @@ PLANS = {
             seconds=0.2,
         ),
         Plan(
+            "goals",
+            "the cells that the table of goals compares",
+            [
+                Block(_COMPARED, [64 * KIB], [8]),
+                Block([*_STREAMS[1:], *_ASKED[:1]], [64 * KIB], [1], scenarios=["far-store"]),
+                Block([*_STREAMS[1:], *_ASKED[:1], *_HASHING], [GIB], [1]),
+                Block([_STREAMS[2], *_ASKED[:1]], [GIB], [1], scenarios=["tls"]),
+            ],
+            rounds=3,
+            seconds=3,
+        ),
+        Plan(
             "default",
             "the streams, the hand-offs and the peers at the most instructive sizes",
             [
@@ -253,7 +281,10 @@ PLANS = {
                 Block([*_HOME_STREAMS, *_ASKED], [64 * KIB], [1, 32]),
                 Block([*_STREAMS, *_OTHER_SERVERS, *_HANDOFFS, *_WITH_REQUEST, *_PEERS], [64 * KIB], [8]),
                 Block([*_HANDOFFS, *_WITH_REQUEST, *_ASKED], [16 * MIB], [8]),
-                Block([*_STREAMS, *_ASKED], [256 * MIB, GIB], [1]),
+                Block([*_STREAMS, *_ASKED, *_HASHING], [256 * MIB, GIB], [1]),
+                Block([*_COMPARED, *_ASKED[2:]], [64 * KIB], [8], scenarios=["tls", "two-workers"]),
+                Block(_COMPARED, [64 * KIB], [1], scenarios=["far-store"]),
+                Block([*_COMPARED, *_ASKED[2:]], [GIB], [1], scenarios=["tls"]),
                 Block(_HOME_STREAMS, [256 * MIB], [8]),
                 Block([*_HOME_STREAMS, *_PRESIGNED, *_ASKED[:2]], [64 * KIB, 16 * MIB], [8], stores=KEEPING[:1]),
                 Block([*_HOME_STREAMS, *_ASKED[:2]], [64 * KIB], [8], scenarios=["slow-clients", "slow-store"]),
@@ -293,8 +324,10 @@ PLANS = {
                     [*_STREAMS, "fastapi@uvicorn", "flask-plain@gunicorn-gthread", "quart-plain@hypercorn"],
                     [64 * KIB, 16 * MIB],
                     [8],
-                    scenarios=["slow-clients", "slow-store", "stalled-store"],
+                    scenarios=["slow-clients", "slow-store", "stalled-store", "tls", "two-workers"],
                 ),
+                Block([*_STREAMS, *_PEERS], [64 * KIB], [1], scenarios=["far-store"]),
+                Block([*_STREAMS, *_PEERS], [GIB], [1], scenarios=["tls"]),
                 Block([*_STREAMS, *_ASKED[:2]], [GIB], [1], scenarios=["both-hops"]),
             ],
             rounds=5,

@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 
 from benchmarks.bodies import POOL_BYTES, Bodies
 from benchmarks.environment import captured
-from benchmarks.load import Group, Job
+from benchmarks.load import Group, Job, send
 from benchmarks.plans import Cell, guessed_seconds
 from benchmarks.runs import RunFolder
 from benchmarks.targets import Target
-from benchmarks.trial import REQUEST_TIMEOUT, Workbench, send
+from benchmarks.trial import REQUEST_TIMEOUT
+from benchmarks.workbench import Workbench
 from demo.processes import Server, ending, listen, python
 
 #: Seconds to measure the load generator for each size and number of clients.
@@ -96,6 +97,7 @@ class Runner:
             OSError: the record cannot be written.
         """
         cells = {cell.id: cell for cell in self._run.measured_cells()}
+        self._run.profiles.clear()
         with tempfile.TemporaryDirectory(prefix="benchmark-", dir=self._folder.folder) as temporary:
             bodies = Bodies()
             try:

@@ -26,6 +26,7 @@ class ServerProgram:
         command: its start command; `{app}` is the app, `{threads}` the number of concurrent requests.
         requires: the modules that it needs.
         inherits: whether it accepts a listening socket; otherwise it gets a port number.
+        has_workers: whether it takes `--workers`, the number of its processes.
     """
 
     name: str
@@ -33,6 +34,12 @@ class ServerProgram:
     command: list[str]
     requires: tuple[str, ...]
     inherits: bool = True
+    has_workers: bool = True
+
+    def start_command(self, app: str, threads: int, workers: int) -> list[str]:
+        """The command that serves an app."""
+        filled = [part.replace("{app}", app).replace("{threads}", str(threads)) for part in self.command]
+        return filled if workers == 1 else [*filled, "--workers", str(workers)]
 
 
 def _servers() -> Iterator[ServerProgram]:
@@ -54,7 +61,7 @@ def _servers() -> Iterator[ServerProgram]:
     wsgi = [*granian, "--interface", "wsgi", "--blocking-threads", "{threads}", "{app}"]
     yield ServerProgram("granian-wsgi", "wsgi", wsgi, ("granian",), inherits=False)
     waitress = python("waitress", "--listen=127.0.0.1:{port}", "--threads={threads}", "{app}")
-    yield ServerProgram("waitress", "wsgi", waitress, ("waitress",), inherits=False)
+    yield ServerProgram("waitress", "wsgi", waitress, ("waitress",), inherits=False, has_workers=False)
 
 
 SERVERS = {server.name: server for server in _servers()}
@@ -168,10 +175,15 @@ def _peers() -> Iterator[Target]:
     yield _peer("django", "Django + django-storages", "django_storages", "gunicorn-gthread", *django)
     yield _peer("flask-plain", "Flask + upload_fileobj", "flask_boto3", "gunicorn-gthread", "flask", "boto3")
     yield _peer("quart-plain", "Quart + upload_fileobj", "quart_aioboto3", "hypercorn", "quart", "aioboto3")
-    yield Target(
-        "relay@uvicorn",
-        "bare relay (the limit)",
-        "benchmarks.peers.relay:app",
+    yield _relay("relay", "bare relay (the limit)", "app")
+    yield _relay("relay-sha256", "bare relay + SHA-256 (the limit)", "hashing")
+
+
+def _relay(name: str, label: str, app: str) -> Target:
+    return Target(
+        f"{name}@uvicorn",
+        label,
+        f"benchmarks.peers.relay:{app}",
         SERVERS["uvicorn"],
         "/{name}",
         "none",

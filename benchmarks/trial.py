@@ -1,47 +1,36 @@
-"""One trial of a cell: start new servers, verify some uploads, then measure."""
+"""One trial of a cell on a running server: verify some uploads, then measure."""
 
 import json
 import os
 import signal
 import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from benchmarks import backends, loop_lag
+from benchmarks import loop_lag
 from benchmarks.backends import Backend
 from benchmarks.bodies import POOL_BYTES, Bodies
-from benchmarks.counters import ProcessTree, busy_seconds
-from benchmarks.load import Group, Job
+from benchmarks.counters import ProcessTree
+from benchmarks.load import Group, Job, Line, send
 from benchmarks.null_s3 import KEPT
 from benchmarks.plans import (
     LEVELS,
-    SCENARIOS,
     SLOW_CLIENT_BYTES,
     SLOW_CLIENT_BYTES_PER_SECOND,
     Cell,
     Scenario,
 )
-from benchmarks.profiles import Profile, profiling
 from benchmarks.targets import Target
-from demo.processes import ROOT, Server, StartError, ending, listen, python
+from demo.processes import Server
 from demo.stack import tail
-from filehandoff.admission import threads
-from filehandoff.settings import GIB, MIB, Settings
+from filehandoff.settings import GIB, MIB
 
 START_SECONDS = 180.0
-#: Shortest profile, in seconds.
-PROFILED_SECONDS = 4.0
 #: Seconds without progress after which a request fails.
 REQUEST_TIMEOUT = 60.0
 #: Size of the first upload, after which the idle memory is read.
@@ -59,8 +48,6 @@ _SAMPLE_SECONDS = 0.1
 _LARGE = 64 * MIB
 _STALL_AFTER_SECONDS = 0.5
 
-Line = dict[str, Any]
-
 
 class Skipped(Exception):
     """The cell cannot be measured here; the message is the one-line reason."""
@@ -75,7 +62,8 @@ class Level:
     """Measurements at one level, in bytes and seconds.
 
     `cpu_seconds` is that of the server's processes; the store's, the load generator's and the whole machine's stand
-    beside it. `peak_bytes` is above the idle process. Latencies are in the request records.
+    beside it, the last during `machine_seconds`. `peak_bytes` is above the idle process. Latencies are in the request
+    records.
     """
 
     requests: int
@@ -88,6 +76,7 @@ class Level:
     store_cpu_seconds: float
     load_cpu_seconds: float
     machine_cpu_seconds: float
+    machine_seconds: float
     peak_bytes: int
     disk_bytes: int
     threads: int
@@ -98,95 +87,11 @@ class Level:
 
 
 @dataclass
-class Workbench:
-    """Shared by all trials: random bodies, a temporary folder, the levels' duration."""
-
-    bodies: Bodies
-    folder: Path
-    seconds: float
-
-    def run_trial(self, cell: Cell, target: Target, *, thorough: bool) -> tuple[dict[str, Any], list[Line]]:
-        """Measure a cell once; return its record and a line for each request.
-
-        Args:
-            cell: the cell.
-            target: its target.
-            thorough: verify files of the cell's full size beforehand, even large ones.
-        """
-        began = time.monotonic()
-        lines: list[Line] = []
-        levels: dict[str, Level] = {}
-        record: dict[str, Any] = {"status": "measured", "reason": None}
-        try:
-            with self._running(cell, target) as trial, _failing():
-                trial.check(thorough=thorough)
-                trial.measure(levels, lines)
-        except (Skipped, StartError) as error:
-            record = {"status": "skipped", "reason": str(error)}
-        except (Failed, OSError) as error:
-            record = {"status": "failed", "reason": str(error) or repr(error)}
-        seconds = time.monotonic() - began
-        return record | {"seconds": seconds, "levels": {name: asdict(level) for name, level in levels.items()}}, lines
-
-    def profile(self, cell: Cell, target: Target) -> Profile:
-        """Profile the server while a cell is under load."""
-        try:
-            with self._running(cell, target) as trial, _failing():
-                trial.check(thorough=False)
-                with profiling(trial.server.pid) as profile:
-                    trial.send_closed(PROFILED_SECONDS)
-                return profile
-        except (Skipped, StartError, Failed, OSError) as error:
-            return Profile(reason=str(error) or repr(error))
-
-    @contextmanager
-    def _running(self, cell: Cell, target: Target) -> Iterator["Trial"]:
-        if missing := target.missing():
-            raise Skipped(f"the module {missing} is not installed")
-        scenario = SCENARIOS[cell.scenario]
-        with ExitStack() as exits:
-            log = exits.enter_context(tempfile.TemporaryFile())
-            temporary = exits.enter_context(tempfile.TemporaryDirectory(dir=self.folder))
-            backend = exits.enter_context(backends.running(cell.store, scenario, log))
-            server = start(target, scenario, {**backend.environ, "TMPDIR": temporary}, log)
-            exits.enter_context(ending([server]))
-            # it is killed: the measurement is over
-            exits.callback(server.kill)
-            trial = Trial(self, cell, target, scenario, backend, server, log)
-            trial.wait_until_ready()
-            yield trial
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Turn errors of the running server or store into `Failed`."""
-    try:
-        yield
-    except (StartError, OSError, HTTPException, BotoCoreError, ClientError, ValueError) as error:
-        raise Failed(str(error).partition("\n")[0] or repr(error)) from error
-
-
-def start(target: Target, scenario: Scenario, environ: Mapping[str, str], log: IO[bytes]) -> Server:
-    """Start a target's server with the settings of a scenario.
-
-    Raises:
-        StartError: it cannot be started; a one-line message.
-    """
-    environ = {**os.environ, **scenario.environ, **environ}
-    app = target.app
-    if target.server.interface == "asgi":
-        environ["BENCHMARK_APP"], app = app, "benchmarks.loop_lag_app:app"
-    count = str(threads(Settings.from_env(environ).max_concurrent))  # the number in flask_app/gunicorn.conf.py
-    command = [part.replace("{app}", app).replace("{threads}", count) for part in target.server.command]
-    listener = listen(target.name, "nothing", 0)
-    return Server(target.name, command, listener, environ, log=log, drain_seconds=0, inherits=target.server.inherits)
-
-
-@dataclass
 class Trial:
     """A trial with its store and server running."""
 
-    workbench: Workbench
+    bodies: Bodies
+    seconds: float
     cell: Cell
     target: Target
     scenario: Scenario
@@ -240,18 +145,18 @@ class Trial:
         self._must_store(warm)
 
     def _must_store(self, group: Group) -> None:
-        lines, _ = self._send([group], min(self.workbench.seconds / 3, 0.3))
+        lines, _ = self._send([group], min(self.seconds / 3, 0.3))
         if error := next((line["error"] for line in lines if line["error"]), None):
             raise Failed(f"a file before the measurement was not stored: {error}{self._crash()}")
         keys = self._compare(lines)
         for number, line in enumerate(lines):
             key, _ = keys[line["name"]]
-            if self.backend.sha256(key) != self.workbench.bodies.digest(group, number):
+            if self.backend.sha256(key) != self.bodies.digest(group, number):
                 raise Failed(f"the object of {line['name']} differs from the bytes sent")
         self.backend.delete([key for key, _ in keys.values()])
 
     def _digests(self, size: int) -> dict[int, str]:
-        return self.workbench.bodies.digests(size)
+        return self.bodies.digests(size)
 
     def _compare(self, lines: Sequence[Line]) -> dict[str, tuple[str, int]]:
         """Check that each file answered with 201 is stored in its size.
@@ -277,7 +182,7 @@ class Trial:
             share = LEVELS[name]
             ceiling = levels["closed"].rate if share else 0.0
             rate = share and share * ceiling
-            most = min(LATENCIES_SECONDS, LATENCIES_TIMES * self.workbench.seconds)
+            most = min(LATENCIES_SECONDS, LATENCIES_TIMES * self.seconds)
             level, sent = self._level(self._groups(name, rate), min(LATENCIES / rate, most) if rate else 0)
             lines += [{"level": name, **line} for line in sent]
             levels[name] = level
@@ -314,14 +219,14 @@ class Trial:
         return groups
 
     def _level(self, groups: list[Group], at_least_seconds: float) -> tuple[Level, list[Line]]:
-        seconds = max(self.workbench.seconds, self.scenario.seconds, at_least_seconds)
+        seconds = max(self.seconds, self.scenario.seconds, at_least_seconds)
         store = ProcessTree(self.backend.server.pid) if self.backend.server is not None else None
         self._loop_lags()
         threads: list[int] = []
-        before, before_store, busy = self.tree.counts(), store and store.counts(), busy_seconds()
+        before, before_store = self.tree.counts(), store and store.counts()
         with self._meanwhile(threads):
             lines, total = self._send(groups, seconds)
-        after, after_store, busy = self.tree.counts(), store and store.counts(), busy_seconds() - busy
+        after, after_store = self.tree.counts(), store and store.counts()
         measured = [line for line in lines if line["group"] == "measured"]
         good = [line for line in measured if line["error"] is None]
         # background requests may end after the measured ones
@@ -339,7 +244,8 @@ class Trial:
             if after_store and before_store
             else 0.0,
             load_cpu_seconds=total["cpu_seconds"],
-            machine_cpu_seconds=busy,
+            machine_cpu_seconds=total["machine_cpu_seconds"],
+            machine_seconds=total["machine_seconds"],
             peak_bytes=max(after.peak_bytes - self.idle_bytes, 0),
             disk_bytes=after.disk_bytes - before.disk_bytes,
             threads=max([*threads, after.threads]),
@@ -350,8 +256,8 @@ class Trial:
         ), lines
 
     def _loop_lags(self) -> list[int]:
-        """The event loop's lags since the last call, in sorted microseconds; empty without a loop."""
-        if self.target.server.interface != "asgi":
+        """The event loop's lags since the last call, in sorted microseconds; empty without one loop."""
+        if not has_loop_lag(self.target, self.scenario):
             return []
         try:
             return sorted(json.loads(ask(self.port, loop_lag.PATH)[1]))
@@ -388,13 +294,13 @@ class Trial:
         os.killpg(server.pid, signal.SIGCONT)
 
     def _send(self, groups: list[Group], seconds: float) -> tuple[list[Line], dict[str, float]]:
-        target, bodies = self.target, self.workbench.bodies
+        target = self.target
         job = Job(
             self.port,
             target.path,
             target.upload_kind,
             target.is_ours,
-            bodies.fd,
+            self.bodies.fd,
             POOL_BYTES,
             seconds,
             REQUEST_TIMEOUT,
@@ -423,38 +329,9 @@ class Trial:
         return ""
 
 
-def send(job: Job) -> tuple[list[Line], dict[str, float]]:
-    """Run a job in a load generator process.
-
-    Return a record per request and one for the whole job.
-
-    Raises:
-        Failed: the load generator died.
-    """
-    with subprocess.Popen(  # noqa: S603 - our own command
-        python("benchmarks.load"),
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=sys.stderr,
-        text=True,
-        pass_fds=[job.pool_fd],
-        start_new_session=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(job.to_json() + "\n")
-            process.stdin.flush()
-            process.stdout.readline()
-            output, _ = process.communicate("\n")
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        raise Failed(f"the load generator ended with {process.returncode}")
-    *lines, total = (json.loads(line) for line in output.splitlines())
-    return lines, total
+def has_loop_lag(target: Target, scenario: Scenario) -> bool:
+    """Whether the server has one event loop, whose lag is measured."""
+    return target.server.interface == "asgi" and scenario.workers == 1
 
 
 def ask(port: int, path: str, timeout: float = REQUEST_TIMEOUT) -> tuple[int, bytes]:

@@ -42,6 +42,9 @@ def run(*arguments: str) -> tuple[int, str]:
         pytest.param(
             ["--cell", "relay@uvicorn moto plain 64KiB x8"], ["do not fit together"], id="a cell that cannot be"
         ),
+        pytest.param(
+            ["--cell", "flask/stream@waitress null two-workers 64KiB x8"], ["do not fit together"], id="no workers"
+        ),
         pytest.param(["--peer", "mine"], ["'mine' is not of the form NAME=MODULE:APP@SERVER"], id="peer"),
         pytest.param(["--peer", "mine=app:app@nginx"], ["unknown server 'nginx'", *SERVERS], id="peer's server"),
         pytest.param(["--target", "relay@uvicorn", "--store", "rclone"], ["no cell is left"], id="nothing is left"),

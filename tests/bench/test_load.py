@@ -16,8 +16,7 @@ from patience import PATIENCE
 from benchmarks.bodies import POOL_BYTES, Bodies
 from benchmarks.clients import BOUNDARY
 from benchmarks.connection import is_whole
-from benchmarks.load import Group, Job
-from benchmarks.trial import send
+from benchmarks.load import Group, Job, send
 
 Serve = Callable[[socket.socket], None]
 CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"

@@ -12,9 +12,9 @@ import pytest
 from benchmarks import trial
 from benchmarks.bodies import Bodies
 from benchmarks.counters import tree_pids
-from benchmarks.plans import Cell
+from benchmarks.plans import FAR_STORE_LATENCY_MS, Cell
 from benchmarks.targets import TARGETS, Target, own
-from benchmarks.trial import Workbench
+from benchmarks.workbench import Workbench
 from demo import stores
 from demo.processes import StartError, listen
 from filehandoff.settings import KIB
@@ -27,9 +27,9 @@ def workbench(tmp_path: Path) -> Iterator[Workbench]:
         yield Workbench(bodies, tmp_path, seconds=0.1)
 
 
-def cell(target: Target, store: str = "null") -> Cell:
+def cell(target: Target, store: str = "null", scenario: str = "plain") -> Cell:
     """A small cell."""
-    return Cell(target.name, store, "plain", 64 * KIB, 2)
+    return Cell(target.name, store, scenario, 64 * KIB, 2)
 
 
 RELAY = TARGETS["relay@uvicorn"]
@@ -56,7 +56,7 @@ def test_a_port_in_use_skips_the_cell(workbench: Workbench, monkeypatch: pytest.
         taken.append(listener.dup())  # stays open when the server closes its own
         return listener
 
-    monkeypatch.setattr("benchmarks.trial.listen", take)
+    monkeypatch.setattr("benchmarks.workbench.listen", take)
     target = own(f"mine=tests.bench.odd_peers:right@{server}")
     try:
         record, _ = workbench.run_trial(cell(target), target, thorough=True)
@@ -105,3 +105,43 @@ def test_nothing_of_the_servers_is_left_in_the_folder(workbench: Workbench) -> N
     assert record["status"] == "measured"
     assert lines
     assert list(workbench.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["flask/stream@gunicorn", "fastapi@uvicorn", "relay@uvicorn"])
+def test_uploads_reach_a_store_over_tls(workbench: Workbench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Ours, a peer and the relay trust the certificate of a store that speaks TLS, and store the same bytes there."""
+    measure = trial.Trial.measure
+    endpoints = []
+
+    def look_first(self: trial.Trial, *arguments: object) -> None:
+        endpoints.append(self.backend.environ["UPLOAD_S3_ENDPOINT_URL"])
+        measure(self, *arguments)  # type: ignore[arg-type] # passed on
+
+    monkeypatch.setattr(trial.Trial, "measure", look_first)
+    record, lines = workbench.run_trial(cell(TARGETS[name], scenario="tls"), TARGETS[name], thorough=True)
+    assert (record["status"], record["reason"]) == ("measured", None)
+    assert endpoints[0].startswith("https://")
+    assert not [line["error"] for line in lines if line["error"]]
+
+
+@pytest.mark.parametrize("name", ["flask/stream@gunicorn", "quart/stream@hypercorn"])
+def test_two_workers_are_two_processes(workbench: Workbench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """With two workers, a server has two processes besides the one that started them."""
+    measure = trial.Trial.measure
+    pids: list[int] = []
+
+    def count_first(self: trial.Trial, *arguments: object) -> None:
+        pids.extend(tree_pids(self.server.pid))
+        measure(self, *arguments)  # type: ignore[arg-type] # passed on
+
+    monkeypatch.setattr(trial.Trial, "measure", count_first)
+    record, _ = workbench.run_trial(cell(TARGETS[name], scenario="two-workers"), TARGETS[name], thorough=True)
+    assert (record["status"], record["reason"]) == ("measured", None)
+    assert len(pids) >= 3
+    assert record["levels"]["closed"]["loop_lag_p99"] is None
+
+
+def test_each_answer_of_a_far_store_is_late(workbench: Workbench) -> None:
+    """An upload takes at least the latency of a far store."""
+    _, lines = workbench.run_trial(cell(RELAY, scenario="far-store"), RELAY, thorough=True)
+    assert min(line["ended_us"] - line["began_us"] for line in lines) >= FAR_STORE_LATENCY_MS * 1000
