@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import compare, recommendations, report, results, stats
+from benchmarks import compare, goals, report, results, stats
 from benchmarks.plans import LEVELS, PLANS, SCENARIOS, SIZES, STORES, Cell, Plan, guessed_seconds
 from benchmarks.runner import Runner
 from benchmarks.runs import NoRun, Run, RunFolder, described
@@ -23,6 +23,7 @@ from demo.processes import StartError
 from filehandoff.errors import SettingsError
 
 INTERRUPTED = 130
+AGAIN = "until the machine was quiet in enough cells, measure the others again, at most N times"
 
 
 class BadArgument(click.ClickException):
@@ -63,19 +64,22 @@ def _selection_options(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--seed", type=int, help="the seed of the cells' order")
 @click.option("--out", type=click.Path(path_type=Path), help="the folder of the run (default: a new one)")
 @click.option("--resume", type=click.Path(path_type=Path), help="the folder of a run to continue")
-def run(
+@click.option("--again", type=click.IntRange(0), default=0, metavar="N", help=AGAIN)
+def run(  # noqa: PLR0913 - an argument for each option
+    *,
     plan: str | None,
     rounds: int | None,
     seconds: float | None,
     seed: int | None,
     out: Path | None,
     resume: Path | None,
+    again: int,
     **filters: Any,
 ) -> None:
     """Measure the selected cells and write a report.
 
     With --plan, the other options filter the plan's cells. Without it, every combination of their values is measured.
-    Ctrl-C ends the run and keeps its measurements; --resume continues it.
+    Ctrl-C ends the run and keeps its measurements; --resume continues it. The table of goals is printed at the end.
     """
     console = Console(highlight=False)
     try:
@@ -101,14 +105,14 @@ def run(
             folder = RunFolder.create(out or _new_folder(), made)
     except (NoRun, ValueError) as error:
         raise BadArgument(str(error)) from None
-    _measure(console, folder, targets)
+    _measure(console, folder, targets, again)
 
 
 def _new_folder() -> Path:
     return Path("benchmarks") / "runs" / time.strftime("%Y%m%d-%H%M%S")
 
 
-def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target]) -> None:
+def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target], again: int) -> None:
     """Run the measurements, show progress, and print the result."""
     run = folder.run
     total = len(run.cells) * run.rounds
@@ -117,7 +121,7 @@ def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target])
     )
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     try:
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(*columns, console=console, transient=True, refresh_per_second=1) as bar:
             task = bar.add_task("measuring the load generator", total=total)
 
             def progress(number: int, of: int, cell: Cell, round_number: int, left: float) -> None:
@@ -131,8 +135,14 @@ def _measure(console: Console, folder: RunFolder, targets: Mapping[str, Target])
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, runner.interrupt)
             runner.run(progress)
+            for _ in range(again):
+                read = results.read(folder.folder)
+                if read.is_quiet:
+                    break
+                folder.measure_again(read.noisy_trials)
+                runner.run(progress)
             bar.update(task, completed=total, description="profiling the cells that missed a goal")
-            runner.profile(recommendations.missed(results.read(folder.folder)))
+            runner.profile(goals.missed(results.read(folder.folder)))
     except KeyboardInterrupt:
         kept = f"Interrupted; {len(run.trials)} measurements are kept."
         console.print(f"{kept} Continue with --resume {folder.folder}", soft_wrap=True)
@@ -157,6 +167,19 @@ def _print_result(console: Console, folder: RunFolder) -> None:
     except (NoRun, OSError) as error:
         raise click.ClickException(f"the report cannot be written: {error}") from None
     console.print(f"Report: {html}", soft_wrap=True)
+    read = results.read(folder.folder)
+    console.print(report.quiet_sentence(read), soft_wrap=True)
+    if not read.is_quiet:
+        console.print(f"Measure the other cells again with --resume {folder.folder} --again 5", soft_wrap=True)
+    _print_goals(read)
+
+
+def _print_goals(read: results.Results) -> None:
+    """Print the table of goals, if the run has any."""
+    rows = [("measure", "goal", "reached ratio", ""), *report.goal_rows(read)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows if len(rows) > 1 else ():
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 @main.command("report")
@@ -171,6 +194,7 @@ def report_(folder: Path, to: Path | None) -> None:
     except OSError as error:
         raise click.ClickException(f"the report cannot be written: {error}") from None
     print("\n".join(str(path) for path in written))
+    print(report.quiet_sentence(results.read(folder)))
 
 
 @main.command("compare")

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from benchmarks.goals import allowed_bytes
 from benchmarks.plans import LEVELS, size_name
-from benchmarks.recommendations import allowed_bytes
 from benchmarks.results import FIGURES, Result, Results
 from benchmarks.stats import Measure
 from filehandoff.settings import MIB
@@ -72,7 +72,6 @@ def pictures(results: Results) -> list[Picture]:
         _latency(plain),
         _memory(closed),
         _cpu(closed),
-        _disk(closed),
         _sync_and_async(closed),
     ]
     return [picture for picture in made if picture is not None]
@@ -178,23 +177,6 @@ def _cpu(closed: Sequence[Result]) -> Picture | None:
         return None
     caption = f"CPU seconds of all of a server's processes per GiB of files: less is better. {_KEY}"
     return _drawn(figure, "cpu", "CPU per GiB", caption)
-
-
-def _disk(closed: Sequence[Result]) -> Picture | None:
-    written = [it for it in closed if "disk" in it.figures]
-    if not written:
-        return None
-    size = max(it.cell.size for it in written)
-    case = max((case for case in _cases(written)), key=lambda it: (sum(1 for _ in _of(written, it)), it[0]))
-    if size > case[0]:
-        case = next(it for it in reversed(_cases(written)))
-    rows = _of(written, case)
-    figure = Figure(figsize=(8.4, len(rows) * _BAR_INCHES + 0.75), layout="constrained")
-    axes = figure.subplots()
-    _bars(axes, rows, "disk", _case_name(case))
-    axes.set_xlabel("bytes written to disk for each byte of the file")
-    caption = f"Bytes written to temporary files per byte of the file; 1 is the whole file once. {_KEY}"
-    return _drawn(figure, "disk", "Disk written", caption)
 
 
 def _latency(plain: Sequence[Result]) -> Picture | None:

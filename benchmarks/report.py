@@ -8,9 +8,9 @@ from typing import Any
 
 import jinja2
 
-from benchmarks import figures, recommendations
+from benchmarks import figures, goals, recommendations
 from benchmarks.plans import LEVELS, SCENARIOS, size_name
-from benchmarks.results import FIGURES, NOISY, Result, Results, read
+from benchmarks.results import FIGURES, NOISY, QUIET_CELLS, Result, Results, read
 from benchmarks.stats import FEWEST, Measure
 from benchmarks.targets import NOT_ON
 from filehandoff.settings import GIB
@@ -97,16 +97,16 @@ def context(results: Results) -> dict[str, Any]:
         "began": datetime.fromisoformat(run.began),
         "run": run,
         "environment": run.environment,
-        "recommendations": [_recommendation(it) for it in recommendations.recommend(results)],
-        "goals": [_goal(it) for it in recommendations.goals(results)],
+        "questions": [_question(it) for it in recommendations.questions(results)],
+        "goals": goal_rows(results),
         "profiles": [_profile(cell, profile) for cell, profile in run.profiles.items()],
         "tables": tables(results),
         "scenarios": _scenarios(results),
         "not_measured": not_measured(results),
-        "noisy": sorted({it.cell.id for it in results.results if it.others_share > NOISY}),
-        "noisiest": max((it.others_share for it in results.results), default=0.0),
+        "is_quiet": results.is_quiet,
+        "quiet_sentence": quiet_sentence(results),
         "erring": [(it, f"{it.errors} of {it.errors + it.requests}") for it in results.results if it.errors],
-        "cells": len({it.cell.id for it in results.results}),
+        "cells": len(results.cells),
         "requests": sum(it.requests for it in results.results),
         "enough": bool(results.results) and all(it.figures["rate"].low is not None for it in results.results),
         "fewest": FEWEST,
@@ -155,7 +155,7 @@ def tables(results: Results) -> list[Table]:
 
 def _head(level: str) -> list[str]:
     names = [FIGURES[name] for name in _COLUMNS[level]]
-    return ["", *(f"{it.label}, {it.unit}" if it.unit else it.label for it in names), "errors"]
+    return ["", *(f"{it.label}, {it.unit}" if it.unit else it.label for it in names), "errors", "quiet"]
 
 
 def _row(result: Result) -> list[str]:
@@ -164,34 +164,45 @@ def _row(result: Result) -> list[str]:
         figures.label(result),
         *values,
         f"{result.errors} of {result.errors + result.requests}" if result.errors else "0",
+        "yes" if result.is_quiet else f"no, {result.others_share:.0%}",
     ]
 
 
-def _recommendation(recommendation: recommendations.Recommendation) -> dict[str, Any]:
-    best = recommendation.best
+def _question(question: recommendations.Question) -> dict[str, Any]:
     return {
-        "size": size_name(recommendation.size),
-        "clients": recommendation.clients,
-        "disk": "yes" if recommendation.disk else "no",
-        "needs_request": "yes" if recommendation.hook_needs_request else "no",
-        "way": f"{best.target['handoff']} × {best.target['hook']}" if best else "not measured",
-        "framework": best.target["framework"] if best else "–",
-        "server": best.target["server"] if best else "–",
-        "rate": shown(best.figures["rate"]) if best else "–",
-        "ties": "; ".join(figures.label(it) for it in recommendation.ties),
-        "against": f"{shown(recommendation.against)} × {figures.label(recommendation.peer)}"
-        if recommendation.against and recommendation.peer
-        else "–",
+        "title": question.title,
+        "sentence": question.sentence,
+        "rows": [_recommendation(it) for it in question.rows],
     }
 
 
-def _goal(goal: recommendations.Goal) -> dict[str, str]:
+def _recommendation(it: recommendations.Recommendation) -> dict[str, Any]:
+    best, target, is_small = it.best, it.best.target, it.size <= recommendations.SMALL
+    speed, cpu = ("rate", "cpu_per_request") if is_small else ("bytes_per_second", "cpu_per_gib")
     return {
-        "sentence": goal.sentence,
-        "measured": shown(goal.measured),
-        "verdict": goal.verdict,
-        "cell": goal.cell or "",
+        "size": size_name(it.size),
+        "clients": it.clients,
+        "choice": f"{target['handoff']} × {target['hook']}, {target['framework']} on {target['server']}",
+        "speed": f"{shown(best.figures[speed])} {'uploads/s' if is_small else 'MB/s'}",
+        "cpu": f"{shown(best.figures[cpu])} {'ms/upload' if is_small else 's/GiB'}",
+        "ties": "; ".join(figures.label(tie) for tie in it.ties) or "–",
+        "against": f"{shown(it.against)} × {figures.label(it.peer)}" if it.peer else "–",
     }
+
+
+def goal_rows(results: Results) -> list[tuple[str, str, str, str]]:
+    """The table of goals: measure, goal, reached ratio, verdict."""
+    return [(it.measure, it.text, shown(it.reached), it.verdict) for it in goals.goals(results)]
+
+
+def quiet_sentence(results: Results) -> str:
+    """Say in how many cells the machine was quiet."""
+    noisy, cells, again = len(results.noisy), len(results.cells), results.run.measured_again
+    worst = max((it.others_share for it in results.results), default=0.0)
+    return (
+        f"The machine was quiet in {cells - noisy} of {cells} cells; the goal is {QUIET_CELLS:.0%}. It is quiet if "
+        f"other programs take at most {NOISY:.0%} of its CPU time in every round; the most was {worst:.0%}."
+    ) + (f" For this, {again} measurements were repeated." if again else "")
 
 
 def _profile(cell: str, profile: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +226,7 @@ def not_measured(results: Results) -> list[tuple[str, str]]:
     ]
     reasons += [(cell, "the run was interrupted earlier") for cell in results.not_reached]
     reasons += [
-        (f"hand-off {name} on the store {', '.join(sorted(on))}, and so in the table above", reason)
+        (f"hand-off {name} on the store {', '.join(sorted(on))}, and so in the answer", reason)
         for name, (on, reason) in NOT_ON.items()
     ]
     scenarios = [name for name in SCENARIOS if name not in {it.scenario for it in seen}]
@@ -224,5 +235,5 @@ def not_measured(results: Results) -> list[tuple[str, str]]:
         reasons.append((f"scenarios {', '.join(scenarios)}", f"not in the plan '{run.plan}'"))
     if stores:
         reasons.append((f"stores {', '.join(stores)}", f"not in the plan '{run.plan}'"))
-    reasons.append(("TLS, HTTP/2, several processes, networks other than loopback", "no plan has them"))
+    reasons.append(("HTTP/2, networks other than loopback", "no plan has them"))
     return reasons

@@ -22,8 +22,10 @@ _FEWEST_FOR = {50.0: 1, 90.0: 10, 99.0: 100}
 #: The load generator is the bottleneck above this share of one core, or above this share of its rate against the
 #: sink.
 _LOAD_CPU, _LOAD_SHARE = 0.9, 0.8
-#: A cell is noisy if other programs took more than this share of the machine's busy time.
+#: The machine was not quiet if other programs took more than this share of its CPU time in any round.
 NOISY = 0.1
+#: Share of the cells in which the machine must be quiet.
+QUIET_CELLS = 0.9
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Result:
     trials: Sequence[dict[str, Any]]
     histograms: Sequence[HdrHistogram]
     on_disk: bool
+    cores: int
 
     @property
     def requests(self) -> int:
@@ -92,8 +95,13 @@ class Result:
 
     @property
     def others_share(self) -> float:
-        """The largest share over the rounds of busy time that other programs took."""
-        return max(_others_share(level) for level in self._levels)
+        """The largest share over the rounds of the machine's CPU time that other programs took."""
+        return max(others_share(level, self.cores) for level in self._levels)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the machine was quiet in every round."""
+        return self.others_share <= NOISY
 
 
 def _figures(
@@ -118,10 +126,11 @@ def _figures(
         yield "loop_lag_p99", level["loop_lag_p99"] * 1000
 
 
-def _others_share(level: dict[str, Any]) -> float:
+def others_share(level: dict[str, Any], cores: int) -> float:
+    """The share of the machine's CPU time that other programs took during a level."""
     known = level["cpu_seconds"] + level["store_cpu_seconds"] + level["load_cpu_seconds"]
-    # the machine counts in hundredths of a second, and for slightly longer than the load
-    return float(max(level["machine_cpu_seconds"] - known, 0) / max(level["machine_cpu_seconds"], 1e-9))
+    # the machine counts in hundredths of a second
+    return float(max(level["machine_cpu_seconds"] - known, 0) / (cores * level["machine_seconds"]))
 
 
 @dataclass(frozen=True)
@@ -134,12 +143,34 @@ class Results:
     skipped: dict[str, str]
     bottlenecked: dict[str, str]
 
-    def get(
-        self, target: str, store: str, scenario: str, size: int, clients: int, level: str = "closed"
-    ) -> Result | None:
-        """Find a result; None if the cell was not measured."""
-        cell = Cell(target, store, scenario, size, clients).id
-        return next((it for it in self.results if it.cell.id == cell and it.level == level), None)
+    def get(self, cell: Cell) -> Result | None:
+        """Find the closed loop of a cell; None if it was not measured."""
+        return next((it for it in self.results if it.cell.id == cell.id and it.level == "closed"), None)
+
+    @property
+    def cells(self) -> set[str]:
+        """The ids of the cells with figures."""
+        return {it.cell.id for it in self.results}
+
+    @property
+    def noisy(self) -> set[str]:
+        """The ids of the cells in which the machine was not quiet."""
+        return {it.cell.id for it in self.results if not it.is_quiet}
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the machine was quiet in enough cells."""
+        return len(self.cells - self.noisy) >= QUIET_CELLS * len(self.cells)
+
+    @property
+    def noisy_trials(self) -> set[tuple[str, int]]:
+        """The cell and the round of each trial in which the machine was not quiet."""
+        return {
+            (it.cell.id, trial["round"])
+            for it in self.results
+            for trial in it.trials
+            if others_share(trial["levels"][it.level], it.cores) > NOISY
+        }
 
     @property
     def not_reached(self) -> list[str]:
@@ -184,8 +215,8 @@ def _results(cell: Cell, run: Run, trials: list[dict[str, Any]], folder: Path) -
         for level, histogram in histograms.items():
             by_level[level].append(histogram)
     on_disk = run.environment.get("temporary_files_on") != "tmpfs"
-    target = run.targets[cell.target]
-    return [Result(cell, level, target, trials, histograms, on_disk) for level, histograms in by_level.items()]
+    target, cores = run.targets[cell.target], run.environment["cores"]
+    return [Result(cell, level, target, trials, histograms, on_disk, cores) for level, histograms in by_level.items()]
 
 
 def _bottleneck(cell: Cell, run: Run, trials: list[dict[str, Any]]) -> str | None:

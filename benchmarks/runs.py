@@ -6,7 +6,7 @@ The report is made from these two files alone.
 import gzip
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Self
 from benchmarks.plans import Cell
 from benchmarks.targets import Target
 
-FORMAT = 2
+FORMAT = 3
 SUMMARY, REQUESTS = "run.json", "requests.jsonl.gz"
 
 
@@ -27,7 +27,8 @@ class NoRun(Exception):
 class Run:
     """A run's plan, environment and records.
 
-    A trial locates its requests by offset and length; `profiles` are by cell id.
+    A trial locates its requests by offset and length; `profiles` are by cell id. `measured_again` counts the trials
+    that were replaced because the machine was not quiet.
     """
 
     plan: str
@@ -42,6 +43,7 @@ class Run:
     sink: list[dict[str, Any]] = field(default_factory=list)
     trials: list[dict[str, Any]] = field(default_factory=list)
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    measured_again: int = 0
     complete: bool = False
     format: int = FORMAT
 
@@ -99,6 +101,12 @@ class RunFolder:
         with suppress(FileNotFoundError):
             os.truncate(folder / REQUESTS, resumed._end)  # drop requests that a killed run did not record
         return resumed
+
+    def measure_again(self, trials: Collection[tuple[str, int]]) -> None:
+        """Drop trials, by cell id and round, so that they are measured again."""
+        kept = [trial for trial in self.run.trials if (trial["cell"], trial["round"]) not in trials]
+        self.run.measured_again += len(self.run.trials) - len(kept)
+        self.run.trials, self.run.complete = kept, False
 
     @property
     def _end(self) -> int:

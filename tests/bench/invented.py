@@ -24,10 +24,10 @@ class Seen:
     disk_per_byte: float = 0
     load_cpu_share: float = 0.1
     errors: int = 0
-    others_cpu_seconds: float = 0
+    others_share: float = 0
 
 
-REQUESTS = 200
+REQUESTS, CORES = 200, 2
 
 
 def level(cell: Cell, seen: Seen) -> dict[str, Any]:
@@ -45,7 +45,8 @@ def level(cell: Cell, seen: Seen) -> dict[str, Any]:
         "cpu_seconds": cpu,
         "store_cpu_seconds": 0.0,
         "load_cpu_seconds": load,
-        "machine_cpu_seconds": cpu + load + seen.others_cpu_seconds,
+        "machine_cpu_seconds": cpu + load + seen.others_share * CORES * seconds,
+        "machine_seconds": seconds,
         "peak_bytes": seen.peak_bytes,
         "disk_bytes": seen.disk_per_byte * sent,
         "threads": 5,
@@ -81,7 +82,7 @@ def invent(folder: Path, cells: Mapping[str, Sequence[Seen]], *, sink_rate: floa
         targets={cell.target: described(TARGETS[cell.target]) for cell in known},
         environment={
             "processor": "invented",
-            "cores": 2,
+            "cores": CORES,
             "memory_bytes": GIB,
             "kernel": "Linux",
             "machine": "x86_64",

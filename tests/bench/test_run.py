@@ -85,6 +85,34 @@ def test_the_record_names_no_place(ours: Done) -> None:
         assert str(Path.home()) + "/" not in text
 
 
+def test_the_output_ends_with_the_goals(ours: Done) -> None:
+    """The output says whether the machine was quiet, and ends with the table of goals."""
+    lines = [line for line in ours.output.splitlines() if not line.startswith("disk written")]
+    *_, head, memory = lines
+    assert [line for line in lines if line.startswith("The machine was quiet in ")]
+    assert head.split() == ["measure", "goal", "reached", "ratio"]
+    assert re.fullmatch(r"memory above idle: the worst stream / the formula +≤ 1 +0\.\d+ +met", memory)
+
+
+def test_noisy_cells_are_measured_again(ours: Done, tmp_path: Path) -> None:
+    """`--resume --again` measures the trials again in which the machine was not quiet, and no others."""
+    for name in (runs.SUMMARY, runs.REQUESTS):
+        shutil.copy(ours.folder / name, tmp_path)
+    loud = runs.load(tmp_path)
+    for trial in loud.trials:
+        is_loud = trial["cell"].startswith("quart")
+        for level in trial["levels"].values():
+            level["machine_cpu_seconds"] = 100 if is_loud else 0
+    runs.RunFolder(tmp_path, loud).save()
+    subprocess.run(command("run", "--resume", str(tmp_path), "--again", "1"), cwd=ROOT, check=True, capture_output=True)  # noqa: S603 - our own
+    run = runs.load(tmp_path)
+    kept = [trial for trial in loud.trials if not trial["cell"].startswith("quart")]
+    assert run.trials[: len(kept)] == kept
+    assert len(run.trials) == len(loud.trials)
+    assert run.measured_again == len(loud.trials) - len(kept) == 2
+    assert all(list(runs.requests(tmp_path, trial)) for trial in run.trials)
+
+
 def trials(folder: Path) -> Sequence[dict[str, Any]]:
     """The trials recorded so far."""
     try:
