@@ -25,6 +25,8 @@ MANY_CHUNKS = 64
 #: A read of a body below this size in bytes is followed by a pause, in seconds, so that the next one is larger.
 SMALL_READ_BYTES = 1024
 SMALL_READ_PAUSE = 0.005
+#: Bytes that wait for the app; with more, a server's reading pauses.
+READ_AHEAD_BYTES = 64 * 1024
 
 _END = b"\r\n\r\n"
 #: A client may send one before a request (RFC 9112, section 2.2).
@@ -282,6 +284,8 @@ class RequestReader:
         self._received = 0  # bytes of the last read
         self._last = False  # the connection ends with this request
         self._blank_line = False  # one blank line before a request was skipped
+        #: Bytes of the body after the last step; None unless that step returned content of a known length.
+        self.content_left: int | None = None
 
     @property
     def in_body(self) -> bool:
@@ -310,12 +314,13 @@ class RequestReader:
         Raises:
             FramingError: these bytes are no request; the server must close the connection.
         """
+        self.content_left = None
         try:
             if self._chunks is not None:
                 piece = self._chunked(self._chunks)
             elif self._left:
                 piece, self._data = self._data[: self._left], self._data[self._left :]
-                self._left -= len(piece)
+                self._left = self.content_left = self._left - len(piece)
             else:
                 piece = self._head()
         except FramingError:

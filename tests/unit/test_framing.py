@@ -303,6 +303,23 @@ def test_a_small_read_in_a_body_wants_a_pause() -> None:
         assert reader.wants_pause is wanted
 
 
+def test_content_of_a_known_length_counts_down() -> None:
+    """After a head the count is None; after the last byte it is 0."""
+    reader = RequestReader()
+    for piece, left in ((post(b"Content-Length: 5"), None), (b"ab", 3), (b"cde", 0), (post(), None)):
+        reader.receive(piece)
+        assert (reader.step(), reader.content_left) == (piece, left)
+
+
+def test_chunks_have_no_known_length() -> None:
+    """The canonical chunks are for the server's parser."""
+    reader = RequestReader()
+    reader.receive(CHUNKED + b"1\r\na\r\n0\r\n\r\n")
+    while reader.pending:
+        assert reader.step()
+        assert reader.content_left is None
+
+
 def test_many_small_chunks_are_joined_in_small_steps() -> None:
     """A step reads a bounded number of small chunks, and returns them as one chunk."""
     reader = RequestReader()
