@@ -4,7 +4,7 @@ hypercorn has no setting for its protocol class. `ProtocolWrapper` looks the cla
 before the first connection. Stock h11 accepts heads that a proxy may read differently, keeps a connection whose request
 had both a Content-Length and a Transfer-Encoding, and cancels a complete upload if a blank line follows it. `Upgrade:
 h2c` switches to HTTP/2. Stock hypercorn sends 100 Continue before the app reads the request; here, as in uvicorn, the
-app's first `receive` sends it.
+app's first `receive` sends it. Content of a known length reaches the app without a copy.
 
 hypercorn's own `--workers` ends the whole service with status 0 when one worker is lost. It then sends SIGTERM to the
 other workers, which do not handle it. If the parent is lost, its workers serve on for ever. With this module, a worker
@@ -16,6 +16,7 @@ import asyncio
 import logging
 import multiprocessing
 import signal
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -29,10 +30,12 @@ import h11
 import hypercorn.protocol
 from hypercorn.__main__ import main
 from hypercorn.asyncio import run as hypercorn_run
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.events import Body
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 
-from filehandoff.framing import SMALL_READ_PAUSE, FramingError, RequestReader
+from filehandoff.framing import READ_AHEAD_BYTES, SMALL_READ_PAUSE, FramingError, RequestReader
 from quart_app.servers import is_known
 
 #: The version whose internals this module knows.
@@ -56,6 +59,7 @@ def install() -> None:
     """Make hypercorn safe in this process; exit if it runs another version."""
     if is_known("hypercorn", VERSION, "hypercorn.utils"):
         hypercorn.protocol.H11Protocol = Protocol  # type: ignore[attr-defined]
+        hypercorn_run.TCPServer = Server  # type: ignore[attr-defined]
     parent = multiprocessing.parent_process()
     if parent is not None:
         drain(parent)
@@ -76,6 +80,95 @@ def drain(parent: BaseProcess) -> None:
             await sleep(POLL_SECONDS)
 
     hypercorn_run.check_multiprocess_shutdown_event = wait_for_end  # type: ignore[attr-defined, assignment] # no seam
+
+
+class Server(TCPServer):
+    """A connection that `Reads` reads."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reader = cast("asyncio.StreamReader", Reads(self.reader, self.writer.transport))
+
+
+class Reads(asyncio.Protocol):
+    """A connection's reads, in the place of asyncio's stream, which copies all bytes three times.
+
+    The stream's protocol still gets the other events. Bytes that arrived before the first `read` are in the stream.
+    """
+
+    def __init__(self, stream: asyncio.StreamReader, transport: asyncio.WriteTransport) -> None:
+        self._stream: asyncio.StreamReader | None = stream
+        self._transport = cast("asyncio.Transport", transport)
+        self._streams = cast("asyncio.StreamReaderProtocol", transport.get_protocol())
+        self._reads = deque[bytes]()
+        self._size = 0
+        self._ended = False
+        self._error: Exception | None = None
+        self._changed = asyncio.Event()
+
+    def at_eof(self) -> bool:
+        """Return whether `read` has returned the client's last byte."""
+        return self._stream.at_eof() if self._stream is not None else self._ended and not self._reads
+
+    async def read(self, size: int) -> bytes:
+        """Return the bytes of one read from the socket; empty at the end.
+
+        Only the stream respects `size`.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        if self._stream is not None:
+            data = await self._stream.read(size)
+            if len(data) < size and not self._stream.at_eof():
+                self._stream = None  # it is empty
+                self._transport.set_protocol(self)
+            return data
+        while not self._reads and not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._next()
+
+    def _next(self) -> bytes:
+        if not self._reads:
+            if self._error is not None:
+                raise self._error
+            return b""
+        data = self._reads.popleft()
+        self._size -= len(data)
+        if self._size <= READ_AHEAD_BYTES:
+            self._transport.resume_reading()
+        return data
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._reads.append(data)
+        self._size += len(data)
+        if self._size > READ_AHEAD_BYTES:
+            self._transport.pause_reading()
+        self._changed.set()
+
+    @override
+    def eof_received(self) -> bool | None:
+        self._end()
+        return self._streams.eof_received()
+
+    @override
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(error)
+        self._streams.connection_lost(error)
+
+    def _end(self, error: Exception | None = None) -> None:
+        self._ended, self._error = True, error
+        self._changed.set()
+
+    @override
+    def pause_writing(self) -> None:
+        self._streams.pause_writing()
+
+    @override
+    def resume_writing(self) -> None:
+        self._streams.resume_writing()
 
 
 class Protocol(H11Protocol):
@@ -101,11 +194,19 @@ class Protocol(H11Protocol):
                 return
             if not piece:
                 break
-            await super().handle(RawData(piece))
+            await self._pass_on(piece)
             if self._reader.pending:
                 await asyncio.sleep(0)  # other connections run between the small chunks of a read
         if self._reader.wants_pause:
             await asyncio.sleep(SMALL_READ_PAUSE)
+
+    async def _pass_on(self, piece: bytes) -> None:
+        """Give bytes to h11; give content before a body's last bytes to the app directly, which saves two copies."""
+        if not self._reader.content_left or self.connection.they_are_waiting_for_100_continue:
+            await super().handle(RawData(piece))
+        elif self.stream is not None:
+            cast("Any", self.connection)._reader._remaining -= len(piece)  # noqa: SLF001 - h11 cannot skip bytes
+            await self.stream.handle(Body(STREAM_ID, piece))
 
     async def _run_app(self, scope: Any, receive: Any, *more: Any) -> None:
         await self._stock_app(scope, partial(self._receive, receive), *more)
