@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import PAYLOAD_REGISTRY, Order, Payload
 
 from filehandoff.parts import FileReader, Part, PartReader
+from quart_app.idle_limit import IdleLimit
 
 READ_BYTES = 256 * 1024
 
@@ -74,9 +75,10 @@ class SteadyPayload(Payload):
     @override
     async def write(self, writer: AbstractStreamWriter) -> None:
         self._value.seek(self._start)
-        async for piece in self._value.pieces_to_send():
-            async with asyncio.timeout(self._value.timeout):
-                await writer.write(piece)
+        with IdleLimit(self._value.timeout) as waiting:
+            async for piece in self._value.pieces_to_send():
+                async with waiting:
+                    await writer.write(piece)
 
     @override
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:

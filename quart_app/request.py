@@ -21,6 +21,7 @@ from filehandoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, Fi
 from filehandoff.settings import Settings
 from filehandoff.web.request import EXTENSION, RequestValues
 from quart_app.connections import transport_of
+from quart_app.idle_limit import IdleLimit
 
 if TYPE_CHECKING:
     from quart_app.service import Service
@@ -34,8 +35,8 @@ DISCARD_SECONDS = 10.0
 DISCARD_IDLE_SECONDS = 2.0
 #: The key of the connection's transport in a request's scope.
 TRANSPORT = "filehandoff.transport"
-#: Messages of a body, of 64 KiB each, that wait in memory before the client must wait.
-BODY_MESSAGES = 16
+#: Messages of a body, of up to 256 KiB each, that wait in memory before the client must wait.
+BODY_MESSAGES = 8
 #: Bytes of a message; smaller messages are joined.
 JOINED_BYTES = 16 * 1024
 
@@ -379,13 +380,14 @@ async def read_body(body: QuartBody, idle_seconds: float) -> AsyncGenerator[byte
         FormMalformed: the client disconnected.
     """
     try:
-        while True:
-            async with asyncio.timeout(idle_seconds):
-                chunk = await anext(body, None)
-            if chunk is None:
-                return
-            if chunk:
-                yield chunk
+        with IdleLimit(idle_seconds) as waiting:
+            while True:
+                async with waiting:
+                    chunk = await anext(body, None)
+                if chunk is None:
+                    return
+                if chunk:
+                    yield chunk
     except TimeoutError as error:
         raise RequestTimedOut(f"Nothing of the body arrived for {idle_seconds:g} seconds.") from error
     except ClientDisconnectedError as error:

@@ -28,6 +28,7 @@ FILES_OF_ONE = {
     "quart_app/connections.py": "worker.py ends the stalled connections of gunicorn, this module those of hypercorn",
     "flask_app/threads.py": "a thread that waits for S3 cannot be cancelled, only abandoned",
     "quart_app/tasks.py": "a task can be cancelled, and must finish its call to S3",
+    "quart_app/idle_limit.py": "a socket has a timeout for each read; a task needs a timer",
     "quart_app/payload.py": "aiohttp's own payloads have flaws; boto3 sends bodies well",
     "flask_app/gunicorn.conf.py": "gunicorn's configuration is Python",
     "quart_app/hypercorn.toml": "hypercorn's configuration is TOML",

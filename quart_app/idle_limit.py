@@ -1,0 +1,53 @@
+"""A time limit for each of many waits of one task.
+
+`asyncio.timeout` sets and cancels a timer for each wait, which costs more than the wait for a chunk of a fast upload.
+"""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+
+class IdleLimit:
+    """A limit whose one timer serves all waits; each `async with waiting` raises TimeoutError after `seconds`.
+
+    with IdleLimit(seconds) as waiting:
+        async with waiting:
+            chunk = await read()
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._wait: asyncio.Timeout | None = None
+        self._began = 0.0
+
+    def __enter__(self) -> Self:
+        self._timer = self._loop.call_later(self._seconds, self._check)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    async def __aenter__(self) -> None:
+        self._began = self._loop.time()
+        self._wait = await asyncio.timeout(None).__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._wait is not None
+        wait, self._wait = self._wait, None
+        await wait.__aexit__(kind, error, traceback)
+
+    def _check(self) -> None:
+        """End a wait that is overdue; look again when the current wait, or a later one, can be."""
+        now = self._loop.time()
+        due = now + self._seconds
+        if self._wait is not None:
+            ends = self._began + self._seconds
+            if ends <= now:
+                self._wait.reschedule(now)
+            else:
+                due = ends
+        self._timer = self._loop.call_at(due, self._check)
