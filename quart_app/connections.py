@@ -44,17 +44,18 @@ class Connections:
 
     def _deliveries(self) -> Iterator[tuple[asyncio.Transport, int | None]]:
         for transport in tuple(self._open):
-            with suppress(OSError):  # closed, or not a TCP connection
+            with suppress(OSError, ValueError):  # closed, or not a TCP connection
                 yield transport, delivered(transport)
 
 
 def delivered(transport: asyncio.Transport) -> int | None:
     """Return the number of bytes that a client has acknowledged.
 
-    None means that the client has received everything, or that the system cannot report the number.
+    None means that the client has received everything, or that the system cannot report the number. A closed transport
+    of uvloop has no socket, or one whose methods raise ValueError.
     """
     connection, linux = transport.get_extra_info("socket"), sys.platform == "linux"
-    return acknowledged(connection.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_BYTES)) if linux else None
+    return acknowledged(connection.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_BYTES)) if connection and linux else None
 
 
 def transport_of(send: Any) -> asyncio.Transport | None:

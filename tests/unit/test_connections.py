@@ -1,0 +1,67 @@
+"""The connections of the Quart app, on asyncio's and uvloop's event loops."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, override
+
+import pytest
+import uvloop
+
+from quart_app import connections
+from quart_app.connections import Connections
+
+#: More bytes than the sockets of loopback buffer.
+UNREAD = bytes(32 * 1024**2)
+
+
+class Served(asyncio.Protocol):
+    """A server's side of a connection."""
+
+    def __init__(self, connected: asyncio.Queue["Served"]) -> None:
+        self._connected = connected
+        self.lost = asyncio.Event()
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+        self._connected.put_nowait(self)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_stalled_connection_ends_although_another_is_closed(
+    monkeypatch: pytest.MonkeyPatch, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """A connection that is closed already does not stop the watch over the others."""
+    monkeypatch.setattr(connections, "LOOK_EVERY", 0.01)
+
+    async def watch_both() -> None:
+        connected = asyncio.Queue[Served]()
+        server = await asyncio.get_running_loop().create_server(lambda: Served(connected), "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        with closing(socket.create_connection(address)), closing(socket.create_connection(address)):
+            closed, stalled = await connected.get(), await connected.get()
+            watched = Connections(idle_seconds=0.1)
+            for each in (closed, stalled):
+                watched.add(each.transport)
+            closed.transport.close()
+            await closed.lost.wait()
+            stalled.transport.write(UNREAD)
+            watching = asyncio.create_task(watched.watch())
+            lost = asyncio.create_task(stalled.lost.wait())
+            await asyncio.wait([watching, lost], return_when=asyncio.FIRST_COMPLETED)
+            ended = lost.done()
+            watching.cancel()
+            stalled.transport.abort()  # with an open transport, uvloop does not close
+            await stalled.lost.wait()
+        server.close()
+        await server.wait_closed()
+        assert ended
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(watch_both())
