@@ -2,7 +2,9 @@
 
 uvicorn chooses its protocol class before it loads the app, so this module changes the classes of both parsers in place.
 Stock, they accept heads that a proxy may read differently, and httptools stops reading at a request for an upgrade. The
-changed classes also parse one request at a time, and httptools copies no content of a known length.
+changed classes also parse one request at a time, refuse with the status that hypercorn and gunicorn use, and httptools
+copies no content of a known length. Stock uvicorn logs an error if the app breaks an answer off; the app has logged the
+reason.
 
 uvicorn limits only the time between an answer and the next request: a connection that sends nothing, or half a head,
 stays open for ever. And `--limit-max-requests` ends uvicorn without the signal that `Shutdown.watch` needs.
@@ -13,8 +15,9 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
 from socket import socket
@@ -66,9 +69,10 @@ def install(uploads: Shutdown) -> None:
         return
     for module, name in (("httptools_impl", "HttpToolsProtocol"), ("h11_impl", "H11Protocol")):
         with suppress(ImportError):  # uvicorn runs with either parser
-            implementation = import_module(f"uvicorn.protocols.http.{module}")
+            implementation: Any = import_module(f"uvicorn.protocols.http.{module}")
             httptools = getattr(implementation, "httptools", None)
             check_requests(getattr(implementation, name), httptools and httptools.HttpRequestParser)
+            end_incomplete_answers(implementation.RequestResponseCycle)
     limit_times(uploads)
 
 
@@ -177,10 +181,10 @@ class Requests:
 
     def _refuse(self, error: FramingError) -> None:
         cycle = self._protocol.cycle
-        if cycle is not None and cycle.response_started and not cycle.response_complete:
-            self._protocol.transport.close()  # a second answer would become part of the one in progress
-        else:
-            self._protocol.send_400_response(f"Invalid HTTP request received: {error}.")
+        # an answer in progress would take a second one for its own bytes
+        if cycle is None or not cycle.response_started or cycle.response_complete:
+            self._protocol.transport.write(refusal(error, self._protocol.server_state.default_headers))
+        self._protocol.transport.close()
 
     def _proceed_in(self, seconds: float) -> None:
         self._pause = asyncio.get_running_loop().call_later(seconds, self._end_pause)
@@ -201,6 +205,39 @@ class Requests:
             self._protocol.transport.pause_reading()
         elif not self._protocol.flow.read_paused:
             self._protocol.transport.resume_reading()
+
+
+def refusal(error: FramingError, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return uvicorn's answer to an invalid request, with the error's status in the place of 400."""
+    text = f"Invalid HTTP request received: {error}."
+    status = HTTPStatus(error.status)
+    lines = [
+        b"HTTP/1.1 %d %s" % (status, status.phrase.encode()),
+        *(b"%s: %s" % header for header in headers),
+        b"content-type: text/plain; charset=utf-8",
+        b"content-length: %d" % len(text),
+        b"connection: close",
+    ]
+    return b"\r\n".join([*lines, b"", text.encode("ascii")])
+
+
+def end_incomplete_answers(cycle: Any) -> None:
+    """Make a request's cycle close the connection of an incomplete answer without an error line.
+
+    The app breaks a download off, and logs the reason, if S3 fails.
+    """
+    run = cycle.run_asgi
+
+    async def run_asgi(self: Any, app: Callable[..., Awaitable[None]]) -> None:
+        async def run_app(*request: Any) -> None:
+            await app(*request)
+            if self.response_started and not self.response_complete:
+                self.disconnected = True
+                self.transport.close()
+
+        await run(self, run_app)
+
+    cycle.run_asgi = run_asgi
 
 
 def check_requests(protocol: Any, new_parser: Callable[[Any], Any] | None) -> None:
