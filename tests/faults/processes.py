@@ -28,7 +28,7 @@ class Processes:
         return self._sum("status", "VmHWM:") * 1024
 
     def written(self) -> int:
-        """Bytes passed to `write`, for files, pipes and terminals; sockets use `send`."""
+        """Bytes passed to `write`, for files, pipes and terminals; sockets use `send`, except uvloop's."""
         return self._sum("io", "wchar:")
 
     def threads(self) -> int:

@@ -20,6 +20,8 @@ FRAMEWORKS = ("flask", "quart")
 SIZE = 96 * MIB
 #: Bytes per second that the store reads of each app.
 BYTES_PER_SECOND = 40_000_000
+#: The app whose sockets count as written: uvloop calls `write` for them.
+WRITES_TO_SOCKETS = "quart" if stack.QUART_SERVER == "uvicorn" else None
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,11 @@ def send(url: str, path: str, size: int) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
+def to_sockets(framework: str, size: int) -> int:
+    """Bytes that count as written while an app sends this many to the store."""
+    return size if framework == WRITES_TO_SOCKETS else 0
+
+
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_memory_stays_below_the_formula(slow: tuple[null_store.NullStore, stack.Stack], at_once: int) -> None:
     """With a slow store, neither app exceeds the formula or writes a file."""
@@ -69,9 +76,8 @@ def test_memory_stays_below_the_formula(slow: tuple[null_store.NullStore, stack.
     settings = Settings()
     allowed = peak_memory(at_once, settings.parts_in_flight, settings.part_sizes)
     assert {name: app.peak() - idle[name] for name, app in apps.items() if app.peak() - idle[name] > allowed} == {}
-    assert {
-        name: app.written() - written[name] for name, app in apps.items() if app.written() - written[name] > MIB
-    } == {}
+    on_disk = {name: app.written() - written[name] - to_sockets(name, at_once * SIZE) for name, app in apps.items()}
+    assert {name: size for name, size in on_disk.items() if size > MIB} == {}
     assert store.stats().unfinished == {}
 
 
@@ -82,7 +88,7 @@ def test_a_file_on_disk_counts_as_written(slow: tuple[null_store.NullStore, stac
         app = Processes(started.apps[name].pid)
         before = app.written()
         send(started.apps[name].url, "/uploads/temp_file", 10 * MIB)
-        assert app.written() - before >= 20 * MIB
+        assert app.written() - before - to_sockets(name, 10 * MIB) >= 20 * MIB
 
 
 def test_the_formula_is_reported(slow: tuple[null_store.NullStore, stack.Stack]) -> None:
