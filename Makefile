@@ -3,7 +3,7 @@
 # make docs    the documentation as a site in build/docs, with every link checked
 # make contract-all  the contract on all three stores, whole
 # make processes-all  the tests of processes, whole: `make test` leaves some out of which others of their kind run
-# make contract-uvicorn  the contract and the end of the process, with the Quart app on uvicorn
+# make contract-uvicorn  the contract, the faults and the end of the process, with the Quart app on uvicorn
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
 # make memory  half an hour of mixed load on both apps, and how much memory each holds, minute by minute (MINUTES=30)
 # make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)
@@ -26,7 +26,7 @@ READY := $(VENV)/ready
 TWO_AT_ONCE := $(MAKE) --no-print-directory -j 2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync=target)
 OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
-ENDS := tests/processes/test_servers.py $(addprefix tests/faults/test_,shutdown.py clients.py slow_clients.py)
+ENDS := tests/processes/test_servers.py tests/faults
 
 .PHONY: help demo serve test lint unit docs contract contract-rclone contract-swift contract-all contract-uvicorn
 .PHONY: processes processes-all faults faults-table waiting soak memory
