@@ -26,6 +26,7 @@ from filehandoff.presigned import is_aws
 from filehandoff.s3 import flows
 from filehandoff.s3.botocore_tuning import lasting_secret
 from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, Md5, Presign, ReadBack, Step
+from filehandoff.s3.direct_put import PARAMETERS
 from filehandoff.settings import Settings
 from flask_app.client import new_client
 from flask_app.direct_put import DirectPut
@@ -61,6 +62,7 @@ class Store:
         self._settings = settings
         self._metrics = metrics
         self._clients: dict[str, S3Client] = {}
+        self._direct_put: DirectPut | None = None
 
     def open(self) -> str | None:
         """Make the clients; return the secret of the AWS credentials, if it lasts.
@@ -79,7 +81,7 @@ class Store:
         for client in (uploads, downloads):
             client.meta.events.register("request-created.s3", self._metrics.count_retry)
         credentials = boto3.session.Session().get_credentials()
-        self._put = self._new_put(uploads, credentials)
+        self._direct_put = self._new_direct_put(uploads, credentials)
         return lasting_secret(credentials.get_frozen_credentials() if credentials else None)
 
     def _new_signer(self, uploads: "S3Client") -> "S3Client":
@@ -90,16 +92,15 @@ class Store:
             return self.new_client(addressing="virtual")
         return uploads
 
-    def _new_put(self, uploads: "S3Client", credentials: Credentials | None) -> Callable[..., Any]:
-        """Return the function that puts a small file: a direct put is the first of several attempts."""
+    def _new_direct_put(self, uploads: "S3Client", credentials: Credentials | None) -> DirectPut | None:
+        """Return the sender of first attempts; None if botocore must make all."""
         attempts = self._settings.s3_attempts - 1
         if credentials is None or not attempts:
-            return uploads.put_object
+            return None
         again = self.new_client(attempts=attempts)
         self._clients["again"] = again
         again.meta.events.register("request-created.s3", self._metrics.count_retry)
-        direct = DirectPut.of(uploads, again, self._settings.bucket, credentials, self._metrics)
-        return direct or uploads.put_object
+        return DirectPut.of(uploads, again, self._settings.bucket, credentials, self._metrics)
 
     def new_client(
         self,
@@ -147,8 +148,9 @@ class Store:
         raise TypeError(step)
 
     def _call[T](self, call: Call[T]) -> T:
-        put = call.operation == "put_object"
-        method = self._put if put else getattr(self._clients[call.client], call.operation)
+        method = getattr(self._clients[call.client], call.operation)
+        if self._direct_put and call.operation in PARAMETERS:
+            method = partial(self._direct_put, call.operation)
         with store_errors(call.refused, call.silence), calling(call.hook), self._opened(call) as body:
             answer = method(Bucket=self._settings.bucket, **call.parameters, **body)
         return call.read(answer)

@@ -1,4 +1,4 @@
-"""Puts of small files without botocore, on the connections of an aioboto3 client.
+"""Puts of small files and parts without botocore, on the connections of an aioboto3 client.
 
 `filehandoff.s3.direct_put` makes the requests.
 """
@@ -7,7 +7,7 @@ import asyncio
 import io
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import aiohttp
 from aiobotocore.credentials import AioCredentials
@@ -15,14 +15,14 @@ from yarl import URL
 
 from filehandoff.metrics import Metrics
 from filehandoff.s3.calls import Answer
-from filehandoff.s3.direct_put import SAMPLE_KEY, DirectPuts, joined
+from filehandoff.s3.direct_put import PARAMETERS, SAMPLE_KEY, DirectPuts, joined
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 
 class DirectPut:
-    """A replacement of a client's `put_object`; safe to use from many tasks.
+    """A replacement of a client's `put_object` and `upload_part`; safe to use from many tasks.
 
     Args:
         client: the client with the hooks and the connections.
@@ -40,7 +40,8 @@ class DirectPut:
         self._puts = puts
         self._credentials = credentials
         self._metrics = metrics
-        self._model = client.meta.service_model.operation_model("PutObject")
+        names = client.meta.method_to_api_mapping
+        self._models = {it: client.meta.service_model.operation_model(names[it]) for it in PARAMETERS}
         config: Any = client.meta.config
         self._seconds = config.connect_timeout + config.read_timeout
         self._session = client._endpoint.http_session  # type: ignore[attr-defined] # noqa: SLF001 - aiobotocore has no public access to it
@@ -57,25 +58,26 @@ class DirectPut:
         puts = DirectPuts.at(url, client.meta.config.user_agent)  # type: ignore[attr-defined] # the stubs lack botocore's options
         return cls(client, again, puts, credentials, metrics) if puts else None
 
-    async def __call__(self, **parameters: Any) -> Answer:
-        """Run the hooks, put the file, and return boto's response."""
+    async def __call__(self, operation: str, **parameters: Any) -> Answer:
+        """Run the hooks, put the file or part, and return boto's response."""
         if not self._puts.enabled:
-            return await self._client.put_object(**parameters)
+            return cast("Answer", await getattr(self._client, operation)(**parameters))
         body = parameters["Body"]
-        event = "before-parameter-build.s3.PutObject"
-        await self._client.meta.events.emit(event, params=parameters, model=self._model, context={})
-        status, answer = await self._send(parameters, body)
+        model = self._models[operation]
+        event = f"before-parameter-build.s3.{model.name}"
+        await self._client.meta.events.emit(event, params=parameters, model=model, context={})
+        status, answer = await self._send(operation, parameters, body)
         if answer is None:
-            answer = await self._again.put_object(**parameters)
+            answer = cast("Answer", await getattr(self._again, operation)(**parameters))
             self._puts.count_refusal(status)
         return answer
 
-    async def _send(self, parameters: dict[str, Any], body: Any) -> tuple[int | None, Answer | None]:
+    async def _send(self, operation: str, parameters: dict[str, Any], body: Any) -> tuple[int | None, Answer | None]:
         """Send the put once; return S3's status, if any, and the response to a plain success."""
         size = body.seek(0, io.SEEK_END)
         body.seek(0)
         credentials = await self._credentials.get_frozen_credentials()
-        request = self._puts.request(parameters, size, credentials, datetime.now(UTC))
+        request = self._puts.request(operation, parameters, size, credentials, datetime.now(UTC))
         if request is None or parameters["Body"] is not body:
             return None, None
         url, headers = request
@@ -86,8 +88,9 @@ class DirectPut:
             async with asyncio.timeout(None if data is None else self._seconds):
                 status, answer = await self._exchange(url, headers, body if data is None else data)
         if answer is None:
-            self._metrics.count_repeat("PutObject")
+            self._metrics.count_repeat(self._models[operation].name)
             body.seek(0)
+            await asyncio.sleep(self._puts.pause(status))
         return status, answer
 
     async def _exchange(self, url: str, headers: dict[str, str], body: Any) -> tuple[int, Answer | None]:

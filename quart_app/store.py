@@ -25,6 +25,7 @@ from filehandoff.presigned import is_aws
 from filehandoff.s3 import flows
 from filehandoff.s3.botocore_tuning import lasting_secret
 from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, Md5, Presign, ReadBack, Step
+from filehandoff.s3.direct_put import PARAMETERS
 from filehandoff.settings import Settings
 from quart_app.client import new_client
 from quart_app.direct_put import DirectPut
@@ -54,6 +55,7 @@ class Store:
         self._settings = settings
         self._metrics = metrics
         self._clients: dict[str, S3Client] = {}
+        self._direct_put: DirectPut | None = None
         self._exits = AsyncExitStack()
         #: Seconds for a whole call by each client. Slow downloads may hold all of its connections, and the client's own
         #: timeouts do not bound the wait for one.
@@ -81,7 +83,7 @@ class Store:
         for client in (uploads, downloads):
             client.meta.events.register("request-created.s3", self._metrics.count_retry)
         credentials = await cast("Any", aioboto3.Session()).get_credentials()
-        self._put = await self._new_put(uploads, credentials)
+        self._direct_put = await self._new_direct_put(uploads, credentials)
         return lasting_secret(await credentials.get_frozen_credentials() if credentials else None)
 
     async def _new_signer(self, uploads: "S3Client") -> "S3Client":
@@ -92,15 +94,14 @@ class Store:
             return await self._exits.enter_async_context(self.new_client(addressing="virtual"))
         return uploads
 
-    async def _new_put(self, uploads: "S3Client", credentials: AioCredentials | None) -> Callable[..., Any]:
-        """Return the function that puts a small file: a direct put is the first of several attempts."""
+    async def _new_direct_put(self, uploads: "S3Client", credentials: AioCredentials | None) -> DirectPut | None:
+        """Return the sender of first attempts; None if botocore must make all."""
         attempts = self._settings.s3_attempts - 1
         if credentials is None or not attempts:
-            return uploads.put_object
+            return None
         again = await self._exits.enter_async_context(self.new_client(attempts=attempts))
         again.meta.events.register("request-created.s3", self._metrics.count_retry)
-        direct = await DirectPut.of(uploads, again, self._settings.bucket, credentials, self._metrics)
-        return direct or uploads.put_object
+        return await DirectPut.of(uploads, again, self._settings.bucket, credentials, self._metrics)
 
     def new_client(
         self,
@@ -148,8 +149,9 @@ class Store:
         raise TypeError(step)
 
     async def _call[T](self, call: Call[T]) -> T:
-        put = call.operation == "put_object"
-        method = self._put if put else getattr(self._clients[call.client], call.operation)
+        method = getattr(self._clients[call.client], call.operation)
+        if self._direct_put and call.operation in PARAMETERS:
+            method = partial(self._direct_put, call.operation)
         with store_errors(call.refused, call.silence), calling(call.hook), self._opened(call) as body:
             try:
                 async with asyncio.timeout(self._limits[call.client]):

@@ -1,6 +1,7 @@
-"""A put to S3 without botocore: the request of a small file, and the reading of its response.
+"""A put to S3 without botocore: the request of a small file or a part, and the reading of its response.
 
-botocore takes more CPU time for a small put than all the rest of an upload. So a shell sends a put once by itself.
+botocore takes more CPU time for a small put than all the rest of an upload, and 2 ms for a part. So a shell sends a put
+once by itself.
 Anything but a plain success goes to botocore, which retries, follows regions and explains errors.
 """
 
@@ -8,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from random import random
 from typing import IO, Any, Self
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -29,8 +31,11 @@ SAMPLE_KEY = "key"
 #: The query of a URL with signature version 4 for S3; other buckets need other requests.
 _SIGNATURE = {f"X-Amz-{name}" for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")}
 _PORTS = {"http": 80, "https": 443}
-#: The parameters of boto's `put_object` that this module can send.
-_PARAMETERS = {"Bucket", "Key", "Body", "ContentType", "Metadata", "ChecksumCRC32"}
+#: The calls of boto that this module can send, by the parameters that it knows.
+PARAMETERS = {
+    "put_object": {"Bucket", "Key", "Body", "ContentType", "Metadata", "ChecksumCRC32"},
+    "upload_part": {"Bucket", "Key", "Body", "UploadId", "PartNumber", "ContentLength", "ChecksumCRC32"},
+}
 
 
 def joined(body: IO[bytes] | PartReader, size: int) -> bytes | None:
@@ -79,28 +84,37 @@ class DirectPuts:
         )
 
     def request(
-        self, parameters: Mapping[str, Any], size: int, credentials: Credentials, time: datetime
+        self, operation: str, parameters: Mapping[str, Any], size: int, credentials: Credentials, time: datetime
     ) -> tuple[str, dict[str, str]] | None:
         """Return the URL and the headers of a put; None for parameters that only botocore can send.
 
         Args:
-            parameters: those of boto's `put_object`, as the hook has left them.
+            operation: boto's name of the call.
+            parameters: those of boto's call, as the hook has left them.
             size: the body's length in bytes.
             credentials: the keys to sign with.
             time: now, in UTC.
         """
-        if parameters.keys() - _PARAMETERS:
+        if parameters.keys() - PARAMETERS[operation]:
             return None
+        query = ""
+        if operation == "upload_part":
+            query = f"partNumber={parameters['PartNumber']}&uploadId={quote(parameters['UploadId'], safe='')}"
         path = self.path + quote(parameters["Key"], safe="/~")
         headers = {
             "host": self.host,
-            "content-type": parameters["ContentType"],
             "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
             "x-amz-checksum-crc32": parameters["ChecksumCRC32"],
             **{f"x-amz-meta-{name.lower()}": value for name, value in parameters.get("Metadata", {}).items()},
         }
-        signed = self.signer.sign("PUT", (path, ""), headers, credentials, time)
-        return self.origin + path, {**signed, "content-length": str(size), "user-agent": self.agent}
+        if "ContentType" in parameters:
+            headers["content-type"] = parameters["ContentType"]
+        signed = self.signer.sign("PUT", (path, query), headers, credentials, time)
+        return f"{self.origin}{path}{query and '?'}{query}", {
+            **signed,
+            "content-length": str(size),
+            "user-agent": self.agent,
+        }
 
     @property
     def enabled(self) -> bool:
@@ -114,6 +128,14 @@ class DirectPuts:
         self.refusals = 0
         checksum = headers.get("x-amz-checksum-crc32")
         return {"ETag": headers["etag"], **({"ChecksumCRC32": checksum} if checksum else {})}
+
+    @staticmethod
+    def pause(status: int | None) -> float:
+        """Return the seconds before botocore sends a put again that S3 did not take: as in its own standard mode.
+
+        Without a pause, a short outage of S3 would take two attempts (docs/faults.md, "connection refused", once).
+        """
+        return 0 if status in _REFUSALS else random()  # noqa: S311 - not for secrets
 
     def count_refusal(self, status: int | None) -> None:
         """Count a direct put to which S3 gave this status, before it took the put from botocore."""

@@ -27,6 +27,8 @@ from filehandoff.metrics import Metrics
 from filehandoff.parts import Part
 from filehandoff.receipt import Incoming
 from filehandoff.s3 import calls
+from filehandoff.s3.calls import Call
+from filehandoff.s3.direct_put import DirectPuts
 from filehandoff.settings import Settings
 
 INCOMING = Incoming("2026/a file (1).txt", "name", "text/plain")
@@ -92,13 +94,15 @@ class ByFlask:
 
     def put(self, times: int = 1, body: Any = None, **changed: Any) -> list[Any]:
         """Put the file so many times, with a hook that changes parameters."""
+        hook = self.hook(changed)
+        return self.call(*(calls.put_object(INCOMING, body or Part(1, (BYTES,)), 1, hook) for _ in range(times)))
+
+    def call(self, *made: Call[Any]) -> list[Any]:
+        """Make these calls in order, and return their results."""
         store = flask_app.store.Store(self.settings, self.metrics)
         store.open()
         try:
-            return [
-                store.perform(calls.put_object(INCOMING, body or Part(1, (BYTES,)), 1, self.hook(changed)))
-                for _ in range(times)
-            ]
+            return [store.perform(call) for call in made]
         finally:
             store.close()
 
@@ -117,25 +121,41 @@ class ByFlask:
 class ByQuart(ByFlask):
     """Puts by the Quart app's store."""
 
-    def put(self, times: int = 1, body: Any = None, **changed: Any) -> list[Any]:
-        """Put the file so many times, with a hook that changes parameters."""
-        change = self.hook(changed)
-
-        async def hook(**event: Any) -> None:
-            change(**event)
+    def call(self, *made: Call[Any]) -> list[Any]:
+        """Make these calls in order, and return their results."""
 
         async def run() -> list[Any]:
             store = quart_app.store.Store(self.settings, self.metrics)
             await store.open()
             try:
-                return [
-                    await store.perform(calls.put_object(INCOMING, body or Part(1, (BYTES,)), 1, hook))
-                    for _ in range(times)
-                ]
+                return [await store.perform(call) for call in made]
             finally:
                 await store.close()
 
         return asyncio.run(run())
+
+    @staticmethod
+    def hook(changed: dict[str, Any]) -> Any:
+        """Return an async hook that makes these changes, and counts itself."""
+        change = ByFlask.hook(changed)
+
+        async def hook(**event: Any) -> None:
+            change(**event)
+
+        return hook
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """Replace each wait before botocore's attempt, and return the statuses that caused one."""
+    seen: list[int | None] = []
+
+    def pause(_puts: DirectPuts, status: int | None) -> float:
+        seen.append(status)
+        return 0
+
+    monkeypatch.setattr(DirectPuts, "pause", pause)
+    return seen
 
 
 @pytest.fixture(params=[pytest.param(ByFlask, id="flask"), pytest.param(ByQuart, id="quart")])
@@ -152,11 +172,12 @@ def shell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ca
     return make
 
 
-def retries(shell: ByFlask) -> str | None:
-    """Return the number of puts that were sent again, as /metrics shows it."""
+def retries(shell: ByFlask, operation: str = "PutObject") -> str | None:
+    """Return the number of calls that were sent again, as /metrics shows it."""
     lines = shell.metrics.render("text/plain")[0].decode().splitlines()
     return next(
-        (line.split()[1] for line in lines if line.startswith('handoff_s3_retries_total{operation="PutO')), None
+        (line.split()[1] for line in lines if line.startswith(f'handoff_s3_retries_total{{operation="{operation}"')),
+        None,
     )
 
 
@@ -175,13 +196,16 @@ def test_a_stored_put_is_one_request(shell: Callable[..., ByFlask], body: Any) -
 
 
 @pytest.mark.parametrize("first", [BUSY, (200, {})], ids=["busy", "no ETag"])
-def test_botocore_sends_a_failed_put_again(shell: Callable[..., ByFlask], first: Answer) -> None:
-    """The hook runs once, the whole file is sent, and the next put is direct again."""
+def test_botocore_sends_a_failed_put_again(
+    shell: Callable[..., ByFlask], pauses: list[int | None], first: Answer
+) -> None:
+    """The hook runs once, the whole file is sent after a wait, and the next put is direct again."""
     with answering(first, STORED) as s3:
         app = shell(s3)
         assert app.put(2) == [calls.Put("e", checked=True)] * 2
     assert s3.senders == ["direct", "botocore", "direct"]
     assert {(sent["x-amz-meta-runs"], sent["body"]) for sent in s3.requests} == {("1", "some bytes")}
+    assert pauses == [first[0]]
     assert retries(app) == "1.0"
 
 
@@ -192,6 +216,18 @@ def test_botocore_sends_a_put_again_whose_connection_ends(shell: Callable[..., B
         assert app.put(2) == [calls.Put("e", checked=True)] * 2
     assert (s3.senders[0], s3.senders[2:]) == ("direct", ["botocore", "direct"])
     assert retries(app) is not None
+
+
+def test_a_part_is_sent_without_botocore_too(shell: Callable[..., ByFlask]) -> None:
+    """A failed part is botocore's, and counts as a retry of parts."""
+    with answering(STORED, BUSY, STORED) as s3:
+        app = shell(s3)
+        sent = app.call(*(calls.upload_part("a key", "an id", Part(number, (BYTES,)), 1) for number in (1, 2)))
+    assert sent == [{"PartNumber": number, "ETag": '"e"', "ChecksumCRC32": "AAAAAQ=="} for number in (1, 2)]
+    assert s3.senders == ["direct", "direct", "botocore"]
+    assert {request["path"].partition("?")[0] for request in s3.requests} == {"/bucket/a%20key"}
+    assert {request["body"] for request in s3.requests} == {"some bytes"}
+    assert retries(app, "UploadPart") == "1.0"
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3])

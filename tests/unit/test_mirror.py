@@ -170,7 +170,7 @@ BODIES_OF_ONE = {
     ("store.py", "Store.__init__"): "aioboto3's clients are context managers, and some need a limit for a whole call",
     ("store.py", "Store.open"): "aioboto3's clients are context managers",
     ("store.py", "Store._new_signer"): "aioboto3's clients are context managers",
-    ("store.py", "Store._new_put"): "aioboto3's clients are context managers",
+    ("store.py", "Store._new_direct_put"): "aioboto3's clients are context managers",
     ("store.py", "Store.new_client"): "aioboto3's clients are context managers",
     ("store.py", "Store.close"): "an exit stack closes aioboto3's clients",
     ("store.py", "Store.perform"): "another thread finishes a call, or a shielded task",

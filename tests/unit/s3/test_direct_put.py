@@ -77,7 +77,7 @@ def puts_at(endpoint_url: str | None, bucket: str = "a-bucket", token: str | Non
 )
 def test_a_bucket_is_addressed_as_by_boto(puts: DirectPuts, url: str, host: str) -> None:
     """The request goes to the address of boto's presigned URLs, and names its host."""
-    request = puts.request(PUT, 11, CREDENTIALS, NOW)
+    request = puts.request("put_object", PUT, 11, CREDENTIALS, NOW)
     assert request is not None
     assert (request[0], request[1]["host"]) == (url, host)
     assert puts.signer == Signer("eu-central-1", "s3")
@@ -85,7 +85,7 @@ def test_a_bucket_is_addressed_as_by_boto(puts: DirectPuts, url: str, host: str)
 
 def test_a_put_has_its_type_its_metadata_and_its_crc32() -> None:
     """The signature covers all of them; the body's length and the agent are outside of it."""
-    _, headers = puts_at("http://127.0.0.1:9000").request(PUT, 11, CREDENTIALS, NOW)
+    _, headers = puts_at("http://127.0.0.1:9000").request("put_object", PUT, 11, CREDENTIALS, NOW)
     authorization = headers.pop("authorization")
     assert headers == {
         "host": "127.0.0.1:9000",
@@ -101,6 +101,31 @@ def test_a_put_has_its_type_its_metadata_and_its_crc32() -> None:
     assert f"SignedHeaders={';'.join(signed)}," in authorization
 
 
+def test_a_part_is_addressed_by_its_upload_and_number() -> None:
+    """The id is encoded, and the part has no type and no metadata."""
+    part = {
+        "Bucket": "a-bucket",
+        "Key": "a key",
+        "Body": object(),
+        "UploadId": "an/id=",
+        "PartNumber": 3,
+        "ContentLength": 11,
+        "ChecksumCRC32": "AAAAAQ==",
+    }
+    url, headers = puts_at("http://127.0.0.1:9000").request("upload_part", part, 11, CREDENTIALS, NOW)
+    assert url == "http://127.0.0.1:9000/a-bucket/a%20key?partNumber=3&uploadId=an%2Fid%3D"
+    assert (headers["content-length"], headers["x-amz-checksum-crc32"]) == ("11", "AAAAAQ==")
+    assert not [name for name in headers if name.startswith(("content-type", "x-amz-meta"))]
+
+
+def test_botocore_waits_as_long_as_for_its_own_second_attempt() -> None:
+    """The wait is random and below a second; after a refusal there is none, because S3 works."""
+    waits = {DirectPuts.pause(status) for status in (None, 503) for _ in range(20)}
+    assert len(waits) > 1
+    assert all(0 <= wait < 1 for wait in waits)
+    assert DirectPuts.pause(403) == 0
+
+
 def test_signature_version_2_leaves_all_puts_to_botocore() -> None:
     """Its presigned URLs have other parameters."""
     assert puts_at(None, signature_version="s3") is None
@@ -108,7 +133,9 @@ def test_signature_version_2_leaves_all_puts_to_botocore() -> None:
 
 def test_other_parameters_leave_a_put_to_botocore() -> None:
     """A hook may add any parameter of boto's."""
-    assert puts_at("http://127.0.0.1:9000").request(PUT | {"Tagging": "a=b"}, 11, CREDENTIALS, NOW) is None
+    assert (
+        puts_at("http://127.0.0.1:9000").request("put_object", PUT | {"Tagging": "a=b"}, 11, CREDENTIALS, NOW) is None
+    )
 
 
 @pytest.mark.parametrize(
