@@ -1,17 +1,18 @@
-"""Explain each closed upload in a Flask or Quart app: its closer and a fix.
+"""Explain each closed upload in an app of Flask, Quart, Starlette, FastAPI or Django: its closer and a fix.
 
     from filehandoff.explain import explain_closed_files
 
     explain_closed_files(app)
 
 From then on an error from reading, seeking, iterating or handing on a closed upload carries an exception note (PEP
-678). Nothing of Flask, Quart, Werkzeug or boto is patched: the app gets a subclass of its own request class, whose form
-parser returns files that record their close.
+678). Nothing of the frameworks or of boto is patched: a request of the app gets a subclass of its own class, whose form
+has files that record their close.
 """
 
 import re
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import PurePath
 from typing import Any
 
@@ -21,24 +22,35 @@ from filehandoff.explain.note import OPENING, RECORD, CloseRecord, error_chain
 __all__ = ["CloseRecord", "close_record", "explain_closed_files", "explanation"]
 
 
+#: The module for each kind of app, by the kind's package and class. Only the app's own framework is imported.
+_MODULES = {
+    ("quart", "Quart"): "_quart",
+    ("flask", "Flask"): "_flask",
+    ("starlette", "Starlette"): "_starlette",  # FastAPI is a subclass
+    ("django", "BaseHandler"): "_django",
+}
+
+
 def explain_closed_files(app: Any) -> None:
     """Make the app's uploads explain the errors of their closed files.
 
-    Call it after setting `app.request_class`, if the app sets one: the new class is a subclass of it. A second call
+    In Flask and Quart, call it after setting `app.request_class`, if the app sets one: the new class is a subclass of
+    it. In Django, the app is the handler that `get_wsgi_application` or `get_asgi_application` returns. A second call
     does nothing.
 
     Raises:
-        TypeError: the app is neither Flask nor Quart, or its request class forbids subclasses.
+        TypeError: the app is of another framework, or its request class forbids subclasses.
+        RuntimeError: the app of Starlette or FastAPI has handled a request, so it accepts no further middleware.
     """
     if any((cls.__module__, cls.__name__) == ("werkzeug.local", "LocalProxy") for cls in type(app).__mro__):
         app = app._get_current_object()  # noqa: SLF001 - documented despite its underscore
-    if is_app(app, ("quart", "Quart")):
-        from filehandoff.explain import _quart as framework  # noqa: PLC0415 - Quart may be missing
-    elif is_app(app, ("flask", "Flask")):
-        from filehandoff.explain import _flask as framework  # type: ignore[no-redef] # noqa: PLC0415 - Flask may be missing
-    else:
-        raise TypeError(f"explain_closed_files takes a Flask or a Quart app, not {type(app).__name__}")
-    framework.explain(app)
+    module = next((module for kind, module in _MODULES.items() if is_app(app, kind)), None)
+    if module is None:
+        raise TypeError(
+            "explain_closed_files takes an app of Flask, Quart, Starlette or FastAPI, or a handler of Django, "
+            f"not {type(app).__name__}"
+        )
+    import_module(f"filehandoff.explain.{module}").explain(app)
 
 
 def explanation(error: BaseException) -> str | None:

@@ -5,16 +5,7 @@ from typing import Any
 from werkzeug.datastructures import iter_multi_items
 
 from filehandoff.explain.files import HiddenSubclass
-from filehandoff.explain.taking import CloseDescriptor, TakenClose
-from filehandoff.explain.watching import (
-    Parser,
-    begin_close,
-    end_close,
-    explain_files,
-    explained_class,
-    finish,
-    record_of,
-)
+from filehandoff.explain.watching import Parser, awaited_close, explain_files, explained_class, finish
 
 
 def explain(app: Any) -> None:
@@ -36,13 +27,6 @@ def _subclass(base: Any) -> Any:
         def make_form_data_parser(self) -> Any:
             return _Parser(super().make_form_data_parser(), self)
 
-        async def _handoff_close(self, taken: TakenClose | None = None) -> None:
-            closing = begin_close(self, taken)
-            try:
-                await super().close()
-            finally:
-                end_close(self, closing)
-
-        close = CloseDescriptor(_handoff_close, record_of, awaited=True)
+        close = awaited_close(base)
 
     return finish(Request, base)

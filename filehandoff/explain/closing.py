@@ -17,28 +17,37 @@ from typing import Any
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx"})
 #: The modules of the request classes. A request's `close` and the end of its `with` block close the files.
 REQUESTS = frozenset({"werkzeug.wrappers.request", "quart.wrappers.request", "quart.wrappers.base"})
-#: Modules between a request's close and the caller that popped its context or closed it.
-ON_THE_WAY = _CONTEXTS | REQUESTS | {"contextlib", "werkzeug.local"}
+#: Modules between a request's close and the caller that popped its context or closed it. Starlette's two close a form.
+ON_THE_WAY = _CONTEXTS | REQUESTS | {"contextlib", "werkzeug.local", "starlette._utils", "starlette.requests"}
 #: Packages of the servers that call an app, and of the frameworks that an app is written in.
 FRAMEWORKS = frozenset(
-    {"flask", "quart", "quart_trio", "werkzeug", "asgiref", "gunicorn", "hypercorn", "uvicorn", "granian", "waitress"}
+    {
+        *("flask", "quart", "quart_trio", "werkzeug", "starlette", "fastapi", "django"),
+        *("asgiref", "gunicorn", "hypercorn", "uvicorn", "granian", "waitress"),
+    }
 )
 TRANSFER = frozenset({"s3transfer"})
 #: Modules in which an event loop calls tasks and callbacks. The calls outside these only started the loop.
 _LOOPS = frozenset({"asyncio.events", "asyncio.base_events", "asyncio.runners", "trio._core._run"})
 #: The frameworks' functions that handle one request.
-_HANDLES = frozenset({"wsgi_app", "asgi_app", "handle_request"})
+_HANDLES = frozenset({"wsgi_app", "asgi_app", "handle_request", "get_response"})
 #: Modules whose files only pass calls on to another file, so they explain no close.
-FILES = ("tempfile", "werkzeug.datastructures", "quart.datastructures")
+FILES = ("tempfile", "werkzeug.datastructures", "quart.datastructures", "starlette.datastructures", "django.core.files")
 #: The full names of these modules.
 FILE_MODULES = frozenset(
-    {"tempfile", "werkzeug.datastructures", "werkzeug.datastructures.file_storage", "quart.datastructures"}
+    {
+        *("tempfile", "werkzeug.datastructures", "werkzeug.datastructures.file_storage", "quart.datastructures"),
+        *("django.core.files.base", "django.core.files.uploadedfile"),
+    }
 )
 #: Modules that call a `close` at once where they read it, and pass it to no other thread or task.
 PASSES_ON = (
     FILE_MODULES
     | (ON_THE_WAY - {"werkzeug.local"})
-    | {f"filehandoff.explain.{name}" for name in ("files", "watching", "taking", "_flask", "_quart")}
+    | {
+        f"filehandoff.explain.{name}"
+        for name in ("files", "watching", "taking", "_flask", "_quart", "_starlette", "_django")
+    }
 )
 #: Methods that begin and end a request, of Flask, Quart and their subclasses.
 _REQUEST_METHODS = frozenset({"wsgi_app", "handle_request"})
@@ -100,12 +109,14 @@ class ObservedClose:
     ended: bool  #: the end of the request closed the file, as the last of the calls
     copied: Function | None
     copier: str | None  #: the function that copied the context, such as `copy_current_request_context`
+    copied_app: bool  #: the copy is of an app context as well, as in Flask 3.2
     event: str | None
     by_request: bool
     collected: bool  #: the garbage collector took a wrapper around the file, which closed it
     where: str
     milliseconds: float
     in_view: bool
+    of_form: bool = False  #: the close of Starlette's form closed the file
     waiting: Stack = ()  #: the calls that wait for the closing thread or task, if nothing else explains the close
 
     @property
@@ -187,6 +198,7 @@ class RequestRecord:
         milliseconds = (perf_counter() - (self.view_began or self.began)) * 1000
         stack: list[tuple[str, CodeType, int]] = []
         copied = copier = event = None
+        copied_app = False
         taken: Stack = ()
         ended = False
         while frame is not None and not ended:
@@ -198,6 +210,7 @@ class RequestRecord:
             if code.co_name == "wrapper" and copier is None and module in _CONTEXTS:
                 found, copier = frame.f_locals, code.co_qualname.partition(".")[0]
                 copied = Function.of(found.get("f") or found.get("func"))
+                copied_app = type(found.get("ctx")).__name__ == "AppContext"
             elif code.co_name == "_emit" and event is None and module in _HOOKS:
                 event = frame.f_locals.get("event_name")
             elif module == "filehandoff.explain.taking" and code.co_name == "__call__":
@@ -210,6 +223,7 @@ class RequestRecord:
             ended,
             copied,
             copier,
+            copied_app,
             event,
             by_request,
             collected,
@@ -248,6 +262,11 @@ def installed(file: str) -> bool:
         or f"{os.sep}site-packages{os.sep}" in file
         or f"{os.sep}dist-packages{os.sep}" in file
     )
+
+
+def is_apps_own(module: str, code: CodeType) -> bool:
+    """Whether a call is of the app, not of an installed package or of this one."""
+    return not installed(code.co_filename) and not module.startswith("filehandoff.explain")
 
 
 def package_of(module: str) -> str:

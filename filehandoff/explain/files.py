@@ -16,7 +16,17 @@ from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakValueDictionary
 
-from filehandoff.explain.closing import FILE_MODULES, FILES, ObservedClose, RequestRecord, caller_of_a_file
+from filehandoff.explain.closing import (
+    FILE_MODULES,
+    FILES,
+    FRAMEWORKS,
+    ObservedClose,
+    RequestRecord,
+    Stack,
+    caller_of_a_file,
+    is_apps_own,
+    package_of,
+)
 from filehandoff.explain.note import OPENING, RECORD, record_of, sentence
 from filehandoff.explain.raising import explain_next_error
 from filehandoff.explain.taking import CloseDescriptor
@@ -36,7 +46,7 @@ _DIRECT = ("read", "seek", "tell", "readline", "seekable")
 class UploadedFile:
     """One uploaded file: its names and its first close."""
 
-    __slots__ = ("_closes", "collected", "filename", "name", "record")
+    __slots__ = ("_closes", "collected", "filename", "name", "record", "taken")
 
     def __init__(self, name: str | None, filename: str | None, record: RequestRecord) -> None:
         self.name = name
@@ -44,6 +54,8 @@ class UploadedFile:
         self.record = record
         #: Thread, code and instruction that last collected a wrapper around the file; the wrapper's close has the same.
         self.collected: tuple[int, CodeType, int] | None = None
+        #: The calls that read the coroutine function that closes the file, such as `UploadFile.close` of Starlette.
+        self.taken: Stack = ()
         self._closes: list[ObservedClose] = []
 
     @property
@@ -58,6 +70,8 @@ class UploadedFile:
             frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that called `close`
             collected = self.collected is not None and self.collected == _place(frame)
             by_request = self.record.observe(frame, collected=collected)
+            if not any(is_apps_own(module, code) for module, code, _ in by_request.taken):
+                by_request.taken = self.taken or by_request.taken
             look_for_waiting_calls(by_request, frame)
         self._closes.append(by_request)
 
@@ -134,7 +148,7 @@ def _become(stream: Any, subclass: Callable[[Any], Any], upload: UploadedFile, f
 
 #: Generated subclasses of the app's own classes, held weakly: the app's class, and its references, can be freed.
 _MADE: WeakValueDictionary[tuple[Any, Any], Any] = WeakValueDictionary()
-#: Generated subclasses of the standard library's files, kept for good: nearly all uploads have one of these.
+#: Generated subclasses of the standard library's and the frameworks' classes, kept for good: most uploads need one.
 _KEPT: dict[tuple[Any, Any], Any] = {}
 
 
@@ -142,16 +156,20 @@ def _class_of(cls: Any, subclass: Callable[[Any], Any]) -> Any:
     made = _KEPT.get((cls, subclass)) or _MADE.get((cls, subclass))
     if made is None:
         made = subclass(cls)
-        (_KEPT if cls.__module__.startswith(FILES) else _MADE)[cls, subclass] = made
+        kept = cls.__module__.startswith(FILES) or package_of(cls.__module__) in FRAMEWORKS
+        (_KEPT if kept else _MADE)[cls, subclass] = made
     return made
 
 
 class HiddenSubclass:
-    """Hides generated subclasses from a base class that has `__init_subclass__`."""
+    """Hides generated subclasses from a base class that has `__init_subclass__`, and from copies."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         if "_handoff_plain" not in vars(cls):
             super().__init_subclass__(**more)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _plain(super().__reduce_ex__(protocol))
 
 
 def copy_identity(cls: Any, base: Any) -> Any:
@@ -354,36 +372,58 @@ def _spooled(cls: Any) -> Any:
         def _dealloc_warn(self) -> Any:
             return super()._dealloc_warn
 
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            return _plain(super().__reduce_ex__(protocol))
-
     return copy_identity(Spooled, cls)
 
 
-# ---- FileStorage
+# ---- the frameworks' objects around a file, and their requests
+
+
+def become(value: Any, subclass: Callable[[Any], Any]) -> None:
+    """Make an object of a framework an instance of its class's generated subclass, once."""
+    cls = type(value)
+    if not any("_handoff_plain" in vars(base) for base in cls.__mro__):
+        with suppress(Exception):  # a class of the app's own may forbid the change
+            object.__setattr__(value, "__class__", _class_of(cls, subclass))
 
 
 def explain_storage(file: Any) -> None:
     """Make a FileStorage record where its `close` is read; `explained` handles its stream."""
-    cls = type(file)
-    if cls.__module__ in FILE_MODULES or any(base.__module__ in FILE_MODULES for base in cls.__mro__):
-        with suppress(Exception):  # a class of the app's own may forbid the change
-            object.__setattr__(file, "__class__", _class_of(cls, _storage))
+    if any(base.__module__ in FILE_MODULES for base in type(file).__mro__):
+        become(file, _storage)
 
 
 def _storage(cls: Any) -> Any:
-    class Storage(HiddenSubclass, cls):  # type: ignore[misc] # known at run time only
+    return upload_class(cls, "stream")
+
+
+def upload_class(cls: Any, attribute: str) -> Any:
+    """Return a subclass of a framework's upload, whose attribute holds an explained file."""
+
+    class Upload(HiddenSubclass, cls):  # type: ignore[misc] # known at run time only
         _handoff_plain = True
 
         def _handoff_close(self) -> None:
             super().close()
 
-        close = CloseDescriptor(_handoff_close, _record)
+        close = CloseDescriptor(_handoff_close, record_in(attribute))
 
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            return _plain(super().__reduce_ex__(protocol))
+    return copy_identity(Upload, cls)
 
-    return copy_identity(Storage, cls)
+
+def record_in(attribute: str) -> Callable[[Any], RequestRecord]:
+    """Return a function that finds the record of an upload, whose attribute holds an explained file."""
+    return lambda upload: _record(getattr(upload, attribute))
+
+
+def observe_collection(file: Any) -> None:
+    """Record that Python is collecting a wrapper around the upload of this explained file."""
+    file._handoff_upload.observe_collection()  # noqa: SLF001 - an attribute of this module
+
+
+def set_taken(file: Any, taken: Stack) -> None:
+    """Record the calls that read the coroutine function that closes an explained file."""
+    upload: UploadedFile = file._handoff_upload  # noqa: SLF001 - an attribute of this module
+    upload.taken = taken
 
 
 # ---- NamedTemporaryFile

@@ -30,6 +30,8 @@ _LONGEST_NAME = 200
 
 #: Modules between an app and its file; the note names the caller of a close in one of these.
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx", "contextlib"})
+#: Packages of frameworks whose requests have no context.
+_WITHOUT_CONTEXTS = frozenset({"starlette", "fastapi", "django"})
 #: The modules of `stream_with_context`.
 _STREAMING = frozenset({"flask.helpers", "quart.helpers"})
 
@@ -51,6 +53,13 @@ _READ_EARLY = (
 NEW_BYTESIO = f"{_READ_EARLY}, or call put_object, which closes nothing"
 #: The fix for a file that is read after the response.
 BYTES_OR_WAIT = f"{_READ_EARLY}, or respond when everything is stored"
+
+
+#: A further effect of a copied request context since Flask 3.2, where that is a copied app context as well.
+_COPIED_APP = (
+    "; in this version of Flask the copy also begins with an empty `g`, and leaving it runs the functions of "
+    "teardown_appcontext"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +160,7 @@ def _behind_the_request(closing: ObservedClose) -> list[Call] | None:
 
 def _request_closed(closing: ObservedClose, calls: list[Call]) -> Closer:
     """Read off the callers whether a context was popped or the request was closed."""
-    left = False
+    left, form = False, closing.of_form
     for index, call in enumerate(calls):
         if call.module in _CONTEXTS and call.code.co_name == "wrapper":
             return _copied(closing)
@@ -160,8 +169,8 @@ def _request_closed(closing: ObservedClose, calls: list[Call]) -> Closer:
             continue
         if _package(call) in FRAMEWORKS or (closing.ended and index == len(calls) - 1):
             return _end_of_request(call)
-        return _popped(closing, calls[index:], left=left)
-    return _popped(closing, [], left=left)
+        return _popped(closing, calls[index:], left=left, form=form)
+    return _popped(closing, [], left=left, form=form)
 
 
 def _copied(closing: ObservedClose) -> Closer:
@@ -170,7 +179,8 @@ def _copied(closing: ObservedClose) -> Closer:
     event = f" from boto's event '{closing.event}'" if closing.event else ""
     return Closer(
         f"the pop of a copied request context: {name} is wrapped in {closing.copier}, and when it "
-        f"returned{event}, leaving its copy of the context closed every file of the request (pallets/flask#5399)",
+        f"returned{event}, leaving its copy of the context closed every file of the request (pallets/flask#5399)"
+        f"{_COPIED_APP if closing.copied_app else ''}",
         BIND_PLAIN_VALUES,
         "copied-context",
     )
@@ -178,11 +188,19 @@ def _copied(closing: ObservedClose) -> Closer:
 
 def _end_of_request(call: Call) -> Closer:
     place = f"({_name(call)})"
-    end = (
-        f"the end of the generator in stream_with_context: its context was left {place}"
-        if call.module in _STREAMING
-        else f"the end of the request: its context was popped {place}"
-    )
+    if call.module == "fastapi.routing":
+        return Closer(
+            f"the end of the view {place}: FastAPI 0.106 to 0.117 close every file of the request before they send the "
+            "response and run its BackgroundTasks (fastapi/fastapi#10857); this reader came too late",
+            f"update FastAPI to 0.118 or newer, or {_READ_EARLY}",
+            "after-response",
+        )
+    if call.module in _STREAMING:
+        end = f"the end of the generator in stream_with_context: its context was left {place}"
+    elif _package(call) in _WITHOUT_CONTEXTS:
+        end = f"the end of the request {place}"
+    else:
+        end = f"the end of the request: its context was popped {place}"
     return Closer(
         f"{end}, which closes every file of the request; this reader came too late",
         BYTES_OR_WAIT,
@@ -190,13 +208,20 @@ def _end_of_request(call: Call) -> Closer:
     )
 
 
-def _popped(closing: ObservedClose, calls: list[Call], *, left: bool) -> Closer:
+def _popped(closing: ObservedClose, calls: list[Call], *, left: bool, form: bool) -> Closer:
     by = _by(closing, inside(calls))
     if left:
         return Closer(
             f"{by}, which left a context of the request and so closed every file of the request",
             f"use a contextvars snapshot (the hook 'snapshot'), which closes nothing when it is left, or {_READ_EARLY}",
             "copied-context",
+        )
+    if form:
+        return Closer(
+            f"{by}, which closed the form (`async with request.form()`, `request.close()` or `form.close()`) and so "
+            "every file of it",
+            f"use the files inside the `async with` block, or {_READ_EARLY}",
+            "own-close",
         )
     return Closer(
         f"{by}, which closed the request (`request.close()` or a `with` block) and so every file of it",
@@ -235,6 +260,8 @@ def _by(closing: ObservedClose, calls: list[Call]) -> str:
     if _first_of_the_app(calls) < len(calls):
         return called
     if takers := closing.takers:
+        if takers[0].module == "starlette.datastructures":  # `await file.close()`, for a file on disk
+            return _called(inside(takers))
         return f"{_called(inside(takers))}, which handed the close to another thread or task"
     if any(explains(call) for call in calls):
         return called

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType, MethodType
 from typing import Any
 
-from filehandoff.explain.closing import PASSES_ON, RequestRecord, Stack, installed
+from filehandoff.explain.closing import PASSES_ON, RequestRecord, Stack, is_apps_own, is_loop
 
 #: Most calls kept of a stack.
 _MOST_CALLS = 40
@@ -80,12 +80,13 @@ class CloseDescriptor:
 
 
 def _calls(start: FrameType) -> Stack:
-    """Return the calls from this frame to the app's own code, innermost first."""
+    """Return the calls from this frame to the app's own code, or to the event loop, innermost first."""
     stack: list[Any] = []
     frame: FrameType | None = start
     while frame is not None and len(stack) < _MOST_CALLS:
-        stack.append((str(frame.f_globals.get("__name__")), frame.f_code, frame.f_lasti))
-        if not installed(frame.f_code.co_filename):
+        module = str(frame.f_globals.get("__name__"))
+        stack.append((module, frame.f_code, frame.f_lasti))
+        if is_apps_own(module, frame.f_code) or is_loop(module):
             break
         frame = frame.f_back
     return tuple(stack)

@@ -101,13 +101,14 @@ def _of_a_thread(jobs: list[Any]) -> Stack:
     known = {id(job) for job in jobs}
     for thread, top in sys._current_frames().items():  # noqa: SLF001 - documented
         if thread != threading.get_ident():
-            for frame in islice(_frames(top), _DEPTH):
+            for frame in islice(frames(top), _DEPTH):
                 if _module(frame).startswith(_WAITS) and not known.isdisjoint(map(id, list(frame.f_locals.values()))):
                     return _stack(frame)
     return ()
 
 
-def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+def frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield a frame and its callers, innermost first."""
     while frame is not None:
         yield frame
         frame = frame.f_back

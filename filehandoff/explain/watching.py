@@ -4,13 +4,14 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from time import perf_counter
 from types import FrameType
 from typing import Any
 
 from filehandoff.explain.closing import ObservedClose, RequestRecord, caller_of_a_file
 from filehandoff.explain.files import UploadedFile, copy_identity, explain_storage, explained
-from filehandoff.explain.taking import TakenClose
+from filehandoff.explain.taking import CloseDescriptor, TakenClose
 from filehandoff.explain.waiting import look_for_waiting_calls
 
 _RECORD = "_handoff_record"
@@ -20,28 +21,71 @@ _CLOSES = frozenset({"close", "__call__"})
 
 
 def record_of(request: Any) -> RequestRecord:
-    """Return the record of a request; start one if it has none."""
+    """Return the record of a request or form; start one if it has none."""
     record: RequestRecord | None = vars(request).get(_RECORD)
     if record is None:
         vars(request)[_RECORD] = record = RequestRecord()
     return record
 
 
-def explain_files(request: Any, files: Iterable[tuple[str, Any]]) -> None:
-    """Make a form's files record their close; each comes with its field's name."""
-    record, uploads = record_of(request), []
+def begin_record(owner: Any, record: RequestRecord) -> None:
+    """Give a request or form this record, unless it has one."""
+    vars(owner).setdefault(_RECORD, record)
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """A framework's class of uploads: its attributes for file and filename, and the subclass that records a close."""
+
+    stream: str
+    filename: str
+    explain: Callable[[Any], None]
+
+
+_FILE_STORAGE = FileKind("stream", "filename", explain_storage)
+
+
+def explain_files(owner: Any, files: Iterable[tuple[str, Any]], kind: FileKind = _FILE_STORAGE) -> None:
+    """Make the files of a request or form record their close; each comes with its field's name."""
+    record, uploads = record_of(owner), []
     for name, file in files:
-        stream = getattr(file, "stream", None)
+        stream = getattr(file, kind.stream, None)
         if stream is not None:
-            upload = UploadedFile(getattr(file, "name", None) or name, getattr(file, "filename", None), record)
+            upload = UploadedFile(name, getattr(file, kind.filename, None), record)
             uploads.append(upload)
             new = explained(stream, upload)
             if new is not stream:
-                with suppress(AttributeError):  # a class other than FileStorage may forbid setting its stream
-                    file.stream = new
-            explain_storage(file)
+                with suppress(AttributeError):  # a class other than the framework's may forbid setting its stream
+                    setattr(file, kind.stream, new)
+            kind.explain(file)
     if uploads:
-        request.__dict__[_UPLOADS] = uploads
+        owner.__dict__[_UPLOADS] = uploads
+
+
+def awaited_close(base: Any) -> CloseDescriptor:
+    """Return the `close` of a subclass of a request or form class whose own `close` is a coroutine function."""
+
+    async def close(self: Any, taken: TakenClose | None = None) -> None:
+        closing = begin_close(self, taken)
+        try:
+            await base.close(self)
+        finally:
+            end_close(self, closing)
+
+    return CloseDescriptor(close, record_of, awaited=True)
+
+
+def plain_close(base: Any) -> CloseDescriptor:
+    """Return the `close` of a subclass of a request class."""
+
+    def close(self: Any) -> None:
+        closing = begin_close(self)
+        try:
+            base.close(self)
+        finally:
+            end_close(self, closing)
+
+    return CloseDescriptor(close, record_of)
 
 
 def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose | None:
@@ -56,6 +100,7 @@ def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose 
         frame = caller.f_back
     record = record_of(request)
     closing = record.observe(frame, by_request=True)
+    closing.of_form = type(request).__module__ == "starlette.datastructures"
     if taken is not None:
         closing.taken = taken.stack
     look_for_waiting_calls(closing, frame)

@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from flask.ctx import AppContext
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import EnvironBuilder
 
@@ -19,6 +20,8 @@ SIZES = {"in memory": 100, "rolled over": 600_000}
 #: Both frameworks, except in an environment whose Flask is too old for Quart.
 FRAMEWORKS = tuple(name for name in ("flask", "quart") if find_spec(name))
 NEEDS_QUART = pytest.mark.skipif("quart" not in FRAMEWORKS, reason="no Quart takes a Flask as old as this")
+#: The name of Flask's current request context, which is the app context since Flask 3.2: that one can be copied.
+REQUEST_CONTEXT = "app_ctx" if hasattr(AppContext, "copy") else "request_ctx"
 
 type View = Callable[[FileStorage], Any]
 
@@ -63,6 +66,11 @@ def post(app: Any, data: bytes, filename: str = "hello.txt") -> Any:
         return app.test_client().open(environ)
     finally:
         environ["wsgi.input"].close()  # on disk, if the file is large
+
+
+def request_context() -> Any:
+    """Return Flask's current request context."""
+    return getattr(import_module("flask.globals"), REQUEST_CONTEXT)
 
 
 def closed_by_the_end(framework: str, size: int, **options: Any) -> FileStorage:

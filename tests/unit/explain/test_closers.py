@@ -12,18 +12,16 @@ from typing import Any, override
 
 import flask
 import pytest
-from unit.explain.apps import FRAMEWORKS, NEEDS_QUART, closed_by_the_end, make_app, notes, post
+from unit.explain.apps import FRAMEWORKS, NEEDS_QUART, closed_by_the_end, make_app, notes, post, request_context
 from werkzeug.datastructures import FileStorage
 
 LIBRARY = """
 import asyncio
 import io
 
-from flask.globals import request_ctx
 
-
-def in_a_copy(function):
-    with request_ctx.copy():
+def in_a_copy(context, function):
+    with context.copy():
         function()
 
 
@@ -193,7 +191,7 @@ def test_a_stream_with_context_iterator_may_end_in_the_view() -> None:
 
 def test_a_library_that_copies_a_context_is_named_with_the_apps_line(library: Any) -> None:
     """A library that copies a context is named, with the app's line that called it."""
-    said = closed_by(lambda _file: library.in_a_copy(lambda: None))
+    said = closed_by(lambda _file: library.in_a_copy(request_context(), lambda: None))
     assert said.startswith(f"somebodys_library:in_a_copy, called by the app's own code at {__file__}:")
     assert "which left a context of the request" in said
 

@@ -68,8 +68,10 @@ def test_explaining_twice_does_nothing_more(framework: str) -> None:
     "app", [None, SimpleNamespace(request_class=None), flask.Flask], ids=["None", "other", "class"]
 )
 def test_another_object_than_an_app_is_refused(app: Any) -> None:
-    """Any other object is rejected with an error that names Flask and Quart."""
-    with pytest.raises(TypeError, match="takes a Flask or a Quart app, not"):
+    """Any other object is rejected with an error that names the frameworks."""
+    with pytest.raises(
+        TypeError, match="takes an app of Flask, Quart, Starlette or FastAPI, or a handler of Django, not "
+    ):
         explain_closed_files(app)
 
 

@@ -210,7 +210,8 @@ class Api:
         self.seen: list[list[str]] = []
         setattr(app, method, self._handle)
 
-    def _handle(self, error: Exception) -> Any:
+    def _handle(self, *arguments: Any) -> Any:
+        error = arguments[-1]  # Flask 3.2 passes its context first
         self.seen.append(list(notes(error)))
         return flask.Response("handled", 500)
 
