@@ -71,7 +71,8 @@ def close_record(error: BaseException) -> CloseRecord | None:
         record: CloseRecord | None = vars(one).get(RECORD)
         if record is not None:
             text = f"{type(one).__name__}: {one}"
-            return replace(record, closed_by=_without_folders(record.closed_by), error=text)
+            skipped = record.skipped and _without_folders(record.skipped)
+            return replace(record, closed_by=_without_folders(record.closed_by), skipped=skipped, error=text)
     return None
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from copyreg import __newobj__  # type: ignore[attr-defined] # returned by object.__reduce_ex__
+from dataclasses import replace
 from functools import partial
 from inspect import getattr_static
 from threading import get_ident
@@ -27,7 +28,8 @@ from filehandoff.explain.closing import (
     is_apps_own,
     package_of,
 )
-from filehandoff.explain.note import OPENING, RECORD, record_of, sentence
+from filehandoff.explain.hooks import skipped_hooks
+from filehandoff.explain.note import OPENING, RECORD, about_skipped, record_of, sentence
 from filehandoff.explain.raising import explain_next_error
 from filehandoff.explain.taking import CloseDescriptor
 from filehandoff.explain.waiting import look_for_waiting_calls
@@ -98,9 +100,15 @@ class UploadedFile:
         if isinstance(error, io.UnsupportedOperation):
             return
         if not any(note.startswith(OPENING) for note in getattr(error, "__notes__", ())):
-            record = record_of(self.closing)
+            record = replace(record_of(self.closing), skipped=_skipped())
             error.add_note(sentence(self.filename, self.name, record))
             setattr(error, RECORD, record)
+
+
+def _skipped() -> str | None:
+    with suppress(Exception):  # boto's parts without documentation may change, and the app's error must go on
+        return about_skipped(skipped_hooks(sys._getframe(1)))  # noqa: SLF001 - the calls that use the closed file
+    return None
 
 
 def _is_finalizing(frame: FrameType) -> bool:

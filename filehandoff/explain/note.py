@@ -81,6 +81,7 @@ class CloseRecord(Closer):
     where: str | None = None
     when: str | None = None
     error: str = ""
+    skipped: str | None = None  #: a sentence about boto hooks that did not run
 
 
 def record_of(closing: ObservedClose | None) -> CloseRecord:
@@ -92,12 +93,25 @@ def record_of(closing: ObservedClose | None) -> CloseRecord:
     return CloseRecord(closer.closed_by, closer.use_instead, closer.page, closing.where, when)
 
 
+def about_skipped(hooks: list[Function]) -> str | None:
+    """Return a sentence about boto hooks that the CRT transfer manager skips; None if there are none."""
+    if not hooks:
+        return None
+    names = ", ".join(f"{hook.name} ({_place(hook)})" for hook in hooks)
+    return (
+        f"The client has boto hooks that did not run, {names}: this upload uses the CRT transfer manager, which has a "
+        "client of its own; TransferConfig(preferred_transfer_client='classic') runs them."
+    )
+
+
 def sentence(filename: str | None, name: str | None, record: CloseRecord) -> str:
     """Return the whole note for an upload."""
     seen = f"That was in {record.where}, {record.when}. " if record.where else ""
+    skipped = f"{record.skipped} " if record.skipped else ""
     return (
         f"{OPENING}{_shown(filename)} of the form field {_shown(name)} was closed by {record.closed_by}. "
-        f"{seen}To fix it, {record.use_instead}. To read more, run `python -m filehandoff.explain {record.page}`."
+        f"{seen}{skipped}To fix it, {record.use_instead}. "
+        f"To read more, run `python -m filehandoff.explain {record.page}`."
     )
 
 
