@@ -11,7 +11,7 @@
 # make bench   measure uploads in the apps and their peers, and write a report: 10 to 15 minutes
 # make bench-full   measure everything and write a report: many hours
 # make bench-smoke  test the benchmark, in about a minute
-# make matrix  run each cause and fix on many versions of Flask and Quart, and write docs/matrix.md (many minutes)
+# make matrix  run each cause and fix on many versions of the frameworks, and write docs/matrix.md (many minutes)
 # make lock    update the pinned dependencies (needs uv)
 #
 # UPLOAD_S3 selects the S3 server of demo and serve: moto (default), rclone, swift, or the URL of a running one.

@@ -1,8 +1,10 @@
-"""`nox`: test the explanations on the oldest and the newest supported Flask and Quart.
+"""`nox`: test the explanations on the oldest and the newest supported version of each framework.
 
 Each session has its own environment, with pandas, which `make test` does without. The package needs Python 3.13 or
 newer. The old frameworks work there but use deprecated features of Python, so their warnings are allowed.
 """
+
+import os
 
 import nox
 
@@ -18,6 +20,9 @@ TESTS = ("tests/unit/explain", "tests/processes/test_explain_signals.py")
 #: The oldest frameworks with equally old dependencies. No supported Quart works with a Flask as old as 2.2.
 OLDEST_FLASK = ("flask==2.2.0", "werkzeug==2.2.0")
 OLDEST_QUART = ("quart==0.19.5", "flask==3.0.0", "werkzeug==3.0.0")
+#: FastAPI with Starlette, and Django: the newest and the oldest. httpx sends the requests of their tests.
+OTHERS = ("fastapi", "django", "python-multipart", "httpx")
+OLDEST_OTHERS = ("fastapi==0.105.0", "django==4.2.16", "python-multipart", "httpx")
 
 
 def test(session: nox.Session, *frameworks: str) -> None:
@@ -47,5 +52,19 @@ def oldest_quart(session: nox.Session) -> None:
 
 @nox.session(python="3.13")
 def newest(session: nox.Session) -> None:
-    """Test the newest of both, with libraries that handle errors before Flask or run Quart on trio."""
-    test(session, "flask", "quart", "flask-restx", "quart-trio", "anyio")
+    """Test the newest of all, with libraries that handle errors before Flask or run Quart on trio."""
+    test(session, "flask", "quart", "flask-restx", "quart-trio", "anyio", *OTHERS)
+
+
+@nox.session(python="3.13")
+def oldest_others(session: nox.Session) -> None:
+    """Test the oldest supported FastAPI and Django, with the newest Flask."""
+    test(session, "flask", *OLDEST_OTHERS)
+
+
+@nox.session(python="3.13")
+def flask_main(session: nox.Session) -> None:
+    """Test Flask's main branch from a checkout, which the environment variable FLASK_SOURCE names."""
+    if "FLASK_SOURCE" not in os.environ:
+        session.skip("FLASK_SOURCE names no checkout of Flask")
+    test(session, os.environ["FLASK_SOURCE"], "quart")

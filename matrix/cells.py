@@ -1,15 +1,30 @@
 """The cells as data, each a framework's version and an interpreter, and their results."""
 
+import os
 from dataclasses import dataclass
 from typing import Any, Self
 
 CAUSES = ("copied_context", "transfer_closes", "after_response")
+#: The causes in frameworks that copy no context of a request.
+OTHER_CAUSES = ("transfer_closes", "background_task", "streamed_response", "after_response")
 RIGHT = "right"
+#: The outcome of a cause in a framework that lacks it.
+LACKS = "there is none"
+#: The version of a framework's main branch, and the environment variable that names a checkout of it.
+MAIN, MAIN_SOURCE = "main", "FLASK_SOURCE"
+#: A framework's packages beside itself.
+_BESIDE = {
+    "flask": ("boto3",),
+    "quart": ("aioboto3",),
+    "starlette": ("python-multipart", "boto3"),
+    "fastapi": ("python-multipart", "boto3"),
+    "django": ("boto3",),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A framework's version on an interpreter; `version` None means the newest."""
+    """A framework's version on an interpreter; `version` None means the newest release."""
 
     framework: str
     version: str | None
@@ -26,10 +41,22 @@ class Cell:
         return f"{self.framework} {self.version or 'newest'}"
 
     @property
+    def is_at_hand(self) -> bool:
+        """Whether this version can be installed: that of a main branch needs a checkout."""
+        return self.version != MAIN or MAIN_SOURCE in os.environ
+
+    @property
     def requirements(self) -> list[str]:
         """The packages to install."""
+        if self.version == MAIN:
+            return [os.environ[MAIN_SOURCE], *self.also, *_BESIDE[self.framework]]
         pinned = f"{self.framework}=={self.version}" if self.version else self.framework
-        return [pinned, *self.also, "boto3" if self.framework == "flask" else "aioboto3"]
+        return [pinned, *self.also, *_BESIDE[self.framework]]
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The causes that run on this framework."""
+        return CAUSES if self.framework in {"flask", "quart"} else OTHER_CAUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +76,7 @@ class Row:
     @property
     def summary(self) -> str:
         """The verdict on each cause, in two words."""
-        return ", ".join(f"{cause}: {self.occurs(cause)}" for cause in CAUSES)
+        return ", ".join(f"{cause}: {self.occurs(cause)}" for cause in self.cell.causes)
 
     def outcome(self, cause: str, change: str) -> dict[str, str]:
         """The outcome by size."""
@@ -58,9 +85,11 @@ class Row:
         return found
 
     def occurs(self, cause: str) -> str:
-        """`occurs`, `does not occur`, `not run`, or `fails otherwise` for an unrelated error."""
+        """`occurs`, `does not occur`, `not run`, `there is none`, or `fails otherwise` for an unrelated error."""
         if self.ran is None:
             return "not run"
+        if LACKS in self.outcome(cause, "none").values():
+            return LACKS
         texts = [text for text in self.outcome(cause, "none").values() if text != RIGHT]
         if not texts:
             return "does not occur"
@@ -85,6 +114,7 @@ CELLS: list[Cell] = [
     *_cells("flask", "3.0.3", "3.8 3.13 3.14", "werkzeug<3.1"),
     *_cells("flask", "3.1.3", "3.9 3.13 3.14"),
     *_cells("flask", None, "3.13 3.14"),
+    *_cells("flask", MAIN, "3.13"),
     *_cells("quart", "0.18.4", "3.8 3.11", "werkzeug<2.4", "flask<3"),
     *_cells("quart", "0.19.4", "3.8 3.12", "werkzeug<3.1", "flask<3.1"),
     *_cells("quart", "0.19.5", "3.8 3.13", "werkzeug<3.1", "flask<3.1"),
@@ -92,4 +122,14 @@ CELLS: list[Cell] = [
     *_cells("quart", "0.22.0", "3.13 3.14"),
     *_cells("quart", "0.23.1", "3.13 3.14"),
     *_cells("quart", None, "3.13 3.14"),
+    *_cells("starlette", "0.27.0", "3.8 3.13"),
+    *_cells("starlette", None, "3.13 3.14"),
+    *_cells("fastapi", "0.105.0", "3.8 3.13"),
+    *_cells("fastapi", "0.106.0", "3.8 3.13"),
+    *_cells("fastapi", "0.117.1", "3.8 3.13"),
+    *_cells("fastapi", "0.118.0", "3.8 3.13"),
+    *_cells("fastapi", None, "3.13 3.14"),
+    *_cells("django", "4.2.16", "3.8 3.12"),
+    *_cells("django", "5.2", "3.10 3.13"),
+    *_cells("django", None, "3.13 3.14"),
 ]

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 
-from matrix.cells import CAUSES, Row
+from matrix.cells import CAUSES, MAIN, OTHER_CAUSES, Row
 
 TITLES = {
     "copied_context": "A: a copied request context",
     "transfer_closes": "B: the transfer manager closes",
     "after_response": "C: the response is sent first",
+    "background_task": "a background task reads",
+    "streamed_response": "a streamed response reads",
 }
 
 _INTRODUCTION = (
@@ -19,21 +21,59 @@ _INTRODUCTION = (
 )
 
 
+_OTHERS = (
+    "[`matrix/others.py`](../matrix/others.py) runs these, with boto3. They copy no context of a request, so they lack "
+    "cause A. In Starlette, the view takes the file from `async with request.form()`, as Starlette's documentation "
+    "does; with `await request.form()` nothing closes the file. In FastAPI, the view has an `UploadFile`; in Django, "
+    "it uses `request.FILES`, by WSGI."
+)
+
+
 def markdown(rows: list[Row]) -> str:
     """Render the whole page."""
+    first = [row for row in rows if row.cell.causes == CAUSES]
+    others = [row for row in rows if row.cell.causes == OTHER_CAUSES]
     parts = [
         "# Versions that close the file, and the fixes that help",
         _INTRODUCTION,
         "## Causes by version",
-        _occurs(rows),
+        _occurs(first, CAUSES),
         "## Errors by cause",
-        *(_errors(rows, cause) for cause in CAUSES),
+        *(_errors(first, cause) for cause in CAUSES),
         "## Fixes by version",
-        "*yes*: the last user got the whole file, from memory and from disk; *no*: it did not. The fixes are:",
-        "\n".join(f"{number}. {change}" for number, change in enumerate(_changes(rows), 1)),
-        *(_helps(rows, cause) for cause in CAUSES),
+        _FIXES,
+        _numbered(_changes(first)),
+        *(_helps(first, cause) for cause in CAUSES),
+        "## Starlette, FastAPI and Django",
+        _OTHERS,
+        _occurs(others, OTHER_CAUSES),
+        _helped(others),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+_FIXES = "*yes*: the last user got the whole file, from memory and from disk; *no*: it did not. The fixes are:"
+
+
+def _numbered(changes: list[str]) -> str:
+    return "\n".join(f"{number}. {change}" for number, change in enumerate(changes, 1))
+
+
+def _helped(rows: list[Row]) -> str:
+    """Say whether each fix helps in each row whose cause occurs; the rows differ in no fix so far."""
+    failed = [
+        f"{row.cell}, {TITLES[cause]}: {change}"
+        for row in rows
+        for cause in row.cell.causes
+        if row.occurs(cause) == "occurs"
+        for change in _changes(rows)
+        if not row.helps(cause, change)
+    ]
+    return (
+        "These help wherever a cause occurs:\n\n"
+        + _numbered(_changes(rows))
+        + ("\n\nExcept:\n\n" + "\n".join(f"- {one}" for one in failed) if failed else "")
+    )
 
 
 def _table(head: list[str], lines: Iterable[list[str]]) -> str:
@@ -41,15 +81,15 @@ def _table(head: list[str], lines: Iterable[list[str]]) -> str:
 
 
 def _name(row: Row) -> list[str]:
-    installed = f" ({row.ran['versions'][row.cell.framework]})" if row.ran and row.cell.version is None else ""
+    installed = f" ({row.ran['versions'][row.cell.framework]})" if row.ran and row.cell.version in {None, MAIN} else ""
     return [f"{row.cell.version_name}{installed}", row.ran["python"] if row.ran else row.cell.python]
 
 
-def _occurs(rows: list[Row]) -> str:
+def _occurs(rows: list[Row], causes: tuple[str, ...]) -> str:
     lines = [
-        [*_name(row), *(row.occurs(cause) for cause in CAUSES), (row.reason or "").replace("|", "/")] for row in rows
+        [*_name(row), *(row.occurs(cause) for cause in causes), (row.reason or "").replace("|", "/")] for row in rows
     ]
-    return _table(["version", "Python", *(TITLES[cause] for cause in CAUSES), "reason if not run"], lines)
+    return _table(["version", "Python", *(TITLES[cause] for cause in causes), "reason if not run"], lines)
 
 
 def _errors(rows: list[Row], cause: str) -> str:
@@ -70,7 +110,7 @@ def _errors(rows: list[Row], cause: str) -> str:
 
 def _changes(rows: list[Row]) -> list[str]:
     ran = next(row.ran for row in rows if row.ran)
-    return [change for change in ran["outcomes"][CAUSES[0]] if change != "none"]
+    return [change for change in ran["outcomes"]["transfer_closes"] if change != "none"]
 
 
 def _helps(rows: list[Row], cause: str) -> str:

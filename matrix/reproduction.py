@@ -406,7 +406,10 @@ def versions() -> Dict[str, str]:
     from importlib import metadata
 
     found = {}
-    for name in ("flask", "quart", "werkzeug", "boto3", "aioboto3", "aiobotocore"):
+    for name in (
+        *("flask", "quart", "werkzeug", "boto3", "aioboto3", "aiobotocore"),
+        *("starlette", "fastapi", "django", "python-multipart"),
+    ):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

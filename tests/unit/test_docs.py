@@ -115,6 +115,8 @@ def test_the_readme_shows_the_note_of_the_code() -> None:
         calls=[SimpleNamespace(module="flask.ctx", code=SimpleNamespace(co_name="wrapper"))],
         copied=Function("add_user", "/srv/app.py", 9),
         copier="copy_current_request_context",
+        copied_app=False,
+        of_form=False,
         event="before-parameter-build.s3.PutObject",
         in_view=True,
         where="thread 'MainThread'",

@@ -129,6 +129,22 @@ def test_a_hook_in_a_snapshot_stores_the_file(run: Any) -> None:
     assert run(failing.replace(hook, indent(snapshot, "    "))) == ([], {"photo"})
 
 
+@pytest.mark.usefixtures("run")
+async def test_the_sample_for_fastapi_stores_the_file(s3: Store) -> None:
+    """The background task of the sample stores the whole file."""
+    pytest.importorskip("fastapi", reason="the benchmark's environment has it")
+    httpx: Any = pytest.importorskip("httpx", reason="the benchmark's environment has it")
+    page = PAGES["after-response"].split("\n## In FastAPI, Starlette and Django\n")[1]
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "sample"}
+    exec(compile(code, "sample.py", "exec"), names)  # noqa: S102 - the sample is ours
+    s3.objects.clear()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(names["app"]), base_url="http://app") as client:
+        response = await client.post("/photos", files={"photo": ("name", DATA)})
+    assert response.status_code == 202
+    assert s3.objects == {"/my-bucket/photo": DATA}
+
+
 def command(*arguments: str) -> int | str | None:
     """Run `python -m filehandoff.explain` in this process; return its exit status."""
     with pytest.MonkeyPatch.context() as patch:
