@@ -122,7 +122,7 @@ def picture() -> bytes:
     return made.getvalue()
 
 
-# ---- libraries that close what they read, or read later
+# ---- libraries that close the file, or read it later
 
 
 def test_a_table_reader_that_closes_is_named(library: Callable[[str], Any]) -> None:
