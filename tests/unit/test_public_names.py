@@ -36,6 +36,7 @@ EXCEPTIONS = {
     "digest.py": ({"zlib_ng"}, "zlib's own CRC-32, ten times as fast, where it is installed"),
     "explain/_flask.py": ({"werkzeug"}, "imported only when such an app is given"),
     "explain/_quart.py": ({"werkzeug"}, "likewise"),
+    "explain/_starlette.py": ({"starlette"}, "likewise"),
     "explain/closing.py": ({"threading"}, "asks for the name of the thread; starts none, waits for none"),
     "explain/files.py": ({"threading"}, "asks for the id of the thread"),
     "explain/waiting.py": ({"threading"}, "asks for the thread that runs"),
