@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, override
+from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
 from botocore.exceptions import ClientError
@@ -22,6 +22,7 @@ from demo import stores
 from demo.processes import Server, ending
 from demo.stack import Stack, create_bucket
 from filehandoff.settings import Settings
+from filehandoff.typing_backports import override
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.clients import Client, Destination, PresignedClient, SentFile
 from benchmarks.connection import Connection, Pool
 from benchmarks.counters import busy_seconds
+from benchmarks.timer import Timer
 from demo.processes import ROOT, StartError, python
 
 #: The record of one request.
@@ -199,8 +200,8 @@ class Load:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._soon: deque[Callable[[], None]] = deque()
-        self._timer = os.timerfd_create(time.CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
-        self.epoll.register(self._timer, select.EPOLLIN)
+        self._timer = Timer()
+        self.epoll.register(self._timer.fd, select.EPOLLIN)
         self._in_flight = 0
         self._foreground = 0
         self._background = {group.name for group in self.job.groups if group.in_background}
@@ -257,16 +258,14 @@ class Load:
                 self._soon.popleft()()
             self._arm()
             for fd, events in self.epoll.poll():
-                if fd == self._timer:
+                if fd == self._timer.fd:
                     os.read(fd, 8)
                 elif fd in self._by_fd:
                     self._by_fd[fd].ready(events)
             self._fire()
 
     def _arm(self) -> None:
-        # 0 would disarm the timer, so a moment in the past becomes 1 ns
-        moment = max(self._timers[0][0], 1e-9) if not self._soon else 1e-9
-        os.timerfd_settime(self._timer, flags=os.TFD_TIMER_ABSTIME, initial=moment)
+        self._timer.set(0 if self._soon else self._timers[0][0])
 
     def _fire(self) -> None:
         now = time.monotonic()

@@ -337,7 +337,6 @@ async def serve(
     )
     await stop.wait()
     server.close()
-    server.abort_clients()
 
 
 def main() -> None:

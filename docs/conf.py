@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import Path
-from typing import override
 from urllib.parse import unquote, urlsplit
 
 from sphinx.application import Sphinx
 from sphinx.util.logging import getLogger
+
+from filehandoff.typing_backports import override
 
 project = "filehandoff"
 copyright = "the filehandoff contributors, MIT licence"  # noqa: A001 - the name that Sphinx reads

@@ -8,7 +8,7 @@ not depend on how the bytes are split.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TypeAlias
 
 from filehandoff.chunked import Chunking
 from filehandoff.digest import from_content_digest, from_hex
@@ -83,7 +83,7 @@ class FileEnd:
     size: int
 
 
-type Event = Field | FileStart | FileChunk | FileEnd
+Event: TypeAlias = Field | FileStart | FileChunk | FileEnd
 
 
 class FormParser:

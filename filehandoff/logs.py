@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any, override
+from typing import Any, TypeAlias
 
 from filehandoff.errors import Internal, Overloaded, UploadError
 from filehandoff.settings import Settings
+from filehandoff.typing_backports import override
 
-type Line = dict[str, Any]
+Line: TypeAlias = dict[str, Any]
 
 #: The attributes of each record, and those that formatters add. All others are values of the line.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}

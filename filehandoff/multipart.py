@@ -7,6 +7,7 @@ bare LF, and even if the part has no body. Bytes that can only be a broken delim
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum
+from typing import TypeAlias
 
 from filehandoff.errors import FormMalformed
 
@@ -40,8 +41,8 @@ class Mark(Enum):
 
 
 #: A mark, the lines of a part's head, or the next bytes of the current part, never empty.
-type Token = Mark | list[bytes] | bytes
-type _Step = tuple[tuple[Token, ...], int | None]
+Token: TypeAlias = Mark | list[bytes] | bytes
+_Step: TypeAlias = tuple[tuple[Token, ...], int | None]
 
 
 class Multipart:

@@ -18,7 +18,9 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, cast, override
+from typing import IO, Any, cast
+
+from filehandoff.typing_backports import override
 
 MAX_PARTS = 10_000
 MIN_PART_BYTES = 5 * 1024**2

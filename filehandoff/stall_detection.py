@@ -7,6 +7,9 @@ reader's window was too small, even while it moves (measured on Linux 6.18).
 
 import struct
 from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T", bound=Hashable)
 
 #: Seconds between two polls of all connections; a shorter pause costs CPU.
 LOOK_EVERY = 1.0
@@ -23,7 +26,7 @@ def acknowledged(tcp_info: bytes) -> int | None:
     return int(taken) if unacked or not_sent else None
 
 
-class StallDetector[T: Hashable]:
+class StallDetector(Generic[T]):
     """Finds connections whose state has not changed for `seconds`."""
 
     def __init__(self, seconds: float) -> None:

@@ -5,12 +5,12 @@ it, and the README's grid is generated from it. A cell that starts or stops work
 """
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from filehandoff.parts import PAGE_PARTS, peak_memory
 from filehandoff.settings import Settings
 
-type Verdict = Literal["stored", "lost"]
+Verdict: TypeAlias = Literal["stored", "lost"]
 
 STORED: Verdict = "stored"
 LOST: Verdict = "lost"

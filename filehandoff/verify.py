@@ -52,7 +52,7 @@ def quoted_etag(answer: Mapping[str, Any]) -> str:
     opaque = etag[2:] if etag[:2].upper() == "W/" else etag
     if not opaque.strip('"'):
         raise StoreRejected("S3's response has an empty ETag.")
-    return f'"{opaque.strip('"')}"'
+    return '"' + opaque.strip('"') + '"'
 
 
 def bare_etag(answer: Mapping[str, Any]) -> str:

@@ -7,12 +7,13 @@ recognizes `Connection: close` only without other options, and sends 100 Continu
 """
 
 from http import HTTPStatus
-from typing import Any, cast, override
+from typing import Any, cast
 
 from gunicorn.http import errors, message
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 
 from filehandoff.framing import ChunkedDecoder, FramingError, take_head
+from filehandoff.typing_backports import override
 
 #: Bytes per read of a chunked body.
 READ_BYTES = 256 * 1024

@@ -8,14 +8,14 @@ The hook returns nothing: for some events boto takes a hook's result as the resp
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from flask import copy_current_request_context, request
 
 from filehandoff.receipt import REQUEST_ID_METADATA
 from filehandoff.web.request import RequestValues
 
-type Hook = Callable[..., None]
+Hook: TypeAlias = Callable[..., None]
 
 
 def stamp(request_id: str, params: dict[str, Any], **_event: object) -> None:

@@ -7,7 +7,7 @@ from socket import SHUT_RD, SHUT_RDWR
 from socket import socket as Socket  # noqa: N812 - a class
 from tempfile import SpooledTemporaryFile
 from threading import Timer
-from typing import IO, Any, cast, override
+from typing import IO, Any, cast
 
 import flask
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
@@ -17,6 +17,7 @@ from filehandoff.digest import to_content_digest
 from filehandoff.errors import FormMalformed, RequestTimedOut, UploadError
 from filehandoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
 from filehandoff.settings import Settings
+from filehandoff.typing_backports import override
 from filehandoff.web.request import EXTENSION, RequestValues
 
 #: Bytes of a file that stay in memory; a larger file rolls over to disk.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from errno import EPIPE
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import boto3
 import urllib3
@@ -36,6 +36,8 @@ from flask_app.threads import finish
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +119,7 @@ class Store:
         timeouts = self._settings.s3_connect_timeout, self._settings.s3_read_timeout
         return new_client(self._settings, timeouts, attempts or self._settings.s3_attempts, endpoint_url, addressing)
 
-    def run[T](self, flow: Flow[T]) -> T:
+    def run(self, flow: Flow[T]) -> T:
         """Run a flow: perform each step, and send the flow its result or error."""
         step: Callable[[], Step[Any]] = partial(next, flow)
         while True:
@@ -147,7 +149,7 @@ class Store:
                 return self._sign(step)
         raise TypeError(step)
 
-    def _call[T](self, call: Call[T]) -> T:
+    def _call(self, call: Call[T]) -> T:
         method = getattr(self._clients[call.client], call.operation)
         if self._direct_put and call.operation in PARAMETERS:
             method = partial(self._direct_put, call.operation)

@@ -12,11 +12,13 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
 from contextvars import Context, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from filehandoff import cancellation
 from filehandoff.errors import UploadError, is_exhausted
 from filehandoff.s3.cleanup import UNDO_SECONDS
+
+T = TypeVar("T")
 
 #: Seconds that an idle thread waits for another call before it ends.
 KEEP_SECONDS = 5.0
@@ -31,7 +33,7 @@ class Threads:
         self._idle: deque[SimpleQueue[Callable[[], None]]] = deque()
         self._lock = threading.Lock()
 
-    def submit[T](self, work: Callable[[], T]) -> Future[T]:
+    def submit(self, work: Callable[[], T]) -> Future[T]:
         """Run `work` in another thread, in a copy of the context.
 
         If no thread can start, run it at once.
@@ -74,7 +76,7 @@ def start(run: Callable[..., None], name: str, *arguments: object) -> bool:
     return True
 
 
-def _do[T](work: Callable[[], T], context: Context, future: Future[T]) -> None:
+def _do(work: Callable[[], T], context: Context, future: Future[T]) -> None:
     try:
         future.set_result(context.run(work))
     except BaseException as error:  # noqa: BLE001 - the future raises it in the waiting thread
@@ -86,7 +88,7 @@ def _do[T](work: Callable[[], T], context: Context, future: Future[T]) -> None:
 THREADS = Threads()
 
 
-def finish[T](work: Callable[[], T], abandon: Callable[[Future[Any]], object]) -> T:
+def finish(work: Callable[[], T], abandon: Callable[[Future[Any]], object]) -> T:
     """Run `work` in another thread; on cancellation, pass the call to `abandon`."""
     call = THREADS.submit(work)
     try:
@@ -104,7 +106,7 @@ def finish_in_time(work: Callable[[], object]) -> bool:
     return not running
 
 
-def wait_for_first[T](calls: set[Future[T]]) -> tuple[set[Future[T]], set[Future[T]]]:
+def wait_for_first(calls: set[Future[T]]) -> tuple[set[Future[T]], set[Future[T]]]:
     """Wait until a call has ended; return the ended calls and the others.
 
     Raises:
@@ -122,7 +124,7 @@ def wait_for_all(calls: set[Future[Any]], abandon: Callable[[Future[Any]], objec
             abandon(call)
 
 
-def _wait[T](calls: set[Future[T]], until: str) -> tuple[set[Future[T]], set[Future[T]]]:
+def _wait(calls: set[Future[T]], until: str) -> tuple[set[Future[T]], set[Future[T]]]:
     done, running = wait(calls, POLL_SECONDS, until)
     while running and (until == ALL_COMPLETED or not done):
         cancellation.check()

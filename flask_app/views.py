@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from io import SEEK_END
-from typing import cast
+from typing import TypeVar, cast
 
 import flask
 from botocore.response import StreamingBody
@@ -36,6 +36,8 @@ from flask_app.request import Request, close_after_answer
 from flask_app.service import Service, service
 from flask_app.store import send_body
 from flask_app.uploads import FormUpload
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 routes = Blueprint("uploads", __name__)
@@ -74,7 +76,7 @@ def respond(answer: Answer) -> Response:
     return response
 
 
-def read[T](flow: Flow[T]) -> T:
+def read(flow: Flow[T]) -> T:
     """Run a flow about an object, within the limit for such requests.
 
     The request counts until its answer is sent or its client has disconnected.

@@ -23,7 +23,7 @@ from functools import partial
 from socket import IPPROTO_TCP, SHUT_RDWR, SHUT_WR
 from socket import socket as Socket  # noqa: N812 - a class
 from types import FrameType
-from typing import Any, cast, override
+from typing import Any, cast
 
 from gunicorn.http.parser import RequestParser
 from gunicorn.http2.negotiation import prior_knowledge_allowed
@@ -34,6 +34,7 @@ from filehandoff.admission import SPARE_THREADS
 from filehandoff.errors import is_exhausted
 from filehandoff.framing import is_decided
 from filehandoff.stall_detection import LOOK_EVERY, TCP_INFO_BYTES, StallDetector, acknowledged
+from filehandoff.typing_backports import override
 from filehandoff.web.request import EXTENSION
 from flask_app.gunicorn_protocol import Request
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS, close_after_answer

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from quart import Quart
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from filehandoff.s3.calls import Flow
     from quart_app.service import Service
 
+T = TypeVar("T")
+
 __all__ = ["create_app"]
 
 #: Threads for short work that would block the event loop, as many as in asyncio's own pool.
-_THREADS = min(32, (os.process_cpu_count() or 1) + 4)
+_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 
 def create_app(settings: Settings | None = None) -> Quart:
@@ -67,7 +69,7 @@ def create_app(settings: Settings | None = None) -> Quart:
     return app
 
 
-async def _run_once[T](service: "Service", flow: "Flow[T]") -> T:
+async def _run_once(service: "Service", flow: "Flow[T]") -> T:
     """Run a flow outside of a server."""
     await service.open()
     try:

@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from quart import copy_current_request_context, request
 
 from filehandoff.receipt import REQUEST_ID_METADATA
 from filehandoff.web.request import RequestValues
 
-type Hook = Callable[..., Awaitable[None]]
+Hook: TypeAlias = Callable[..., Awaitable[None]]
 
 
 async def stamp(request_id: str, params: dict[str, Any], **_event: object) -> None:

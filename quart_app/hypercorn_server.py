@@ -24,7 +24,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event as SharedEvent
 from pathlib import Path
 from socket import socket
-from typing import Any, cast, override
+from typing import Any, cast
 
 import h11
 import hypercorn.protocol
@@ -36,6 +36,7 @@ from hypercorn.protocol.events import Body
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 
 from filehandoff.framing import READ_AHEAD_BYTES, SMALL_READ_PAUSE, FramingError, RequestReader
+from filehandoff.typing_backports import override
 from quart_app.servers import is_known
 
 #: The version whose internals this module knows.

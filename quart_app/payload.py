@@ -8,12 +8,13 @@ bytes holds a call for ever. boto3's timeout covers every send.
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from typing import IO, Any, override
+from typing import IO, Any
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import PAYLOAD_REGISTRY, Order, Payload
 
 from filehandoff.parts import FileReader, Part, PartReader
+from filehandoff.typing_backports import override
 from quart_app.idle_limit import IdleLimit
 
 READ_BYTES = 256 * 1024

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, suppress
 from tempfile import SpooledTemporaryFile
-from typing import IO, TYPE_CHECKING, Any, cast, override
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import quart
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope, WebsocketScope
@@ -19,6 +19,7 @@ from filehandoff.digest import to_content_digest
 from filehandoff.errors import FormMalformed, RequestTimedOut
 from filehandoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, FileStart, FormParser
 from filehandoff.settings import Settings
+from filehandoff.typing_backports import override
 from filehandoff.web.request import EXTENSION, RequestValues
 from quart_app.connections import transport_of
 from quart_app.idle_limit import IdleLimit

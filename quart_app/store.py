@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanag
 from contextvars import ContextVar
 from errno import EPIPE
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import aioboto3
 import aiohttp
@@ -36,6 +36,8 @@ from quart_app.tasks import finish_despite_cancel
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +120,7 @@ class Store:
         timeouts = self._settings.s3_connect_timeout, self._settings.s3_read_timeout
         return new_client(self._settings, timeouts, attempts or self._settings.s3_attempts, endpoint_url, addressing)
 
-    async def run[T](self, flow: Flow[T]) -> T:
+    async def run(self, flow: Flow[T]) -> T:
         """Run a flow: perform each step, and send the flow its result or error."""
         step: Callable[[], Step[Any]] = partial(next, flow)
         while True:
@@ -148,7 +150,7 @@ class Store:
                 return await self._sign(step)
         raise TypeError(step)
 
-    async def _call[T](self, call: Call[T]) -> T:
+    async def _call(self, call: Call[T]) -> T:
         method = getattr(self._clients[call.client], call.operation)
         if self._direct_put and call.operation in PARAMETERS:
             method = partial(self._direct_put, call.operation)

@@ -6,16 +6,18 @@ S3 would process such a call anyway, and the task could not undo its effect.
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from filehandoff.cancellation import stopped_for
 from filehandoff.s3.cleanup import UNDO_SECONDS
+
+T = TypeVar("T")
 
 #: Seconds between two checks of a cancelled task for the end of the process.
 POLL_SECONDS = 0.2
 
 
-async def finish_despite_cancel[T](
+async def finish_despite_cancel(
     work: Coroutine[Any, Any, T], abandon: Callable[[asyncio.Task[Any]], object] | None = None
 ) -> T:
     """Run `work` to its end, even if this task is cancelled; then raise the cancellation.

@@ -12,13 +12,14 @@ from functools import partial
 from io import SEEK_END
 from traceback import clear_frames
 from types import TracebackType
-from typing import IO, Protocol, Self, TypeIs
+from typing import IO, Protocol, Self
 
 from filehandoff.digest import Digest
 from filehandoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from filehandoff.parts import read_chunks as read_file_chunks
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3.uploads import FileUpload, MultipartUpload, SinglePut, leave_to_cleanup, undo_all
+from filehandoff.typing_backports import TypeIs
 from quart_app.hooks import Hook
 from quart_app.service import Service
 from quart_app.tasks import finish_in_time

@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from functools import partial
 from io import SEEK_END
-from typing import cast
+from typing import TypeVar, cast
 
 import quart
 from aiobotocore.response import StreamingBody
@@ -37,6 +37,8 @@ from quart_app.request import Request
 from quart_app.service import Service, service
 from quart_app.store import send_body
 from quart_app.uploads import FormUpload
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 routes = Blueprint("uploads", __name__)
@@ -84,7 +86,7 @@ def respond(answer: Answer) -> Response:
     return response
 
 
-async def read[T](flow: Flow[T]) -> T:
+async def read(flow: Flow[T]) -> T:
     """Run a flow about an object, within the limit for such requests.
 
     The request counts until its answer is sent or its client has disconnected.

@@ -9,9 +9,10 @@ import sys
 import threading
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from inspect import getsourcelines
 from time import perf_counter
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 #: The modules of `copy_current_request_context`, with its inner function `wrapper`.
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx"})
@@ -53,7 +54,7 @@ PASSES_ON = (
 _REQUEST_METHODS = frozenset({"wsgi_app", "handle_request"})
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as the interpreter writes it in co_filename
 
-type Stack = tuple[tuple[str, CodeType, int], ...]  #: module, code, instruction; the innermost call first
+Stack: TypeAlias = tuple[tuple[str, CodeType, int], ...]  #: module, code, instruction; the innermost call first
 #: The modules in which boto calls the handlers of an event.
 _HOOKS = frozenset({"botocore.hooks", "aiobotocore.hooks"})
 
@@ -76,7 +77,8 @@ class Function:
                 )
             if isinstance(function, type):
                 file = str(sys.modules[function.__module__].__file__)
-                return cls(function.__qualname__, file, vars(function)["__firstlineno__"])
+                line = vars(function).get("__firstlineno__") or getsourcelines(function)[1]  # since Python 3.13
+                return cls(function.__qualname__, file, line)
             if not hasattr(function, "__code__"):
                 function = type(function).__call__
             code = function.__code__

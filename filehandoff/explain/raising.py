@@ -2,7 +2,8 @@
 
 A TextIOWrapper or a BufferedReader reads its file's `closed` and then raises, without another call to the file. The
 error leaves the instruction of the caller's code that made the wrapper read `closed`, and is the thread's next error.
-So the interpreter reports raised errors only from such a read until the thread raises one.
+So the interpreter reports raised errors only from such a read until the thread raises one. Python 3.11 has no
+`sys.monitoring`: such an error gets no note there.
 """
 
 import dis
@@ -12,13 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from types import CodeType, FrameType
-from typing import TypeIs
+from typing import Any, TypeGuard
 
 #: Seconds until a read of `closed` without an error is forgotten; its thread may have ended.
 _FORGET_AFTER = 30.0
 #: Instructions by which Python code itself reads `closed`, which raises nothing.
 _ATTRIBUTE_READS = frozenset({dis.opmap["LOAD_ATTR"]})
-_RAISE = sys.monitoring.events.RAISE
+_monitoring: Any = getattr(sys, "monitoring", None)
 
 #: The last read of `closed` by each thread: code, instruction, the function for the error, the time to forget it.
 _pending_reads: dict[int, tuple[CodeType, int, Callable[[Exception], None], float]] = {}
@@ -29,7 +30,7 @@ _tool: int | None = None
 
 def explain_next_error(frame: FrameType | None, explain: Callable[[Exception], None]) -> None:
     """Call `explain` with the thread's next error, if this frame's current instruction raises it."""
-    if frame is None:
+    if frame is None or _monitoring is None:
         return
     code, instruction = frame.f_code, frame.f_lasti
     if code.co_code[instruction] in _ATTRIBUTE_READS:
@@ -39,7 +40,7 @@ def explain_next_error(frame: FrameType | None, explain: Callable[[Exception], N
         if tool is None:
             return
         _pending_reads[threading.get_ident()] = code, instruction, explain, monotonic() + _FORGET_AFTER
-        sys.monitoring.set_events(tool, _RAISE)
+        _monitoring.set_events(tool, _monitoring.events.RAISE)
 
 
 def _own_tool() -> int | None:
@@ -48,8 +49,8 @@ def _own_tool() -> int | None:
     if _tool is None:
         for number in (4, 3, 5, 2, 1, 0):  # the last ids are those that debuggers, profilers and coverage use
             with suppress(ValueError):
-                sys.monitoring.use_tool_id(number, "filehandoff.explain")
-                sys.monitoring.register_callback(number, _RAISE, _raised)
+                _monitoring.use_tool_id(number, "filehandoff.explain")
+                _monitoring.register_callback(number, _monitoring.events.RAISE, _raised)
                 _tool = number
                 break
     return _tool
@@ -63,7 +64,7 @@ def _raised(code: CodeType, instruction: int, error: BaseException) -> None:
         for thread in [thread for thread, (*_, end) in _pending_reads.items() if end < now]:
             del _pending_reads[thread]
         if not _pending_reads and _tool is not None:
-            sys.monitoring.set_events(_tool, 0)
+            _monitoring.set_events(_tool, 0)
     if read is None:
         return
     reader, at, explain, _ = read
@@ -77,5 +78,5 @@ def _is_within(code: CodeType, instruction: int, offset: int) -> bool:
     return instruction <= offset and not any(code.co_code[instruction + 2 : offset + 2 : 2])
 
 
-def _is_closed_file(error: BaseException) -> TypeIs[ValueError]:
+def _is_closed_file(error: BaseException) -> TypeGuard[ValueError]:
     return type(error) is ValueError and "closed file" in str(error)

@@ -5,7 +5,7 @@ Each call is the shortest flow: `yield from head_object(key)` returns the object
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from filehandoff.digest import crc32_header, md5_of
 from filehandoff.errors import (
@@ -23,11 +23,13 @@ from filehandoff.receipt import Incoming
 from filehandoff.sweep import Unfinished
 from filehandoff.verify import Completed, bare_etag, check_crc32, quoted_etag, require
 
+T = TypeVar("T")
+
 #: A sent part, as `complete_multipart_upload` requires it.
-type SentPart = dict[str, Any]
+SentPart: TypeAlias = dict[str, Any]
 #: A response of boto's, or an entry of one.
-type Answer = Mapping[str, Any]
-type Flow[T] = Generator["Step[Any]", Any, T]
+Answer: TypeAlias = Mapping[str, Any]
+Flow: TypeAlias = Generator["Step[Any]", Any, T]
 
 SILENCE = "S3 did not respond. Nothing was stored; try again later."
 
@@ -39,7 +41,7 @@ class AbandonedCall(Protocol):
         """Run the callback at the end of the call."""
 
 
-class Step[T]:
+class Step(Generic[T]):
     """One action that a shell performs for a flow; its result is a `T`."""
 
     __slots__ = ()
@@ -51,7 +53,7 @@ class Step[T]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call[T](Step[T]):
+class Call(Step[T]):
     """One S3 API call on the service's bucket.
 
     Attributes:
@@ -105,7 +107,7 @@ class ReadBack(Step[tuple[int, str]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Finish[T](Step[T]):
+class Finish(Step[T]):
     """A flow that finishes even if the client disconnects, so that it can be undone.
 
     When the process ends, the shell abandons the flow if there is a `leave`, and passes `leave` the running future.
@@ -132,7 +134,7 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class Page[T]:
+class Page(Generic[T]):
     """One page of a list, and the parameters for the next page, if any."""
 
     entries: Sequence[T]

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from filehandoff import logs
 from filehandoff.s3.calls import AbandonedCall, Flow
@@ -35,7 +36,7 @@ MAX_PENDING = 10_000
 GIVE_UP_AFTER = 3600.0
 
 #: Makes a flow that removes an upload from S3, of which some calls may have succeeded before.
-type Undo = Callable[[], Flow[object]]
+Undo: TypeAlias = Callable[[], Flow[object]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

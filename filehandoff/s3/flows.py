@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from filehandoff import logs
 from filehandoff.errors import (
@@ -24,6 +24,8 @@ from filehandoff.s3.cleanup import Undo
 from filehandoff.s3.context import Context
 from filehandoff.sweep import Unfinished
 from filehandoff.verify import Completed, check_etag, check_size, is_md5, require
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +155,7 @@ def unfinished_uploads(bucket: str, prefix: str) -> Flow[list[Unfinished]]:
         return []
 
 
-def _all_pages[T](list_page: "Any") -> Flow[list[T]]:
+def _all_pages(list_page: "Any") -> Flow[list[T]]:
     """Return the entries of all pages.
 
     Raises:

@@ -7,7 +7,7 @@ are put at once. If anything fails, all started uploads are undone.
 import logging
 from collections import deque
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from filehandoff import logs
 from filehandoff.digest import Digest
@@ -132,7 +132,7 @@ class MultipartUpload:
             yield from flows.abort_lost(self._service, self.key)  # the id is unknown, or another upload's
 
 
-type FileUpload = SinglePut | MultipartUpload
+FileUpload: TypeAlias = SinglePut | MultipartUpload
 
 
 def leave(service: Context, upload: FileUpload, call: AbandonedCall) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 from filehandoff import errors, strategies
 from filehandoff.causes import CAUSES, Report, report
@@ -20,7 +20,7 @@ from filehandoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FRAMEWORKS, HA
 from filehandoff.web.pages import StoredReceipt
 
 #: A JSON object of the document.
-type Node = dict[str, Any]
+Node: TypeAlias = dict[str, Any]
 
 #: The JSON Schema types of the dataclasses' fields.
 TYPES: dict[object, object] = {
@@ -299,7 +299,7 @@ def _of_dataclass(sent: type[Receipt | Report | StoredReceipt], more: Node) -> N
 
 def _strategies() -> Node:
     example = strategies_example()
-    verdict = {"type": "string", "enum": list(get_args(Verdict.__value__))}
+    verdict = {"type": "string", "enum": list(get_args(Verdict))}
     limits = {name: {"type": "integer", "minimum": 1} for name in example["limits"]}
     pair = {"handoff": refer("Handoff"), "hook": refer("Hook")}
     return closed(

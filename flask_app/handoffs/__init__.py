@@ -7,14 +7,14 @@ file but `stream` imports from this project.
 """
 
 from collections.abc import Callable
-from typing import IO
+from typing import IO, TypeAlias
 
 from werkzeug.datastructures import FileStorage
 
 from flask_app.handoffs import byte_queue, file, read_early, temp_file
 
-type Upload = Callable[[IO[bytes]], None]
-type HandOff = Callable[[FileStorage, Upload], None]
+Upload: TypeAlias = Callable[[IO[bytes]], None]
+HandOff: TypeAlias = Callable[[FileStorage, Upload], None]
 
 #: The hand-offs that take a FileStorage, by name.
 OF_A_FILE: dict[str, HandOff] = {

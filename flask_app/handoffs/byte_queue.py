@@ -9,12 +9,15 @@ file before it returns.
 """
 
 import io
-from collections.abc import Buffer, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from queue import Queue, ShutDown
-from typing import IO, cast, override
+from contextlib import suppress
+from queue import Empty, Queue
+from typing import IO, Any, TypeVar, cast
 
 from werkzeug.datastructures import FileStorage
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 64 * 1024
 QUEUE_CHUNKS = 8
@@ -28,24 +31,22 @@ class QueueReader(io.RawIOBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self.chunks: Queue[bytes] = Queue(QUEUE_CHUNKS)
-        self.complete = False
+        self.chunks: Queue[bytes] = Queue(QUEUE_CHUNKS)  #: an empty chunk is the last
         self.failure: BaseException | None = None
         self._ahead = memoryview(b"")
+        self._at_end = False
 
-    @override
     def readable(self) -> bool:
+        """Return True, as a file that can be read."""
         return True
 
-    @override
-    def readinto(self, buffer: Buffer, /) -> int:
-        if not self._ahead:
-            try:
-                self._ahead = memoryview(self.chunks.get())
-            except ShutDown:
-                if self.complete:
-                    return 0
-                raise self.failure or ValueError("read after the hand-off has ended") from None
+    def readinto(self, buffer: Any, /) -> int:
+        """Copy bytes of the queue into the buffer; return their number, 0 at the end."""
+        if not self._ahead and not self._at_end:
+            self._ahead = memoryview(self.chunks.get())
+            self._at_end = not self._ahead
+        if self._at_end and self.failure is not None:
+            raise self.failure
         room = memoryview(buffer)
         size = min(len(room), len(self._ahead))
         room[:size] = self._ahead[:size]
@@ -53,30 +54,30 @@ class QueueReader(io.RawIOBase):
         return size
 
 
-def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
+def hand_off(file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
     """Run `upload` in a thread and feed it the file through the queue."""
     reader = QueueReader()
     with ThreadPoolExecutor(1, thread_name_prefix="byte-queue") as worker:
         uploading = worker.submit(_upload, upload, reader)
         try:
-            while chunk := file.stream.read(CHUNK_BYTES):
+            # An uploader that ends before the file does closes its reader; its result raises the error.
+            while not reader.closed and (chunk := file.stream.read(CHUNK_BYTES)):
                 reader.chunks.put(chunk)
-            reader.complete = True
-        except ShutDown:
-            pass  # the uploader ended before the file did; its result raises the error
         except BaseException as error:
             reader.failure = error
             raise
         finally:
-            reader.chunks.shutdown()
+            reader.chunks.put(b"")
         return uploading.result()
 
 
-def _upload[T](upload: Callable[[IO[bytes]], T], reader: QueueReader) -> T:
+def _upload(upload: Callable[[IO[bytes]], T], reader: QueueReader) -> T:
     try:
         # Buffered: each read returns its full size, because S3 takes no short parts. Closed at the end: a late read
         # raises an error instead of returning an empty file.
         with io.BufferedReader(reader, CHUNK_BYTES) as body:
             return upload(cast("IO[bytes]", body))
     finally:
-        reader.chunks.shutdown(immediate=True)
+        with suppress(Empty):  # makes room for a chunk that the view is about to put, and for the last
+            while True:
+                reader.chunks.get_nowait()

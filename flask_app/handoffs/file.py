@@ -7,11 +7,13 @@ does so (pallets/flask#5399).
 """
 
 from collections.abc import Callable
-from typing import IO
+from typing import IO, TypeVar
 
 from werkzeug.datastructures import FileStorage
 
+T = TypeVar("T")
 
-def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
+
+def hand_off(file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
     """Pass the request's own file to `upload`, which puts a file into S3."""
     return upload(file.stream)

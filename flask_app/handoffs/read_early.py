@@ -8,12 +8,14 @@ make a new one for each use (boto/s3transfer#80).
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import IO
+from typing import IO, TypeVar
 
 from werkzeug.datastructures import FileStorage
 
+T = TypeVar("T")
 
-def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
+
+def hand_off(file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
     """Read the file, then pass its bytes to `upload`, which puts them into S3."""
     data = file.stream.read()
     return upload(BytesIO(data))

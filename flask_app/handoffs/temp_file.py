@@ -9,15 +9,17 @@ file.
 import shutil
 from collections.abc import Callable
 from tempfile import SpooledTemporaryFile
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
 from werkzeug.datastructures import FileStorage
+
+T = TypeVar("T")
 
 IN_MEMORY_BYTES = 500_000
 COPY_BYTES = 1024 * 1024
 
 
-def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
+def hand_off(file: FileStorage, upload: Callable[[IO[bytes]], T]) -> T:
     """Copy the file and pass the copy to `upload`, which puts it into S3."""
     with SpooledTemporaryFile(IN_MEMORY_BYTES) as copy:
         shutil.copyfileobj(file.stream, copy, COPY_BYTES)

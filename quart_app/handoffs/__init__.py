@@ -7,15 +7,15 @@ objects back. No file but `stream` imports from this project.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import IO
+from typing import IO, TypeAlias
 
 from quart.datastructures import FileStorage
 
 from quart_app.handoffs import byte_queue, file, read_early, temp_file
 from quart_app.handoffs.byte_queue import QueueReader
 
-type Upload = Callable[[IO[bytes] | QueueReader], Awaitable[None]]
-type HandOff = Callable[[FileStorage, Upload], Awaitable[None]]
+Upload: TypeAlias = Callable[[IO[bytes] | QueueReader], Awaitable[None]]
+HandOff: TypeAlias = Callable[[FileStorage, Upload], Awaitable[None]]
 
 #: The hand-offs that take a FileStorage, by name.
 OF_A_FILE: dict[str, HandOff] = {

@@ -10,8 +10,11 @@ file before it returns.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from quart.datastructures import FileStorage
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 64 * 1024
 QUEUE_CHUNKS = 8
@@ -24,45 +27,49 @@ class QueueReader:
     """
 
     def __init__(self) -> None:
-        self.chunks: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_CHUNKS)
-        self.complete = False
+        self.chunks: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_CHUNKS)  #: an empty chunk is the last
+        self.closed = False
         self._ahead = bytearray()
+        self._at_end = False
 
     async def read(self, size: int) -> bytes:
         """Return `size` bytes, fewer only at the end: S3 takes no short parts."""
-        while len(self._ahead) < size:
-            try:
-                self._ahead += await self.chunks.get()
-            except asyncio.QueueShutDown:
-                if self.complete:
-                    break
-                raise ValueError("read after the hand-off has ended") from None
+        while len(self._ahead) < size and not self._at_end:
+            chunk = await self.chunks.get()
+            self._ahead += chunk
+            self._at_end = not chunk
+        if self.closed:
+            raise ValueError("read after the hand-off has ended")
         data = bytes(self._ahead[:size])
         del self._ahead[:size]
         return data
 
+    def close(self) -> None:
+        """Stop the view's reading, and raise an error in late reads instead of returning an empty file."""
+        self.closed = True
+        while not self.chunks.empty():
+            self.chunks.get_nowait()
+        self.chunks.put_nowait(b"")
 
-async def hand_off[T](file: FileStorage, upload: Callable[[QueueReader], Awaitable[T]]) -> T:
+
+async def hand_off(file: FileStorage, upload: Callable[[QueueReader], Awaitable[T]]) -> T:
     """Run `upload` in a task and feed it the file through the queue."""
     reader = QueueReader()
     uploading = asyncio.create_task(_upload(upload, reader))
     try:
-        while chunk := await asyncio.to_thread(file.stream.read, CHUNK_BYTES):
+        # An uploader that ends before the file does closes its reader; its result raises the error.
+        while not reader.closed and (chunk := await asyncio.to_thread(file.stream.read, CHUNK_BYTES)):
             await reader.chunks.put(chunk)
-        reader.complete = True
-    except asyncio.QueueShutDown:
-        pass  # the uploader ended before the file did; its result raises the error
+        await reader.chunks.put(b"")
     except BaseException:
         uploading.cancel()
         await asyncio.wait([uploading])
         raise
-    reader.chunks.shutdown()
     return await uploading
 
 
-async def _upload[T](upload: Callable[[QueueReader], Awaitable[T]], reader: QueueReader) -> T:
+async def _upload(upload: Callable[[QueueReader], Awaitable[T]], reader: QueueReader) -> T:
     try:
         return await upload(reader)
     finally:
-        reader.complete = False  # a late read raises an error instead of returning an empty file
-        reader.chunks.shutdown(immediate=True)
+        reader.close()

@@ -7,11 +7,13 @@ does so (pallets/flask#5399).
 """
 
 from collections.abc import Awaitable, Callable
-from typing import IO
+from typing import IO, TypeVar
 
 from quart.datastructures import FileStorage
 
+T = TypeVar("T")
 
-async def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], Awaitable[T]]) -> T:
+
+async def hand_off(file: FileStorage, upload: Callable[[IO[bytes]], Awaitable[T]]) -> T:
     """Pass the request's own file to `upload`, which puts a file into S3."""
     return await upload(file.stream)

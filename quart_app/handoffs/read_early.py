@@ -9,12 +9,14 @@ make a new one for each use (boto/s3transfer#80).
 import asyncio
 from collections.abc import Awaitable, Callable
 from io import BytesIO
-from typing import IO
+from typing import IO, TypeVar
 
 from quart.datastructures import FileStorage
 
+T = TypeVar("T")
 
-async def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], Awaitable[T]]) -> T:
+
+async def hand_off(file: FileStorage, upload: Callable[[IO[bytes]], Awaitable[T]]) -> T:
     """Read the file, then pass its bytes to `upload`, which puts them into S3."""
     data = await asyncio.to_thread(file.stream.read)  # a file above 500,000 bytes is on disk
     return await upload(BytesIO(data))

@@ -10,15 +10,17 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from tempfile import SpooledTemporaryFile
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
 from quart.datastructures import FileStorage
+
+T = TypeVar("T")
 
 IN_MEMORY_BYTES = 500_000
 COPY_BYTES = 1024 * 1024
 
 
-async def hand_off[T](file: FileStorage, upload: Callable[[IO[bytes]], Awaitable[T]]) -> T:
+async def hand_off(file: FileStorage, upload: Callable[[IO[bytes]], Awaitable[T]]) -> T:
     """Copy the file and pass the copy to `upload`, which puts it into S3."""
     copy = SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 - closed below, off the event loop
     try:

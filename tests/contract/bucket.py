@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, override
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from contract.store_differences import S3, Behaviour
@@ -16,6 +16,7 @@ from contract.store_differences import S3, Behaviour
 from demo.stack import Stack
 from filehandoff.keys import decode_name
 from filehandoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA
+from filehandoff.typing_backports import override
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

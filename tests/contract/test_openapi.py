@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import httpx
@@ -49,7 +49,7 @@ CONFIG = {
 }
 DESCRIBED = schemathesis.openapi.from_dict(document(), config=SchemathesisConfig.from_dict(CONFIG))
 
-type Reached = dict[tuple[str, str], set[int]]
+Reached: TypeAlias = dict[tuple[str, str], set[int]]
 
 
 @pytest.fixture(scope="module")

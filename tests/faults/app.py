@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from typing import TypeVar
 
 from contract.api import form, part
 from contract.bucket import Bucket
@@ -18,6 +19,8 @@ from patience import PATIENCE
 
 from demo import stack
 from filehandoff.strategies import FORM_HANDOFFS
+
+T = TypeVar("T")
 
 #: Leftovers of hypercorn 0.18 for a connection that its client closed without a request, until keep_alive_timeout
 #: (5 s): its TaskGroup waits for its own idle timer.
@@ -47,7 +50,7 @@ class App:
         with closing(self.connect()) as connection:
             yield connection
 
-    def by_each[T](self, exchange: Callable[[str], T], handoffs: Sequence[str] = FORM_HANDOFFS) -> dict[str, T]:
+    def by_each(self, exchange: Callable[[str], T], handoffs: Sequence[str] = FORM_HANDOFFS) -> dict[str, T]:
         """Run an exchange with all hand-offs at once; return the results by hand-off."""
         with ThreadPoolExecutor(len(handoffs)) as pool:
             return dict(zip(handoffs, pool.map(exchange, handoffs), strict=True))

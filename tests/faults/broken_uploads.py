@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from contract.api import Api, form, part
 from contract.bucket import Bucket
@@ -46,7 +46,7 @@ class Seen:
     left: tuple[str, ...]
 
 
-type SeenByApp = dict[tuple[str, str], Seen]
+SeenByApp: TypeAlias = dict[tuple[str, str], Seen]
 
 
 def at_once(cases: Mapping[str, Case], run: Callable[[str, Case], Seen]) -> SeenByApp:

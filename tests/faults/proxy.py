@@ -113,7 +113,8 @@ class Proxy:
         self.close()
 
     def _run(self, listener: socket.socket) -> None:
-        asyncio.run(self._listen(listener), loop_factory=lambda: self._loop)
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._listen(listener))
 
     async def _listen(self, listener: socket.socket | None) -> None:
         self._loop.set_exception_handler(self._note_error)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 #: S3's operations by method, kind of path and deciding query parameter; the first match counts.
@@ -150,7 +151,7 @@ class RewriteAnswerHeader:
     value: Callable[[str], str | None]
 
 
-type Fault = (
+Fault: TypeAlias = (
     Reset
     | Refuse
     | Stall

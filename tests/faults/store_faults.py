@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import httpx
 from botocore.exceptions import ClientError
@@ -84,7 +84,7 @@ PRESIGNED = ("presigned",)
 #: By fault, the calls on which it has no effect: their answer is empty anyway.
 NO_ANSWER = {"200, and nothing in it": ("list_parts",)}
 
-type Times = Literal["once", "always"]
+Times: TypeAlias = Literal["once", "always"]
 
 
 @dataclass(frozen=True)

@@ -401,7 +401,7 @@ def test_slow_causes_do_not_hold_up_uploads(app: Api, bucket: Bucket, proxy: Pro
     """While many causes wait for S3, a file on disk is still stored."""
     proxy.on("put_object", Hold(), every=True, key_end="held")
     slow = form(part("file", b"x", "held"))
-    waiting = 2 + min(32, (os.process_cpu_count() or 1) + 4)
+    waiting = 2 + min(32, (os.cpu_count() or 1) + 4)
     with ThreadPoolExecutor(waiting) as pool:
         causes = [pool.submit(app.upload, slow, "/causes/transfer_closes") for _ in range(waiting)]
         wait_until(

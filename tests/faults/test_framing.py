@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import TypeVar
 
 import pytest
 from contract.api import form, part
@@ -15,6 +16,8 @@ from faults.raw import LAST_CHUNK, Answer, head, in_chunks, whole
 from demo import stack
 from demo.processes import Server, ending, listen, python
 from filehandoff.strategies import FORM_HANDOFFS
+
+T = TypeVar("T")
 
 DATA = b"x" * 20
 BODY = form(part("file", DATA, "name"))
@@ -266,7 +269,7 @@ def answers_on(connection: socket.socket) -> list[Answer]:
     return answers
 
 
-def by_server[T](urls: dict[str, str], exchange: Callable[[str], T]) -> dict[str, T]:
+def by_server(urls: dict[str, str], exchange: Callable[[str], T]) -> dict[str, T]:
     """Run an exchange with all servers at once; return the results by server."""
     with ThreadPoolExecutor(len(urls)) as pool:
         return dict(zip(urls, pool.map(exchange, urls.values()), strict=True))

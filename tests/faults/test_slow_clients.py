@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pytest
 from contract.api import form, part
@@ -22,6 +22,9 @@ from patience import PATIENCE, wait_until
 
 from filehandoff.strategies import FORM_HANDOFFS
 from flask_app.request import DISCARD_IDLE_SECONDS
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 MORE_SETTINGS = SHORT_IDLE_TIMEOUT
 DATA = os.urandom(LARGE)
@@ -59,7 +62,7 @@ class Kind(NamedTuple):
         return connection, frame
 
 
-def at_once[K, V](run: Callable[[K], V], kinds: list[K]) -> dict[K, V]:
+def at_once(run: Callable[[K], V], kinds: list[K]) -> dict[K, V]:
     """Run all at once; return the results."""
     with ThreadPoolExecutor(len(kinds)) as pool:
         return dict(zip(kinds, pool.map(run, kinds), strict=True))

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import pytest
 from contract.api import BOUNDARY, CONTENT_TYPE, form, part
@@ -41,7 +42,7 @@ class CutOff:
     """hypercorn's answer to a client that half-closes inside a body: an empty 400, or none."""
 
 
-type Outcome = Stored | Refused | CutOff
+Outcome: TypeAlias = Stored | Refused | CutOff
 
 STORED = Stored()
 MALFORMED = Refused(400, "form-malformed")

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import override
 
 import httpx
 import pytest
@@ -12,6 +11,7 @@ from contract.api import TLS, Api, check_bytes
 
 from demo import stack
 from filehandoff.settings import MIB
+from filehandoff.typing_backports import override
 
 ROOT_PATH = "/files"
 

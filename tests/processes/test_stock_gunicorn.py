@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from select import select
+from typing import TypeVar
 
 import pytest
 from contract.api import Api, form, part
@@ -25,6 +26,8 @@ from demo import stack, stores
 from demo.processes import ROOT, Server, ending, listen, python
 from filehandoff.admission import reads_at_once, threads
 from filehandoff.settings import MIB, Settings
+
+T = TypeVar("T")
 
 #: One upload at once makes for the fewest threads.
 AT_ONCE = 1
@@ -50,7 +53,7 @@ class Workers:
     log: Path
     no_threads: Path
 
-    def of_each[T](self, exchange: Callable[[Server], T]) -> dict[str, T]:
+    def of_each(self, exchange: Callable[[Server], T]) -> dict[str, T]:
         """The result of an exchange with each, both at the same time."""
         with ThreadPoolExecutor(len(self.servers)) as pool:
             return dict(zip(self.servers, pool.map(exchange, self.servers.values()), strict=True))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from xml.sax.saxutils import escape
 
 import pytest
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FRAMEWORKS = ("flask", "quart")
 PREFIX = "incoming/"
 
-type Invoke = Callable[..., Result]
+Invoke: TypeAlias = Callable[..., Result]
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """Flask's errors while reading a body: the client's fault or the process's."""
 
 import io
-from typing import override
 
 import pytest
 
 from filehandoff.errors import FormMalformed
+from filehandoff.typing_backports import override
 from flask_app.request import read_body
 
 

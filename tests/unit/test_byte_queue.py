@@ -3,12 +3,13 @@
 import asyncio
 import io
 import threading
-from typing import IO, Any, override
+from typing import IO, Any
 
 import pytest
 from quart.datastructures import FileStorage as QuartFileStorage
 from werkzeug.datastructures import FileStorage
 
+from filehandoff.typing_backports import override
 from flask_app.handoffs import byte_queue as threaded
 from quart_app.handoffs import byte_queue as tasked
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from patience import PATIENCE
@@ -24,7 +24,7 @@ from filehandoff.s3.cleanup import (
     Cleanup,
 )
 
-type Work = Callable[[], object]
+Work: TypeAlias = Callable[[], object]
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,12 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any, override
+from typing import Any
 
 import pytest
 import uvloop
 
+from filehandoff.typing_backports import override
 from quart_app import connections
 from quart_app.connections import Connections
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from cryptography import x509
@@ -38,8 +38,8 @@ BUSY, DENIED = (503, dict[str, str]()), (403, dict[str, str]())
 #: No response: the connection ends.
 CUT = 0, dict[str, str]()
 
-type Answer = tuple[int, dict[str, str]]
-type Put = Callable[[dict[str, Any]], Any]
+Answer: TypeAlias = tuple[int, dict[str, str]]
+Put: TypeAlias = Callable[[dict[str, Any]], Any]
 
 
 class S3(ThreadingHTTPServer):

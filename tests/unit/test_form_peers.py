@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import django.conf
 from django.http.multipartparser import FILE, ChunkIter, LazyStream, MultiPartParserError, Parser
@@ -21,8 +22,8 @@ BOUNDARY = "XbX"
 #: python-multipart logs every form that it rejects.
 logging.getLogger("python_multipart.multipart").disabled = True
 
-type Part = tuple[str | None, str | None, bytes]
-type ParsedForm = list[Part] | None
+Part: TypeAlias = tuple[str | None, str | None, bytes]
+ParsedForm: TypeAlias = list[Part] | None
 
 
 def ours(body: bytes) -> ParsedForm:

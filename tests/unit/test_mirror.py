@@ -98,6 +98,11 @@ def tree(shell: str, module: str) -> ast.Module:
     return ast.parse((ROOT / shell / module).read_text("utf-8"))
 
 
+def is_type_variable(value: ast.expr) -> bool:
+    """Whether an expression makes a type variable, which only its module uses."""
+    return isinstance(value, ast.Call) and ast.unparse(value.func) == "TypeVar"
+
+
 def public_names(shell: str, module: str) -> set[str]:
     """The public names that a module defines at its top level."""
     names: set[str] = set()
@@ -105,9 +110,9 @@ def public_names(shell: str, module: str) -> set[str]:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 names.add(name)
-            case ast.TypeAlias(name=ast.Name(id=name)) | ast.AnnAssign(target=ast.Name(id=name)):
+            case ast.AnnAssign(target=ast.Name(id=name)):
                 names.add(name)
-            case ast.Assign(targets=targets):
+            case ast.Assign(targets=targets, value=value) if not is_type_variable(value):
                 names |= {target.id for target in targets if isinstance(target, ast.Name)}
     return {name for name in names if not name.startswith("_")}
 

@@ -48,6 +48,7 @@ EXCEPTIONS = {
 }
 #: Third-party packages that the core may import, each with the reason.
 THIRD_PARTIES = {
+    "typing_extensions": "names for type checkers, which bundle it; imported by typing_backports.py for them alone",
     "prometheus_client": "numbers as text; imported by metrics.py alone, which the shells ask for",
 }
 

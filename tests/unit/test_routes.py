@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 from unittest.mock import ANY
 
 import pytest
@@ -266,7 +266,7 @@ def test_the_response_to_an_abort_is_empty(service: Service) -> None:
     assert play(flow, expect("abort_multipart_upload", **NAMED)) == NO_CONTENT
 
 
-type Route = Callable[[Service, Request, str], Flow[Any]]
+Route: TypeAlias = Callable[[Service, Request, str], Flow[Any]]
 
 
 @pytest.mark.parametrize("route", [routes.presigned_parts, routes.abort_presigned])

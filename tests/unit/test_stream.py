@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given
@@ -58,7 +59,7 @@ def by_task(chunks: list[bytes]) -> dict[str, bytes]:
     return found
 
 
-type FilesOf = Callable[[list[bytes]], dict[str, bytes]]
+FilesOf: TypeAlias = Callable[[list[bytes]], dict[str, bytes]]
 SHELLS = [pytest.param(by_thread, id="flask"), pytest.param(by_task, id="quart")]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from flask.ctx import AppContext
@@ -23,7 +23,7 @@ NEEDS_QUART = pytest.mark.skipif("quart" not in FRAMEWORKS, reason="no Quart tak
 #: The name of Flask's current request context, which is the app context since Flask 3.2: that one can be copied.
 REQUEST_CONTEXT = "app_ctx" if hasattr(AppContext, "copy") else "request_ctx"
 
-type View = Callable[[FileStorage], Any]
+View: TypeAlias = Callable[[FileStorage], Any]
 
 
 def make_app(framework: str, view: View, *, explained: bool = True, request_class: Any = None) -> Any:

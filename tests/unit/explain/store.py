@@ -1,7 +1,9 @@
 """A minimal S3 server for clients in the same process: it accepts every body."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, override
+from typing import Any
+
+from filehandoff.typing_backports import override
 
 OPTIONS: dict[str, Any] = {
     "region_name": "eu-central-1",

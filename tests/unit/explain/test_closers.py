@@ -8,12 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from typing import Any, override
+from typing import Any
 
 import flask
 import pytest
 from unit.explain.apps import FRAMEWORKS, NEEDS_QUART, closed_by_the_end, make_app, notes, post, request_context
 from werkzeug.datastructures import FileStorage
+
+from filehandoff.typing_backports import override
 
 LIBRARY = """
 import asyncio

@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 from importlib import import_module
-from inspect import signature
+from inspect import getsourcelines, signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -202,7 +202,7 @@ def decorator() -> None:
         pytest.param(decorator, "decorated", decorated.__code__, id="decorated"),
         pytest.param(CallableHook(), "CallableHook.__call__", CallableHook.__call__.__code__, id="callable object"),
         pytest.param(Heir(), "CallableHook.__call__", CallableHook.__call__.__code__, id="inherited"),
-        pytest.param(Job, "Job", SimpleNamespace(co_firstlineno=Job.__firstlineno__), id="class"),  # type: ignore[attr-defined] # since 3.13
+        pytest.param(Job, "Job", SimpleNamespace(co_firstlineno=getsourcelines(Job)[1]), id="class"),
         pytest.param(CallableHook().method, "CallableHook.method", CallableHook.method.__code__, id="bound method"),
     ],
 )

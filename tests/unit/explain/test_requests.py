@@ -8,7 +8,7 @@ from copy import deepcopy
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, override
+from typing import Any
 
 import flask
 import pytest
@@ -17,6 +17,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.formparser import FormDataParser
 
 from filehandoff.explain import explain_closed_files
+from filehandoff.typing_backports import override
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -5,7 +5,7 @@ import gc
 import io
 import weakref
 from abc import ABCMeta
-from typing import Any, ClassVar, override
+from typing import Any, ClassVar
 
 import flask
 import pytest
@@ -13,6 +13,7 @@ from unit.explain.apps import make_app, notes, post
 from werkzeug.datastructures import FileStorage
 
 from filehandoff.explain import explain_closed_files
+from filehandoff.typing_backports import override
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, SimpleNamespace
-from typing import Any, override
+from typing import Any
 
 import flask
 import pytest
@@ -20,6 +20,7 @@ from unit.explain.apps import FRAMEWORKS, SIZES, make_app, notes, post
 from werkzeug.datastructures import FileStorage
 
 from filehandoff.explain import explanation, raising
+from filehandoff.typing_backports import override
 
 WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "TextIOWrapper": io.TextIOWrapper,
@@ -264,7 +265,7 @@ def test_reads_of_closed_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     raising._raised(code, 0, KeyError())  # noqa: SLF001 - the pending reads
     assert raising._pending_reads == {}  # noqa: SLF001 - the pending reads
-    assert sys.monitoring.get_events(raising._tool or 0) == 0  # noqa: SLF001 - the pending reads
+    assert raising._monitoring.get_events(raising._tool or 0) == 0  # noqa: SLF001 - the pending reads
 
 
 def test_a_process_without_room_for_a_tool_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +275,7 @@ def test_a_process_without_room_for_a_tool_goes_on(monkeypatch: pytest.MonkeyPat
         raise ValueError("in use")
 
     monkeypatch.setattr(raising, "_tool", None)
-    monkeypatch.setattr(sys.monitoring, "use_tool_id", taken)
+    monkeypatch.setattr(raising._monitoring, "use_tool_id", taken)  # noqa: SLF001 - the interpreter's own module
     assert notes(failed(read_closed)) == []
 
 

@@ -4,12 +4,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from prometheus_client import Counter
 
 from filehandoff.s3.calls import Call, Finish, Flow, Md5, Presign, ReadBack, Step
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def expect(
     return Line(operation, parameters, {} if answer is None else answer, client, finished)
 
 
-def play[T](flow: Flow[T], *script: Line) -> T:
+def play(flow: Flow[T], *script: Line) -> T:
     """Return the flow's result; fail the test at a different or missing call."""
     left = deque(script)
     try:
