@@ -12,12 +12,14 @@
 # make bench-full   measure everything and write a report: many hours
 # make bench-smoke  test the benchmark, in about a minute
 # make matrix  run each cause and fix on many versions of the frameworks, and write docs/matrix.md (many minutes)
+# make pythons the unit tests, and the contract on moto, on every Python from 3.11 on that is present
 # make lock    update the pinned dependencies (needs uv)
 #
 # UPLOAD_S3 selects the S3 server of demo and serve: moto (default), rclone, swift, or the URL of a running one.
-# Needs Python 3.13 or newer; if none is found, set PYTHON=… to one.
+# Needs Python 3.11 or newer, and takes the newest that it finds; PYTHON=… names another one.
 
 VENV := .venv
+PYTHONS := $(addprefix python3.,15 14 13 12 11)
 BIN := $(VENV)/bin
 # loading schemathesis takes each process two seconds, and only one test file needs it
 PYTEST := $(BIN)/pytest --maxfail 10 -p no:schemathesis
@@ -28,9 +30,9 @@ OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
 ENDS := tests/processes/test_servers.py tests/faults
 
-.PHONY: help demo serve test lint unit docs contract contract-rclone contract-swift contract-all contract-uvicorn
+.PHONY: help demo serve test lint unit docs contract contract-moto contract-rclone contract-swift contract-all contract-uvicorn
 .PHONY: processes processes-all faults faults-table waiting soak memory
-.PHONY: bench bench-full bench-smoke matrix lock clean
+.PHONY: bench bench-full bench-smoke matrix pythons lock clean
 .SILENT:
 
 help:
@@ -50,6 +52,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') quart_app/request.py
 
 unit: $(READY)
 	file=$$(mktemp -u) && COVERAGE_FILE=$$file $(PYTEST) tests/unit -n 2 --cov --cov-fail-under=100; \
@@ -62,12 +65,23 @@ docs: $(READY)
 
 # On three stores that differ (tests/contract/store_differences.py): all of it on one, and on the others the tests that ask
 # most of a store, the grid by one hook. They pass the rest too, for which `make test` has no time.
-contract: $(READY)
-	$(BIN)/pytest --maxfail 10 tests/contract --store moto -n 2 --dist worksteal
+contract:
+	$(MAKE) --no-print-directory contract-moto
 	$(TWO_AT_ONCE) contract-rclone contract-swift
 
 contract-rclone contract-swift: contract-%: $(READY)
 	$(PYTEST) $(OF_A_STORE) --store $* -k "not test_each_cell or bound"
+
+# Each interpreter has an environment of its own. A pyenv shim of a version that is not selected does not count.
+pythons:
+	for python in $(PYTHONS); do \
+	  $$python -c '' 2>/dev/null || continue; \
+	  echo "On $$python:"; \
+	  $(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$python unit contract-moto || exit 1; \
+	done
+
+contract-moto: $(READY)
+	$(BIN)/pytest --maxfail 10 tests/contract --store moto -n 2 --dist worksteal
 
 contract-all: $(READY)
 	for store in moto rclone swift; do $(BIN)/pytest tests/contract --store $$store -n 2 --dist worksteal || exit 1; done
@@ -114,27 +128,38 @@ matrix: $(READY)
 
 lock:
 	command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
-	uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --no-header --all-extras --group dev --unsafe-package=filehandoff pyproject.toml -o requirements.lock
 
-# one environment, rebuilt when the pins change
+# One environment, rebuilt when the pins change, or when PYTHON names another interpreter than the one it was made with.
+INTERPRETER := import os, sys; print(os.path.realpath(sys.base_prefix), "%d.%d.%d" % sys.version_info[:3])
+ifdef PYTHON
+ifneq ($(shell { $(PYTHON) -c '$(INTERPRETER)'; } 2>/dev/null),$(shell $(BIN)/python -c '$(INTERPRETER)' 2>/dev/null))
+$(READY): another-interpreter
+endif
+endif
+.PHONY: another-interpreter
+
+# Of PYTHON, or of the newest interpreter found
 $(READY): requirements.lock pyproject.toml
-	python= ; seen= ; \
-	for candidate in $(PYTHON) python3.13 python3 python3.14 python; do \
+	python= ; seen= ; newest=0; \
+	for candidate in $(or $(PYTHON),$(PYTHONS) python3 python); do \
 	  version=$$($$candidate -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
 	  seen="$$seen $$candidate=$$version"; \
-	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then python=$$candidate; break; fi; \
+	  if [ "$${version%%.*}" = 3 ] && [ "$${version#*.}" -ge 11 ] && [ "$${version#*.}" -gt $$newest ]; then \
+	    python=$$candidate; newest=$${version#*.}; \
+	  fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "filehandoff needs Python 3.13 or newer; found:$${seen:- none}. Name one: make PYTHON=/path/to/python3.13 …" >&2; exit 1; \
+	  echo "filehandoff needs Python 3.11 or newer; found:$${seen:- none}. Name one: make PYTHON=/path/to/python3.11 …" >&2; exit 1; \
 	fi; \
 	echo "Making the environment in $(VENV) with $$($$python --version); this takes a minute."; \
 	rm -rf $(VENV); \
 	$$python -m venv $(VENV) || { echo "$$python cannot make an environment; install its venv module (Debian: python3-venv)" >&2; exit 1; }; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock && \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . || \
 	{ echo "cannot install the dependencies; see above" >&2; exit 1; }; \
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .nox build *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) .venv-* .nox build *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage

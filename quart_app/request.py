@@ -1,18 +1,16 @@
 """The request class: our form parser behind Quart's `request.form` and `request.files`; a bounded body."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing, suppress
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import quart
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope, WebsocketScope
-from quart.asgi import ASGIHTTPConnection
 from quart.datastructures import FileStorage
 from quart.formparser import FormDataParser as QuartFormDataParser
-from quart.wrappers.base import ClientDisconnectedError
-from quart.wrappers.request import Body as QuartBody
 from werkzeug.datastructures import Headers, MultiDict, iter_multi_items
 
 from filehandoff.digest import to_content_digest
@@ -23,6 +21,16 @@ from filehandoff.typing_backports import override
 from filehandoff.web.request import EXTENSION, RequestValues
 from quart_app.connections import transport_of
 from quart_app.idle_limit import IdleLimit
+
+if sys.version_info >= (3, 13):
+    from asyncio import Queue
+
+    from quart.asgi import ASGIHTTPConnection
+    from quart.wrappers.base import ClientDisconnectedError
+    from quart.wrappers.request import Body as QuartBody
+else:
+    from quart_app.older_quart import ASGIHTTPConnection, ClientDisconnectedError, Queue
+    from quart_app.older_quart import Body as QuartBody
 
 if TYPE_CHECKING:
     from quart_app.service import Service
@@ -104,7 +112,7 @@ class Body(QuartBody):
 
     def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
         super().__init__(expected_content_length, max_content_length)
-        self._queue = asyncio.Queue(BODY_MESSAGES)
+        self._queue = Queue(BODY_MESSAGES)
         self._discarding = False
         self._received = 0
         #: Whether the server may send 100 Continue; unset only while a client expects that.
@@ -201,8 +209,10 @@ class Connection(ASGIHTTPConnection):
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Answer the request; without a complete answer, the server ends the connection."""
         # The client has disconnected, or S3 failed during a download, which the log reports.
-        with suppress(ClientDisconnectedError, BrokenPipeError):
+        try:
             await super().__call__(receive, send)
+        except* (ClientDisconnectedError, BrokenPipeError):
+            pass
 
     @override
     async def handle_request(self, request: quart.Request, send: ASGISendCallable) -> None:
@@ -291,7 +301,7 @@ class FormDataParser(QuartFormDataParser):
     @override
     async def parse(
         self,
-        body: QuartBody,
+        body: Any,
         mimetype: str,
         content_length: int | None,
         options: dict[str, str] | None = None,
@@ -373,7 +383,7 @@ class Request(RequestValues, quart.Request):
                 task.cancel()
 
 
-async def read_body(body: QuartBody, idle_seconds: float) -> AsyncGenerator[bytes]:
+async def read_body(body: AsyncIterator[bytes], idle_seconds: float) -> AsyncGenerator[bytes]:
     """Yield the body's chunks as they arrive, none of them empty.
 
     Raises:
