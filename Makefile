@@ -54,8 +54,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy --python-version $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') quart_app/request.py
 
+# whole on Python 3.12 and newer; 3.11 lacks sys.monitoring, which filehandoff/explain/raising.py uses
 unit: $(READY)
-	file=$$(mktemp -u) && COVERAGE_FILE=$$file $(PYTEST) tests/unit -n 2 --cov --cov-fail-under=100; \
+	file=$$(mktemp -u) && COVERAGE_FILE=$$file $(PYTEST) tests/unit -n 2 --cov \
+	  --cov-fail-under=$$($(BIN)/python -c 'import sys; print(100 if hasattr(sys, "monitoring") else 99)'); \
 	status=$$?; rm -f $$file; exit $$status
 
 docs: $(READY)

@@ -76,13 +76,14 @@ def _of_a_task(jobs: list[Any]) -> Stack:
 def _awaiting(job: Any) -> Iterator[Any]:
     """Yield the tasks and futures among the callbacks of this job.
 
-    A callback is a method of theirs, or a closure over them.
+    A callback is a method of theirs, or a closure or a partial over them.
     """
     callbacks = getattr(job, "_done_callbacks", None) or getattr(job, "_callbacks", None) or ()
     for callback in list(callbacks):
         function = callback[0] if isinstance(callback, tuple) else callback
         owner = getattr(function, "__self__", None)
         held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+        held += getattr(function, "args", ())
         yield from (one for one in (owner, getattr(owner, "_parent_task", None), *held) if _is_future(one))
 
 

@@ -29,6 +29,12 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+#: A test of the reports of `sys.monitoring`, which Python 3.11 does not have.
+MONITORING = pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="Python 3.11 has no sys.monitoring")
+#: A test of the trace that replaces it there.
+TRACE = pytest.mark.skipif(hasattr(sys, "monitoring"), reason="only Python 3.11 needs a trace")
+
+
 def read_closed(file: FileStorage, wrapper: Callable[[Any], Any] = io.TextIOWrapper, *, of: Any = None) -> None:
     """Wrap a file, close it, and read from the wrapper."""
     wrapped = wrapper(of or file.stream)
@@ -250,6 +256,7 @@ def test_an_error_is_explained_before_the_handlers_of_flask_restx() -> None:
     assert "(`file.close()`)" in note
 
 
+@MONITORING
 def test_reads_of_closed_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A read of `closed` without an error is forgotten after a time."""
     now = 0.0
@@ -268,6 +275,7 @@ def test_reads_of_closed_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raising._monitoring.get_events(raising._tool or 0) == 0  # noqa: SLF001 - the pending reads
 
 
+@MONITORING
 def test_a_process_without_room_for_a_tool_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """If debuggers and profilers use every tool id, a wrapper's error has no note."""
 
@@ -419,6 +427,7 @@ ASKED = next(one.offset for one in dis.get_instructions(this_instruction) if one
 CLOSED = ValueError("I/O operation on closed file.")
 
 
+@MONITORING
 @pytest.mark.parametrize(
     ("error", "later", "explained"),
     [
@@ -439,6 +448,7 @@ def test_only_the_error_of_the_asking_instruction_is_explained(error: Exception,
     assert seen == [error] * explained
 
 
+@MONITORING
 def test_a_failure_to_explain_is_no_error() -> None:
     """An error while adding the note is suppressed, so that the app's own error stays."""
 
@@ -448,6 +458,53 @@ def test_a_failure_to_explain_is_no_error() -> None:
     frame = this_instruction(fail)
     raising._raised(frame.f_code, ASKED, CLOSED)  # noqa: SLF001 - as the interpreter does
     raising._raised(frame.f_code, ASKED, CLOSED)  # noqa: SLF001 - of a thread without a read
+
+
+class Debugger:
+    """A trace function that counts the events of a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._code = function.__code__
+        self.events: list[str] = []
+
+    def __call__(self, frame: FrameType, event: str, _argument: Any) -> "Debugger":
+        """Count the event, and trace the function that it is of."""
+        if frame.f_code is self._code:
+            self.events.append(event)
+        return self
+
+
+@TRACE
+def test_a_debugger_sees_every_event_beside_the_trace() -> None:
+    """A debugger sees the events of an explained app that it sees of another one."""
+    events = []
+    for explained in (True, False):
+        traces = sys.gettrace()
+        sys.settrace(debugger := Debugger(read_closed))
+        try:
+            error = failed(read_closed, explained=explained)
+            assert sys.gettrace() is debugger
+        finally:
+            sys.settrace(traces)
+        assert len(notes(error)) == explained
+        events.append(debugger.events)
+    assert events[0] == events[1]
+
+
+@TRACE
+def test_a_trace_ends_without_an_error() -> None:
+    """The trace ends with the instruction that read `closed`, and explains no later error."""
+    seen: list[Exception] = []
+    traces = sys.gettrace()
+    sys.settrace(None)
+    try:
+        frame = this_instruction(seen.append)
+        assert (sys.gettrace(), frame.f_trace) == (None, None)
+        with suppress(ValueError):
+            raise CLOSED
+    finally:
+        sys.settrace(traces)
+    assert seen == []
 
 
 def test_a_file_that_goes_leaves_nothing_behind() -> None:
