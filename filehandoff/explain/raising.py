@@ -51,7 +51,7 @@ def _trace(frame: FrameType, explain: Callable[[Exception], None]) -> None:  # p
     """Explain the error of the frame's current instruction, and pass each event on to a debugger or to coverage."""
     instruction, traces, traces_frame = frame.f_lasti, sys.gettrace(), frame.f_trace
 
-    def trace(where: FrameType, event: str, argument: Any) -> Any:
+    def trace(where: FrameType, event: Any, argument: Any) -> Any:
         if where is not frame:  # the wrapper calls a function
             return traces and traces(where, event, argument)
         sys.settrace(traces)

@@ -136,7 +136,7 @@ def bare_machine(tmp_path: Path) -> Path:
     for tool in ("sh", "rm", "touch", "sed"):
         (tools / tool).symlink_to(shutil.which(tool) or "missing")
     old = tools / "python3"
-    old.write_text('#!/bin/sh\ncase "$2" in *print*) echo 3.11;; *) exit 1;; esac\n')
+    old.write_text('#!/bin/sh\ncase "$2" in *print*) echo 3.9;; *) exit 1;; esac\n')
     old.chmod(0o755)
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -145,7 +145,7 @@ def bare_machine(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("target", ["demo", "test", "serve"])
 def test_a_python_too_old_is_one_line(bare_machine: Path, target: str) -> None:
-    """Without Python 3.13, make names the Pythons found and creates nothing."""
+    """Without Python 3.11, make names the Pythons found and creates nothing."""
     ended = subprocess.run(  # noqa: S603 - make, by its path
         [shutil.which("make") or "make", target],
         cwd=bare_machine,
@@ -158,15 +158,61 @@ def test_a_python_too_old_is_one_line(bare_machine: Path, target: str) -> None:
     assert ended.returncode == 2  # make's status for a failed recipe
     line, *makes_own = ended.stderr.splitlines()
     assert line == (
-        "filehandoff needs Python 3.13 or newer; found: python3=3.11. Name one: make PYTHON=/path/to/python3.13 …"
+        "filehandoff needs Python 3.11 or newer; found: python3=3.9. Name one: make PYTHON=/path/to/python3.11 …"
     )
     assert all(own.startswith("make: ***") for own in makes_own)
     assert not (bare_machine / ".venv").exists()
 
 
+def make_environment(machine: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `make lint` on the bare machine, whose environments have no working tool."""
+    return subprocess.run(  # noqa: S603 - make, by its path
+        [shutil.which("make") or "make", "lint", *arguments],
+        cwd=machine,
+        env={"PATH": str(machine / "bin")},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def add_python(machine: Path, name: str, version: str) -> None:
+    """Add an interpreter of a version, which makes no environment."""
+    path = machine / "bin" / name
+    path.write_text(f'#!/bin/sh\ncase "$*" in *"%d.%d"*|--version) echo {version};; *) exit 1;; esac\n')
+    path.chmod(0o755)
+
+
+def test_make_takes_the_newest_python(bare_machine: Path) -> None:
+    """Without PYTHON, make takes the newest of all interpreters that it finds."""
+    for name, version in (("python3.11", "3.11"), ("python3.12", "3.12"), ("python3", "3.9")):
+        add_python(bare_machine, name, version)
+    assert "Making the environment in .venv with 3.12" in make_environment(bare_machine).stdout
+
+
+def test_make_takes_the_named_python(bare_machine: Path) -> None:
+    """With PYTHON, make takes that interpreter, and no other."""
+    for name, version in (("python3.11", "3.11"), ("python3.12", "3.12")):
+        add_python(bare_machine, name, version)
+    assert "Making the environment in .venv with 3.11" in make_environment(bare_machine, "PYTHON=python3.11").stdout
+    assert "needs Python 3.11 or newer; found: none." in make_environment(bare_machine, "PYTHON=missing").stderr
+
+
+def test_make_notices_an_environment_of_another_python(bare_machine: Path) -> None:
+    """With PYTHON, make replaces an environment that another interpreter made."""
+    add_python(bare_machine, "python3.11", "3.11")
+    tools = bare_machine / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    add_python(bare_machine / ".venv", "python", "3.12")
+    (bare_machine / ".venv" / "ready").touch()
+    assert "Making" not in make_environment(bare_machine).stdout
+    assert "Making the environment in .venv with 3.11" in make_environment(bare_machine, "PYTHON=python3.11").stdout
+
+
 def test_this_python_is_new_enough() -> None:
     """The tests run on a Python that pyproject.toml allows."""
-    assert sys.version_info >= (3, 13)
+    assert sys.version_info >= (3, 11)
 
 
 def test_gunicorn_without_our_configuration_warns_with_the_line_to_use() -> None:

@@ -25,6 +25,7 @@ FILES_OF_ONE = {
     "quart_app/hypercorn_server.py": "hypercorn's protocol class is replaced; gunicorn has a setting for its worker",
     "quart_app/uvicorn_server.py": "uvicorn's protocol classes are changed in place, and its heads have no time limit",
     "flask_app/gunicorn_protocol.py": "the request class that worker.py gives to gunicorn's parser",
+    "quart_app/older_quart.py": "the newest Quart below Python 3.13 lacks a bounded body; Flask is the same everywhere",
     "quart_app/connections.py": "worker.py ends the stalled connections of gunicorn, this module those of hypercorn",
     "flask_app/threads.py": "a thread that waits for S3 cannot be cancelled, only abandoned",
     "quart_app/tasks.py": "a task can be cancelled, and must finish its call to S3",
