@@ -13,6 +13,7 @@
 # make bench-smoke  test the benchmark, in about a minute
 # make matrix  run each cause and fix on many versions of the frameworks, and write docs/matrix.md (many minutes)
 # make pythons the unit tests, and the contract on moto, on every Python from 3.11 on that is present
+# make release build the wheel, the source distribution and the bill of materials in build/release/dist, and check them
 # make lock    update the pinned dependencies (needs uv)
 #
 # UPLOAD_S3 selects the S3 server of demo and serve: moto (default), rclone, swift, or the URL of a running one.
@@ -32,7 +33,7 @@ ENDS := tests/processes/test_servers.py tests/faults
 
 .PHONY: help demo serve test lint unit docs contract contract-moto contract-rclone contract-swift contract-all contract-uvicorn
 .PHONY: processes processes-all faults faults-table waiting soak memory
-.PHONY: bench bench-full bench-smoke matrix pythons lock clean
+.PHONY: bench bench-full bench-smoke matrix pythons release lock clean
 .SILENT:
 
 help:
@@ -132,6 +133,24 @@ lock:
 	command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
 	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --no-header --all-extras --group dev --unsafe-package=filehandoff pyproject.toml -o requirements.lock
+
+# Built from the last commit, so that a release holds no other file. The bill of materials is of the wheel with every
+# extra, by the pins. The tools have an environment of their own, because no test needs them.
+RELEASE := build/release
+release: $(READY)
+	rm -rf $(RELEASE) && mkdir -p $(RELEASE)/source
+	git archive HEAD | tar -x -C $(RELEASE)/source
+	$(BIN)/python -m venv $(RELEASE)/tools
+	$(RELEASE)/tools/bin/python -m pip install --quiet --disable-pip-version-check build==1.* twine==6.* cyclonedx-bom==7.*
+	$(RELEASE)/tools/bin/python -m build --outdir $(RELEASE)/dist $(RELEASE)/source >$(RELEASE)/log
+	$(RELEASE)/tools/bin/twine check --strict $(RELEASE)/dist/*
+	$(BIN)/python -m venv --without-pip $(RELEASE)/installed
+	grep -o '^[A-Za-z0-9._-]*==[^\]*' requirements.lock >$(RELEASE)/pins.txt
+	$(BIN)/python -m pip --python $(RELEASE)/installed/bin/python install --quiet --disable-pip-version-check \
+	  -c $(RELEASE)/pins.txt "$$(echo $(RELEASE)/dist/*.whl)[flask,quart,uvicorn]"
+	$(RELEASE)/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library \
+	  --output-file $(RELEASE)/dist/bill-of-materials.cdx.json $(RELEASE)/installed
+	ls $(RELEASE)/dist
 
 # One environment, rebuilt when the pins change, or when PYTHON names another interpreter than the one it was made with.
 INTERPRETER := import os, sys; print(os.path.realpath(sys.base_prefix), "%d.%d.%d" % sys.version_info[:3])

@@ -1,11 +1,14 @@
 """The package as a user installs it: a wheel in an environment of its own, run from a folder far from the checkout."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -25,6 +28,8 @@ DATA_FILES = {
     "quart_app/hypercorn.toml",
     "quart_app/uvicorn.toml",
 }
+#: The files of a source distribution beside the packages.
+PROJECT_FILES = {"CHANGELOG.md", "CITATION.cff", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
 #: Files of the checkout that a build must not find: the environment, and the results of an earlier build.
 NOT_COPIED = (".*", "build", "*.egg-info", "__pycache__", "runs")
 #: The commands that the documents give an operator.
@@ -43,12 +48,19 @@ def run(*command: str | Path, **options: Path | dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the checkout, because a build leaves folders in its source."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, because a build leaves folders in its source."""
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT, folder / "source", ignore=shutil.ignore_patterns(*NOT_COPIED))
+    return folder / "source"
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path) -> Path:
+    """The wheel, built from the copy."""
+    folder = source.parent
     options = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation")
-    run(sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", folder, folder / "source")
+    run(sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", folder, source)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -77,6 +89,25 @@ def test_the_wheel_holds_the_three_packages_and_their_data_files(wheel: Path) ->
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert {name.partition("/")[0] for name in names} == PACKAGES
     assert names >= DATA_FILES
+
+
+def test_the_source_distribution_holds_the_packages_and_what_builds_them(source: Path, wheel: Path) -> None:
+    """The source distribution holds the wheel's files, the license, the texts about the project, and nothing else."""
+    program = f"from setuptools.build_meta import build_sdist; build_sdist({str(source.parent)!r})"
+    run(sys.executable, "-c", program, cwd=source)
+    (built,) = source.parent.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    packaged = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert {name for name in names if "egg-info/" not in name} == packaged | PROJECT_FILES
+
+
+def test_the_metadata_has_the_one_version(wheel: Path) -> None:
+    """The wheel, CITATION.cff and the changelog's newest release have the version of pyproject.toml."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert wheel.name == f"filehandoff-{version}-py3-none-any.whl"
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)[0] == version
 
 
 def test_the_explainer_needs_nothing_but_the_wheel(site_packages: Path) -> None:
