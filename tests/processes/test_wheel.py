@@ -29,7 +29,16 @@ DATA_FILES = {
     "quart_app/uvicorn.toml",
 }
 #: The files of a source distribution beside the packages.
-PROJECT_FILES = {"CHANGELOG.md", "CITATION.cff", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
+PROJECT_FILES = {
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "LICENSE",
+    "MANIFEST.in",
+    "PKG-INFO",
+    "README.md",
+    "pyproject.toml",
+    "setup.cfg",
+}
 #: Files of the checkout that a build must not find: the environment, and the results of an earlier build.
 NOT_COPIED = (".*", "build", "*.egg-info", "__pycache__", "runs")
 #: The commands that the documents give an operator.
