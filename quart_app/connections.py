@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from socket import IPPROTO_TCP
 from typing import Any, cast
-from weakref import WeakSet
 
 from filehandoff.stall_detection import LOOK_EVERY, TCP_INFO_BYTES, StallDetector, acknowledged
 
@@ -22,7 +21,8 @@ class Connections:
     """The open connections of one process, by their transports."""
 
     def __init__(self, idle_seconds: float) -> None:
-        self._open: WeakSet[asyncio.Transport] = WeakSet()
+        #: Not weakly, because uvloop's transports of TLS take no weak reference; `watch` drops the closed ones.
+        self._open: set[asyncio.Transport] = set()
         self._stalls = StallDetector[asyncio.Transport](idle_seconds)
 
     def add(self, transport: asyncio.Transport | None) -> None:
@@ -34,6 +34,7 @@ class Connections:
         """End every connection that stalls for too long."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
+            self._open = {transport for transport in self._open if not transport.is_closing()}
             for transport in self._stalls.stalled(self._deliveries(), time.monotonic()):
                 transport.abort()
 

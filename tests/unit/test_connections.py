@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -66,3 +66,39 @@ def test_a_stalled_connection_ends_although_another_is_closed(
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(watch_both())
+
+
+class TlsTransport:
+    """Takes no weak reference, as uvloop's transports of TLS."""
+
+    __slots__ = ("aborted", "closing", "seen")
+
+    def __init__(self, *, closing: bool) -> None:
+        self.aborted = False
+        self.closing = closing
+        self.seen = asyncio.Event()
+
+    def is_closing(self) -> bool:
+        """Return whether it is closed."""
+        return self.closing
+
+    def get_extra_info(self, _name: str) -> None:
+        """Return no socket; the watch has dropped the closed connections before."""
+        self.seen.set()
+
+    def abort(self) -> None:
+        """Record the end."""
+        self.aborted = True
+
+
+async def test_a_closed_connection_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the process ends only the open connections, also those of TLS."""
+    monkeypatch.setattr(connections, "LOOK_EVERY", 0)
+    watched, opened, closed = Connections(60), TlsTransport(closing=False), TlsTransport(closing=True)
+    for each in (opened, closed):
+        watched.add(cast("asyncio.Transport", each))
+    watching = asyncio.create_task(watched.watch())
+    await opened.seen.wait()
+    watching.cancel()
+    watched.hang_up()
+    assert (opened.aborted, closed.aborted) == (True, False)
