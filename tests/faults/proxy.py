@@ -71,6 +71,7 @@ class Proxy:
         self.up: float | None = None
         self.down: float | None = None
         self._errors: list[Exception] = []
+        self._serving: set[asyncio.Task[Any] | None] = set()
         self._cleared = asyncio.Event()
         self._closing = asyncio.Event()
         self._refusing = asyncio.Event()
@@ -143,6 +144,8 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a client's connection, request by request."""
         keep = True
+        task = asyncio.current_task()
+        self._serving.add(task)  # asyncio drops its reference when the client disconnects
         try:
             while keep and (head := await read_head(reader)) is not None:
                 call = name_call(*head.start[:2])
@@ -157,6 +160,7 @@ class Proxy:
         except* (ConnectionError, EOFError):
             pass  # one side has disconnected, so both are reset
         finally:
+            self._serving.discard(task)
             reset(writer)
 
     async def _answer(self, call: Call, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

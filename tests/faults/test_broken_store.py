@@ -111,8 +111,8 @@ def test_a_fault_at_every_attempt_fails_the_upload(always: SeenByApp, case: str,
 
 
 def test_a_refused_part_is_an_error(app: Api, bucket: Bucket, proxy: Proxy) -> None:
-    """A part that S3 refuses is not retried: 502 store-rejected, and nothing is left."""
-    proxy.on("upload_part", Answer(403, "AccessDenied"), part_number=2)
+    """A part that S3 refuses is 502 store-rejected, and nothing is left."""
+    proxy.on("upload_part", Answer(403, "AccessDenied"), every=True, part_number=2)
     check_problem(app.upload(form(part("file", os.urandom(SIZE), "name")), "/uploads/stream"), 502, "store-rejected")
     bucket.check_and_empty(set())
 

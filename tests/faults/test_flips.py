@@ -37,18 +37,19 @@ def test_a_byte_flipped_before_s3_is_refused(behind: Behind, name: str, handoff:
     if size == 1000:
         behind.proxy.on("put_object", FlipRequestByte(500), every=True)
     else:
-        behind.proxy.on("upload_part", FlipRequestByte(500), part_number=1)  # the other part has one byte
+        behind.proxy.on("upload_part", FlipRequestByte(500), every=True, part_number=1)  # the other part has one byte
     with closing(Api(behind.started.apps[name].url)) as app:
         answer = app.upload(form(part("file", os.urandom(size), "name")), f"/uploads/{handoff}")
     behind.proxy.clear()
     check_problem(answer, 502, "store-rejected")
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_put_with_a_byte_flipped_once_is_sent_again(behind: Behind, bucket: Bucket, name: str) -> None:
+def test_a_byte_flipped_once_before_s3_is_sent_again(behind: Behind, bucket: Bucket, name: str, size: int) -> None:
     """The second attempt stores the file."""
-    behind.proxy.on("put_object", FlipRequestByte(500))
-    data = os.urandom(1000)
+    behind.proxy.on("put_object" if size == 1000 else "upload_part", FlipRequestByte(500))
+    data = os.urandom(size)
     with closing(Api(behind.started.apps[name].url)) as app:
         (receipt,) = app.upload(form(part("file", data, "name")), "/uploads/stream").json()["receipts"]
     bucket.check_receipt(receipt, data)
