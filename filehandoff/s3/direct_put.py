@@ -123,6 +123,7 @@ class DirectPuts:
 
     def answer(self, status: int, headers: Mapping[str, str]) -> Answer | None:
         """Return boto's form of a plain success, from the response's headers by lowercase names; otherwise None."""
+        logger.debug("S3 responded %s to a direct put", status)
         if status != _OK or "etag" not in headers:
             return None
         self.refusals = 0

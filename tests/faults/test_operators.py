@@ -146,7 +146,7 @@ def test_a_retry_is_counted_where_it_happened(
 
 
 def test_a_store_that_says_no_is_a_failure_and_an_abort(app: Api, proxy: Proxy) -> None:
-    """A refused part counts as a failed upload and an abort."""
+    """A refused part counts as a failed upload and an abort; botocore sent it again, to explain the refusal."""
     proxy.on("upload_part", Answer(403, "AccessDenied", When.AFTER_BODY), part_number=2, every=True)
     before = numbers(app)
     answer = app.upload(form(part("file", bytes(SIZE), "name")), "/uploads/stream")
@@ -155,6 +155,7 @@ def test_a_store_that_says_no_is_a_failure_and_an_abort(app: Api, proxy: Proxy) 
     assert grown(app, before) == ended("stream", "failed") | {
         "failures_total{reason=store-rejected}": 1,
         "aborts_total": 1,
+        "s3_retries_total{operation=UploadPart}": 1,
     }
 
 
@@ -167,6 +168,7 @@ def test_a_failed_cleanup_is_counted(app: Api, proxy: Proxy) -> None:
     assert grown(app, before) == ended("stream", "failed") | {
         "failures_total{reason=store-rejected}": 1,
         "undo_failures_total": 1,
+        "s3_retries_total{operation=UploadPart}": 1,
     }
 
 
@@ -266,7 +268,7 @@ def test_lines_from_hooks_and_for_parts_have_the_id(upload_log: UploadLog) -> No
     """Each upload has lines with its id from its hook and its parts."""
     hooks = [line for line in upload_log.lines if "calling handler" in line["event"] and "_run_hook" in line["event"]]
     assert {line["request_id"] for line in hooks} == set(upload_log.results)
-    parts = [line for line in upload_log.lines if "name=UploadPart" in line["event"]]
+    parts = [line for line in upload_log.lines if line["event"] == "S3 responded 200 to a direct put"]
     assert {line["request_id"] for line in parts} >= upload_log.sent_parts
 
 
