@@ -52,7 +52,7 @@ _SECRET = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-#: What each match of `_SECRET` contains. Most values have none, and this search is several times as fast.
+#: Each match of `_SECRET` contains one of these; most values have none, and this search is several times as fast.
 _SEPARATOR = re.compile("[=:>%]")
 
 

@@ -45,8 +45,8 @@ class DirectPut:
         config: Any = client.meta.config
         self._seconds = config.connect_timeout + config.read_timeout
         self._session = client._endpoint.http_session  # type: ignore[attr-defined] # noqa: SLF001 - aiobotocore has no public access to it
-        self._proxy = self._session._proxy_config.proxy_url_for(puts.origin)  # noqa: SLF001 - likewise
-        self._proxy_headers = self._session._proxy_config.proxy_headers_for(puts.origin)  # noqa: SLF001 - likewise
+        self._proxy = self._session._proxy_config.proxy_url_for(puts.origin)  # noqa: SLF001 - private too
+        self._proxy_headers = self._session._proxy_config.proxy_headers_for(puts.origin)  # noqa: SLF001 - private too
 
     @classmethod
     async def of(
@@ -94,7 +94,7 @@ class DirectPut:
         return status, answer
 
     async def _exchange(self, url: str, headers: dict[str, str], body: Any) -> tuple[int, Answer | None]:
-        connections = await self._session._get_session(self._proxy)  # noqa: SLF001 - likewise
+        connections = await self._session._get_session(self._proxy)  # noqa: SLF001 - private too
         proxy = {"proxy": self._proxy, "proxy_headers": self._proxy_headers}
         async with connections.put(URL(url, encoded=True), headers=headers, data=body, **proxy) as response:
             await response.read()

@@ -121,7 +121,7 @@ async def test_a_sent_part_is_freed_though_boto_holds_its_reader() -> None:
     flask._clients["uploads"] = cast("Any", kept[0])  # noqa: SLF001 - no other seam
     flask.perform(call)
     quart = quart_app.store.Store(Settings(), Metrics())
-    quart._clients["uploads"] = cast("Any", SimpleNamespace(upload_part=kept[1].upload_part_async))  # noqa: SLF001 - likewise
+    quart._clients["uploads"] = cast("Any", SimpleNamespace(upload_part=kept[1].upload_part_async))  # noqa: SLF001 - private too
     await quart.perform(call)
     assert [recorder.body.closed for recorder in kept] == [True, True]
     assert [list(recorder.body.pieces()) for recorder in kept] == [[], []]
