@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from filehandoff.digest import Digest
-    from filehandoff.errors import SettingsError, UploadError
+    from filehandoff.errors import Forbidden, SettingsError, Unauthorized, UploadError
     from filehandoff.form import Event, Field, FileChunk, FileEnd, FileStart, FormParser
+    from filehandoff.identity import Identity, RequestHead
     from filehandoff.keys import new_key
     from filehandoff.parts import FileReader, Part, PartCutter, PartReader, PartSizes
     from filehandoff.receipt import Incoming, Receipt, Stored, UploadContext
@@ -36,7 +37,9 @@ __all__ = [
     "FileEnd",
     "FileReader",
     "FileStart",
+    "Forbidden",
     "FormParser",
+    "Identity",
     "Incoming",
     "Limits",
     "Part",
@@ -44,9 +47,11 @@ __all__ = [
     "PartReader",
     "PartSizes",
     "Receipt",
+    "RequestHead",
     "Settings",
     "SettingsError",
     "Stored",
+    "Unauthorized",
     "UploadContext",
     "UploadError",
     "new_key",
@@ -60,7 +65,9 @@ _MODULE_OF = {
     "FileEnd": "form",
     "FileReader": "parts",
     "FileStart": "form",
+    "Forbidden": "errors",
     "FormParser": "form",
+    "Identity": "identity",
     "Incoming": "receipt",
     "Limits": "settings",
     "Part": "parts",
@@ -68,9 +75,11 @@ _MODULE_OF = {
     "PartReader": "parts",
     "PartSizes": "parts",
     "Receipt": "receipt",
+    "RequestHead": "identity",
     "Settings": "settings",
     "SettingsError": "errors",
     "Stored": "receipt",
+    "Unauthorized": "errors",
     "UploadError": "errors",
     "UploadContext": "receipt",
     "new_key": "keys",

@@ -16,6 +16,8 @@
     │   ├── DigestMismatch        422 digest-mismatch
     │   ├── SizeMismatch          422 size-mismatch
     │   └── TypeMismatch          422 type-mismatch
+    ├── Unauthorized              401 unauthorized, with WWW-Authenticate
+    ├── Forbidden                 403 forbidden, with WWW-Authenticate
     ├── NotFound                  404 not-found
     │   ├── UnknownHandoff        404 unknown-handoff
     │   ├── UnknownHook           404 unknown-hook
@@ -29,6 +31,7 @@
     ├── StoreRejected             502 store-rejected
     │   └── UploadGone            502 store-rejected
     ├── StoreUnavailable          503 store-unavailable, with Retry-After
+    ├── IdentityUnavailable       503 identity-unavailable, with Retry-After
     ├── Overloaded                503 overloaded, with Retry-After
     └── StorageFull               507 storage-full, with Retry-After
 
@@ -200,6 +203,32 @@ class TypeMismatch(FormError):
     title = "The file has another type than promised"
 
 
+class Unauthorized(UploadError):
+    """The request names no sender, or its credentials are not valid (RFC 6750, section 3).
+
+    `invalid` says whether it has credentials.
+    """
+
+    status = 401
+    code = "unauthorized"
+    title = "The request needs valid credentials"
+
+    def __init__(self, detail: str, *, invalid: bool = True) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"' if invalid else "Bearer"})
+
+
+class Forbidden(UploadError):
+    """The sender lacks the scope for this request (RFC 6750, section 3.1)."""
+
+    status = 403
+    code = "forbidden"
+    title = "The sender may not do this"
+
+    def __init__(self, scope: str) -> None:
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        super().__init__(f"This request needs the scope '{scope}'.", headers={"WWW-Authenticate": challenge})
+
+
 class NotFound(UploadError):
     """There is nothing at this address."""
 
@@ -309,6 +338,20 @@ class Overloaded(UploadError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class IdentityUnavailable(UploadError):
+    """The keys that verify a token cannot be had."""
+
+    status = 503
+    code = "identity-unavailable"
+    title = "The sender cannot be identified now"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The service cannot get the keys that verify tokens. Nothing was stored; try again later.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
 
 
 class StorageFull(UploadError):

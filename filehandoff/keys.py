@@ -1,5 +1,9 @@
-"""Object keys that filenames cannot manipulate: `<prefix><yyyy>/<mm>/<dd>/<uuid7>/<safe name>`."""
+"""Object keys that filenames cannot manipulate: `<prefix><yyyy>/<mm>/<dd>/<uuid7>/<safe name>`.
 
+The prefix may hold `{user}`, the part of the key space of one sender.
+"""
+
+import hashlib
 import os
 import re
 import time
@@ -24,7 +28,13 @@ _DECEPTIVE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u20
 #: Characters that an extended value has unencoded (`attr-char` of RFC 8187, section 3.2.1).
 _ATTR_CHARS = "!#$&+-.^_`|~"
 #: Bytes of an encoded filename; S3 allows 2 KB for all of an object's user metadata.
-_MAX_ENCODED_NAME = 1536
+_MAX_ENCODED_NAME = 1408
+
+#: Stands for the sender's segment in `UPLOAD_KEY_PREFIX`.
+USER = "{user}"
+_MAX_USER_BYTES = 100
+_USER_PATTERN = rf"[A-Za-z0-9._-]{{1,{_MAX_USER_BYTES}}}"
+_UNSAFE_IN_USER = re.compile(rb"^\.|[^A-Za-z0-9.-]")
 
 
 def uuid7(milliseconds: int, entropy: bytes) -> UUID:
@@ -56,6 +66,33 @@ def new_key(prefix: str, filename: str) -> str:
     milliseconds = time.time_ns() // 1_000_000
     day = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return f"{prefix}{day:%Y/%m/%d}/{uuid7(milliseconds, os.urandom(10))}/{safe_name(filename)}"
+
+
+def user_segment(name: str) -> str:
+    """Encode a sender's name as one segment of a key: `_` and two hex digits for each unsafe byte.
+
+    No two names have the same segment. A long name becomes `_-` and its SHA-256, which no encoded name begins with.
+    """
+    encoded = _UNSAFE_IN_USER.sub(lambda byte: b"_%02x" % byte[0][0], name.encode()).decode("ascii")
+    if len(encoded) <= _MAX_USER_BYTES:
+        return encoded
+    return f"_-{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def prefix_of(prefix: str, user: str) -> str:
+    """Return the prefix of the keys of a sender of this name."""
+    return prefix.replace(USER, user_segment(user)) if USER in prefix else prefix
+
+
+def common_prefix(prefix: str) -> str:
+    """Return the beginning of the keys of all senders."""
+    return prefix.partition(USER)[0]
+
+
+def is_anyones_key(prefix: str, key: str) -> bool:
+    """Whether this has the form of a key of any sender."""
+    pattern = _USER_PATTERN.join(re.escape(part) for part in prefix.split(USER))
+    return re.fullmatch(pattern + KEY_PATTERN, key, re.ASCII) is not None
 
 
 def is_key(prefix: str, key: str) -> bool:

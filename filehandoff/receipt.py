@@ -3,22 +3,29 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from filehandoff.keys import clean_name, encode_name
+from filehandoff.identity import ANYONE, Identity
+from filehandoff.keys import clean_name, encode_name, user_segment
 from filehandoff.strategies import HANDOFFS
 
 #: The object metadata in which the hook stamps the request's id.
 REQUEST_ID_METADATA = "request-id"
 FILENAME_METADATA = "filename"
+#: The sender's name, encoded as in a key.
+USER_METADATA = "user"
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A file before its upload; `promised` is its SHA-256 in lowercase hex, if any."""
+    """A file before its upload.
+
+    `promised` is its SHA-256 in lowercase hex, if any, `user` the sender's name, empty if unknown.
+    """
 
     key: str
     filename: str
     content_type: str
     promised: str | None = None
+    user: str = ""
 
     def __post_init__(self) -> None:
         """Clean the filename, for the receipt and the metadata."""
@@ -26,7 +33,8 @@ class Incoming:
 
     def metadata(self) -> dict[str, str]:
         """Return the object's user metadata without the request's id, which the hook stamps."""
-        return {FILENAME_METADATA: encode_name(self.filename)}
+        user = {USER_METADATA: user_segment(self.user)} if self.user else {}
+        return {FILENAME_METADATA: encode_name(self.filename), **user}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +77,13 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class UploadContext:
-    """One upload's cell of the grid, and its request's id."""
+    """One upload's cell of the grid, its request's id, and the request's sender."""
 
     framework: str
     handoff: str
     hook: str
     request_id: str
+    identity: Identity = ANYONE
 
     def summary(self, stored: Sequence[Stored], elapsed_seconds: float) -> dict[str, object]:
         """Return the upload's values for the log; no filename, because clients choose it.
@@ -82,12 +91,14 @@ class UploadContext:
         If one request returned the URL and another completes the upload, `begun_by` is the first request's id.
         """
         begun = {} if HANDOFFS[self.handoff].of_a_form else {"begun_by": self.request_id}
+        user = {"user": self.identity.name} if self.identity.name else {}
         return {
             "handoff": self.handoff,
             "hook": self.hook,
             "bytes": sum(one.size for one in stored),
             "keys": [one.incoming.key for one in stored],
             "elapsed_ms": round(elapsed_seconds * 1000, 1),
+            **user,
             **begun,
         }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, NoReturn, Self, get_type_hints
 
 from filehandoff.errors import SettingsError
+from filehandoff.keys import USER, common_prefix, prefix_of
 from filehandoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PartSizes
 
 KIB = 1024
@@ -16,6 +17,8 @@ GIB = 1024 * MIB
 #: The log's formats and levels; see `filehandoff.logs`.
 LOG_FORMATS = ("console", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+#: The ways to identify a request's sender without code.
+AUTH = ("none", "bearer", "jwt")
 
 #: Longest life of a presigned URL (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 MAX_PRESIGN_SECONDS = 604_800
@@ -111,7 +114,13 @@ class Settings:
     s3_endpoint_url: OptionalText = None
     s3_public_endpoint_url: OptionalText = None  #: S3's URL for clients, if it differs from the app's
     bucket: Text = "uploads"
-    key_prefix: Text = ""
+    key_prefix: Text = ""  #: may hold `{user}`, the sender's part of the key space
+    auth: LowerCase = "none"
+    tokens_file: OptionalText = None  #: for `bearer`
+    jwt_issuer: OptionalText = None
+    jwt_audience: OptionalText = None
+    jwt_key_file: OptionalText = None  #: for `jwt`: this, or `jwt_jwks_url`
+    jwt_jwks_url: OptionalText = None
     public_url: OptionalText = None  #: the app's URL for clients, if it differs from their `Host`
     root_path: Text = ""  #: the path under which a proxy serves the app, such as /files
     root_path_stripped: Switch = True  #: whether the proxy removes `root_path` before it forwards a request
@@ -138,6 +147,8 @@ class Settings:
         if not self.max_body_bytes:
             object.__setattr__(self, "max_body_bytes", self.max_file_bytes + MIB)
         self._check_names()
+        self._check_key_prefix()
+        self._check_auth()
         self._check_numbers()
 
     def _check_names(self) -> None:
@@ -148,7 +159,7 @@ class Settings:
             _refuse("promise_secret", "", f"at least {MIN_SECRET_LENGTH} characters, the same for all processes")
         if not _BUCKET.fullmatch(self.bucket):
             _refuse("bucket", self.bucket, "a bucket name: 3 to 63 of a-z, 0-9, '.' and '-'")
-        for name, words in (("log", LOG_FORMATS), ("log_level", LOG_LEVELS)):
+        for name, words in (("log", LOG_FORMATS), ("log_level", LOG_LEVELS), ("auth", AUTH)):
             if getattr(self, name) not in words:
                 _refuse(name, getattr(self, name), f"one of {', '.join(words)}")
         if not _ROOT_PATH.fullmatch(self.root_path) or {".", ".."} & set(self.root_path.split("/")):
@@ -159,13 +170,34 @@ class Settings:
             )
         if not self.field_names or not all(_FIELD_NAME.fullmatch(name) for name in self.field_names):
             _refuse("field_names", ", ".join(self.field_names), "names of form fields, such as 'file, photo'")
-        segments = self.key_prefix.split("/")
-        if not _PREFIX.fullmatch(self.key_prefix) or {".", ".."} & set(segments) or len(self.key_prefix) > 256:  # noqa: PLR2004 - a key has 1,024 bytes in S3
+
+    def _check_key_prefix(self) -> None:
+        *folders, last = self.key_prefix.split("/")
+        plain = "/".join([*("user" if folder == USER else folder for folder in folders), last])
+        if (
+            not _PREFIX.fullmatch(plain)
+            or {".", ".."} & {*folders, last}
+            or folders.count(USER) > 1
+            or len(self.key_prefix) > 256  # noqa: PLR2004 - a key has 1,024 bytes in S3
+        ):
             _refuse(
                 "key_prefix",
                 self.key_prefix,
-                "at most 256 of A-Z, a-z, 0-9, '.', '_', '-' and '/', no leading '/'",
+                "at most 256 of A-Z, a-z, 0-9, '.', '_', '-' and '/', no leading '/', and at most one segment {user}/",
             )
+
+    def _check_auth(self) -> None:
+        if self.auth == "bearer" and not self.tokens_file:
+            _refuse("tokens_file", "", "the file of the tokens for UPLOAD_AUTH=bearer")
+        if self.auth == "jwt":
+            for name in ("jwt_issuer", "jwt_audience"):
+                if not getattr(self, name):
+                    _refuse(name, "", f"the claim '{name[4:7]}' of the tokens for UPLOAD_AUTH=jwt")
+            url = self.jwt_jwks_url
+            if url is not None and not _URL.fullmatch(url.partition("?")[0]):
+                _refuse("jwt_jwks_url", url, "an http:// or https:// URL")
+            if (self.jwt_key_file is None) == (self.jwt_jwks_url is None):
+                _refuse("jwt_key_file", self.jwt_key_file or "", "set for UPLOAD_AUTH=jwt, or else UPLOAD_JWT_JWKS_URL")
 
     def _check_numbers(self) -> None:
         for name in (
@@ -213,6 +245,15 @@ class Settings:
         """
         return "" if self.root_path_stripped else self.root_path
 
+    def prefix_of(self, user: str) -> str:
+        """Return the beginning of the keys of the sender of this name."""
+        return prefix_of(self.key_prefix, user)
+
+    @property
+    def common_prefix(self) -> str:
+        """The beginning of the keys of all senders."""
+        return common_prefix(self.key_prefix)
+
     @property
     def part_sizes(self) -> PartSizes:
         """The sizes of the parts of a multipart upload."""
@@ -236,8 +277,7 @@ class Settings:
         try:
             return cls(**values)  # type: ignore[arg-type] # each kind makes its own type
         except SettingsError as error:
-            # Only a value from the environment can be invalid: the defaults fit all other values.
-            raise SettingsError(error.variable, environ[error.variable].strip(), error.wanted) from None
+            raise SettingsError(error.variable, environ.get(error.variable, "").strip(), error.wanted) from None
 
 
 def variable(name: str) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from filehandoff.errors import BucketMissing
-from filehandoff.keys import is_key
+from filehandoff.keys import is_anyones_key
 from filehandoff.settings import Settings
 
 HELP = """List this app's unfinished multipart uploads, which killed processes left in S3.
@@ -126,7 +126,7 @@ class Sweep:
 
 def choose(settings: Settings, found: Iterable[Unfinished], older_than: Age, now: datetime) -> Sweep:
     """Select this app's uploads of at least this age from a bucket's unfinished uploads."""
-    ours = [upload for upload in found if is_key(settings.key_prefix, upload.key)]
+    ours = [upload for upload in found if is_anyones_key(settings.key_prefix, upload.key)]
     old = [upload for upload in ours if upload.age(now) >= older_than.span]
     old.sort(key=lambda upload: (upload.began, upload.key, upload.upload_id))
     return Sweep(settings, older_than, now, old, len(ours) - len(old))

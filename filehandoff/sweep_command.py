@@ -44,7 +44,7 @@ def sweep(service: Service, older_than: Age, *, abort: bool) -> Flow[bool]:
         StoreRejected, StoreUnavailable: S3 does not list the uploads.
     """
     settings = service.settings
-    unfinished = yield from flows.unfinished_uploads(settings.bucket, settings.key_prefix)
+    unfinished = yield from flows.unfinished_uploads(settings.bucket, settings.common_prefix)
     found = choose(settings, unfinished, older_than, datetime.now(UTC))
     aborted = 0 if abort else None
     for upload in found.uploads:

@@ -7,6 +7,7 @@ from flask import Flask
 
 from filehandoff.errors import SettingsError
 from filehandoff.explain import explain_closed_files
+from filehandoff.identity import Authenticate
 from filehandoff.settings import Settings
 from filehandoff.sweep_command import sweep_command
 from filehandoff.web.request import EXTENSION
@@ -17,8 +18,11 @@ from flask_app.views import KeyConverter, routes
 __all__ = ["create_app"]
 
 
-def create_app(settings: Settings | None = None) -> Flask:
+def create_app(settings: Settings | None = None, authenticate: Authenticate | None = None) -> Flask:
     """Make the upload service; without `settings`, read them from the environment.
+
+    `authenticate` identifies the sender of each request, in the place of `UPLOAD_AUTH`: it gets the request's method,
+    path and headers and returns an `Identity`, or refuses by None or an error such as `Unauthorized`.
 
     Raises:
         SettingsError: a setting cannot work.
@@ -27,7 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.request_class = Request
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    service = app.extensions[EXTENSION] = _service(settings)
+    service = app.extensions[EXTENSION] = _service(settings, authenticate)
     if service.settings.explain_closed_files:
         explain_closed_files(app)
     app.url_map.converters["key"] = KeyConverter
@@ -36,10 +40,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _service(settings: Settings | None) -> Service:
+def _service(settings: Settings | None, authenticate: Authenticate | None) -> Service:
     """Make the service; on a command line, print a wrong setting in one line."""
     try:
-        return Service(settings or Settings.from_env(os.environ))
+        return Service(settings or Settings.from_env(os.environ), authenticate)
     except SettingsError as error:
         if click.get_current_context(silent=True) is None:
             raise

@@ -31,6 +31,8 @@ arenas.limit_arenas(os.environ)
 # gunicorn's log lines, in the master as well, get the format of the app's lines.
 logs.configure(settings)
 
+# Loopback: a proxy in front ends TLS. Without this line, gunicorn listens on all addresses if PORT is set.
+bind = "127.0.0.1:8000"
 # gthread with a time limit for request heads, and without threads that wait for answered clients
 worker_class = "flask_app.worker.Worker"
 workers = 1
@@ -59,7 +61,10 @@ def post_worker_init(worker: Any) -> None:
     The worker waits less long for its connections than the master waits for the worker, which must still undo uploads.
     """
     worker.cfg.set("graceful_timeout", math.ceil(settings.drain_seconds + UNDO_SECONDS + ANSWER_SECONDS))
-    worker.wsgi.extensions[EXTENSION].shutdown.watch(lambda: worker.alive)
+    service = worker.wsgi.extensions[EXTENSION]
+    service.shutdown.watch(lambda: worker.alive)
+    if worker.age == 1:  # the first of all workers
+        service.warn_if_open()
 
 
 def child_exit(_server: Any, worker: Any) -> None:

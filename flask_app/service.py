@@ -6,9 +6,12 @@ from typing import cast
 from flask import current_app
 
 import filehandoff.service
+from filehandoff.identity import Authenticate
+from filehandoff.service import token_source
 from filehandoff.settings import Settings
 from filehandoff.web.request import EXTENSION
 from flask_app.cleanup import Cleaner
+from flask_app.identity import TokenCheck
 from flask_app.shutdown import Shutdown
 from flask_app.store import Store
 
@@ -17,11 +20,13 @@ class Service(filehandoff.service.Service):
     """The service of one app; safe to use from many threads.
 
     Raises:
-        SettingsError: AWS_PROFILE names no profile.
+        SettingsError: a file of tokens or keys cannot be used, or AWS_PROFILE names no profile.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__("flask", settings, Lock)
+    def __init__(self, settings: Settings, authenticate: Authenticate | None = None) -> None:
+        if authenticate is None and (source := token_source(settings)) is not None:
+            authenticate = TokenCheck(source)
+        super().__init__("flask", settings, authenticate, lock=Lock)
         self.store = Store(settings, self.metrics)
         self.use_secret(self.store.open())
         self.cleaner = Cleaner(self.cleanup, self.store.run)

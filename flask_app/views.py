@@ -22,12 +22,13 @@ from filehandoff.causes import CAUSES, MAX_BYTES, report
 from filehandoff.errors import FileTooLarge, UnknownCause, UploadError, fault, temporary_files
 from filehandoff.form import FORM_TYPE, file_missing
 from filehandoff.http import REQUEST_ID_HEADER
-from filehandoff.keys import KEY_PATTERN, new_key
+from filehandoff.keys import KEY_PATTERN
 from filehandoff.raw_body import RawBody
 from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
+from filehandoff.web import access
 from filehandoff.web import routes as answers
-from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, upload_context
+from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, key_for, upload_context
 from flask_app.admission import place
 from flask_app.causes import reproduce
 from flask_app.handoffs import OF_A_FILE, stream
@@ -91,8 +92,11 @@ def read(flow: Flow[T]) -> T:
 
 @routes.before_app_request
 def begin() -> None:
-    """Put the request's id on every later log line."""
+    """Put the request's id on every later log line, and identify its sender."""
     logs.bind(request.request_id)
+    authenticate, scope = service().authenticate, access.needed_scope(request)
+    if authenticate is not None and scope is not None:
+        request.identity = access.check(service(), authenticate(request.head), scope)
 
 
 @routes.post("/uploads")
@@ -139,7 +143,7 @@ def store_body(name: str = "") -> Response:
         raw = RawBody(name, request.headers, request.content_length, service().settings.limits)
         with admitted(), FormUpload(service(), context, HOOKS[context.hook]()) as form:
             with closing(raw_chunks(raw)) as chunks:
-                form.stream(incoming(service(), raw.start), chunks)
+                form.stream(incoming(service(), request, raw.start), chunks)
             stored = form.complete()
         return respond(answers.stored(service(), request, context, stored))
 
@@ -156,7 +160,7 @@ def send_stream(form: FormUpload) -> None:
     """Send the form's files while the body arrives."""
     with closing(request.chunks()) as body:
         parser = request.form_parser()
-        stream.hand_off(body, parser, lambda start, chunks: form.stream(incoming(service(), start), chunks))
+        stream.hand_off(body, parser, lambda start, chunks: form.stream(incoming(service(), request, start), chunks))
 
 
 def send_files(form: FormUpload, context: UploadContext) -> None:
@@ -164,7 +168,7 @@ def send_files(form: FormUpload, context: UploadContext) -> None:
     with temporary_files():
         for file in request.sent_files():
             with explained(file, context):
-                OF_A_FILE[context.handoff](file, partial(form.upload, incoming_file(service(), file)))
+                OF_A_FILE[context.handoff](file, partial(form.upload, incoming_file(service(), request, file)))
 
 
 @routes.post("/uploads/presigned")
@@ -214,7 +218,7 @@ def show_cause(cause: str) -> Response:
         if file.stream.seek(0, SEEK_END) > MAX_BYTES:
             raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
         file.stream.seek(0)
-        key = new_key(service().settings.key_prefix, file.filename or "")
+        key = key_for(service(), request, file.filename or "")
         close = reproduce(cause, file, service(), key, request.request_id)
     return respond(json_answer(asdict(report(cause, service().framework, request.request_id, close))))
 

@@ -15,6 +15,7 @@ from filehandoff.web.request import EXTENSION
 from quart_app.request import Handshake, Request, ServiceConnection
 
 if TYPE_CHECKING:
+    from filehandoff.identity import Authenticate
     from filehandoff.s3.calls import Flow
     from quart_app.service import Service
 
@@ -26,16 +27,20 @@ __all__ = ["create_app"]
 _THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 
-def create_app(settings: Settings | None = None) -> Quart:
+def create_app(settings: Settings | None = None, authenticate: "Authenticate | None" = None) -> Quart:
     """Make the upload service; without `settings`, read them from the environment.
+
+    `authenticate` identifies the sender of each request, in the place of `UPLOAD_AUTH`: it gets the request's method,
+    path and headers and returns an `Identity`, or refuses by None or an error such as `Unauthorized`.
+    It may be a coroutine function; another function must not block.
 
     Raises:
         SettingsError: a setting cannot work.
     """
     # Imported here: other apps import `quart_app.request`, which must need no aioboto3, prometheus_client.
     from filehandoff.sweep_command import sweep_command  # noqa: PLC0415
-    from quart_app.service import Service  # noqa: PLC0415
     from quart_app.views import KeyConverter, routes  # noqa: PLC0415
+    from quart_app.workers import SUPERVISOR  # noqa: PLC0415
 
     app = Quart(__name__, static_folder=None)
     app.request_class = Request
@@ -45,7 +50,7 @@ def create_app(settings: Settings | None = None) -> Quart:
     app.url_map.merge_slashes = False
     # The app has idle timeouts; these two would abort an upload or a download that is slow but moving.
     app.config.update(BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
-    service = app.extensions[EXTENSION] = Service(settings or _settings())
+    service = app.extensions[EXTENSION] = _service(settings, authenticate)
     if service.settings.explain_closed_files:
         explain_closed_files(app)
     app.url_map.converters["key"] = KeyConverter
@@ -57,6 +62,8 @@ def create_app(settings: Settings | None = None) -> Quart:
     async def open_service() -> None:
         asyncio.get_running_loop().set_default_executor(_started_pool())
         await service.open()
+        if SUPERVISOR not in app.config:
+            service.warn_if_open()
         service.shutdown.watch()
         watching.append(asyncio.create_task(service.connections.watch(), name="connections"))
 
@@ -90,10 +97,12 @@ def _started_pool() -> ThreadPoolExecutor:
     return pool
 
 
-def _settings() -> Settings:
-    """Read the environment; on a command line, print a wrong setting in one line."""
+def _service(settings: Settings | None, authenticate: "Authenticate | None") -> "Service":
+    """Make the service; on a command line, print a wrong setting in one line."""
+    from quart_app.service import Service  # noqa: PLC0415 - as in `create_app`
+
     try:
-        return Settings.from_env(os.environ)
+        return Service(settings or Settings.from_env(os.environ), authenticate)
     except SettingsError as error:
         if click.get_current_context(silent=True) is None:
             raise

@@ -4,6 +4,7 @@ Options that are not listed here go to the server unchanged: `--max-requests 100
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from socket import socket
 
 from filehandoff import logs
 from filehandoff.errors import SettingsError
+from filehandoff.service import OPEN
 from filehandoff.settings import Settings
 from quart_app import hypercorn_server, uvicorn_server
 from quart_app.servers import listen
@@ -82,7 +84,10 @@ def supervise(workers: int, arguments: list[str], listeners: list[socket]) -> in
     Raises:
         SettingsError: a setting cannot work.
     """
-    logs.configure(Settings.from_env(os.environ))
+    settings = Settings.from_env(os.environ)
+    logs.configure(settings)
+    if settings.auth == "none":
+        logging.getLogger("quart_app").warning(OPEN)
     binds = [f"--bind=fd://{listener.fileno()}" for listener in listeners]
     command = [sys.executable, "-m", "quart_app", "--workers=0", *binds, *arguments]
     supervisor = Supervisor(command, workers, [listener.fileno() for listener in listeners])

@@ -5,19 +5,28 @@ from typing import cast
 from quart import current_app
 
 import filehandoff.service
+from filehandoff.identity import Authenticate
+from filehandoff.service import token_source
 from filehandoff.settings import Settings
 from filehandoff.web.request import EXTENSION
 from quart_app.cleanup import Cleaner
 from quart_app.connections import Connections
+from quart_app.identity import TokenCheck
 from quart_app.shutdown import Shutdown
 from quart_app.store import Store
 
 
 class Service(filehandoff.service.Service):
-    """The service of one app; safe to use from many tasks."""
+    """The service of one app; safe to use from many tasks.
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__("quart", settings)
+    Raises:
+        SettingsError: a file of tokens or keys cannot be used.
+    """
+
+    def __init__(self, settings: Settings, authenticate: Authenticate | None = None) -> None:
+        if authenticate is None and (source := token_source(settings)) is not None:
+            authenticate = TokenCheck(source)
+        super().__init__("quart", settings, authenticate)
         self.store = Store(settings, self.metrics)
         self.cleaner = Cleaner(self.cleanup, self.store.run)
         self.connections = Connections(settings.idle_timeout)

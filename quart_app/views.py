@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from functools import partial
+from inspect import isawaitable
 from io import SEEK_END
 from typing import TypeVar, cast
 
@@ -23,12 +24,13 @@ from filehandoff.causes import CAUSES, MAX_BYTES, report
 from filehandoff.errors import FileTooLarge, Overloaded, UnknownCause, UploadError, fault, temporary_files
 from filehandoff.form import FORM_TYPE, file_missing
 from filehandoff.http import REQUEST_ID_HEADER
-from filehandoff.keys import KEY_PATTERN, new_key
+from filehandoff.keys import KEY_PATTERN
 from filehandoff.raw_body import RawBody
 from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
+from filehandoff.web import access
 from filehandoff.web import routes as answers
-from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, upload_context
+from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, key_for, upload_context
 from quart_app.admission import place
 from quart_app.causes import reproduce
 from quart_app.handoffs import OF_A_FILE, stream
@@ -101,8 +103,12 @@ async def read(flow: Flow[T]) -> T:
 
 @routes.before_app_request
 async def begin() -> None:
-    """Put the request's id on every later log line."""
+    """Put the request's id on every later log line, and identify its sender."""
     logs.bind(request.request_id)
+    authenticate, scope = service().authenticate, access.needed_scope(request)
+    if authenticate is not None and scope is not None:
+        found = authenticate(request.head)
+        request.identity = access.check(service(), await found if isawaitable(found) else found, scope)
 
 
 @routes.post("/uploads")
@@ -149,7 +155,7 @@ async def store_body(name: str = "") -> Response:
         raw = RawBody(name, request.headers, request.content_length, service().settings.limits)
         async with admitted(), FormUpload(service(), context, HOOKS[context.hook]()) as form:
             async with aclosing(raw_chunks(raw)) as chunks:
-                await form.stream(incoming(service(), raw.start), chunks)
+                await form.stream(incoming(service(), request, raw.start), chunks)
             stored = await form.complete()
         return respond(answers.stored(service(), request, context, stored))
 
@@ -166,7 +172,9 @@ async def send_stream(form: FormUpload) -> None:
     """Send the form's files while the body arrives."""
     async with aclosing(request.chunks()) as body:
         parser = request.form_parser()
-        await stream.hand_off(body, parser, lambda start, chunks: form.stream(incoming(service(), start), chunks))
+        await stream.hand_off(
+            body, parser, lambda start, chunks: form.stream(incoming(service(), request, start), chunks)
+        )
 
 
 async def send_files(form: FormUpload, context: UploadContext) -> None:
@@ -174,7 +182,7 @@ async def send_files(form: FormUpload, context: UploadContext) -> None:
     with temporary_files():
         for file in await request.sent_files():
             with explained(file, context):
-                await OF_A_FILE[context.handoff](file, partial(form.upload, incoming_file(service(), file)))
+                await OF_A_FILE[context.handoff](file, partial(form.upload, incoming_file(service(), request, file)))
 
 
 @routes.post("/uploads/presigned")
@@ -226,7 +234,7 @@ async def show_cause(cause: str) -> Response:
                 if file.stream.seek(0, SEEK_END) > MAX_BYTES:
                     raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
                 file.stream.seek(0)
-                key = new_key(service().settings.key_prefix, file.filename or "")
+                key = key_for(service(), request, file.filename or "")
                 close = await reproduce(cause, file, service(), key, request.request_id)
     return respond(json_answer(asdict(report(cause, service().framework, request.request_id, close))))
 

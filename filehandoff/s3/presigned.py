@@ -39,8 +39,8 @@ from filehandoff.verify import quoted_etag
 def begin(service: Context, request: PresignRequest, context: UploadContext, hook: Any) -> Flow[dict[str, object]]:
     """Return the response with a put's URL, or with the first page of part URLs."""
     settings = service.settings
-    key = new_key(settings.key_prefix, request.filename)
-    incoming = Incoming(key, request.filename, request.content_type, request.sha256)
+    key = new_key(settings.prefix_of(context.identity.name), request.filename)
+    incoming = Incoming(key, request.filename, request.content_type, request.sha256, context.identity.name)
     count = len(part_lengths(request.size, settings.part_bytes))
     kind = media_type(request.content_type)
     promise = Promise(request.size, count, request.sha256, context.hook, context.request_id, kind)

@@ -17,8 +17,10 @@ from filehandoff.errors import (
     DigestMismatch,
     FileClosed,
     FileTooLarge,
+    Forbidden,
     FormError,
     FormMalformed,
+    IdentityUnavailable,
     Internal,
     MethodNotAllowed,
     NotFound,
@@ -32,6 +34,7 @@ from filehandoff.errors import (
     StoreRejected,
     StoreUnavailable,
     TypeMismatch,
+    Unauthorized,
     UnknownCause,
     UnknownHandoff,
     UnknownHook,
@@ -84,10 +87,14 @@ FORM_ERRORS = tuple(
     for error in ERRORS.values()
     if issubclass(error, FormError) and not issubclass(error, SizeMismatch | TypeMismatch)
 )
-STORE_ERRORS = (Internal, StoreRejected, StoreUnavailable)
+#: The errors of every route that needs a scope; all of these call S3.
+COMMON_ERRORS = (Unauthorized, Forbidden, IdentityUnavailable, Internal, StoreRejected, StoreUnavailable)
 
 #: The headers of an error beside the request's id.
 ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
+    Unauthorized: ("WWW-Authenticate",),
+    Forbidden: ("WWW-Authenticate",),
+    IdentityUnavailable: ("Retry-After",),
     MethodNotAllowed: ("Allow",),
     UnsupportedMediaType: ("Accept-Encoding",),
     RangeNotSatisfiable: ("Content-Range",),
@@ -128,7 +135,7 @@ def document(root_path: str = "") -> dict[str, object]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": root_path or "/"}],
-        "security": [],
+        "security": [{}, {"Token": []}],
         "tags": [
             {"name": "uploads", "description": "Store files."},
             {"name": "objects", "description": "Read and delete stored files."},
@@ -137,6 +144,7 @@ def document(root_path: str = "") -> dict[str, object]:
         "paths": _paths(),
         "components": {
             "schemas": schemas() | {"Form": _form()},
+            "securitySchemes": {"Token": _token()},
             "headers": _headers(),
             "parameters": _parameters(),
             "requestBodies": {"Form": _form_body(), "File": _file_body(), "FormOrFile": _form_or_file_body()},
@@ -241,7 +249,7 @@ def _stored(*errors: type[UploadError]) -> Node:
             "For a browser that prefers HTML: every file is in S3, and `Location` shows the receipts.",
             "Location",
         ),
-        **_problems(*FORM_ERRORS, *errors, *STORE_ERRORS, Overloaded),
+        **_problems(*FORM_ERRORS, *errors, *COMMON_ERRORS, Overloaded),
     }
 
 
@@ -275,7 +283,7 @@ def _presign() -> Node:
                 BodyTooLarge,
                 FileTooLarge,
                 UnsupportedMediaType,
-                *STORE_ERRORS,
+                *COMMON_ERRORS,
                 Overloaded,
             ),
         },
@@ -291,7 +299,7 @@ def _presign_parts() -> Node:
         "parameters": _use("UploadId", "Size", "PartBytes", "Signature", "After"),
         "responses": {
             "200": _json("One page of the parts.", refer("PresignedParts"), parts),
-            **_problems(ObjectMissing, NotFound, *STORE_ERRORS, Overloaded),
+            **_problems(ObjectMissing, NotFound, *COMMON_ERRORS, Overloaded),
         },
     }
     head = get | {
@@ -311,7 +319,7 @@ def _abort_presigned() -> Node:
         "parameters": _use("UploadId", "Size", "PartBytes", "Signature"),
         "responses": {
             "204": _answer("S3 has no part of the upload."),
-            **_problems(ObjectMissing, NotFound, *STORE_ERRORS, Overloaded),
+            **_problems(ObjectMissing, NotFound, *COMMON_ERRORS, Overloaded),
         },
     }
 
@@ -328,7 +336,9 @@ def _complete() -> Node:
         "parameters": upload,
         "responses": {
             "201": _receipts("The promised file is in S3."),
-            **_problems(ObjectMissing, NotFound, SizeMismatch, DigestMismatch, TypeMismatch, *STORE_ERRORS, Overloaded),
+            **_problems(
+                ObjectMissing, NotFound, SizeMismatch, DigestMismatch, TypeMismatch, *COMMON_ERRORS, Overloaded
+            ),
         },
     }
 
@@ -345,7 +355,7 @@ def _show_cause() -> Node:
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": {
             "200": _json("The outcome for the file.", refer("Report"), report_examples()),
-            **_problems(*errors, UnknownCause, NotFound, *STORE_ERRORS, Overloaded, StorageFull),
+            **_problems(*errors, UnknownCause, NotFound, *COMMON_ERRORS, Overloaded, StorageFull),
         },
     }
 
@@ -363,7 +373,7 @@ def _get_receipts() -> Node:
         "parameters": [keys],
         "responses": {
             "200": json | {"content": json["content"] | page},
-            **_problems(ObjectMissing, NotFound, *STORE_ERRORS, Overloaded),
+            **_problems(ObjectMissing, NotFound, *COMMON_ERRORS, Overloaded),
         },
     }
     head = get | {
@@ -387,7 +397,7 @@ def _get_object() -> Node:
             | {"content": content},
             "206": _answer("The range.", *OBJECT_HEADERS, "Content-Range") | {"content": content},
             "304": _not_modified(),
-            **_problems(ObjectMissing, NotFound, PreconditionFailed, RangeNotSatisfiable, *STORE_ERRORS, Overloaded),
+            **_problems(ObjectMissing, NotFound, PreconditionFailed, RangeNotSatisfiable, *COMMON_ERRORS, Overloaded),
         },
     }
 
@@ -402,7 +412,7 @@ def _head_object() -> Node:
         "responses": {
             "200": _answer("The headers of the whole object.", *OBJECT_HEADERS),
             "304": _not_modified(),
-            **_without_content(_problems(ObjectMissing, NotFound, PreconditionFailed, *STORE_ERRORS, Overloaded)),
+            **_without_content(_problems(ObjectMissing, NotFound, PreconditionFailed, *COMMON_ERRORS, Overloaded)),
         },
     }
 
@@ -419,7 +429,7 @@ def _delete_object() -> Node:
         "parameters": _use(*(name for name in PRECONDITIONS if name != "If-Modified-Since")),
         "responses": {
             "204": _answer("The object is gone."),
-            **_problems(ObjectMissing, NotFound, PreconditionFailed, *STORE_ERRORS, Overloaded),
+            **_problems(ObjectMissing, NotFound, PreconditionFailed, *COMMON_ERRORS, Overloaded),
         },
     }
 
@@ -429,6 +439,7 @@ def _about(name: str, summary: str, schema: Node, example: Node, *errors: type[U
         "operationId": name,
         "tags": ["about"],
         "summary": summary,
+        "security": [],
         "responses": {"200": _json("The answer.", schema, {"answer": example}), **_problems(Internal, *errors)},
     }
     head = get | {
@@ -495,6 +506,15 @@ def _without_content(responses: Node) -> Node:
     return {
         status: {member: value for member, value in response.items() if member != "content"}
         for status, response in responses.items()
+    }
+
+
+def _token() -> Node:
+    return {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of an app that identifies senders (`UPLOAD_AUTH`), with the scope `upload`, `read` or "
+        "`delete`. Other apps accept requests without one.",
     }
 
 
@@ -670,6 +690,7 @@ def _headers() -> Node:
             f"/objects/{KEY}",
         ),
         "Retry-After": _header(count("Seconds before a retry."), RETRY_AFTER_SECONDS),
+        "WWW-Authenticate": _header(text("The credentials that are needed (RFC 6750, section 3)."), "Bearer"),
         "Allow": _header(text("The methods of this address."), "POST, OPTIONS"),
         "Accept-Encoding": _header(
             {"type": "string", "const": "identity", "description": "Only in the response to a compressed body."},

@@ -9,6 +9,7 @@ from filehandoff.chunked import check_whole
 from filehandoff.errors import FormMalformed
 from filehandoff.form import FormParser
 from filehandoff.http import REQUEST_ID_HEADER, request_id
+from filehandoff.identity import ANYONE, Identity, RequestHead
 from filehandoff.settings import Settings
 
 #: The key of an app's service in `app.extensions`.
@@ -24,9 +25,12 @@ class RequestValues:
         arrived: the time of arrival, by `time.perf_counter`.
         until_answered: resources to release after the response, or after the client has disconnected.
         files_in_order: pairs of field name and file, in the form's order.
+        identity: the sender.
     """
 
     method: str
+    path: str
+    endpoint: str | None
     mimetype: Any
     scheme: str
     host: str
@@ -34,6 +38,8 @@ class RequestValues:
     args: Any
     content_length: int | None
     accept_mimetypes: Any
+
+    identity: Identity = ANYONE
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,6 +51,11 @@ class RequestValues:
     def request_id(self) -> str:
         """The client's `X-Request-Id`, or a new id."""
         return request_id(self.headers.get(REQUEST_ID_HEADER))
+
+    @property
+    def head(self) -> RequestHead:
+        """The values that identify the sender."""
+        return RequestHead(self.method, self.path, self.headers)
 
     @property
     def coding(self) -> str:

@@ -93,20 +93,26 @@ def upload_context(service: Service, request: RequestValues, handoff: str) -> Up
     hook = request.args.get("hook", strategies.DEFAULT_HOOK)
     if hook not in strategies.HOOKS:
         raise UnknownHook(f"There is no hook '{hook}'; there are {', '.join(strategies.HOOKS)}.")
-    return UploadContext(service.framework, handoff, hook, request.request_id)
+    return UploadContext(service.framework, handoff, hook, request.request_id, request.identity)
 
 
-def incoming(service: Service, start: FileStart) -> Incoming:
+def key_for(service: Service, request: RequestValues, filename: str) -> str:
+    """Return a new key for a file of the request's sender."""
+    return new_key(service.settings.prefix_of(request.identity.name), filename)
+
+
+def incoming(service: Service, request: RequestValues, start: FileStart) -> Incoming:
     """Return the form's next file, with a new key."""
-    key = new_key(service.settings.key_prefix, start.filename)
-    return Incoming(key, start.filename, start.content_type, start.promised)
+    key = key_for(service, request, start.filename)
+    return Incoming(key, start.filename, start.content_type, start.promised, request.identity.name)
 
 
-def incoming_file(service: Service, file: Any) -> Incoming:
+def incoming_file(service: Service, request: RequestValues, file: Any) -> Incoming:
     """Return the file of a FileStorage, with a new key."""
     promise = file.headers.get(DIGEST_HEADER)
     promised = from_content_digest(promise) if promise else None
-    return incoming(service, FileStart(file.name or "", file.filename or "", file.headers["Content-Type"], promised))
+    start = FileStart(file.name or "", file.filename or "", file.headers["Content-Type"], promised)
+    return incoming(service, request, start)
 
 
 @contextmanager
@@ -172,16 +178,16 @@ def complete_presigned(service: Service, request: RequestValues, key: str) -> Fl
     """`POST /uploads/presigned/<key>/complete`: read the object back, and return the receipt."""
     upload = _presigned_upload(service, request, key)
     file, promise = yield from presigned.complete(service, key, upload, request.request_id)
-    return stored(service, request, _promised_context(service, promise), [file])
+    return stored(service, request, _promised_context(service, request, promise), [file])
 
 
-def _promised_context(service: Service, promise: Promise) -> UploadContext:
-    return UploadContext(service.framework, "presigned", promise.hook, promise.request_id)
+def _promised_context(service: Service, request: RequestValues, promise: Promise) -> UploadContext:
+    return UploadContext(service.framework, "presigned", promise.hook, promise.request_id, request.identity)
 
 
 def _presigned_upload(service: Service, request: RequestValues, key: str) -> PresignedMultipart | None:
     """Return the multipart upload that the query names, or None for a single put."""
-    check_key(service, key)
+    check_key(service, request, key)
     return PresignedMultipart.from_query(service.seal, key, request.args, service.settings.limits)
 
 
@@ -197,15 +203,15 @@ def _presigned_parts(service: Service, request: RequestValues, key: str) -> Pres
     return upload
 
 
-def check_key(service: Service, key: str) -> None:
-    """Raise ObjectMissing for a key that is not of this app's form."""
-    if not is_key(service.settings.key_prefix, key):
+def check_key(service: Service, request: RequestValues, key: str) -> None:
+    """Raise ObjectMissing for a key that is not of this app's form, or not the sender's."""
+    if not is_key(service.settings.prefix_of(request.identity.name), key):
         raise ObjectMissing("No object has this key.")
 
 
 def get_object(service: Service, request: RequestValues, key: str) -> Flow[Answer | tuple[ObjectInfo, Any]]:
     """`GET` and `HEAD /objects/<key>`: a response without a body, or the object's headers and body."""
-    check_key(service, key)
+    check_key(service, request, key)
     conditional = ConditionalRequest.of(request.method, request.headers)
     info = (yield from calls.head_object(key)) if conditional.needs_head else None
     if info is not None and (answer := conditional.without_body(info)):
@@ -215,7 +221,7 @@ def get_object(service: Service, request: RequestValues, key: str) -> Flow[Answe
 
 def delete_object(service: Service, request: RequestValues, key: str) -> Flow[Answer]:
     """`DELETE /objects/<key>`."""
-    check_key(service, key)
+    check_key(service, request, key)
     info = yield from calls.head_object(key)
     ConditionalRequest.of(request.method, request.headers).check(info)
     yield from calls.delete_object(key)
@@ -228,7 +234,7 @@ def receipts(service: Service, request: RequestValues) -> Flow[Answer]:
     if not keys:
         raise ObjectMissing("Name the objects by their keys, as ?key=….")
     for key in keys:
-        check_key(service, key)
+        check_key(service, request, key)
     found = []
     for key in keys:
         info = yield from calls.head_object(key)

@@ -48,6 +48,7 @@ WORDS = {
     "s3_endpoint_url": "none (AWS)",
     "s3_public_endpoint_url": "the same",
     "public_url": "the request's",
+    **dict.fromkeys(("tokens_file", "jwt_issuer", "jwt_audience", "jwt_key_file", "jwt_jwks_url"), "not set"),
     "promise_secret": "that of the AWS credentials",
     "key_prefix": "empty",
     "root_path": "empty",

@@ -1,5 +1,6 @@
 """Object keys and filenames: a client's filename cannot choose the place of its object."""
 
+import hashlib
 import re
 import time
 from datetime import UTC, datetime
@@ -13,14 +14,20 @@ from hypothesis import strategies as st
 
 from filehandoff.keys import (
     clean_name,
+    common_prefix,
     content_disposition,
     decode_name,
     encode_name,
+    is_anyones_key,
     is_key,
     new_key,
+    prefix_of,
     safe_name,
+    user_segment,
     uuid7,
 )
+from filehandoff.presigned import Promise, Seal
+from filehandoff.receipt import Incoming
 
 SAFE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 UUID7 = "0198c5a0-1234-7abc-8def-0123456789ab"
@@ -184,28 +191,28 @@ def test_a_name_is_cleaned(filename: str, clean: str) -> None:
 
 @given(st.text(max_size=2000) | st.text(st.characters(min_codepoint=0x10000), min_size=120, max_size=300))
 def test_an_encoded_name_fits_the_metadata(filename: str) -> None:
-    """An encoded name has at most 1,536 bytes, cut only where necessary."""
+    """An encoded name has at most 1,408 bytes, cut only where necessary."""
     encoded = encode_name(filename)
     assert re.fullmatch(r"UTF-8''(?:[A-Za-z0-9!#$&+.^_`|~-]|%[0-9A-F]{2})*", encoded)
-    assert len(encoded) <= 1536
+    assert len(encoded) <= 1408
     kept = unquote(encoded.removeprefix("UTF-8''"), errors="strict")
     assert filename.startswith(kept)
     if kept != filename:
         longer = encode_name(filename[len(kept)]).removeprefix("UTF-8''")
-        assert len(encoded) + len(longer) > 1536
+        assert len(encoded) + len(longer) > 1408
 
 
 @pytest.mark.parametrize(
     ("filename", "kept"),
     [
-        pytest.param("a" * 1529, "a" * 1529, id="1,536 bytes once encoded"),
-        pytest.param("a" * 1530, "a" * 1529, id="one byte more"),
-        pytest.param("a" * 1523 + "é", "a" * 1523 + "é", id="1,536 bytes with a character of six"),
-        pytest.param("a" * 1524 + "é", "a" * 1524, id="a character that would be cut in two"),
+        pytest.param("a" * 1401, "a" * 1401, id="1,408 bytes once encoded"),
+        pytest.param("a" * 1402, "a" * 1401, id="one byte more"),
+        pytest.param("a" * 1395 + "é", "a" * 1395 + "é", id="1,408 bytes with a character of six"),
+        pytest.param("a" * 1396 + "é", "a" * 1396, id="a character that would be cut in two"),
     ],
 )
 def test_a_long_name_is_cut_at_a_whole_character(filename: str, kept: str) -> None:
-    """A character that would exceed 1,536 bytes is omitted completely."""
+    """A character that would exceed 1,408 bytes is omitted completely."""
     assert decode_name(encode_name(filename)) == kept
 
 
@@ -256,3 +263,51 @@ def test_no_filename_breaks_out_of_its_header(filename: str) -> None:
     assert value.isascii()
     assert value.isprintable()
     assert value.count('"') == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "segment"),
+    [
+        pytest.param("ann", "ann", id="a word"),
+        pytest.param("ann@example.org", "ann_40example.org", id="an address"),
+        pytest.param("a/../b", "a_2f.._2fb", id="a path"),
+        pytest.param("..", "_2e.", id="dots"),
+        pytest.param("_2e.", "_5f2e.", id="what encodes another"),
+        pytest.param("é", "_c3_a9", id="not ASCII"),
+        pytest.param("{user}", "_7buser_7d", id="the template"),
+        pytest.param("x" * 100, "x" * 100, id="the longest plain name"),
+        pytest.param("x" * 101, "_-" + hashlib.sha256(b"x" * 101).hexdigest(), id="a long name"),
+    ],
+)
+def test_a_senders_name_is_one_segment(name: str, segment: str) -> None:
+    """The segment shows most of the name, and holds no separator."""
+    assert user_segment(name) == segment
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1), st.text(st.characters(codec="utf-8"), min_size=1))
+def test_no_two_senders_share_a_part_of_the_bucket(one: str, other: str) -> None:
+    """No name reaches the part of another, or begins with it."""
+    own, foreign = prefix_of("in/{user}/", one), prefix_of("in/{user}/", other)
+    assert (own == foreign) == (one == other)
+    if one != other:
+        assert not foreign.startswith(own)
+        assert not is_key(own, new_key(foreign, "a"))
+    assert is_key(own, new_key(own, "a"))
+    assert is_anyones_key("in/{user}/", new_key(own, "a"))
+    assert common_prefix("in/{user}/") == "in/"
+
+
+def test_a_prefix_without_senders_is_the_same_for_all() -> None:
+    """The dot of a prefix is no pattern."""
+    assert prefix_of("a.b/", "ann") == common_prefix("a.b/") == "a.b/"
+    assert is_anyones_key("a.b/", new_key("a.b/", "c"))
+    assert not is_anyones_key("a.b/", new_key("axb/", "c"))
+    assert not is_anyones_key("in/{user}/", new_key("in/", "c"))
+
+
+def test_all_metadata_fits_the_limit_of_s3() -> None:
+    """The longest filename, sender, promise and request's id have at most 2 KB together."""
+    incoming = Incoming(new_key("", "a"), "é" * 2000, "text/plain", "f" * 64, "x" * 100)
+    promise = Promise(10**15 - 1, 10_000, "f" * 64, "snapshot", "x" * 64, "x" * 100)
+    metadata = {**promise.metadata(Seal("a secret of sixteen"), incoming), "request-id": "x" * 64}
+    assert sum(len(name) + len(value) for name, value in metadata.items()) <= 2048

@@ -143,6 +143,7 @@ def test_every_difference_has_a_module() -> None:
 #: for readers.
 BODIES_OF_ONE = {
     ("__init__.py", "create_app"): "Quart opens its clients on the event loop, when the server starts",
+    ("__init__.py", "_service"): "other apps import quart_app.request, which must need no aioboto3",
     ("admission.py", "place"): "an event of threads has its own timeout; asyncio's has none",
     ("causes.py", "reproduce"): "Flask runs a function in a bounded time, Quart a coroutine",
     ("causes.py", "_run"): "the frameworks' test clients differ, and aioboto3's clients are context managers",
@@ -161,6 +162,9 @@ BODIES_OF_ONE = {
         "DirectPut.__init__",
     ): "aiohttp is called without aiobotocore's session, which costs a tenth of an upload",
     ("direct_put.py", "DirectPut._send"): "aiohttp is called without aiobotocore's session",
+    ("identity.py", "TokenCheck.__init__"): "a lock of threads, or of tasks",
+    ("identity.py", "TokenCheck._read"): "reading a file would block the loop, so a thread reads it",
+    ("identity.py", "fetch"): "urllib3 comes with boto3, aiohttp with aioboto3",
     ("hooks.py", "snapshot"): "only a task runs a coroutine in a context",
     ("request.py", "FormFiller.__init__"): "Quart writes to disk in threads, in bulk",
     ("request.py", "FormFiller.take"): "Quart writes to disk in threads, in bulk",
@@ -193,6 +197,7 @@ BODIES_OF_ONE = {
     ("uploads.py", "PartSender.__init__"): "Flask watches futures; Quart has a task group",
     ("uploads.py", "PartSender.send"): "Flask watches futures; Quart has a task group",
     ("uploads.py", "PartSender._send_part"): "a thread needs the cancellation that ends it",
+    ("views.py", "begin"): "only in Quart, `authenticate` may be a coroutine function",
     ("views.py", "counted"): "only Quart learns that a client has disconnected",
     ("views.py", "admitted"): "Flask shuts a thread's socket; Quart cancels a task",
     ("views.py", "show_cause"): "async and ordinary contexts need nested blocks",

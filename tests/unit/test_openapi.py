@@ -92,6 +92,7 @@ def test_the_document_is_valid() -> None:
 def test_nothing_stands_in_it_unused() -> None:
     """Each component is used, except the two responses of addresses outside the document."""
     used = {node["$ref"] for _, node in nodes(DOCUMENT) if "$ref" in node}
+    used |= {f"#/components/securitySchemes/{name}" for one in DOCUMENT["security"] for name in one}
     defined = {f"#/components/{kind}/{name}" for kind, some in DOCUMENT["components"].items() for name in some}
     assert defined - used == {"#/components/responses/NotFound", "#/components/responses/MethodNotAllowed"}
 

@@ -40,6 +40,7 @@ EXCEPTIONS = {
     "explain/closing.py": ({"threading"}, "asks for the name of the thread; starts none, waits for none"),
     "explain/files.py": ({"threading"}, "asks for the id of the thread"),
     "explain/waiting.py": ({"threading"}, "asks for the thread that runs"),
+    "jwt_tokens.py": ({"jwt", "cryptography"}, "verify signatures; imported only for UPLOAD_AUTH=jwt"),
     "logs.py": ({"threading"}, "guards a dictionary; starts no thread"),
     "pytest_plugin.py": ({"pytest"}, "pytest alone imports it"),
     "sweep_command.py": ({"click"}, "the command of both apps; click comes with both frameworks"),

@@ -142,7 +142,7 @@ def test_an_unknown_handoff_or_hook_is_rejected(service: Service) -> None:
 def test_each_file_gets_a_new_key(service: Service) -> None:
     """The key has the service's prefix, and the file keeps its promise."""
     start = FileStart("file", "hello.txt", "text/plain", SHA256)
-    one, other = routes.incoming(service, start), routes.incoming(service, start)
+    one, other = routes.incoming(service, request(), start), routes.incoming(service, request(), start)
     assert one.key != other.key
     assert is_key("in/", one.key)
     assert (one.filename, one.content_type, one.promised) == ("hello.txt", "text/plain", SHA256)
@@ -158,12 +158,12 @@ def storage(name: str | None = "hello.txt", digest: str | None = None) -> FileSt
 
 def test_a_file_of_a_form_keeps_its_name_type_and_promise(service: Service) -> None:
     """The promise comes from a header of the part."""
-    file = routes.incoming_file(service, storage(digest=to_content_digest(SHA256)))
+    file = routes.incoming_file(service, request(), storage(digest=to_content_digest(SHA256)))
     assert (file.filename, file.content_type, file.promised) == ("hello.txt", "text/plain", SHA256)
-    bare = routes.incoming_file(service, storage(None))
+    bare = routes.incoming_file(service, request(), storage(None))
     assert (bare.filename, bare.promised) == ("", None)
     with pytest.raises(DigestMalformed):
-        routes.incoming_file(service, storage(digest="sha-256=:no:"))
+        routes.incoming_file(service, request(), storage(digest="sha-256=:no:"))
 
 
 def test_errors_of_an_open_file_pass_unchanged() -> None:

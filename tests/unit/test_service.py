@@ -36,7 +36,7 @@ def test_a_service_for_threads_has_a_lock_for_each_state() -> None:
             super().__init__()
             made.append(self)
 
-    Service("flask", Settings(), Lock)
+    Service("flask", Settings(), lock=Lock)
     assert len(made) == 3
 
 

@@ -23,6 +23,12 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "s3_public_endpoint_url": None,
         "bucket": "uploads",
         "key_prefix": "",
+        "auth": "none",
+        "tokens_file": None,
+        "jwt_issuer": None,
+        "jwt_audience": None,
+        "jwt_key_file": None,
+        "jwt_jwks_url": None,
         "public_url": None,
         "root_path": "",
         "root_path_stripped": True,
@@ -98,6 +104,8 @@ def test_a_setting_is_named_after_its_field() -> None:
         pytest.param("key_prefix", "a/b.c/_-/", "a/b.c/_-/", id="a prefix of folders"),
         pytest.param("key_prefix", "a...", "a...", id="dots among others"),
         pytest.param("key_prefix", "x" * 256, "x" * 256, id="the longest prefix"),
+        pytest.param("key_prefix", "in/{user}/a", "in/{user}/a", id="a sender's part"),
+        pytest.param("auth", "NONE", "none", id="no authentication"),
         pytest.param("root_path", "/files", "/files", id="a root path"),
         pytest.param("root_path", "/a.b/c_-~9", "/a.b/c_-~9", id="a root path of two segments"),
         pytest.param("root_path_stripped", "off", False, id="a proxy that keeps the root path"),
@@ -157,6 +165,11 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: obj
         pytest.param("bucket", "-ab", id="a bucket that begins with a hyphen"),
         pytest.param("bucket", "a/b", id="a bucket with a slash"),
         pytest.param("key_prefix", "/a", id="a prefix that begins with a slash"),
+        pytest.param("key_prefix", "a-{user}/", id="a sender in a part of a segment"),
+        pytest.param("key_prefix", "{user}", id="a sender without a slash"),
+        pytest.param("key_prefix", "{user}/{user}/", id="a sender twice"),
+        pytest.param("key_prefix", "{name}/", id="another template"),
+        pytest.param("auth", "basic", id="no such authentication"),
         pytest.param("key_prefix", "a//b", id="an empty folder"),
         pytest.param("key_prefix", "a/../b", id="a way up"),
         pytest.param("key_prefix", "./a", id="here"),
@@ -357,3 +370,38 @@ def test_a_setting_needs_an_annotation_that_reads_it() -> None:
 
     with pytest.raises(TypeError, match="the setting max_files must have"):
         kinds(Plain)
+
+
+JWT = {"UPLOAD_AUTH": "jwt", "UPLOAD_JWT_ISSUER": "i", "UPLOAD_JWT_AUDIENCE": "a"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        pytest.param({"UPLOAD_AUTH": "bearer"}, "UPLOAD_TOKENS_FILE is ''; it must be the file", id="no tokens"),
+        pytest.param(JWT, "UPLOAD_JWT_KEY_FILE is ''; it must be set", id="no key"),
+        pytest.param(
+            JWT | {"UPLOAD_JWT_KEY_FILE": "k", "UPLOAD_JWT_JWKS_URL": "https://a/k"},
+            "UPLOAD_JWT_KEY_FILE is 'k'; it must be set",
+            id="two places for keys",
+        ),
+        pytest.param(
+            JWT | {"UPLOAD_JWT_ISSUER": ""}, "UPLOAD_JWT_ISSUER is ''; it must be the claim 'iss'", id="no iss"
+        ),
+        pytest.param(JWT | {"UPLOAD_JWT_AUDIENCE": ""}, "UPLOAD_JWT_AUDIENCE is ''; it must be the claim", id="no aud"),
+        pytest.param(
+            JWT | {"UPLOAD_JWT_JWKS_URL": "file:///etc/keys"}, "UPLOAD_JWT_JWKS_URL is 'file:///etc/keys'", id="a file"
+        ),
+    ],
+)
+def test_authentication_needs_its_settings(environ: dict[str, str], line: str) -> None:
+    """The error names the missing setting, in one line."""
+    with pytest.raises(SettingsError, match=f"^{re.escape(line)}") as caught:
+        Settings.from_env(environ)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_address_of_keys_may_have_a_query() -> None:
+    """Some issuers select the keys by it."""
+    url = "https://issuer.example/keys?p=policy"
+    assert Settings.from_env(JWT | {"UPLOAD_JWT_JWKS_URL": url}).jwt_jwks_url == url
