@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None, authenticate: "Authenticate | N
     """
     # Imported here: other apps import `quart_app.request`, which must need no aioboto3, prometheus_client.
     from filehandoff.sweep_command import sweep_command  # noqa: PLC0415
+    from quart_app.tasks import run_in_background  # noqa: PLC0415
     from quart_app.views import KeyConverter, routes  # noqa: PLC0415
     from quart_app.workers import SUPERVISOR  # noqa: PLC0415
 
@@ -65,7 +66,7 @@ def create_app(settings: Settings | None = None, authenticate: "Authenticate | N
         if SUPERVISOR not in app.config:
             service.warn_if_open()
         service.shutdown.watch()
-        watching.append(asyncio.create_task(service.connections.watch(), name="connections"))
+        watching.append(run_in_background(service.connections.watch(), "connections"))
 
     @app.after_serving
     async def close_service() -> None:

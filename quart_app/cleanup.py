@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import Context
 from typing import Any
 
 from filehandoff.s3.calls import Flow
 from filehandoff.s3.cleanup import FIRST_PAUSE, LAST_TRY_AT_ONCE, LAST_TRY_SECONDS, Cleanup, next_pause
+from quart_app.tasks import run_in_background
 
 #: Seconds between two checks for the end of the last tries.
 POLL_SECONDS = 0.02
@@ -26,8 +26,7 @@ class Cleaner:
     def resume(self) -> None:
         """Start the task if uploads are pending."""
         if self._cleanup.waits and not self._closing and (self._task is None or self._task.done()):
-            # An empty context: a copy of the request's would keep the request in memory.
-            self._task = asyncio.create_task(self._work(), name="cleanup", context=Context())
+            self._task = run_in_background(self._work(), "cleanup")
 
     async def close(self) -> None:
         """Try all pending uploads again, for a bounded time; log the keys that are left."""

@@ -14,6 +14,7 @@ from types import FrameType
 
 from filehandoff.drain import Drain
 from filehandoff.s3.cleanup import ANSWER_SECONDS, UNDO_SECONDS
+from quart_app.tasks import run_in_background
 
 
 class Shutdown:
@@ -90,7 +91,7 @@ class Shutdown:
             context = getattr(getattr(send, "__self__", None), "context", None)
             terminated = getattr(context, "terminated", None)
             if terminated is not None:
-                self._following = asyncio.create_task(self._stop_after(terminated.wait))
+                self._following = run_in_background(self._stop_after(terminated.wait), "shutdown")
 
     async def _stop_after(self, wait_for_end: Callable[[], Awaitable[None]]) -> None:
         await wait_for_end()

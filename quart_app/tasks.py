@@ -1,17 +1,21 @@
-"""Calls to S3 that a cancelled task still finishes.
+"""Calls to S3 that a cancelled task still finishes, and tasks that no request waits for.
 
 S3 would process such a call anyway, and the task could not undo its effect.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, TypeVar
 
 from filehandoff.cancellation import stopped_for
 from filehandoff.s3.cleanup import UNDO_SECONDS
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two checks of a cancelled task for the end of the process.
 POLL_SECONDS = 0.2
@@ -51,6 +55,21 @@ async def _until_time_is_up(work: Coroutine[Any, Any, object]) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def run_in_background(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Start a task that no code awaits; log the error that ends it.
+
+    Its context is empty: a copy of a request's would keep the request in memory. The caller must keep the task.
+    """
+    task = asyncio.create_task(work, name=name, context=Context())
+    task.add_done_callback(_log_error)
+    return task
+
+
+def _log_error(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("the task '%s' has ended by an error", task.get_name(), exc_info=error)
 
 
 def _retrieve_error(task: asyncio.Task[Any]) -> None:

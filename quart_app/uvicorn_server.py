@@ -27,6 +27,7 @@ from filehandoff.framing import READ_AHEAD_BYTES, SMALL_READ_PAUSE, FramingError
 from filehandoff.stall_detection import LOOK_EVERY, StallDetector
 from quart_app.servers import is_known
 from quart_app.shutdown import Shutdown
+from quart_app.tasks import run_in_background
 
 #: The version whose internals this module knows.
 VERSION = "0.54."
@@ -83,7 +84,7 @@ def limit_times(uploads: Shutdown) -> None:
     serve, stop = Server.main_loop, Server.shutdown
 
     async def main_loop(self: Server) -> None:
-        limit = asyncio.create_task(end_late_heads(self), name="heads")
+        limit = run_in_background(end_late_heads(self), "heads")
         await serve(self)
         limit.cancel()
 

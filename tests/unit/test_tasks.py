@@ -10,7 +10,7 @@ from patience import PATIENCE
 from filehandoff.drain import Drain
 from filehandoff.errors import Overloaded
 from quart_app.shutdown import Shutdown
-from quart_app.tasks import finish_despite_cancel
+from quart_app.tasks import finish_despite_cancel, run_in_background
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -101,3 +101,27 @@ async def test_work_without_an_undo_has_a_bounded_time_at_the_end(monkeypatch: p
     assert not running
     assert time.monotonic() - began >= 0.19  # the loop's clock is less precise
     assert isinstance(waiting.exception(), Overloaded)
+
+
+async def test_the_error_that_ends_a_background_task_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """No code awaits such a task, and its error would be lost."""
+
+    async def work() -> None:
+        raise ZeroDivisionError
+
+    task = run_in_background(work(), "a-name")
+    with pytest.raises(ZeroDivisionError):
+        await task
+    (record,) = caplog.records
+    assert record.getMessage() == "the task 'a-name' has ended by an error"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+async def test_a_background_task_may_be_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    """The end of the process is no error."""
+    task = run_in_background(asyncio.sleep(PATIENCE), "a-name")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert caplog.records == []
