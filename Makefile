@@ -4,6 +4,7 @@
 # make contract-all  the contract on all three stores, whole
 # make processes-all  the tests of processes, whole: `make test` leaves some out of which others of their kind run
 # make contract-uvicorn  the contract, the faults and the end of the process, with the Quart app on uvicorn
+# make contract-nginx  the contract, with nginx and TLS in front of both apps (needs Debian's nginx-light)
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
 # make memory  half an hour of mixed load on both apps, and how much memory each holds, minute by minute (MINUTES=30)
 # make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)
@@ -31,7 +32,7 @@ OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
 ENDS := tests/processes/test_servers.py tests/faults
 
-.PHONY: help demo serve test lint unit docs contract contract-moto contract-rclone contract-swift contract-all contract-uvicorn
+.PHONY: help demo serve test lint unit docs contract contract-moto contract-rclone contract-swift contract-all contract-uvicorn contract-nginx
 .PHONY: processes processes-all faults faults-table waiting soak memory
 .PHONY: bench bench-full bench-smoke matrix pythons release lock clean
 .SILENT:
@@ -92,6 +93,10 @@ contract-all: $(READY)
 contract-uvicorn: $(READY)
 	UPLOAD_QUART_SERVER=uvicorn $(BIN)/pytest tests/contract --store moto -n 2 --dist worksteal
 	UPLOAD_QUART_SERVER=uvicorn $(PYTEST) $(ENDS) -n 2 --dist loadfile
+
+# without the requests that nginx answers itself, and the pages on the apps' own addresses
+contract-nginx: $(READY)
+	$(PYTEST) tests/contract --store moto --nginx -n 2 --dist worksteal -k "not openapi and not a_page_of_the_app"
 
 # four workers on two cores: these tests mostly wait, for processes, timeouts and a slow store
 waiting: $(READY)

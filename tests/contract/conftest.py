@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from contract.api import Api
 from contract.bucket import SETTLE_SECONDS, Bucket
+from contract.nginx import behind_nginx
 from contract.store_differences import Behaviour, behaviour_of
 
 from demo import stack
@@ -40,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     settling = "how long an app may take after its answer to undo and to close its files"
     group.addoption("--settle-seconds", type=float, default=SETTLE_SECONDS, help=settling)
     group.addoption("--base-url", action="append", default=[], help="an app to hold to the contract; again for more")
+    group.addoption("--nginx", action="store_true", help="reach the apps through nginx, with TLS")
     group.addoption("--s3-endpoint", help="the S3 server that the apps at --base-url store into")
 
 
@@ -65,6 +67,10 @@ def running(
     restless = str(Path(__file__).parent / "restless")
     environ = SETTINGS | {"UPLOAD_S3": choice or os.environ.get("UPLOAD_S3", ""), "TMPDIR": str(folder)}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, [restless, os.environ.get("PYTHONPATH")]))
+    if pytestconfig.getoption("nginx"):
+        with behind_nginx(environ, folder) as (started, urls):
+            yield started.store, urls, started
+        return
     with stack.running(environ, log_path=folder / "servers.log") as started:
         yield started.store, {name: server.url for name, server in started.apps.items()}, started
 

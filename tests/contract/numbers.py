@@ -2,10 +2,10 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
-from contract.api import CONTENT_TYPE, Api, form, part
+from contract.api import CONTENT_TYPE, TLS, Api, form, part
 from patience import PATIENCE, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -74,6 +74,10 @@ def half_sent(app: Api) -> Iterator[socket.socket]:
         f"Content-Length: {length}",
     ]
     body = form(part("file", bytes(length), "name"))[: length // 2]
-    with socket.create_connection((url.hostname or "", url.port or 80), timeout=PATIENCE) as connection:
+    with ExitStack() as exits:
+        address = (url.hostname or "", url.port or 80)
+        connection = exits.enter_context(socket.create_connection(address, timeout=PATIENCE))
+        if url.scheme == "https":
+            connection = exits.enter_context(TLS.wrap_socket(connection, server_hostname=url.hostname))
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         yield connection
