@@ -1,11 +1,13 @@
 """Serve the app in one process, or in several supervised ones (`--workers 4`).
 
-Options that are not listed here go to the server unchanged: `--max-requests 1000`, `--access-logfile -`.
+Options that are not listed here go to the server unchanged: `--max-requests 1000`, `--access-logfile -`. A last argument
+`MODULE:NAME` names another app than `quart_app.asgi:app`, as `quart_app.start.start_app` makes one.
 """
 
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 import tomllib
@@ -22,8 +24,9 @@ from quart_app.servers import listen
 from quart_app.shutdown import ignore_reload_signals
 from quart_app.workers import Supervisor
 
-#: The app that the servers load.
+#: The app that the servers load, without another one as the last argument.
 APP = "quart_app.asgi:app"
+_APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 #: The function of each server that serves in this process.
 RUN = {"hypercorn": hypercorn_server.run, "uvicorn": uvicorn_server.run}
 PORT = 8000
@@ -33,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it; return the exit status."""
     ignore_reload_signals()
     options, rest = parser().parse_known_args(arguments)
-    rest = [*(argument for argument in rest if argument != APP), APP]
+    *others, last = rest or [APP]
+    rest = [*(other for other in others if other != APP), last, *([] if _APP.fullmatch(last) else [APP])]
     config = options.config or Path(__file__).with_name(f"{options.server}.toml")
     try:
         workers = number_of_workers(config) if options.workers is None else options.workers

@@ -1,45 +1,5 @@
-"""The app for ASGI servers: `quart_app.asgi:app`.
+"""The app for ASGI servers: `quart_app.asgi:app`."""
 
-A setting that cannot work, or a missing bucket, ends the start with one line.
-"""
+from quart_app.start import start_app
 
-import asyncio
-import logging
-import os
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import parent_process
-
-from filehandoff import logs
-from filehandoff.arenas import limit_arenas
-from filehandoff.descriptors import raise_limit
-from filehandoff.errors import BucketMissing, SettingsError
-from filehandoff.metrics import FOLDER_VARIABLE
-from filehandoff.settings import Settings, misspelt
-from filehandoff.web.request import EXTENSION
-from quart_app import create_app, hypercorn_server, uvicorn_server
-from quart_app.store import check_bucket
-from quart_app.workers import join_supervisor
-
-try:
-    settings = Settings.from_env(os.environ)
-    limit_arenas(os.environ)
-    logs.configure(settings)
-    logs.warn_misspelt("quart_app", misspelt(os.environ), settings)
-    raise_limit()
-    # In a thread with its own loop, because some servers load the app while their loop runs.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, check_bucket(settings)).result()
-except (SettingsError, BucketMissing) as error:
-    sys.exit(f"quart_app: {error}")
-app = create_app(settings)
-join_supervisor(app)
-if parent_process() is not None and FOLDER_VARIABLE not in os.environ:
-    logging.getLogger("quart_app").warning(
-        "/metrics covers this worker process alone; to cover all workers, set %s to an empty folder",
-        FOLDER_VARIABLE,
-    )
-if "uvicorn.server" in sys.modules:  # uvicorn loads this module; Quart itself always imports hypercorn
-    uvicorn_server.install(app.extensions[EXTENSION].shutdown)
-else:
-    hypercorn_server.install()
+app = start_app()

@@ -177,6 +177,7 @@ BODIES_OF_ONE = {
     ("service.py", "Service.__init__"): "Flask opens its clients at once and needs locks; Quart has connections",
     ("shutdown.py", "Shutdown.__init__"): "Quart ends the connections that hypercorn would wait for",
     ("shutdown.py", "Shutdown.watch"): "Flask polls an attribute of gunicorn's worker; asyncio handles signals",
+    ("start.py", "start_app"): "gunicorn's configuration does for Flask what no ASGI server's can do for Quart",
     ("store.py", "Store.__init__"): "aioboto3's clients are context managers, and some need a limit for a whole call",
     ("store.py", "Store.open"): "aioboto3's clients are context managers",
     ("store.py", "Store._new_signer"): "aioboto3's clients are context managers",
