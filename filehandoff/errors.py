@@ -30,6 +30,7 @@
     ├── Internal                  500 internal
     ├── StoreRejected             502 store-rejected
     │   └── UploadGone            502 store-rejected
+    ├── HandlerFailed             502 handler-failed
     ├── StoreUnavailable          503 store-unavailable, with Retry-After
     ├── IdentityUnavailable       503 identity-unavailable, with Retry-After
     ├── Overloaded                503 overloaded, with Retry-After
@@ -315,6 +316,14 @@ class UploadGone(StoreRejected):
         super().__init__("S3 has neither this multipart upload nor an object made of it.")
 
 
+class HandlerFailed(UploadError):
+    """The handler of stored files (`filehandoff.stored`) failed; the log has the reason."""
+
+    status = 502
+    code = "handler-failed"
+    title = "The work on the stored files failed"
+
+
 class StoreUnavailable(UploadError):
     """S3 did not respond in time, or is too busy."""
 
@@ -379,7 +388,8 @@ class SettingsError(ValueError):
     """A setting has an invalid value; the message is one line for the operator."""
 
     def __init__(self, variable: str, value: object, wanted: str) -> None:
-        shown = "not shown" if variable.endswith("_SECRET") else repr(str(value))
+        secret = variable.endswith(("_SECRET", "_WEBHOOK_URL"))  # a URL may have a token in its path or query
+        shown = "not shown" if secret else repr(str(value))
         super().__init__(f"{variable} is {shown}; it must be {wanted}")
         self.variable = variable
         self.wanted = wanted

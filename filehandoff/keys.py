@@ -100,6 +100,11 @@ def is_key(prefix: str, key: str) -> bool:
     return key.startswith(prefix) and _KEY.fullmatch(key[len(prefix) :]) is not None
 
 
+def id_of(key: str) -> str:
+    """Return the UUID in a key, which no other key has."""
+    return key.split("/")[-2]
+
+
 def encode_name(filename: str) -> str:
     """Encode a filename as an extended value (RFC 8187), for S3's ASCII metadata.
 

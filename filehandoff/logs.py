@@ -37,8 +37,11 @@ SERVER_LOGGERS = (
     *("uvicorn.error", "uvicorn.access", "uvicorn.asgi"),
 )
 
-#: Environment variables with secrets: the SDK's credentials, and the app's own secret.
-SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "UPLOAD_PROMISE_SECRET")
+#: Environment variables with secrets: the SDK's credentials, and the app's own secrets.
+SECRET_VARIABLES = (
+    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("UPLOAD_PROMISE_SECRET", "UPLOAD_WEBHOOK_SECRET"),
+)
 HIDDEN = "[hidden]"
 
 #: Names before a secret: in signed headers, in presigned URLs of either version, in the responses of STS, and in

@@ -43,7 +43,7 @@ OUTCOMES = {
     "stored": "every file of the form is in S3",
     "refused": "the client sent an invalid request, or the app had no capacity for it",
     "lost": "a known failure of the grid: code closed the file before S3 had read it",
-    "failed": "S3 or the app itself failed",
+    "failed": "S3, the handler of stored files or the app itself failed",
     "abandoned": "the client disconnected, or its body ended too early",
 }
 UNKNOWN = "unknown"

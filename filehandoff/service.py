@@ -14,6 +14,7 @@ from filehandoff.keys import USER
 from filehandoff.logs import AnswerLog
 from filehandoff.s3.context import Context
 from filehandoff.settings import Settings, variable
+from filehandoff.stored import Handler
 from filehandoff.tokens import TokensFile
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ class Service(Context):
         settings: the app's settings.
         authenticate: identifies the sender of each request; None: every sender may do everything.
         lock: makes a lock, if several threads serve requests.
+        on_stored: the handler of stored files; None if there is none, or the settings have a webhook.
+
+    Raises:
+        SettingsError: there are an `on_stored` and a webhook; after one has returned, the other could fail.
 
     Attributes:
         uploads: the places for uploads.
@@ -48,7 +53,12 @@ class Service(Context):
         settings: Settings,
         authenticate: Authenticate | None = None,
         lock: "type[AbstractContextManager[object]] | None" = None,
+        on_stored: Handler | None = None,
     ) -> None:
+        if on_stored is not None and settings.webhook_url is not None:
+            raise SettingsError(
+                variable("webhook_url"), settings.webhook_url, "empty, because the app has an on_stored"
+            )
         super().__init__(settings, lock)
         if authenticate is None and USER in settings.key_prefix:
             wanted = f"without {USER}, because the service identifies no sender; see UPLOAD_AUTH"
@@ -59,6 +69,7 @@ class Service(Context):
         self.reads = read_places(settings.max_concurrent, lock() if lock else None)
         self.drain = Drain()
         self.answer_log = AnswerLog()
+        self.on_stored = on_stored
 
     def warn_if_open(self) -> None:
         """Log a warning if no sender is identified; a server calls this once, at its start."""

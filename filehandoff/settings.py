@@ -1,7 +1,9 @@
 """The settings, from `UPLOAD_*` environment variables; the AWS chain provides S3's credentials and region."""
 
+import binascii
 import difflib
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, NoReturn, Self, get_type_hints
@@ -23,6 +25,9 @@ AUTH = ("none", "bearer", "jwt")
 #: Longest life of a presigned URL (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 MAX_PRESIGN_SECONDS = 604_800
 MIN_SECRET_LENGTH = 16
+#: The prefix of a webhook's secret, and the lengths of the secret in bytes, by Standard Webhooks.
+SECRET_PREFIX = "whsec_"  # noqa: S105 - no secret, but what stands before one
+WEBHOOK_SECRET_BYTES = range(24, 65)
 
 #: Form fields whose files are stored: the usual one, and those of libraries such as Uppy, Dropzone and FilePond.
 FIELD_NAMES = ("file", "files", "filepond")
@@ -40,6 +45,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 #: A label of a host as botocore accepts it; botocore itself checks late, when a client is made, with a long traceback.
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _URL = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::\d{{1,5}})?(?:/[^\s?#]*)?", re.ASCII)
+#: The URL of a webhook may also have a query.
+_WEBHOOK_URL = re.compile(rf"{_URL.pattern}(?:\?[^\s#]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,10 @@ class Settings:
     s3_connect_timeout: Seconds = 2.0
     s3_read_timeout: Seconds = 20.0
     s3_attempts: Count = 3
+    handler_timeout: Seconds = 20.0
+    webhook_url: OptionalText = field(default=None, repr=False)  #: its path or query may hold a token
+    webhook_secret: OptionalText = field(default=None, repr=False)
+    webhook_timeout: Seconds = 5.0
     explain_closed_files: Switch = True
     log: LowerCase = "console"
     log_level: LowerCase = "info"
@@ -150,6 +161,7 @@ class Settings:
         self._check_key_prefix()
         self._check_auth()
         self._check_numbers()
+        self._check_webhook()
 
     def _check_names(self) -> None:
         for name in ("s3_endpoint_url", "s3_public_endpoint_url", "public_url"):
@@ -209,7 +221,10 @@ class Settings:
         ):
             if getattr(self, name) < 1:
                 _refuse(name, getattr(self, name), "at least 1")
-        for name in ("idle_timeout", "drain_seconds", "s3_connect_timeout", "s3_read_timeout"):
+        for name in (
+            *("idle_timeout", "drain_seconds", "s3_connect_timeout", "s3_read_timeout"),
+            *("handler_timeout", "webhook_timeout"),
+        ):
             if getattr(self, name) <= 0:
                 _refuse(name, getattr(self, name), "more than 0 seconds")
         if not 1 <= self.presign_seconds <= MAX_PRESIGN_SECONDS:
@@ -225,6 +240,16 @@ class Settings:
             _refuse(
                 "max_body_bytes", self.max_body_bytes, f"at least UPLOAD_MAX_FILE_BYTES, which is {self.max_file_bytes}"
             )
+
+    def _check_webhook(self) -> None:
+        if self.webhook_url is not None and not _WEBHOOK_URL.fullmatch(self.webhook_url):
+            _refuse("webhook_url", self.webhook_url, "an http:// or https:// URL")
+        if self.webhook_secret is not None and not _is_webhook_secret(self.webhook_secret):
+            length = f"{WEBHOOK_SECRET_BYTES[0]} to {WEBHOOK_SECRET_BYTES[-1]}"
+            _refuse("webhook_secret", "", f"'{SECRET_PREFIX}' and the base64 of {length} bytes")
+        one, other = ("webhook_url", "webhook_secret") if self.webhook_url else ("webhook_secret", "webhook_url")
+        if getattr(self, one) is not None and getattr(self, other) is None:
+            _refuse(one, "", f"together with {variable(other)}, which is not set")
 
     @property
     def limits(self) -> Limits:
@@ -278,6 +303,14 @@ class Settings:
             return cls(**values)  # type: ignore[arg-type] # each kind makes its own type
         except SettingsError as error:
             raise SettingsError(error.variable, environ.get(error.variable, "").strip(), error.wanted) from None
+
+
+def _is_webhook_secret(text: str) -> bool:
+    try:
+        secret = b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):  # no base64; no ASCII
+        return False
+    return text.startswith(SECRET_PREFIX) and len(secret) in WEBHOOK_SECRET_BYTES
 
 
 def variable(name: str) -> str:

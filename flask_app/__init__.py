@@ -9,6 +9,7 @@ from filehandoff.errors import SettingsError
 from filehandoff.explain import explain_closed_files
 from filehandoff.identity import Authenticate
 from filehandoff.settings import Settings
+from filehandoff.stored import Handler
 from filehandoff.sweep_command import sweep_command
 from filehandoff.web.request import EXTENSION
 from flask_app.request import Request
@@ -18,11 +19,18 @@ from flask_app.views import KeyConverter, routes
 __all__ = ["create_app"]
 
 
-def create_app(settings: Settings | None = None, authenticate: Authenticate | None = None) -> Flask:
+def create_app(
+    settings: Settings | None = None,
+    authenticate: Authenticate | None = None,
+    *,
+    on_stored: Handler | None = None,
+) -> Flask:
     """Make the upload service; without `settings`, read them from the environment.
 
     `authenticate` identifies the sender of each request, in the place of `UPLOAD_AUTH`: it gets the request's method,
     path and headers and returns an `Identity`, or refuses by None or an error such as `Unauthorized`.
+
+    `on_stored` is called with the receipts of each upload, by the rules of `filehandoff.stored`.
 
     Raises:
         SettingsError: a setting cannot work.
@@ -31,7 +39,7 @@ def create_app(settings: Settings | None = None, authenticate: Authenticate | No
     app.request_class = Request
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    service = app.extensions[EXTENSION] = _service(settings, authenticate)
+    service = app.extensions[EXTENSION] = _service(settings, authenticate, on_stored)
     if service.settings.explain_closed_files:
         explain_closed_files(app)
     app.url_map.converters["key"] = KeyConverter
@@ -40,10 +48,10 @@ def create_app(settings: Settings | None = None, authenticate: Authenticate | No
     return app
 
 
-def _service(settings: Settings | None, authenticate: Authenticate | None) -> Service:
+def _service(settings: Settings | None, authenticate: Authenticate | None, on_stored: Handler | None) -> Service:
     """Make the service; on a command line, print a wrong setting in one line."""
     try:
-        return Service(settings or Settings.from_env(os.environ), authenticate)
+        return Service(settings or Settings.from_env(os.environ), authenticate, on_stored)
     except SettingsError as error:
         if click.get_current_context(silent=True) is None:
             raise

@@ -28,10 +28,12 @@ from filehandoff.s3.botocore_tuning import lasting_secret
 from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, Md5, Presign, ReadBack, Step
 from filehandoff.s3.direct_put import PARAMETERS
 from filehandoff.settings import Settings
+from filehandoff.stored import Handle
 from flask_app.client import new_client
 from flask_app.direct_put import DirectPut
 from flask_app.handoffs.presigned import hand_off, hand_off_part, read_back
 from flask_app.hooks import Hook
+from flask_app.stored import handle
 from flask_app.threads import finish
 
 if TYPE_CHECKING:
@@ -145,6 +147,8 @@ class Store:
             case ReadBack(body, silence):
                 with store_errors(silence=silence):
                     return read_back(_until_cancelled(read_body(body)))
+            case Handle():
+                return handle(step)
             case Presign():
                 return self._sign(step)
         raise TypeError(step)

@@ -6,6 +6,7 @@ itself: that call cannot be abandoned, but the upload and its cleanup go on.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
@@ -15,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from filehandoff import cancellation
+from filehandoff.cancellation import Cancellation, cancelled_by
 from filehandoff.errors import UploadError, is_exhausted
 from filehandoff.s3.cleanup import UNDO_SECONDS
 
@@ -98,6 +100,19 @@ def finish(work: Callable[[], T], abandon: Callable[[Future[Any]], object]) -> T
         abandon(call)
         raise
     return call.result()
+
+
+def result_in_time(work: Callable[[], T], seconds: float) -> T:
+    """Run `work` in another thread, and return its result; after `seconds`, abandon it.
+
+    Raises:
+        TimeoutError: `work` has not ended.
+        UploadError: the current work is cancelled.
+    """
+    limit = Cancellation(outer=cancellation.current())
+    limit.cancel(lambda: TimeoutError(f"no result after {seconds} seconds"), at=time.monotonic() + seconds)
+    with cancelled_by(limit):
+        return finish(work, lambda _: None)
 
 
 def finish_in_time(work: Callable[[], object]) -> bool:

@@ -5,24 +5,27 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from io import SEEK_END
 from traceback import clear_frames
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Self, TypeVar
 
 from filehandoff import cancellation, logs
 from filehandoff.cancellation import Cancellation, cancelled_by
 from filehandoff.digest import Digest
 from filehandoff.parts import Part, cut, read_chunks
 from filehandoff.receipt import Incoming, Stored, UploadContext
+from filehandoff.s3.calls import Flow
 from filehandoff.s3.uploads import FileUpload, MultipartUpload, SinglePut, leave, leave_to_cleanup, undo_all
 from flask_app.hooks import Hook
 from flask_app.service import Service
 from flask_app.store import PartAborted
 from flask_app.threads import THREADS, finish_in_time, wait_for_all, wait_for_first
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ class FormUpload:
 
     with FormUpload(service, context, hook) as form:
         form.upload(incoming, file)
-        stored = form.complete()
+        answer = form.complete(respond)
     """
 
     def __init__(self, service: Service, context: UploadContext, hook: Hook) -> None:
@@ -109,15 +112,19 @@ class FormUpload:
         self._uploads.append(upload)
         self._service.store.run(upload.send(body, crc32, self._hook))
 
-    def complete(self) -> list[Stored]:
-        """Make the files visible in S3, in their order, and check each object.
+    def complete(self, respond: "Callable[[Sequence[Stored], Callable[[], None]], Flow[T]]") -> T:
+        """Make the files visible in S3, in their order, and check each object; then respond.
+
+        `respond` makes a flow of the files and of a function, by which the flow keeps them in S3.
 
         Raises:
             StoreRejected: an object in S3 is not the file.
         """
         stored = [self._service.store.run(upload.complete()) for upload in self._uploads]
+        return self._service.store.run(respond(stored, self._keep))
+
+    def _keep(self) -> None:
         self._complete = True
-        return stored
 
     def _undo(self) -> None:
         """Remove all uploads in a bounded time, and leave the rest to the cleanup."""

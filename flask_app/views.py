@@ -132,8 +132,8 @@ def store_form(handoff: str) -> Response:
                 send_files(form, context)
             if not form:
                 raise file_missing(service().settings.limits)
-            stored = form.complete()
-        return respond(answers.stored(service(), request, context, stored))
+            answer = form.complete(partial(answers.stored, service(), request, context))
+        return respond(answer)
 
 
 def store_body(name: str = "") -> Response:
@@ -144,8 +144,8 @@ def store_body(name: str = "") -> Response:
         with admitted(), FormUpload(service(), context, HOOKS[context.hook]()) as form:
             with closing(raw_chunks(raw)) as chunks:
                 form.stream(incoming(service(), request, raw.start), chunks)
-            stored = form.complete()
-        return respond(answers.stored(service(), request, context, stored))
+            answer = form.complete(partial(answers.stored, service(), request, context))
+        return respond(answer)
 
 
 def raw_chunks(raw: RawBody) -> Generator[bytes]:

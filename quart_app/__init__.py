@@ -17,6 +17,7 @@ from quart_app.request import Handshake, Request, ServiceConnection
 if TYPE_CHECKING:
     from filehandoff.identity import Authenticate
     from filehandoff.s3.calls import Flow
+    from filehandoff.stored import Handler
     from quart_app.service import Service
 
 T = TypeVar("T")
@@ -27,12 +28,20 @@ __all__ = ["create_app"]
 _THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 
-def create_app(settings: Settings | None = None, authenticate: "Authenticate | None" = None) -> Quart:
+def create_app(
+    settings: Settings | None = None,
+    authenticate: "Authenticate | None" = None,
+    *,
+    on_stored: "Handler | None" = None,
+) -> Quart:
     """Make the upload service; without `settings`, read them from the environment.
 
     `authenticate` identifies the sender of each request, in the place of `UPLOAD_AUTH`: it gets the request's method,
     path and headers and returns an `Identity`, or refuses by None or an error such as `Unauthorized`.
     It may be a coroutine function; another function must not block.
+
+    `on_stored` is called with the receipts of each upload, by the rules of `filehandoff.stored`. It is a coroutine
+    function, or a function that runs in a thread.
 
     Raises:
         SettingsError: a setting cannot work.
@@ -51,7 +60,7 @@ def create_app(settings: Settings | None = None, authenticate: "Authenticate | N
     app.url_map.merge_slashes = False
     # The app has idle timeouts; these two would abort an upload or a download that is slow but moving.
     app.config.update(BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
-    service = app.extensions[EXTENSION] = _service(settings, authenticate)
+    service = app.extensions[EXTENSION] = _service(settings, authenticate, on_stored)
     if service.settings.explain_closed_files:
         explain_closed_files(app)
     app.url_map.converters["key"] = KeyConverter
@@ -98,12 +107,12 @@ def _started_pool() -> ThreadPoolExecutor:
     return pool
 
 
-def _service(settings: Settings | None, authenticate: "Authenticate | None") -> "Service":
+def _service(settings: Settings | None, authenticate: "Authenticate | None", on_stored: "Handler | None") -> "Service":
     """Make the service; on a command line, print a wrong setting in one line."""
     from quart_app.service import Service  # noqa: PLC0415 - as in `create_app`
 
     try:
-        return Service(settings or Settings.from_env(os.environ), authenticate)
+        return Service(settings or Settings.from_env(os.environ), authenticate, on_stored)
     except SettingsError as error:
         if click.get_current_context(silent=True) is None:
             raise

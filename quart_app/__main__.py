@@ -1,7 +1,7 @@
 """Serve the app in one process, or in several supervised ones (`--workers 4`).
 
-Options that are not listed here go to the server unchanged: `--max-requests 1000`, `--access-logfile -`. A last argument
-`MODULE:NAME` names another app than `quart_app.asgi:app`, as `quart_app.start.start_app` makes one.
+Options that are not listed here go to the server unchanged: `--max-requests 1000`, `--access-logfile -`. A last
+argument `MODULE:NAME` names another app than `quart_app.asgi:app`, made by `quart_app.start.start_app`.
 """
 
 import argparse

@@ -8,26 +8,32 @@ import filehandoff.service
 from filehandoff.identity import Authenticate
 from filehandoff.service import token_source
 from filehandoff.settings import Settings
+from filehandoff.stored import Handler
 from filehandoff.web.request import EXTENSION
 from quart_app.cleanup import Cleaner
 from quart_app.connections import Connections
 from quart_app.identity import TokenCheck
 from quart_app.shutdown import Shutdown
 from quart_app.store import Store
+from quart_app.stored import Webhook
 
 
 class Service(filehandoff.service.Service):
     """The service of one app; safe to use from many tasks.
 
     Raises:
-        SettingsError: a file of tokens or keys cannot be used.
+        SettingsError: a file of tokens or keys cannot be used, or there are a webhook and an `on_stored`.
     """
 
-    def __init__(self, settings: Settings, authenticate: Authenticate | None = None) -> None:
+    def __init__(
+        self, settings: Settings, authenticate: Authenticate | None = None, on_stored: Handler | None = None
+    ) -> None:
         if authenticate is None and (source := token_source(settings)) is not None:
             authenticate = TokenCheck(source)
-        super().__init__("quart", settings, authenticate)
+        super().__init__("quart", settings, authenticate, on_stored=on_stored)
         self.store = Store(settings, self.metrics)
+        if settings.webhook_url is not None:
+            self.on_stored = Webhook(settings).send
         self.cleaner = Cleaner(self.cleanup, self.store.run)
         self.connections = Connections(settings.idle_timeout)
         self.shutdown = Shutdown(self.drain, settings.drain_seconds, self.connections.hang_up)

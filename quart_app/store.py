@@ -27,11 +27,13 @@ from filehandoff.s3.botocore_tuning import lasting_secret
 from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, Md5, Presign, ReadBack, Step
 from filehandoff.s3.direct_put import PARAMETERS
 from filehandoff.settings import Settings
+from filehandoff.stored import Handle
 from quart_app.client import new_client
 from quart_app.direct_put import DirectPut
 from quart_app.handoffs.presigned import hand_off, hand_off_part, read_back
 from quart_app.hooks import Hook
 from quart_app.payload import FileBody, PartBody
+from quart_app.stored import handle
 from quart_app.tasks import finish_despite_cancel
 
 if TYPE_CHECKING:
@@ -146,6 +148,8 @@ class Store:
             case ReadBack(body, silence):
                 with store_errors(silence=silence):
                     return await read_back(read_body(body))
+            case Handle():
+                return await handle(step)
             case Presign():
                 return await self._sign(step)
         raise TypeError(step)

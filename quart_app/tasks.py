@@ -5,9 +5,11 @@ S3 would process such a call anyway, and the task could not undo its effect.
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from filehandoff.cancellation import stopped_for
@@ -41,6 +43,43 @@ async def finish_despite_cancel(
         if abandon is not None and not task.done():
             abandon(task)
         raise
+
+
+async def result_in_time(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Run `work` and return its result; after `seconds`, cancel it without a wait for its end.
+
+    Raises:
+        TimeoutError: `work` has not ended.
+        RuntimeError: `work` has cancelled itself.
+    """
+    task = asyncio.create_task(work)
+    task.add_done_callback(_retrieve_error)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+        if not task.done():
+            raise TimeoutError(f"no result after {seconds} seconds")
+    finally:
+        task.cancel()
+    if task.cancelled():
+        raise RuntimeError("cancelled by its own code")
+    return task.result()
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread of its own, for which neither the event loop's pool nor the process's end waits."""
+    call: Future[T] = Future()
+    threading.Thread(target=_run, args=(copy_context(), work, call), name="handler", daemon=True).start()
+    return await asyncio.wrap_future(call)
+
+
+def _run(context: Context, work: Callable[[], T], call: Future[T]) -> None:
+    call.set_running_or_notify_cancel()  # from here on, a cancelled task does not cancel the future
+    try:
+        call.set_result(context.run(work))
+    except StopIteration as error:
+        call.set_exception(RuntimeError(repr(error)))  # asyncio's futures cannot raise StopIteration
+    except BaseException as error:  # noqa: BLE001 - the future raises it in the waiting task
+        call.set_exception(error)
 
 
 async def finish_in_time(work: Coroutine[Any, Any, object]) -> bool:

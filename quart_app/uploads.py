@@ -6,23 +6,26 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from io import SEEK_END
 from traceback import clear_frames
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, Protocol, Self, TypeVar
 
 from filehandoff.digest import Digest
 from filehandoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from filehandoff.parts import read_chunks as read_file_chunks
 from filehandoff.receipt import Incoming, Stored, UploadContext
+from filehandoff.s3.calls import Flow
 from filehandoff.s3.uploads import FileUpload, MultipartUpload, SinglePut, leave_to_cleanup, undo_all
 from filehandoff.typing_backports import TypeIs
 from quart_app.hooks import Hook
 from quart_app.service import Service
 from quart_app.tasks import finish_in_time
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ class FormUpload:
 
     async with FormUpload(service, context, hook) as form:
         await form.upload(incoming, file)
-        stored = await form.complete()
+        answer = await form.complete(respond)
     """
 
     def __init__(self, service: Service, context: UploadContext, hook: Hook) -> None:
@@ -117,15 +120,19 @@ class FormUpload:
         self._uploads.append(upload)
         await self._service.store.run(upload.send(body, crc32, self._hook))
 
-    async def complete(self) -> list[Stored]:
-        """Make the files visible in S3, in their order, and check each object.
+    async def complete(self, respond: "Callable[[Sequence[Stored], Callable[[], None]], Flow[T]]") -> T:
+        """Make the files visible in S3, in their order, and check each object; then respond.
+
+        `respond` makes a flow of the files and of a function, by which the flow keeps them in S3.
 
         Raises:
             StoreRejected: an object in S3 is not the file.
         """
         stored = [await self._service.store.run(upload.complete()) for upload in self._uploads]
+        return await self._service.store.run(respond(stored, self._keep))
+
+    def _keep(self) -> None:
         self._complete = True
-        return stored
 
     async def _undo(self) -> None:
         """Remove all uploads in a bounded time, and leave the rest to the cleanup."""

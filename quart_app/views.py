@@ -144,8 +144,8 @@ async def store_form(handoff: str) -> Response:
                 await send_files(form, context)
             if not form:
                 raise file_missing(service().settings.limits)
-            stored = await form.complete()
-        return respond(answers.stored(service(), request, context, stored))
+            answer = await form.complete(partial(answers.stored, service(), request, context))
+        return respond(answer)
 
 
 async def store_body(name: str = "") -> Response:
@@ -156,8 +156,8 @@ async def store_body(name: str = "") -> Response:
         async with admitted(), FormUpload(service(), context, HOOKS[context.hook]()) as form:
             async with aclosing(raw_chunks(raw)) as chunks:
                 await form.stream(incoming(service(), request, raw.start), chunks)
-            stored = await form.complete()
-        return respond(answers.stored(service(), request, context, stored))
+            answer = await form.complete(partial(answers.stored, service(), request, context))
+        return respond(answer)
 
 
 async def raw_chunks(raw: RawBody) -> AsyncGenerator[bytes]:

@@ -20,6 +20,7 @@ from filehandoff.errors import (
     Forbidden,
     FormError,
     FormMalformed,
+    HandlerFailed,
     IdentityUnavailable,
     Internal,
     MethodNotAllowed,
@@ -249,7 +250,7 @@ def _stored(*errors: type[UploadError]) -> Node:
             "For a browser that prefers HTML: every file is in S3, and `Location` shows the receipts.",
             "Location",
         ),
-        **_problems(*FORM_ERRORS, *errors, *COMMON_ERRORS, Overloaded),
+        **_problems(*FORM_ERRORS, *errors, *COMMON_ERRORS, HandlerFailed, Overloaded),
     }
 
 
@@ -337,7 +338,8 @@ def _complete() -> Node:
         "responses": {
             "201": _receipts("The promised file is in S3."),
             **_problems(
-                ObjectMissing, NotFound, SizeMismatch, DigestMismatch, TypeMismatch, *COMMON_ERRORS, Overloaded
+                *(ObjectMissing, NotFound, SizeMismatch, DigestMismatch, TypeMismatch),
+                *(*COMMON_ERRORS, HandlerFailed, Overloaded),
             ),
         },
     }

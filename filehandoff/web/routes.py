@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -13,6 +13,7 @@ from filehandoff.digest import from_content_digest
 from filehandoff.errors import (
     PROBLEM_CONTENT_TYPE,
     FileClosed,
+    HandlerFailed,
     Internal,
     ObjectMissing,
     UnknownHandoff,
@@ -30,9 +31,11 @@ from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import calls, flows, presigned
 from filehandoff.s3.calls import Flow
 from filehandoff.service import Service
+from filehandoff.stored import NOT_UNDONE, UNDONE, handle
 from filehandoff.web import openapi
 from filehandoff.web.pages import MAX_RECEIPTS, PAGE_HEADERS, StoredReceipt, problem_page, receipts_page, receipts_path
 from filehandoff.web.request import RequestValues
+from filehandoff.webhook import WebhookFailed
 
 logger = logging.getLogger(__name__)
 
@@ -128,16 +131,42 @@ def explained(file: Any, context: UploadContext) -> Iterator[None]:
         raise
 
 
-def stored(service: Service, request: RequestValues, context: UploadContext, files: Sequence[Stored]) -> Answer:
-    """Respond to an upload: 201 with receipts, or 303 to their page for browsers."""
+def stored(
+    service: Service,
+    request: RequestValues,
+    context: UploadContext,
+    files: Sequence[Stored],
+    keep: Callable[[], None] | None = None,
+) -> Flow[Answer]:
+    """Call the handler of stored files, then `keep`; respond with 201, or with 303 for browsers.
+
+    Without `keep`, a failed handler undoes nothing.
+
+    Raises:
+        HandlerFailed: the handler failed.
+    """
     elapsed = time.perf_counter() - request.arrived
-    service.metrics.count_files(context.handoff, [one.size for one in files])
-    logger.info("stored", extra=context.summary(files, elapsed))
-    if request.wants_page:
-        path = receipts_path(service.settings.root_path, [one.incoming.key for one in files])
-        return _answer("", 303, {"Location": path, "Vary": "Accept", "Content-Type": PAGE_HEADERS["Content-Type"]})
     receipts = [context.receipt(one, elapsed, _base_url(service, request)).as_json() for one in files]
-    location = _object_path(service, files[0].incoming.key)
+    answer = _stored_page(service, files) if request.wants_page else _stored_json(service, receipts)
+
+    def kept() -> None:
+        if keep is not None:
+            keep()
+        service.metrics.count_files(context.handoff, [one.size for one in files])
+        logger.info("stored", extra=context.summary(files, elapsed))
+
+    detail = NOT_UNDONE if keep is None else UNDONE
+    yield from handle(service.on_stored, receipts, service.settings.handler_timeout, kept, detail)
+    return answer
+
+
+def _stored_page(service: Service, files: Sequence[Stored]) -> Answer:
+    path = receipts_path(service.settings.root_path, [one.incoming.key for one in files])
+    return _answer("", 303, {"Location": path, "Vary": "Accept", "Content-Type": PAGE_HEADERS["Content-Type"]})
+
+
+def _stored_json(service: Service, receipts: Sequence[Mapping[str, Any]]) -> Answer:
+    location = _object_path(service, receipts[0]["key"])
     return json_answer({"receipts": receipts}, 201, {"Location": location, "Vary": "Accept"})
 
 
@@ -178,7 +207,7 @@ def complete_presigned(service: Service, request: RequestValues, key: str) -> Fl
     """`POST /uploads/presigned/<key>/complete`: read the object back, and return the receipt."""
     upload = _presigned_upload(service, request, key)
     file, promise = yield from presigned.complete(service, key, upload, request.request_id)
-    return stored(service, request, _promised_context(service, request, promise), [file])
+    return (yield from stored(service, request, _promised_context(service, request, promise), [file]))
 
 
 def _promised_context(service: Service, request: RequestValues, promise: Promise) -> UploadContext:
@@ -253,7 +282,7 @@ def problem(service: Service, request: RequestValues, error: UploadError) -> Ans
         "%s: %s",
         error.code,
         error.detail if isinstance(error, FileClosed) else error.__cause__ or error.detail,
-        exc_info=error.__cause__ if isinstance(error, Internal) else None,
+        exc_info=error.__cause__ if _needs_traceback(error) else None,
         extra=values,
     )
     details = error.problem(request.request_id)
@@ -261,6 +290,11 @@ def problem(service: Service, request: RequestValues, error: UploadError) -> Ans
         return page_answer(problem_page(details), error.status, error.headers)
     headers = {"Content-Type": PROBLEM_CONTENT_TYPE, **error.headers, "Vary": "Accept"}
     return json_answer(details, error.status, headers)
+
+
+def _needs_traceback(error: UploadError) -> bool:
+    """Whether our own code or the handler's has a fault."""
+    return isinstance(error, Internal | HandlerFailed) and not isinstance(error.__cause__, WebhookFailed)
 
 
 def http_problem(service: Service, request: RequestValues, error: Any) -> Answer:

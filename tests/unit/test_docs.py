@@ -53,6 +53,8 @@ WORDS = {
     "key_prefix": "empty",
     "root_path": "empty",
     "max_body_bytes": "file + 1 MiB",
+    "webhook_url": "none",
+    "webhook_secret": "none",
 }
 
 

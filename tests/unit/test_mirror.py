@@ -175,9 +175,14 @@ BODIES_OF_ONE = {
     ("request.py", "Request.hang_up"): "Flask has a socket, Quart a transport",
     ("request.py", "read_body"): "a socket has a timeout; awaiting a queue needs one",
     ("service.py", "Service.__init__"): "Flask opens its clients at once and needs locks; Quart has connections",
+    ("service.py", "Service.close"): "urllib3 has a pool for the whole process, aiohttp a session for each attempt",
     ("shutdown.py", "Shutdown.__init__"): "Quart ends the connections that hypercorn would wait for",
     ("shutdown.py", "Shutdown.watch"): "Flask polls an attribute of gunicorn's worker; asyncio handles signals",
     ("start.py", "start_app"): "gunicorn's configuration does for Flask what no ASGI server's can do for Quart",
+    ("stored.py", "handle"): "Flask abandons a thread; Quart shields a task and cancels it",
+    ("stored.py", "Webhook.__init__"): "urllib3 has a pool for the whole process, aiohttp a session for each attempt",
+    ("stored.py", "Webhook.send"): "a thread looks whether it is abandoned; the libraries' errors differ",
+    ("stored.py", "Webhook._post"): "urllib3 and aiohttp differ",
     ("store.py", "Store.__init__"): "aioboto3's clients are context managers, and some need a limit for a whole call",
     ("store.py", "Store.open"): "aioboto3's clients are context managers",
     ("store.py", "Store._new_signer"): "aioboto3's clients are context managers",
@@ -307,7 +312,7 @@ def imports(shell: str) -> set[str]:
         pytest.param(
             "flask_app", {"quart_app", "quart", "aioboto3", "aiobotocore", "hypercorn", "asyncio"}, id="flask"
         ),
-        pytest.param("quart_app", {"flask_app", "flask", "boto3", "gunicorn", "threading", "queue"}, id="quart"),
+        pytest.param("quart_app", {"flask_app", "flask", "boto3", "gunicorn", "queue"}, id="quart"),
     ],
 )
 def test_a_shell_never_imports_the_other(shell: str, foreign: set[str]) -> None:

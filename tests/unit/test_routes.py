@@ -19,6 +19,7 @@ from filehandoff.digest import to_content_digest
 from filehandoff.errors import (
     DigestMalformed,
     FileClosed,
+    HandlerFailed,
     ObjectMissing,
     Overloaded,
     PreconditionFailed,
@@ -37,9 +38,11 @@ from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3.calls import Flow
 from filehandoff.service import Service
 from filehandoff.settings import MIB, Settings
+from filehandoff.stored import NOT_UNDONE, UNDONE
 from filehandoff.web import routes
 from filehandoff.web.pages import MAX_RECEIPTS
 from filehandoff.web.routes import NO_CONTENT, Answer
+from filehandoff.webhook import WebhookFailed
 
 NAME = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
 KEY = f"in/{NAME}"
@@ -194,7 +197,7 @@ def test_the_response_to_a_stored_form_has_its_receipts(service: Service, caplog
     """The log has the keys, the metrics the bytes, Location the first file's path."""
     other = Stored(Incoming(f"{KEY}2", "b.txt", "text/plain"), 5, SHA256, "f", 1)
     with caplog.at_level(logging.INFO):
-        answer = routes.stored(service, request(), CONTEXT, [STORED, other])
+        answer = play(routes.stored(service, request(), CONTEXT, [STORED, other]))
     receipts = members(answer)["receipts"]
     assert (answer.status, answer.headers["Location"]) == (201, f"/app/objects/{KEY}")
     assert [receipt["size"] for receipt in receipts] == [11, 5]
@@ -207,9 +210,42 @@ def test_the_response_to_a_stored_form_has_its_receipts(service: Service, caplog
 
 def test_a_browser_is_redirected_to_the_page_of_its_receipts(service: Service) -> None:
     """The response is 303, so that a reload does not upload again."""
-    answer = routes.stored(service, request(**PAGE), CONTEXT, [STORED])
+    answer = play(routes.stored(service, request(**PAGE), CONTEXT, [STORED]))
     assert (answer.status, answer.body) == (303, b"")
     assert answer.headers["Location"] == f"/app/receipts?key={KEY}"
+
+
+def test_the_handler_gets_the_receipts_of_the_response(service: Service) -> None:
+    """The objects are kept after the handler has returned, and no change of the handler's reaches the response."""
+    done: list[object] = []
+
+    def on_stored(receipts: Any) -> None:
+        done.append([dict(receipt) for receipt in receipts])
+        receipts.clear()
+
+    service.on_stored = on_stored
+    answer = play(routes.stored(service, request(), CONTEXT, [STORED], lambda: done.append("kept")))
+    assert done == [members(answer)["receipts"], "kept"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "detail"),
+    [pytest.param(lambda: None, UNDONE, id="a form"), pytest.param(None, NOT_UNDONE, id="a presigned upload")],
+)
+def test_a_failed_handler_is_an_error_without_its_text(
+    service: Service, caplog: pytest.LogCaptureFixture, keep: Callable[[], None] | None, detail: str
+) -> None:
+    """Nothing is logged as stored or counted, and the detail depends on whether the objects are removed."""
+
+    def fail(_receipts: object) -> None:
+        raise ZeroDivisionError("zero")
+
+    service.on_stored = fail
+    with caplog.at_level(logging.INFO), pytest.raises(HandlerFailed) as caught:
+        play(routes.stored(service, request(), CONTEXT, [STORED], keep))
+    assert (caught.value.detail, str(caught.value.__cause__)) == (detail, "zero")
+    assert caplog.records == []
+    assert not service.metrics.registry.get_sample_value("handoff_stored_bytes_total", {"handoff": "stream"})
 
 
 JSON = {"Content_Type": "application/json"}
@@ -426,12 +462,16 @@ def caused(error: UploadError, cause: Exception) -> UploadError:
         pytest.param(caused(StoreRejected("no"), OSError("reset")), "store-rejected: reset", False, id="a cause"),
         pytest.param(caused(FileClosed("why"), ValueError("I/O")), "file-closed: why", False, id="an explanation"),
         pytest.param(errors.fault(ZeroDivisionError("zero")), "internal: zero", True, id="our own fault"),
+        pytest.param(
+            caused(HandlerFailed(UNDONE), ZeroDivisionError("zero")), "handler-failed: zero", True, id="a handler"
+        ),
+        pytest.param(caused(HandlerFailed(UNDONE), WebhookFailed("no")), "handler-failed: no", False, id="a webhook"),
     ],
 )
 def test_the_log_has_the_cause_of_an_error(
     service: Service, caplog: pytest.LogCaptureFixture, error: UploadError, line: str, *, traceback: bool
 ) -> None:
-    """Only an internal error has a traceback, and FileClosed logs its explanation."""
+    """Only an internal error and a handler's have a traceback, and FileClosed logs its explanation."""
     routes.problem(service, request(), error)
     (record,) = caplog.records
     assert record.getMessage() == line

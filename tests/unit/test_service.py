@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.config import Config
 
-from filehandoff.errors import Overloaded
+from filehandoff.errors import Overloaded, SettingsError
 from filehandoff.presigned import Seal
 from filehandoff.s3.botocore_tuning import client_config, lasting_secret
 from filehandoff.service import Service
@@ -47,6 +47,14 @@ def test_two_services_share_nothing() -> None:
     one.metrics.aborts.inc()
     assert not other.drain.ends
     assert (one.framework, other.framework) == ("flask", "quart")
+
+
+def test_a_service_has_one_handler() -> None:
+    """A webhook and an `on_stored` are refused, because one could fail after the other has returned."""
+    settings = Settings(webhook_url="https://example.org/token", webhook_secret=f"whsec_{'A' * 32}")
+    with pytest.raises(SettingsError, match=r"^UPLOAD_WEBHOOK_URL is not shown; it must be empty, because"):
+        Service("flask", settings, on_stored=print)
+    assert Service("flask", Settings(), on_stored=print).on_stored is print
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from filehandoff.settings import GIB, KIB, MIB, Limits, Settings, kinds, misspel
 
 VARIABLES = [variable(field.name) for field in fields(Settings)]
 DEFAULTS = Settings()
+WEBHOOK_SECRET = f"whsec_{'A' * 32}"
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
@@ -47,6 +48,10 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "s3_connect_timeout": 2.0,
         "s3_read_timeout": 20.0,
         "s3_attempts": 3,
+        "handler_timeout": 20.0,
+        "webhook_url": None,
+        "webhook_secret": None,
+        "webhook_timeout": 5.0,
         "explain_closed_files": True,
         "log": "console",
         "log_level": "info",
@@ -192,6 +197,18 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: obj
         pytest.param("presign_seconds", "0.5", id="less than a second for a URL"),
         pytest.param("presign_seconds", "604801", id="a URL for more than a week"),
         pytest.param("promise_secret", "x" * 15, id="a secret that is too short"),
+        pytest.param("handler_timeout", "0", id="no time for the handler"),
+        pytest.param("webhook_timeout", "0", id="no time for the webhook"),
+        pytest.param("webhook_url", "example.org", id="a webhook without a scheme"),
+        pytest.param("webhook_url", "https://user@example.org/", id="a webhook with a user"),
+        pytest.param("webhook_url", "https://example.org/#a", id="a webhook with a fragment"),
+        pytest.param("webhook_url", "https://example.org/", id="a webhook without a secret"),
+        pytest.param("webhook_secret", WEBHOOK_SECRET, id="the secret of no webhook"),
+        pytest.param("webhook_secret", WEBHOOK_SECRET.removeprefix("whsec_"), id="a secret without its prefix"),
+        pytest.param("webhook_secret", "whsec_ä", id="a secret that is not ASCII"),
+        pytest.param("webhook_secret", f"whsec_{'A' * 33}", id="a secret that is not base64"),
+        pytest.param("webhook_secret", f"whsec_{'A' * 28}", id="a secret of 21 bytes"),
+        pytest.param("webhook_secret", f"whsec_{'A' * 88}", id="a secret of 66 bytes"),
         pytest.param("s3_public_endpoint_url", "s3.example.com", id="a public URL without a scheme"),
         pytest.param("s3_endpoint_url", "localhost:9000", id="a URL without a scheme"),
         pytest.param("s3_endpoint_url", "ftp://localhost", id="another scheme"),
@@ -282,6 +299,20 @@ def test_an_invalid_setting_is_shown_as_it_was_written(environ: dict[str, str], 
     with pytest.raises(SettingsError) as caught:
         Settings.from_env(environ)
     assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1:8000", "https://example.org/a/b?c=d&e=f"])
+def test_a_webhook_has_a_secret_of_24_to_64_bytes(url: str) -> None:
+    """Neither the URL, which may hold a token, nor the secret is shown by an error or by the settings."""
+    for secret in (WEBHOOK_SECRET, f"whsec_{'A' * 86}=="):
+        settings = Settings.from_env({"UPLOAD_WEBHOOK_URL": url, "UPLOAD_WEBHOOK_SECRET": secret})
+        assert (settings.webhook_url, settings.webhook_secret) == (url, secret)
+        assert url not in repr(settings)
+        assert secret not in repr(settings)
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"UPLOAD_WEBHOOK_URL": url})
+    wanted = "together with UPLOAD_WEBHOOK_SECRET, which is not set"
+    assert str(caught.value) == f"UPLOAD_WEBHOOK_URL is not shown; it must be {wanted}"
 
 
 def test_settings_are_checked_however_they_are_made() -> None:

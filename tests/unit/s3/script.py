@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import Counter
 
 from filehandoff.s3.calls import Call, Finish, Flow, Md5, Presign, ReadBack, Step
+from filehandoff.stored import Handle
 
 T = TypeVar("T")
 
@@ -88,6 +89,11 @@ def _run(flow: Flow[Any], left: deque[Line], *, finished: bool) -> Any:
 def _perform(step: Step[Any], left: deque[Line], *, finished: bool) -> Any:
     if isinstance(step, Finish):
         return _run(step.flow, left, finished=True)
+    if isinstance(step, Handle):
+        with step.failing():
+            step.call()
+        step.keep()
+        return None
     answer = _check(step, left, finished=finished)
     match answer:
         case BaseException():
