@@ -1,0 +1,167 @@
+"""The recipes of docs/service/after-an-upload.md make a thumbnail for every 201, although a worker is killed."""
+
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import redis
+from contract.api import Api, form, part
+from contract.bucket import Bucket
+from patience import wait_until
+from PIL import Image
+
+import filehandoff
+from demo import stack
+from demo.processes import end_with_parent, python
+
+ROOT = Path(filehandoff.__file__).parent.parent
+PAGE = (ROOT / "docs/service/after-an-upload.md").read_text("utf-8")
+REDIS = shutil.which("redis-server")
+#: Pictures, each of so many pixels that a worker has others left when it is killed.
+PICTURES = 6
+PIXELS = (3000, 3000)
+#: Seconds after which a killed worker's jobs go to another one.
+LONGEST_JOB = 3
+
+WORKERS = {
+    "flask": python("celery", "-A", "thumbnails", "worker", "--concurrency", "1"),
+    "quart": python("taskiq", "worker", "thumbnails:broker", "--workers", "1", "--max-async-tasks", "1"),
+}
+BROKER_URLS = {"flask": "redis+socket://{}", "quart": "unix://{}"}
+#: Counts the jobs that a worker has begun and not acknowledged, in each queue's own data.
+BEGUN: dict[str, Callable[["redis.Redis"], Any]] = {
+    "flask": lambda client: client.hlen("unacked"),
+    "quart": lambda client: client.xpending("taskiq", "taskiq")["pending"],
+}
+
+
+@pytest.fixture
+def broker() -> Iterator[Path]:
+    """The socket of a Redis server; in CI there must be one."""
+    if REDIS is None:
+        missing = "redis-server is missing; install it by: apt-get install redis-server"
+        assert not os.environ.get("CI"), missing
+        pytest.skip(missing)
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:  # a socket's path has at most 107 bytes
+        path = Path(folder, "socket")
+        command = [
+            REDIS,
+            "--port",
+            "0",
+            "--unixsocket",
+            str(path),
+            "--dir",
+            folder,
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+        ]
+        with subprocess.Popen(  # noqa: S603 - found above
+            command,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - it takes no lock
+        ) as server:
+            try:
+                wait_until(path.exists, lambda: "redis-server does not listen")
+                yield path
+            finally:
+                server.terminate()
+
+
+def recipe(framework: str, folder: Path) -> None:
+    """Write the files of the page's recipe for a framework."""
+    [tab] = re.findall(rf":::{{tab}} {framework.title()}\n(.*?)\n:::\n", PAGE, re.DOTALL)
+    files = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", tab, re.DOTALL))
+    assert sorted(files) == ["pictures.py", "thumbnails.py"]
+    for name, code in files.items():
+        (folder / name).write_text(code, "utf-8")
+
+
+@contextmanager
+def working(framework: str, environ: dict[str, str], folder: Path, log: IO[bytes]) -> Iterator[Callable[[int], None]]:
+    """Run a worker for the block; yield a function that sends a signal to all of its processes."""
+    with subprocess.Popen(  # noqa: S603 - the commands above
+        WORKERS[framework],
+        cwd=folder,
+        env=environ,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=end_with_parent,  # noqa: PLW1509 - it takes no lock
+    ) as worker:
+        try:
+            yield lambda number: os.killpg(worker.pid, number)
+        finally:
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGKILL)
+
+
+def picture(number: int) -> bytes:
+    """A PNG that takes a worker a moment."""
+    file = io.BytesIO()
+    Image.new("RGB", PIXELS, (number, 0, 0)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("framework", WORKERS)
+def test_every_201_gets_its_thumbnail(framework: str, broker: Path, tmp_path: Path) -> None:
+    """A killed worker's jobs go to the next one, and a text has no job."""
+    recipe(framework, tmp_path)
+    command = [re.sub(r"\w+_app\.[aw]sgi:app", "pictures:app", word) for word in stack.COMMANDS[framework]]
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    settings = {"UPLOAD_S3": "moto", "UPLOAD_DRAIN_SECONDS": "1", "PYTHONPATH": paths}
+    settings |= {"BROKER_URL": BROKER_URLS[framework].format(broker), "LONGEST_JOB": str(LONGEST_JOB)}
+    log_path = tmp_path / "servers.log"
+    client = redis.Redis(unix_socket_path=str(broker))
+    with (
+        stack.running(settings, log_path=log_path, commands={framework: command}) as started,
+        (tmp_path / "worker.log").open("wb") as log,
+        closing(started.store.client()) as s3,
+        closing(Api(started.apps[framework].url)) as api,
+        closing(client),
+    ):
+        bucket = Bucket(s3, started.settings.bucket, None)
+
+        def thumbnails() -> set[str]:
+            return {key for key in bucket.stored_keys() if key.startswith("thumbnails/")}
+
+        def explain() -> str:
+            return f"{len(thumbnails())} thumbnails; the worker's log: …{(tmp_path / 'worker.log').read_text()[-1500:]}"
+
+        def stopped_in_a_job() -> bool:
+            send(signal.SIGSTOP)
+            if not BEGUN[framework](client):  # stopped between two jobs
+                send(signal.SIGCONT)
+                return False
+            return True
+
+        for number in range(PICTURES):
+            file = part("file", picture(number), f"{number}.png", Content_Type="image/png")
+            answer = api.upload(form(file), "/uploads/stream")
+            assert answer.status_code == 201, answer.text
+        wanted = {f"thumbnails/{key}.png" for key in api.stored}
+        text = part("file", b"text", "a.txt", Content_Type="text/plain")
+        assert api.upload(form(text), "/uploads/stream").status_code == 201
+
+        environ = dict(started.environ) | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+        with working(framework, environ, tmp_path, log) as send:
+            wait_until(thumbnails, explain)
+            wait_until(stopped_in_a_job, explain)
+            assert thumbnails() < wanted, "the worker was killed after its last job"
+            send(signal.SIGKILL)
+        with working(framework, environ, tmp_path, log):
+            wait_until(lambda: thumbnails() >= wanted, explain)
+        assert thumbnails() == wanted
+        for key in wanted:
+            body = s3.get_object(Bucket=bucket.name, Key=key)["Body"].read()
+            assert Image.open(io.BytesIO(body)).size == (128, 128)
