@@ -213,7 +213,7 @@ class Receiving(BaseHTTPRequestHandler):
             return
         self.send_response(status)
         self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", "5000000000" if status == 200 else "0")  # a body that nobody reads
+        self.send_header("Content-Length", "5000000000" if status == 200 else "0")  # the service reads no body
         self.end_headers()
 
     @override

@@ -1,4 +1,4 @@
-"""The recipes of docs/service/after-an-upload.md make a thumbnail for every 201, although a worker is killed."""
+"""The recipes of docs/service/thumbnails.md make a thumbnail for every 201, although a worker is killed."""
 
 import io
 import os
@@ -24,11 +24,11 @@ from demo import stack
 from demo.processes import end_with_parent, python
 
 ROOT = Path(filehandoff.__file__).parent.parent
-PAGE = (ROOT / "docs/service/after-an-upload.md").read_text("utf-8")
+PAGE = (ROOT / "docs/service/thumbnails.md").read_text("utf-8")
 REDIS = shutil.which("redis-server")
-#: Pictures, each of so many pixels that a worker has others left when it is killed.
-PICTURES = 6
-PIXELS = (3000, 3000)
+#: The small pictures, and the side of the last one, which takes the worker a second.
+PICTURES = 3
+SMALL, LARGE = 200, 7000
 #: Seconds after which a killed worker's jobs go to another one.
 LONGEST_JOB = 3
 
@@ -37,11 +37,18 @@ WORKERS = {
     "quart": python("taskiq", "worker", "thumbnails:broker", "--workers", "1", "--max-async-tasks", "1"),
 }
 BROKER_URLS = {"flask": "redis+socket://{}", "quart": "unix://{}"}
-#: Counts the jobs that a worker has begun and not acknowledged, in each queue's own data.
+#: Whether a worker has begun a thumbnail and not acknowledged it, by each queue's own data.
 BEGUN: dict[str, Callable[["redis.Redis"], Any]] = {
     "flask": lambda client: client.hlen("unacked"),
-    "quart": lambda client: client.xpending("taskiq", "taskiq")["pending"],
+    "quart": lambda client: [job for job in unacknowledged(client) if b"make_thumbnail" in job],
 }
+
+
+def unacknowledged(client: "redis.Redis") -> list[bytes]:
+    """The jobs that taskiq's workers have taken from the stream and not acknowledged."""
+    pending: Any = client.xpending_range("taskiq", "taskiq", "-", "+", 10)
+    found: Any = [client.xrange("taskiq", one["message_id"], one["message_id"]) for one in pending]
+    return [fields[b"data"] for [(_, fields)] in found]
 
 
 @pytest.fixture
@@ -106,16 +113,16 @@ def working(framework: str, environ: dict[str, str], folder: Path, log: IO[bytes
                 os.killpg(worker.pid, signal.SIGKILL)
 
 
-def picture(number: int) -> bytes:
-    """A PNG that takes a worker a moment."""
+def picture(side: int) -> bytes:
+    """A PNG of so many pixels in a row."""
     file = io.BytesIO()
-    Image.new("RGB", PIXELS, (number, 0, 0)).save(file, "PNG", compress_level=1)
+    Image.new("RGB", (side, side)).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 @pytest.mark.parametrize("framework", WORKERS)
 def test_every_201_gets_its_thumbnail(framework: str, broker: Path, tmp_path: Path) -> None:
-    """A killed worker's jobs go to the next one, and a text has no job."""
+    """A worker is killed in its last job, which goes to the next worker, and a text has no job."""
     recipe(framework, tmp_path)
     command = [re.sub(r"\w+_app\.[aw]sgi:app", "pictures:app", word) for word in stack.COMMANDS[framework]]
     paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
@@ -145,22 +152,23 @@ def test_every_201_gets_its_thumbnail(framework: str, broker: Path, tmp_path: Pa
                 return False
             return True
 
-        for number in range(PICTURES):
-            file = part("file", picture(number), f"{number}.png", Content_Type="image/png")
-            answer = api.upload(form(file), "/uploads/stream")
+        def upload(data: bytes, content_type: str = "image/png") -> str:
+            answer = api.upload(form(part("file", data, "a", Content_Type=content_type)), "/uploads/stream")
             assert answer.status_code == 201, answer.text
-        wanted = {f"thumbnails/{key}.png" for key in api.stored}
-        text = part("file", b"text", "a.txt", Content_Type="text/plain")
-        assert api.upload(form(text), "/uploads/stream").status_code == 201
+            return f"thumbnails/{answer.json()['receipts'][0]['key']}.png"
 
+        wanted = {upload(picture(SMALL)) for _ in range(PICTURES)}
+        upload(b"text", "text/plain")
         environ = dict(started.environ) | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
         with working(framework, environ, tmp_path, log) as send:
-            wait_until(thumbnails, explain)
+            wait_until(lambda: thumbnails() == wanted, explain)
+            large = upload(picture(LARGE))
             wait_until(stopped_in_a_job, explain)
-            assert thumbnails() < wanted, "the worker was killed after its last job"
+            assert large not in thumbnails(), "the worker was killed after its last job"
             send(signal.SIGKILL)
         with working(framework, environ, tmp_path, log):
-            wait_until(lambda: thumbnails() >= wanted, explain)
+            wait_until(lambda: large in thumbnails(), explain)
+        wanted.add(large)
         assert thumbnails() == wanted
         for key in wanted:
             body = s3.get_object(Bucket=bucket.name, Key=key)["Body"].read()

@@ -36,7 +36,7 @@ each_shell = pytest.mark.parametrize(
 
 
 def make(handler: Handler, seconds: float = PATIENCE) -> tuple[Handle, list[str]]:
-    """Make a step, and the list of what its `keep` has kept."""
+    """Make a step, and the list that its `keep` appends to."""
     kept: list[str] = []
     [step] = handle(handler, RECEIPTS, seconds, partial(kept.append, "kept"))
     assert isinstance(step, Handle)

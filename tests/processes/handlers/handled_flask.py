@@ -9,7 +9,7 @@ from flask_app.start import start_app
 
 
 def on_stored(receipts: list[dict[str, Any]]) -> None:
-    """Do what the file's name asks for."""
+    """Do the work that the file's name chooses."""
     for pause in noted(receipts):
         time.sleep(pause)
 

@@ -9,7 +9,7 @@ from quart_app.start import start_app
 
 
 async def on_stored(receipts: list[dict[str, Any]]) -> None:
-    """Do what the file's name asks for."""
+    """Do the work that the file's name chooses."""
     for pause in noted(receipts):
         await asyncio.sleep(pause)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def noted(receipts: list[dict[str, Any]]) -> Iterator[float]:
-    """Note the receipts, then do what the first file's name asks for; yield pauses in seconds."""
+    """Note the receipts, then do the work that the first file's name chooses; yield pauses in seconds."""
     folder = Path(os.environ["HANDLED"])
     name = receipts[0]["filename"]
     note = folder / f"{receipts[0]['request_id']}-{time.monotonic_ns()}.json"
