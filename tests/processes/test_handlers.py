@@ -194,7 +194,7 @@ class Receiver(ThreadingHTTPServer):
         self.gate = threading.Event()
 
     def answer(self) -> int:
-        """Return the next status; 0 means no answer before the test's end."""
+        """Return the next status; 0 means no answer before the test's end, -1 the end of the connection."""
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
@@ -208,8 +208,8 @@ class Receiving(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
         status = self.server.answer()
-        if not status:
-            self.server.gate.wait(PATIENCE)
+        if status <= 0:
+            self.server.gate.wait(0 if status else PATIENCE)
             return
         self.send_response(status)
         self.send_header("Location", "/elsewhere")
@@ -279,6 +279,7 @@ def test_a_webhook_gets_the_receipts_of_the_201(
     [
         pytest.param([500], 3, id="an error"),
         pytest.param([0], 3, id="no answer"),
+        pytest.param([-1], 3, id="a closed connection"),
         pytest.param([307], 1, id="a redirect"),
         pytest.param([410], 1, id="gone"),
     ],

@@ -1,6 +1,7 @@
 """The call of the handler in both shells: its time limit, its errors, and an interrupted wait."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -9,17 +10,21 @@ from typing import Any, TypeAlias
 import pytest
 from patience import PATIENCE
 
+import flask_app.stored
+import quart_app.stored
 from filehandoff.admission import ending
 from filehandoff.cancellation import Cancellation, cancelled_by
 from filehandoff.drain import Drain
 from filehandoff.errors import HandlerFailed, Overloaded
 from filehandoff.s3.calls import Step
+from filehandoff.settings import Settings
 from filehandoff.stored import Handle, handle
+from filehandoff.webhook import WebhookFailed
 from flask_app.stored import handle as handle_in_flask
 from quart_app.shutdown import Shutdown
 from quart_app.stored import handle as handle_in_quart
 
-RECEIPTS = [{"key": "a"}]
+RECEIPTS = [{"key": "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/a"}]
 
 Handler: TypeAlias = Callable[[Any], Any]
 Call: TypeAlias = Callable[[Handle], Awaitable[None]]
@@ -241,3 +246,25 @@ def test_the_end_of_the_process_interrupts_a_handler_of_flask(gate: threading.Ev
     stopping.join()
     assert isinstance(caught.value.__cause__, Overloaded)  # `Drain.upload` raises its own
     assert kept == []
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        pytest.param(lambda settings: flask_app.stored.Webhook(settings).send(RECEIPTS), id="Flask"),
+        pytest.param(lambda settings: asyncio.run(quart_app.stored.Webhook(settings).send(RECEIPTS)), id="Quart"),
+    ],
+)
+def test_a_receiver_that_is_down_has_not_accepted(
+    send: Callable[[Settings], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each attempt is logged with the library's reason."""
+    monkeypatch.setattr("filehandoff.webhook.PAUSES", (0.0, 0.0))
+    with socket.socket() as bound:  # and not listening, so that connections are refused
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
+        with pytest.raises(WebhookFailed):
+            send(Settings(webhook_url=url, webhook_secret=f"whsec_{'A' * 32}"))
+    lines = [record.getMessage() for record in caplog.records if record.name == "filehandoff.webhook"]
+    assert len(lines) == 2
+    assert "127.0.0.1" in lines[0]
