@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import pytest
 import redis
-from contract.api import Api, form, part
+from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
 from patience import wait_until
 from PIL import Image
@@ -122,7 +122,10 @@ def picture(side: int) -> bytes:
 
 @pytest.mark.parametrize("framework", WORKERS)
 def test_every_201_gets_its_thumbnail(framework: str, broker: Path, tmp_path: Path) -> None:
-    """A worker is killed in its last job, which goes to the next worker, and a text has no job."""
+    """A worker is killed in its last job, which goes to the next worker; a text has no job.
+
+    Without Redis, a picture is not stored.
+    """
     recipe(framework, tmp_path)
     command = [re.sub(r"\w+_app\.[aw]sgi:app", "pictures:app", word) for word in stack.COMMANDS[framework]]
     paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
@@ -173,3 +176,9 @@ def test_every_201_gets_its_thumbnail(framework: str, broker: Path, tmp_path: Pa
         for key in wanted:
             body = s3.get_object(Bucket=bucket.name, Key=key)["Body"].read()
             assert Image.open(io.BytesIO(body)).size == (128, 128)
+
+        client.shutdown(nosave=True)
+        stored = bucket.stored_keys()
+        answer = api.upload(form(part("file", picture(SMALL), "a", Content_Type="image/png")), "/uploads/stream")
+        check_problem(answer, 502, "handler-failed")
+        assert bucket.stored_keys() == stored
