@@ -34,6 +34,7 @@ from filehandoff.http import ObjectInfo
 from filehandoff.keys import clean_name, decode_name
 from filehandoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PAGE_PARTS, PartSizes
 from filehandoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA, Incoming, Stored
+from filehandoff.s3 import options
 from filehandoff.settings import Limits
 from filehandoff.verify import quoted_etag
 
@@ -287,12 +288,12 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def put_headers(incoming: Incoming, metadata: Mapping[str, str]) -> dict[str, str]:
+def put_headers(incoming: Incoming, metadata: Mapping[str, str], chosen: options.Options) -> dict[str, str]:
     """Return the headers that a presigned PUT requires, except the length, which HTTP clients add.
 
     With `If-None-Match: *`, S3 accepts one PUT for each URL
     (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). With the checksum, it rejects other
-    bytes.
+    bytes. `chosen` are the operator's options, which the URL's signature covers.
     """
     checksum = {"x-amz-checksum-sha256": sha256_header(incoming.promised)} if incoming.promised else {}
     return {
@@ -300,6 +301,7 @@ def put_headers(incoming: Incoming, metadata: Mapping[str, str]) -> dict[str, st
         "If-None-Match": "*",
         **checksum,
         **{f"x-amz-meta-{name}": value for name, value in metadata.items()},
+        **options.headers(chosen),
     }
 
 

@@ -2,6 +2,7 @@
 
 import binascii
 import difflib
+import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Annotated, NoReturn, Self, get_type_hints
 from filehandoff.errors import SettingsError
 from filehandoff.keys import USER, common_prefix, prefix_of
 from filehandoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PartSizes
+from filehandoff.s3 import options
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -89,6 +91,10 @@ Words = Annotated[tuple[str, ...], Kind(_words)]
 Text = Annotated[str, Kind(str)]
 OptionalText = Annotated[str | None, Kind(str)]
 LowerCase = Annotated[str, Kind(str.lower)]
+S3Options = Annotated[
+    options.Options,
+    Kind(options.read, """a JSON object of S3's parameters, such as {"ServerSideEncryption": "aws:kms"}"""),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,7 @@ class Settings:
     webhook_url: OptionalText = field(default=None, repr=False)  #: its path or query may hold a token
     webhook_secret: OptionalText = field(default=None, repr=False)
     webhook_timeout: Seconds = 5.0
+    s3_options: S3Options = field(default_factory=dict, hash=False)
     explain_closed_files: Switch = True
     log: LowerCase = "console"
     log_level: LowerCase = "info"
@@ -160,6 +167,8 @@ class Settings:
         self._check_names()
         self._check_key_prefix()
         self._check_auth()
+        if wanted := options.objection(self.s3_options):
+            _refuse("s3_options", json.dumps(self.s3_options), wanted)
         self._check_numbers()
         self._check_webhook()
 

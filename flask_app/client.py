@@ -1,6 +1,7 @@
 """Clients of S3: their settings, their timeouts, and the work that they share."""
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
@@ -10,6 +11,7 @@ from botocore.exceptions import ProfileNotFound
 from botocore.loaders import create_loader
 
 from filehandoff.errors import SettingsError
+from filehandoff.s3 import options
 from filehandoff.s3.botocore_tuning import client_config, parse_timestamp, resolve_endpoint_once
 from filehandoff.settings import Settings
 
@@ -39,6 +41,7 @@ def new_client(
     agent = f"filehandoff boto3/{boto3.__version__}"
     config = Config(**client_config(settings, timeouts, attempts, addressing), user_agent=agent)
     session = _new_session()
+    session.events.register("before-parameter-build.s3", partial(options.add, settings.s3_options))
     session.events.register("before-send.s3.PutObject", _skip_expect_if_small)
     client = session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config)
     resolve_endpoint_once(client)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import aioboto3
@@ -12,6 +13,7 @@ from botocore.exceptions import ProfileNotFound
 from botocore.loaders import create_loader
 
 from filehandoff.errors import SettingsError
+from filehandoff.s3 import options
 from filehandoff.s3.botocore_tuning import client_config, parse_timestamp, resolve_endpoint_once
 from filehandoff.settings import Settings
 
@@ -40,6 +42,7 @@ async def new_client(
     agent = f"filehandoff aioboto3/{aioboto3.__version__}"
     config = AioConfig(**client_config(settings, timeouts, attempts, addressing), user_agent=agent)
     session = _new_session()
+    session.events.register("before-parameter-build.s3", partial(options.add, settings.s3_options))
     for operation in ("PutObject", "UploadPart"):
         session.events.register(f"before-send.s3.{operation}", _skip_expect)
     async with session.client("s3", endpoint_url=endpoint_url or settings.s3_endpoint_url, config=config) as client:

@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 from urllib.parse import parse_qs, quote, urlsplit
 
 from filehandoff.parts import PartReader
+from filehandoff.s3 import options
 from filehandoff.s3.calls import Answer
 from filehandoff.s3.signing import ALGORITHM, Credentials, Signer
 
@@ -33,8 +34,11 @@ _SIGNATURE = {f"X-Amz-{name}" for name in ("Algorithm", "Credential", "Date", "E
 _PORTS = {"http": 80, "https": 443}
 #: The calls of boto that this module can send, by the parameters that it knows.
 PARAMETERS = {
-    "put_object": {"Bucket", "Key", "Body", "ContentType", "Metadata", "ChecksumCRC32"},
-    "upload_part": {"Bucket", "Key", "Body", "UploadId", "PartNumber", "ContentLength", "ChecksumCRC32"},
+    "put_object": {"Bucket", "Key", "Body", "ContentType", "Metadata", "ChecksumCRC32", *options.OPTIONS},
+    "upload_part": {
+        *("Bucket", "Key", "Body", "UploadId", "PartNumber", "ContentLength", "ChecksumCRC32"),
+        "ExpectedBucketOwner",
+    },
 }
 
 
@@ -106,6 +110,7 @@ class DirectPuts:
             "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
             "x-amz-checksum-crc32": parameters["ChecksumCRC32"],
             **{f"x-amz-meta-{name.lower()}": value for name, value in parameters.get("Metadata", {}).items()},
+            **options.headers(parameters),
         }
         if "ContentType" in parameters:
             headers["content-type"] = parameters["ContentType"]

@@ -76,7 +76,7 @@ def _presign_put(
         parameters["ChecksumSHA256"] = sha256_header(promise.sha256)
     now, seconds = datetime.now(UTC), service.settings.presign_seconds
     url = yield from Presign("put_object", parameters, int(seconds), hook)
-    headers = put_headers(incoming, metadata)
+    headers = put_headers(incoming, metadata, service.settings.s3_options)
     return put_answer(incoming, promise.size, url, headers, service.settings.root_path) | expiry(now, seconds)
 
 

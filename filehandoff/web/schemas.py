@@ -110,7 +110,7 @@ def presigned_examples() -> tuple[Node, dict[str, Node]]:
     incoming = Incoming(KEY, "hello.txt", "text/plain", sha256)
     seal, until = Seal("an example's secret"), expiry(datetime(2026, 1, 31, 12, tzinfo=UTC), 900)
     metadata = Promise(len(FILE), 1, sha256, DEFAULT_HOOK, REQUEST_ID, "text/plain").metadata(seal, incoming)
-    headers = put_headers(incoming, metadata | {REQUEST_ID_METADATA: REQUEST_ID})
+    headers = put_headers(incoming, metadata | {REQUEST_ID_METADATA: REQUEST_ID}, {})
     url = f"https://uploads.s3.eu-central-1.amazonaws.com/{KEY}?X-Amz-Algorithm=AWS4-HMAC-SHA256"
     upload = PresignedMultipart(KEY, "an-upload", 20_000_000, 8 * MIB)
     page = upload.page(after=0)

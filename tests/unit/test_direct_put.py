@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from unit.s3.test_options import VALID
 
 import flask_app.store
 import quart_app.store
@@ -26,7 +27,7 @@ from filehandoff.errors import StoreRejected, StoreUnavailable
 from filehandoff.metrics import Metrics
 from filehandoff.parts import Part
 from filehandoff.receipt import Incoming
-from filehandoff.s3 import calls
+from filehandoff.s3 import calls, options
 from filehandoff.s3.calls import Call
 from filehandoff.s3.direct_put import DirectPuts
 from filehandoff.settings import Settings
@@ -262,18 +263,46 @@ def test_direct_puts_end_where_only_botocore_is_accepted(
     ]
 
 
-@pytest.mark.parametrize("changed", [{"CacheControl": "no-store"}, {"Body": b"other"}], ids=["parameter", "body"])
+@pytest.mark.parametrize("changed", [{"WebsiteRedirectLocation": "/"}, {"Body": b"other"}], ids=["parameter", "body"])
 def test_botocore_sends_what_a_hook_has_changed(shell: Callable[..., ByFlask], changed: dict[str, Any]) -> None:
     """A hook may change every parameter; only botocore knows all."""
     with answering(STORED) as s3:
         app = shell(s3)
         app.put(**changed)
     (sent,) = s3.requests
-    assert (sent.get("cache-control"), sent["body"]) == (
-        changed.get("CacheControl"),
+    assert (sent.get("x-amz-website-redirect-location"), sent["body"]) == (
+        changed.get("WebsiteRedirectLocation"),
         changed.get("Body", BYTES).decode(),
     )
     assert (s3.senders, sent["x-amz-meta-runs"], retries(app)) == (["botocore"], "1", None)
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_an_option_is_the_same_header_in_a_direct_put(shell: Callable[..., ByFlask], name: str) -> None:
+    """Botocore's put, which is the only attempt of the first app, has the same headers of S3."""
+    with answering(STORED) as s3:
+        for attempts in 1, 2:
+            app = shell(s3, attempts)
+            app.settings = replace(app.settings, s3_options={name: VALID[name]})
+            app.put()
+    assert s3.senders == ["botocore", "direct"]
+    by_botocore, direct = ({**request} for request in s3.requests)
+    (header,) = options.headers({name: VALID[name]})
+    assert direct[header] == by_botocore[header]
+    assert header in direct["authorization"]
+
+
+def test_a_part_names_the_bucket_owner(shell: Callable[..., ByFlask]) -> None:
+    """A direct part has the header too, and no other option."""
+    with answering(STORED) as s3:
+        app = shell(s3)
+        app.settings = replace(app.settings, s3_options=VALID)
+        app.call(calls.upload_part("a key", "an id", Part(1, (BYTES,)), 1))
+    (sent,) = s3.requests
+    assert s3.senders == ["direct"]
+    assert {name: sent[name] for name in options.headers(VALID) if name in sent} == {
+        "x-amz-expected-bucket-owner": "123456789012"
+    }
 
 
 def test_a_client_without_credentials_leaves_puts_to_botocore(

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.s3.test_options import VALID
 
 import flask_app
 import quart_app
@@ -46,6 +47,7 @@ from filehandoff.presigned import (
     put_headers,
 )
 from filehandoff.receipt import REQUEST_ID_METADATA, Incoming
+from filehandoff.s3 import options
 from filehandoff.s3.calls import Flow
 from filehandoff.settings import GIB, MIB, Limits, Settings
 from filehandoff.web.request import EXTENSION
@@ -226,7 +228,7 @@ def test_without_a_digest_only_the_size_is_promised() -> None:
     assert (kept, file.sha256, file.incoming) == (promise, "0" * 64, incoming)
     with pytest.raises(SizeMismatch):
         read_back(size=10, metadata=metadata).stored(SEAL)
-    assert "x-amz-checksum-sha256" not in put_headers(incoming, metadata)
+    assert "x-amz-checksum-sha256" not in put_headers(incoming, metadata, {})
 
 
 def test_the_metadata_fits_into_s3() -> None:
@@ -535,6 +537,14 @@ def test_a_url_has_the_public_address_of_s3(presign: Callable[[Settings], dict[s
     assert "X-Amz-Expires=60&" in url.query
     assert given["expires_in"] == 60
     assert urlsplit(presign(HERE)["url"]).netloc == "127.0.0.1:9"
+
+
+def test_a_url_signs_the_options_of_the_operator(presign: Callable[[Settings], dict[str, Any]]) -> None:
+    """The response has each as a header, which the client must send."""
+    given = presign(replace(HERE, s3_options=VALID))
+    (signed,) = parse_qs(urlsplit(given["url"]).query)["X-Amz-SignedHeaders"]
+    assert options.headers(VALID).items() <= given["headers"].items()
+    assert set(options.headers(VALID)) <= set(signed.split(";"))
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "webhook_url": None,
         "webhook_secret": None,
         "webhook_timeout": 5.0,
+        "s3_options": {},
         "explain_closed_files": True,
         "log": "console",
         "log_level": "info",
