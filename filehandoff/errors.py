@@ -13,6 +13,7 @@
     │   ├── TooManyParts          413 too-many-parts
     │   ├── TooManyFields         413 too-many-fields
     │   ├── UnsupportedMediaType  415 unsupported-media-type
+    │   ├── TypeNotAllowed        415 type-not-allowed
     │   ├── DigestMismatch        422 digest-mismatch
     │   ├── SizeMismatch          422 size-mismatch
     │   └── TypeMismatch          422 type-mismatch
@@ -172,6 +173,14 @@ class UnsupportedMediaType(FormError):
     status = 415
     code = "unsupported-media-type"
     title = "This type of body is not supported here"
+
+
+class TypeNotAllowed(FormError):
+    """A file is of a type that `UPLOAD_ALLOWED_TYPES` does not list, by its first bytes."""
+
+    status = 415
+    code = "type-not-allowed"
+    title = "Files of this type are not allowed"
 
 
 class DigestMismatch(FormError):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, NoReturn, Self, get_type_hints
 
+from filehandoff import file_types
 from filehandoff.errors import SettingsError
 from filehandoff.keys import USER, common_prefix, prefix_of
 from filehandoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PartSizes
@@ -88,6 +89,7 @@ Seconds = Annotated[float, Kind(_seconds, "a number of seconds, such as 30 or 0.
 Count = Annotated[int, Kind(_count, "a whole number")]
 Switch = Annotated[bool, Kind(lambda text: _SWITCH.get(text.lower()), "on or off")]
 Words = Annotated[tuple[str, ...], Kind(_words)]
+Types = Annotated[tuple[str, ...], Kind(lambda text: _words(text) or None, "types such as 'image/*, application/pdf'")]
 Text = Annotated[str, Kind(str)]
 OptionalText = Annotated[str | None, Kind(str)]
 LowerCase = Annotated[str, Kind(str.lower)]
@@ -142,6 +144,8 @@ class Settings:
     max_form_parts: Count = 100
     max_field_bytes: Size = 64 * KIB
     field_names: Words = FIELD_NAMES
+    allowed_types: Types = ()  #: empty for all types
+    store_found_type: Switch = False
     part_bytes: Size = 8 * MIB
     parts_in_flight: Count = 4
     max_concurrent: Count = 32
@@ -167,6 +171,8 @@ class Settings:
         self._check_names()
         self._check_key_prefix()
         self._check_auth()
+        if wanted := file_types.objection(self.allowed_types):
+            _refuse("allowed_types", ", ".join(self.allowed_types), wanted)
         if wanted := options.objection(self.s3_options):
             _refuse("s3_options", json.dumps(self.s3_options), wanted)
         self._check_numbers()

@@ -35,6 +35,7 @@ from filehandoff.errors import (
     StoreRejected,
     StoreUnavailable,
     TypeMismatch,
+    TypeNotAllowed,
     Unauthorized,
     UnknownCause,
     UnknownHandoff,
@@ -332,13 +333,13 @@ def _complete() -> Node:
         "tags": ["uploads"],
         "summary": "Read back the object that the client sent to S3",
         "description": "The app removes the object if two reads agree that its bytes or its length differ from the "
-        "promise. The receipt has the id of the request for the URL. For an upload in parts, use the address in "
-        "`complete`.",
+        "promise, or if its first bytes are not of an allowed type. The receipt has the id of the request for the URL. "
+        "For an upload in parts, use the address in `complete`.",
         "parameters": upload,
         "responses": {
             "201": _receipts("The promised file is in S3."),
             **_problems(
-                *(ObjectMissing, NotFound, SizeMismatch, DigestMismatch, TypeMismatch),
+                *(ObjectMissing, NotFound, TypeNotAllowed, SizeMismatch, DigestMismatch, TypeMismatch),
                 *(*COMMON_ERRORS, HandlerFailed, Overloaded),
             ),
         },
@@ -347,8 +348,8 @@ def _complete() -> Node:
 
 def _show_cause() -> Node:
     errors = [
-        error for error in FORM_ERRORS if error is not DigestMismatch
-    ]  # the view reads a promised digest and does not check it
+        error for error in FORM_ERRORS if error not in {DigestMismatch, TypeNotAllowed}
+    ]  # the view reads a promised digest and does not check it, nor the type: the object is removed
     return {
         "operationId": "showCause",
         "tags": ["about"],

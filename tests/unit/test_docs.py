@@ -55,6 +55,7 @@ WORDS = {
     "max_body_bytes": "file + 1 MiB",
     "webhook_url": "none",
     "webhook_secret": "none",
+    "allowed_types": "all",
 }
 
 
