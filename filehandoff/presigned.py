@@ -29,6 +29,7 @@ from filehandoff.errors import (
     TypeMismatch,
 )
 from filehandoff.errors import UnsupportedMediaType as Unsupported
+from filehandoff.file_types import FileTypes, media_type
 from filehandoff.form import DEFAULT_CONTENT_TYPE, is_media_type
 from filehandoff.http import ObjectInfo
 from filehandoff.keys import clean_name, decode_name
@@ -236,7 +237,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class ReadBackObject:
-    """The result of one read of an object: headers, size and SHA-256.
+    """The result of one read of an object: headers, size, SHA-256 and first bytes.
 
     If the headers alone break the promise, the bytes are not read, and `sha256` is empty. Two results are equal if S3
     returned the same both times.
@@ -246,6 +247,7 @@ class ReadBackObject:
     info: ObjectInfo
     size: int = 0
     sha256: str = ""
+    head: bytes = b""
 
     def is_worth_reading(self, seal: Seal) -> bool:
         """Return whether the headers keep the promise, so that the bytes must be checked.
@@ -259,16 +261,19 @@ class ReadBackObject:
             return False
         return True
 
-    def stored(self, seal: Seal) -> tuple[Stored, Promise]:
+    def stored(self, seal: Seal, file_types: FileTypes | None = None) -> tuple[Stored, Promise]:
         """Return the file and its promise, after all checks.
 
         Raises:
             ObjectMissing: as for `Promise.from_metadata`.
             SizeMismatch, DigestMismatch: the object breaks the promise.
+            TypeNotAllowed: as for `FileTypes.check_stored`.
             TypeMismatch: only the object's type differs.
         """
         promise, incoming = self._promised(seal)
         promise.check(self.size, self.sha256)
+        if file_types:
+            file_types.check_stored(promise.media_type, self.head)
         promise.check_type(incoming.content_type)
         return Stored(incoming, self.size, self.sha256, self.info.etag.strip('"'), promise.parts), promise
 
@@ -281,11 +286,6 @@ class ReadBackObject:
 def is_aws(endpoint_url: str) -> bool:
     """Return whether an endpoint of boto is AWS's own S3, in any region or partition."""
     return re.search(r"\.amazonaws\.com(\.cn)?$", urlsplit(endpoint_url).hostname or "") is not None
-
-
-def media_type(content_type: str) -> str:
-    """Return a content type without parameters, in lower case: proxies change both."""
-    return content_type.partition(";")[0].strip().lower()
 
 
 def put_headers(incoming: Incoming, metadata: Mapping[str, str], chosen: options.Options) -> dict[str, str]:

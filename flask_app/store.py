@@ -144,9 +144,9 @@ class Store:
                 return finish(partial(self.run, flow), abandon) if abandon else self.run(flow)
             case Md5():
                 return step.compute()
-            case ReadBack(body, silence):
+            case ReadBack(body, head, silence):
                 with store_errors(silence=silence):
-                    return read_back(_until_cancelled(read_body(body)))
+                    return read_back(map(head.receive, _until_cancelled(read_body(body))))
             case Handle():
                 return handle(step)
             case Presign():

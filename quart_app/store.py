@@ -145,9 +145,9 @@ class Store:
                 return await finish_despite_cancel(self.run(flow), abandon)
             case Md5():
                 return await asyncio.to_thread(step.compute)
-            case ReadBack(body, silence):
+            case ReadBack(body, head, silence):
                 with store_errors(silence=silence):
-                    return await read_back(read_body(body))
+                    return await read_back(head.receive(chunk) async for chunk in read_body(body))
             case Handle():
                 return await handle(step)
             case Presign():

@@ -4,7 +4,7 @@ Each call is the shortest flow: `yield from head_object(key)` returns the object
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from filehandoff.digest import crc32_header, md5_of
@@ -17,6 +17,7 @@ from filehandoff.errors import (
     UploadGone,
     from_store_answer,
 )
+from filehandoff.file_types import FirstBytes
 from filehandoff.http import ObjectInfo
 from filehandoff.parts import Part, chunks_of
 from filehandoff.receipt import Incoming
@@ -100,9 +101,10 @@ class Md5(Step[str]):
 
 @dataclass(frozen=True, slots=True)
 class ReadBack(Step[tuple[int, str]]):
-    """A read of the whole body of `get_object`, for its size and its SHA-256."""
+    """A read of the whole body of `get_object`, for its size and its SHA-256; `head` takes its first bytes."""
 
     body: Any
+    head: FirstBytes = field(default_factory=FirstBytes)
     silence: str = "S3 stopped sending while the object was read back; complete it again."
 
 

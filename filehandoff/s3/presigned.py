@@ -13,8 +13,10 @@ from filehandoff.errors import (
     StoreRejected,
     StoreUnavailable,
     TypeMismatch,
+    TypeNotAllowed,
     UploadGone,
 )
+from filehandoff.file_types import media_type
 from filehandoff.keys import new_key
 from filehandoff.presigned import (
     PresignedMultipart,
@@ -22,7 +24,6 @@ from filehandoff.presigned import (
     Promise,
     ReadBackObject,
     expiry,
-    media_type,
     part_lengths,
     parts_answer,
     put_answer,
@@ -124,6 +125,7 @@ def complete(
     Raises:
         ObjectMissing: there is no object, or another hand-off stored it.
         SizeMismatch, DigestMismatch: the object breaks the promise.
+        TypeNotAllowed: the object's first bytes are of another type than those allowed, or than the declared one.
         TypeMismatch: only the object's type differs; nothing was removed.
         StoreUnavailable: two reads of S3 differ; nothing was removed.
     """
@@ -138,8 +140,8 @@ def _verify(
     """Read the object back; reject it only if a second read agrees."""
     reading = yield from _read(service, key)
     try:
-        return reading.stored(service.seal)
-    except (SizeMismatch, DigestMismatch, TypeMismatch) as error:
+        return reading.stored(service.seal, service.file_types)
+    except (SizeMismatch, DigestMismatch, TypeMismatch, TypeNotAllowed) as error:
         if before is None:
             return (yield from _verify(service, key, request_id, before=reading))
         if reading != before:
@@ -155,8 +157,9 @@ def _read(service: Context, key: str) -> Flow[ReadBackObject]:
     reading = ReadBackObject(key, info)
     try:
         if reading.is_worth_reading(service.seal):
-            size, sha256 = yield from calls.ReadBack(body)
-            reading = replace(reading, size=size, sha256=sha256)
+            read = calls.ReadBack(body)
+            size, sha256 = yield from read
+            reading = replace(reading, size=size, sha256=sha256, head=bytes(read.head))
     finally:
         body.close()
     return reading

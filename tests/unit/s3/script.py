@@ -129,6 +129,7 @@ def _shown(step: Step[Any]) -> tuple[str, Mapping[str, Any], str]:
             return f"presign_{step.operation}", {**step.parameters, "Seconds": step.seconds}, ""
         case Md5(body):
             return "md5", {"Body": body}, ""
-        case ReadBack(body):
+        case ReadBack(body, head):
+            head.receive(body.getvalue())
             return "read_back", {"Body": body}, ""
     raise TypeError(step)

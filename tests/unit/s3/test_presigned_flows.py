@@ -1,5 +1,6 @@
 """Flows of presigned uploads: signing the URLs, and verifying the client's object."""
 
+import io
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -16,13 +17,14 @@ from filehandoff.errors import (
     StoreRejected,
     StoreUnavailable,
     TypeMismatch,
+    TypeNotAllowed,
     UploadError,
 )
 from filehandoff.presigned import PresignedMultipart, PresignRequest, Promise, Seal, sha256_header
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import presigned
 from filehandoff.service import Service
-from filehandoff.settings import MIB
+from filehandoff.settings import MIB, Settings
 
 KEY = "2026/01/31/019c1234-5678-7abc-89de-f0123456789a/hello.txt"
 SHA256 = sha256(b"hello world").hexdigest()
@@ -207,17 +209,6 @@ def test_an_upload_is_aborted_once(service: Service) -> None:
         play(presigned.abort(service, UPLOAD), aborted(GONE, finished=False))
 
 
-class Body:
-    """The body of a response, which must be closed."""
-
-    def __init__(self) -> None:
-        self.closed = False
-
-    def close(self) -> None:
-        """Close it."""
-        self.closed = True
-
-
 class Object:
     """An object that S3 returns with a new body each time."""
 
@@ -225,11 +216,11 @@ class Object:
         metadata = {**promise.metadata(seal, INCOMING), "request-id": "first-request"}
         named = {"ContentLength": promise.size, "ContentType": "text/plain", "ETag": '"e"', "Metadata": metadata}
         self._answer = named | changed
-        self.bodies: list[Body] = []
+        self.bodies: list[io.BytesIO] = []
 
     def got(self) -> Line:
         """The call that gets the object."""
-        self.bodies.append(Body())
+        self.bodies.append(io.BytesIO(b"hello world"))
         return expect("get_object", self._answer | {"Body": self.bodies[-1]}, client="uploads", Key=KEY)
 
     def read(self, answer: object = (11, SHA256)) -> list[Line]:
@@ -363,6 +354,41 @@ def test_another_type_removes_nothing(service: Service) -> None:
     with pytest.raises(TypeMismatch):
         complete(service, None, *sent.read(), *sent.read())
     assert sent.closed
+
+
+def checking(**settings: Any) -> Service:
+    """Make a service that checks types."""
+    return Service("flask", Settings(promise_secret="a secret of sixteen and more", **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "declared", "detail"),
+    [
+        (
+            {"allowed_types": ("image/*",)},
+            "text/plain",
+            r"The file is text/plain by its first bytes; allowed are image/\*",
+        ),
+        ({"store_found_type": True}, "image/png", "text/plain by its first bytes, but image/png was declared"),
+    ],
+    ids=["not allowed", "not the declared one"],
+)
+def test_an_object_whose_first_bytes_are_of_another_type_is_removed(
+    settings: dict[str, Any], declared: str, detail: str
+) -> None:
+    """Two reads agree; the app cannot change the type of a stored object."""
+    service = checking(**settings)
+    sent = Object(service.seal, Promise(11, 1, SHA256, "bound", "first-request", declared), ContentType=declared)
+    with pytest.raises(TypeNotAllowed, match=detail):
+        complete(service, None, *sent.read(), *sent.read(), *removed())
+    assert sent.closed
+
+
+@pytest.mark.parametrize("settings", [{"allowed_types": ("text/plain",)}, {"store_found_type": True}])
+def test_an_object_of_an_allowed_type_is_the_file(settings: dict[str, Any]) -> None:
+    """One read proves it."""
+    service = checking(**settings)
+    assert complete(service, None, *Object(service.seal).read()) == RIGHT
 
 
 @pytest.mark.parametrize("answer", [{"ContentLength": 11, "ETag": '"f"'}, MISSING], ids=["replaced", "removed"])
