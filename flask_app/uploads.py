@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from io import SEEK_END
 from traceback import clear_frames
@@ -16,6 +17,7 @@ from typing import IO, Self, TypeVar
 from filehandoff import cancellation, logs
 from filehandoff.cancellation import Cancellation, cancelled_by
 from filehandoff.digest import Digest
+from filehandoff.file_types import HEAD_BYTES, FirstBytes
 from filehandoff.parts import Part, cut, read_chunks
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3.calls import Flow
@@ -67,6 +69,7 @@ class FormUpload:
         Raises:
             ValueError: the file was closed meanwhile.
             DigestMismatch: the bytes do not have the promised digest.
+            TypeNotAllowed: the first bytes are of a type that is not allowed; nothing was sent to S3.
             StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
         # A hand-off may call this in another thread.
@@ -83,6 +86,9 @@ class FormUpload:
             # boto reads the file itself, so memory holds none of it.
             digest = Digest()
             file.seek(0)
+            if self._service.file_types:
+                incoming = self._typed(incoming, file.read(HEAD_BYTES))
+                file.seek(0)
             crc32 = digest.update(read_chunks(file))
             file.seek(0)
             self._put(incoming, file, digest, crc32)
@@ -92,8 +98,15 @@ class FormUpload:
 
         Raises:
             DigestMismatch: the bytes do not have the promised digest.
+            TypeNotAllowed: the first bytes are of a type that is not allowed; nothing was sent to S3.
             StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
+        if self._service.file_types:
+            chunks = iter(chunks)
+            head, ahead = FirstBytes(), list[bytes]()
+            while not head.are_complete and (chunk := next(chunks, None)) is not None:
+                ahead.append(head.receive(chunk))
+            incoming, chunks = self._typed(incoming, bytes(head)), chain(ahead, chunks)
         sender = PartSender(self._service, MultipartUpload(self._service, incoming))
         parts = cut(sender.watch(chunks), self._service.settings.part_sizes)
         first = next(parts)
@@ -106,6 +119,11 @@ class FormUpload:
             all_parts = chain([first], parts)
             del first  # otherwise memory holds it until the upload ends
             sender.send(all_parts, self._hook)
+
+    def _typed(self, incoming: Incoming, head: bytes) -> Incoming:
+        """Check the first bytes of a file, and return it with the content type to store."""
+        assert self._service.file_types
+        return replace(incoming, content_type=self._service.file_types.check(incoming.content_type, head))
 
     def _put(self, incoming: Incoming, body: "IO[bytes] | Part", digest: Digest, crc32: int) -> None:
         upload = SinglePut(self._service, incoming, digest)
@@ -187,10 +205,10 @@ class PartSender:
             raise
 
 
-def chain(first: list[Part], rest: Iterator[Part]) -> Iterator[Part]:
-    """Yield the first parts, then the rest.
+def chain(first: list[T], rest: Iterator[T]) -> Iterator[T]:
+    """Yield the first parts or chunks, then the rest.
 
-    The first parts are removed from their list, or they would stay in memory.
+    The first ones are removed from their list, or they would stay in memory.
     """
     while first:
         yield first.pop(0)

@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from io import SEEK_END
 from traceback import clear_frames
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import IO, Protocol, Self, TypeVar
 
 from filehandoff.digest import Digest
+from filehandoff.file_types import HEAD_BYTES, FirstBytes
 from filehandoff.parts import CHUNK_BYTES, Part, PartCutter, PartSizes
 from filehandoff.parts import read_chunks as read_file_chunks
 from filehandoff.receipt import Incoming, Stored, UploadContext
@@ -77,6 +79,7 @@ class FormUpload:
         Raises:
             ValueError: the file was closed meanwhile.
             DigestMismatch: the bytes do not have the promised digest.
+            TypeNotAllowed: the first bytes are of a type that is not allowed; nothing was sent to S3.
             StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
         if not is_file(file):
@@ -88,6 +91,9 @@ class FormUpload:
             # boto reads the file itself, so memory holds none of it.
             digest = Digest()
             file.seek(0)
+            if self._service.file_types:
+                incoming = self._typed(incoming, await asyncio.to_thread(file.read, HEAD_BYTES))
+                file.seek(0)
             crc32 = await asyncio.to_thread(digest.update, read_file_chunks(file))
             file.seek(0)
             await self._put(incoming, file, digest, crc32)
@@ -97,8 +103,14 @@ class FormUpload:
 
         Raises:
             DigestMismatch: the bytes do not have the promised digest.
+            TypeNotAllowed: the first bytes are of a type that is not allowed; nothing was sent to S3.
             StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
+        if self._service.file_types:
+            head, ahead = FirstBytes(), list[bytes]()
+            while not head.are_complete and (chunk := await anext(chunks, None)) is not None:
+                ahead.append(head.receive(chunk))
+            incoming, chunks = self._typed(incoming, bytes(head)), chain(ahead, chunks)
         async with aclosing(cut(chunks, self._service.settings.part_sizes)) as parts:
             first = await anext(parts)
             if first.last:
@@ -114,6 +126,11 @@ class FormUpload:
                 all_parts = chain([first], parts)
                 del first  # otherwise memory holds it until the upload ends
                 await sender.send(all_parts, self._hook)
+
+    def _typed(self, incoming: Incoming, head: bytes) -> Incoming:
+        """Check the first bytes of a file, and return it with the content type to store."""
+        assert self._service.file_types
+        return replace(incoming, content_type=self._service.file_types.check(incoming.content_type, head))
 
     async def _put(self, incoming: Incoming, body: "IO[bytes] | Part", digest: Digest, crc32: int) -> None:
         upload = SinglePut(self._service, incoming, digest)
@@ -201,12 +218,12 @@ async def cut(chunks: AsyncIterator[bytes], sizes: PartSizes) -> AsyncGenerator[
     yield cutter.finish()
 
 
-async def chain(first: list[Part], rest: AsyncIterator[Part]) -> AsyncIterator[Part]:
-    """Yield the first parts, then the rest.
+async def chain(first: list[T], rest: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Yield the first parts or chunks, then the rest.
 
-    The first parts are removed from their list, or they would stay in memory.
+    The first ones are removed from their list, or they would stay in memory.
     """
     while first:
         yield first.pop(0)
-    async for part in rest:
-        yield part
+    async for one in rest:
+        yield one
