@@ -116,8 +116,7 @@ class FirstBytes:
 
     def receive(self, chunk: bytes) -> bytes:
         """Copy the missing bytes of the next chunk, and return the chunk."""
-        if not self.are_complete:
-            self._head += chunk[: HEAD_BYTES - len(self._head)]
+        self._head += chunk[: HEAD_BYTES - len(self._head)]
         return chunk
 
     @property

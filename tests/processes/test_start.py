@@ -26,6 +26,8 @@ CASES = [
     pytest.param("UPLOAD_IDLE_TIMEOUT", "0", id="no time at all", marks=pytest.mark.thorough),
     pytest.param("UPLOAD_BUCKET", "Not A Bucket", id="no bucket name", marks=pytest.mark.thorough),
     pytest.param("UPLOAD_KEY_PREFIX", "/../", id="a prefix that climbs", marks=pytest.mark.thorough),
+    pytest.param("UPLOAD_S3_OPTIONS", '{"Key": "k"}', id="a parameter of ours", marks=pytest.mark.thorough),
+    pytest.param("UPLOAD_ALLOWED_TYPES", "text/csv", id="a type of no file", marks=pytest.mark.thorough),
     pytest.param("AWS_PROFILE", "nobody", id="no such profile"),
 ]
 

@@ -50,6 +50,7 @@ EXCEPTIONS = {
 #: Third-party packages that the core may import, each with the reason.
 THIRD_PARTIES = {
     "typing_extensions": "names for type checkers, which bundle it; imported by typing_backports.py for them alone",
+    "puremagic": "a table of signatures; imported by file_types.py alone, if a setting needs it",
     "prometheus_client": "numbers as text; imported by metrics.py alone, which the shells ask for",
 }
 
