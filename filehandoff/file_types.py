@@ -17,8 +17,8 @@ HEAD_BYTES = 4096
 UNKNOWN = "application/octet-stream"
 TEXT = "text/plain"
 HTML, SVG, XML = "text/html", "image/svg+xml", "application/xml"
-#: Types that may run scripts in a browser; a wildcard such as `image/*` does not admit them.
-SCRIPTED = frozenset({HTML, SVG, XML})
+#: Types that a wildcard such as `image/*` does not admit: a browser may run their scripts, or they may be programs.
+ONLY_BY_NAME = frozenset({HTML, SVG, XML, UNKNOWN})
 
 #: Signatures at the start for which the library has several names, another name, or no name.
 PREFIXES = {
@@ -74,7 +74,12 @@ ALIASES = {
     "image/pjpeg": "image/jpeg",
     "image/heic": "image/heif",
     "video/avi": "video/x-msvideo",
+    "video/x-m4v": MP4,
     "audio/x-wav": "audio/wav",
+    "audio/wave": "audio/wav",
+    "audio/x-m4a": "audio/mp4",
+    "audio/x-flac": "audio/flac",
+    "application/x-rar": "application/vnd.rar",
     "text/xml": XML,
     "application/x-zip-compressed": "application/zip",
     "audio/mp3": "audio/mpeg",
@@ -82,7 +87,7 @@ ALIASES = {
 #: All types that can be found.
 FINDABLE = frozenset(
     {name for table in (NAMES, PREFIXES, RIFF, BRANDS) for name in table.values()}
-    | {MP4, MATROSKA, WEBM, TEXT, UNKNOWN, *SCRIPTED}
+    | {MP4, MATROSKA, WEBM, TEXT, *ONLY_BY_NAME}
 )
 #: Formats whose files may consist of text alone.
 _TEXTUAL = frozenset({"application/pdf", "application/rtf", "application/postscript"})
@@ -158,7 +163,7 @@ class FileTypes:
         found = find(head, self._signatures)
         if self._allowed and not any(_admits(one, found) for one in self._allowed):
             what = f"The file is {found} by its first bytes" if found else "The file is empty, so it has no type"
-            by_name = ", which no wildcard includes" if found in SCRIPTED else ""
+            by_name = ", which no wildcard includes" if found in ONLY_BY_NAME else ""
             raise TypeNotAllowed(f"{what}{by_name}; allowed are {', '.join(self._allowed)}.")
         return found if self._store_found and contradicts(declared, found) else declared
 
@@ -261,7 +266,7 @@ def _canonical(name: str) -> str:
 
 def _admits(allowed: str, found: str) -> bool:
     if allowed.endswith("/*"):
-        return found.startswith(allowed[:-1]) and found not in SCRIPTED
+        return found.startswith(allowed[:-1]) and found not in ONLY_BY_NAME
     return found == allowed
 
 
