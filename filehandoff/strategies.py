@@ -179,6 +179,7 @@ def describe(framework: str, settings: Settings) -> dict[str, object]:
         "framework": framework,
         "limits": _limits(settings),
         "file_fields": list(settings.field_names),
+        "allowed_types": list(settings.allowed_types),
         "peak_memory": {
             "formula": PEAK_MEMORY,
             "uploads": settings.max_concurrent,

@@ -308,6 +308,7 @@ def _strategies() -> Node:
             "framework": refer("Framework"),
             "limits": closed("The limits of one form, in bytes and counts, and the parts sent to S3.", limits),
             "file_fields": items(text("A form field whose files are stored, also with `[]` or an index after it.")),
+            "allowed_types": items(text("A type of stored files, or a wildcard such as `image/*`; all types if none.")),
             "peak_memory": closed(
                 "A process's peak memory above idle if all uploads use `stream`.",
                 {

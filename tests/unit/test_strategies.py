@@ -120,12 +120,13 @@ def test_the_description_is_the_whole_grid(framework: str) -> None:
 def test_the_description_has_the_sizes_of_these_settings() -> None:
     """Size classes and limits come from the app's settings."""
     settings = replace(Settings(), part_bytes=5 * MIB, parts_in_flight=2, max_form_parts=3, field_names=("a",))
+    settings = replace(settings, allowed_types=("image/*",))
     served = json.loads(json.dumps(describe("flask", settings)))
     assert [size["bytes"] for size in served["size_classes"]] == [100, 500_001, 10 * MIB + 1]
     assert [size["name"] for size in served["size_classes"]] == list(SIZE_CLASSES)
     assert served["limits"]["part_bytes"] == 5 * MIB
     assert served["limits"]["parts_in_flight"] == 2
     assert served["limits"]["form_parts"] == 3
-    assert served["file_fields"] == ["a"]
+    assert (served["file_fields"], served["allowed_types"]) == (["a"], ["image/*"])
     assert served["peak_memory"]["bytes"] == peak_memory(32, 2, settings.part_sizes)
     assert (served["peak_memory"]["uploads"], served["peak_memory"]["largest_part_bytes"]) == (32, 5 * MIB)
