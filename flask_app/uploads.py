@@ -102,11 +102,8 @@ class FormUpload:
             StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
         if self._service.file_types:
-            chunks = iter(chunks)
-            head, ahead = FirstBytes(), list[bytes]()
-            while not head.are_complete and (chunk := next(chunks, None)) is not None:
-                ahead.append(head.receive(chunk))
-            incoming, chunks = self._typed(incoming, bytes(head)), chain(ahead, chunks)
+            head, chunks = read_head(iter(chunks))
+            incoming = self._typed(incoming, head)
         sender = PartSender(self._service, MultipartUpload(self._service, incoming))
         parts = cut(sender.watch(chunks), self._service.settings.part_sizes)
         first = next(parts)
@@ -203,6 +200,14 @@ class PartSender:
         except PartAborted:
             cancellation.check()  # raises the error of the cancellation
             raise
+
+
+def read_head(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Read the first chunks of a file; return its first bytes, and all chunks again."""
+    head, ahead = FirstBytes(), list[bytes]()
+    while not head.are_complete and (chunk := next(chunks, None)) is not None:
+        ahead.append(head.receive(chunk))
+    return bytes(head), chain(ahead, chunks)
 
 
 def chain(first: list[T], rest: Iterator[T]) -> Iterator[T]:

@@ -107,10 +107,8 @@ class FormUpload:
             StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
         if self._service.file_types:
-            head, ahead = FirstBytes(), list[bytes]()
-            while not head.are_complete and (chunk := await anext(chunks, None)) is not None:
-                ahead.append(head.receive(chunk))
-            incoming, chunks = self._typed(incoming, bytes(head)), chain(ahead, chunks)
+            head, chunks = await read_head(chunks)
+            incoming = self._typed(incoming, head)
         async with aclosing(cut(chunks, self._service.settings.part_sizes)) as parts:
             first = await anext(parts)
             if first.last:
@@ -216,6 +214,14 @@ async def cut(chunks: AsyncIterator[bytes], sizes: PartSizes) -> AsyncGenerator[
         for part in cutter.receive(chunk):
             yield part
     yield cutter.finish()
+
+
+async def read_head(chunks: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]]:
+    """Read the first chunks of a file; return its first bytes, and all chunks again."""
+    head, ahead = FirstBytes(), list[bytes]()
+    while not head.are_complete and (chunk := await anext(chunks, None)) is not None:
+        ahead.append(head.receive(chunk))
+    return bytes(head), chain(ahead, chunks)
 
 
 async def chain(first: list[T], rest: AsyncIterator[T]) -> AsyncIterator[T]:
