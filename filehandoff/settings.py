@@ -137,6 +137,7 @@ class Settings:
     jwt_key_file: OptionalText = None  #: for `jwt`: this, or `jwt_jwks_url`
     jwt_jwks_url: OptionalText = None
     public_url: OptionalText = None  #: the app's URL for clients, if it differs from their `Host`
+    trusted_proxies: Count = 0  #: the number of proxies in front whose `X-Forwarded-For` counts
     root_path: Text = ""  #: the path under which a proxy serves the app, such as /files
     root_path_stripped: Switch = True  #: whether the proxy removes `root_path` before it forwards a request
     max_file_bytes: Size = 5 * GIB

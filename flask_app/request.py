@@ -187,6 +187,7 @@ class Request(RequestValues, flask.Request):
         return self.environ.get("gunicorn.socket")
 
     @property
+    @override
     def _settings(self) -> Settings:
         return cast("Settings", flask.current_app.extensions[EXTENSION].settings)
 

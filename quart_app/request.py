@@ -362,6 +362,7 @@ class Request(RequestValues, quart.Request):
             transport.abort()
 
     @property
+    @override
     def _settings(self) -> Settings:
         return cast("Settings", quart.current_app.extensions[EXTENSION].settings)
 

@@ -1,6 +1,7 @@
 """A base class for both apps' requests, beside the framework's own class."""
 
 import time
+from abc import abstractmethod
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,7 @@ from filehandoff.form import FormParser
 from filehandoff.http import REQUEST_ID_HEADER, request_id
 from filehandoff.identity import ANYONE, Identity, RequestHead
 from filehandoff.settings import Settings
+from filehandoff.web.addresses import client_address
 
 #: The key of an app's service in `app.extensions`.
 EXTENSION = "filehandoff"
@@ -38,6 +40,7 @@ class RequestValues:
     args: Any
     content_length: int | None
     accept_mimetypes: Any
+    remote_addr: str | None
 
     identity: Identity = ANYONE
 
@@ -51,6 +54,17 @@ class RequestValues:
     def request_id(self) -> str:
         """The client's `X-Request-Id`, or a new id."""
         return request_id(self.headers.get(REQUEST_ID_HEADER))
+
+    @property
+    @abstractmethod
+    def _settings(self) -> Settings:
+        """The settings of the app."""
+
+    @cached_property
+    def client_address(self) -> str:
+        """The client's IP address by `filehandoff.web.addresses`; empty if unknown."""
+        forwarded = self.headers.getlist("X-Forwarded-For")
+        return client_address(self.remote_addr, forwarded, self._settings.trusted_proxies)
 
     @property
     def head(self) -> RequestHead:

@@ -5,14 +5,22 @@ from urllib.parse import urlsplit
 from werkzeug.datastructures import Headers
 from werkzeug.sansio.request import Request as SansioRequest
 
+from filehandoff.settings import Settings
 from filehandoff.web.request import RequestValues
 
 
 class Request(RequestValues, SansioRequest):
-    """A request of values alone."""
+    """A request of values alone, to an app with the default settings."""
+
+    _settings = Settings()
 
 
-def make_request(method: str = "GET", target: str = "/", headers: dict[str, str | list[str]] | None = None) -> Request:
+def make_request(
+    method: str = "GET",
+    target: str = "/",
+    headers: dict[str, str | list[str]] | None = None,
+    remote_addr: str | None = None,
+) -> Request:
     """Make a request to `http://host:8080`; a header with a list of values comes on several lines."""
     url = urlsplit(target)
     return Request(
@@ -23,5 +31,5 @@ def make_request(method: str = "GET", target: str = "/", headers: dict[str, str 
         path=url.path,
         query_string=url.query.encode(),
         headers=Headers({"Host": "host:8080", **(headers or {})}),
-        remote_addr=None,
+        remote_addr=remote_addr,
     )

@@ -31,6 +31,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "jwt_key_file": None,
         "jwt_jwks_url": None,
         "public_url": None,
+        "trusted_proxies": 0,
         "root_path": "",
         "root_path_stripped": True,
         "max_file_bytes": 5 * GIB,
