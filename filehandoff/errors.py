@@ -27,6 +27,7 @@
     ├── MethodNotAllowed          405 method-not-allowed
     ├── PreconditionFailed        412 precondition-failed
     ├── RangeNotSatisfiable       416 range-not-satisfiable
+    ├── TooManyRequests           429 too-many-requests, with Retry-After
     ├── FileClosed                500 file-closed
     ├── Internal                  500 internal
     ├── StoreRejected             502 store-rejected
@@ -34,6 +35,7 @@
     ├── HandlerFailed             502 handler-failed
     ├── StoreUnavailable          503 store-unavailable, with Retry-After
     ├── IdentityUnavailable       503 identity-unavailable, with Retry-After
+    ├── LimitsUnavailable         503 limits-unavailable, with Retry-After
     ├── Overloaded                503 overloaded, with Retry-After
     └── StorageFull               507 storage-full, with Retry-After
 
@@ -299,6 +301,20 @@ class RangeNotSatisfiable(UploadError):
     title = "The range lies outside the object"
 
 
+class TooManyRequests(UploadError):
+    """The sender has reached a limit of `UPLOAD_RATE` or `UPLOAD_QUOTA` (RFC 6585, section 4).
+
+    `retry_after` is the number of seconds until the limit's period ends.
+    """
+
+    status = 429
+    code = "too-many-requests"
+    title = "The sender has reached a limit"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
 class FileClosed(UploadError):
     """The uploaded file was closed before S3 had read it (pallets/flask#5399)."""
 
@@ -372,6 +388,20 @@ class IdentityUnavailable(UploadError):
         )
 
 
+class LimitsUnavailable(UploadError):
+    """The store of the limits' counters does not respond, and `UPLOAD_LIMITS_FAIL` is `closed`."""
+
+    status = 503
+    code = "limits-unavailable"
+    title = "The limits cannot be checked now"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The service cannot count this upload. Nothing was stored; try again later.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+
+
 class StorageFull(UploadError):
     """The temporary folder is full, over its quota, missing or not writable."""
 
@@ -397,7 +427,7 @@ class SettingsError(ValueError):
     """A setting has an invalid value; the message is one line for the operator."""
 
     def __init__(self, variable: str, value: object, wanted: str) -> None:
-        secret = variable.endswith(("_SECRET", "_WEBHOOK_URL"))  # a URL may have a token in its path or query
+        secret = variable.endswith(("_SECRET", "_WEBHOOK_URL", "_LIMITS_STORE"))  # a URL may hold a password or a token
         shown = "not shown" if secret else repr(str(value))
         super().__init__(f"{variable} is {shown}; it must be {wanted}")
         self.variable = variable

@@ -40,7 +40,7 @@ SERVER_LOGGERS = (
 #: Environment variables with secrets: the SDK's credentials, and the app's own secrets.
 SECRET_VARIABLES = (
     *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-    *("UPLOAD_PROMISE_SECRET", "UPLOAD_WEBHOOK_SECRET"),
+    *("UPLOAD_PROMISE_SECRET", "UPLOAD_WEBHOOK_SECRET", "UPLOAD_LIMITS_STORE"),
 )
 HIDDEN = "[hidden]"
 

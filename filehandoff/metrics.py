@@ -27,6 +27,7 @@ from filehandoff.errors import (
     ObjectMissing,
     Overloaded,
     SettingsError,
+    TooManyRequests,
     UnknownHandoff,
     UnknownHook,
     UploadError,
@@ -61,7 +62,7 @@ BYTES = (
 REFUSALS = tuple(
     error.code
     for error in ERRORS.values()
-    if issubclass(error, FormError | UnknownHandoff | UnknownHook | ObjectMissing | Overloaded)
+    if issubclass(error, FormError | UnknownHandoff | UnknownHook | ObjectMissing | TooManyRequests | Overloaded)
 )
 
 
@@ -104,7 +105,7 @@ class Metrics:
     def _make(self) -> None:
         self._uploads = self._counter("uploads", "Ended uploads, by their outcome", "handoff", "outcome")
         self._refusals = self._counter(
-            "refusals", "Refused uploads, and other requests refused for overload, by error code", "reason"
+            "refusals", "Refused uploads, and other requests refused for overload or a limit, by error code", "reason"
         )
         self._failures = self._counter("failures", "Failed and lost uploads, by error code", "reason")
         self._bytes = self._counter("stored_bytes", "Bytes of the stored files", "handoff")
@@ -172,10 +173,10 @@ class Metrics:
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Count a request other than an upload, if this block refuses it for overload."""
+        """Count a request that does not count as an upload, if this block refuses it for overload or a limit."""
         try:
             yield
-        except Overloaded as error:
+        except (Overloaded, TooManyRequests) as error:
             self._refusals.labels(error.code).inc()
             raise
 

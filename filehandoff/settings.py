@@ -24,6 +24,8 @@ LOG_FORMATS = ("console", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 #: The ways to identify a request's sender without code.
 AUTH = ("none", "bearer", "jwt")
+#: The ways to treat uploads while the store of the limits does not respond.
+LIMITS_FAIL = ("open", "closed")
 
 #: Longest life of a presigned URL (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 MAX_PRESIGN_SECONDS = 604_800
@@ -50,6 +52,7 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _URL = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::\d{{1,5}})?(?:/[^\s?#]*)?", re.ASCII)
 #: The URL of a webhook may also have a query.
 _WEBHOOK_URL = re.compile(rf"{_URL.pattern}(?:\?[^\s#]*)?", re.ASCII)
+_LIMITS_STORE = re.compile(r"(?:(?:redis|rediss|valkey|valkeys)://|(?:redis|valkey)\+unix:///)\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ class Kind:
     wanted: str = ""
 
 
-def _size(text: str) -> int | None:
+def size_in_bytes(text: str) -> int | None:
+    """Return the bytes of a size such as `8 MiB`; None for a malformed one."""
     match = _SIZE.fullmatch(text)
     return int(match[1]) * _UNITS[(match[2] or "").upper()] if match else None
 
@@ -84,7 +88,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 #: The annotations of settings; each field has one, so none can arrive as a string by mistake.
-Size = Annotated[int, Kind(_size, "a size in bytes, such as 8388608 or '8 MiB'")]
+Size = Annotated[int, Kind(size_in_bytes, "a size in bytes, such as 8388608 or '8 MiB'")]
 Seconds = Annotated[float, Kind(_seconds, "a number of seconds, such as 30 or 0.5")]
 Count = Annotated[int, Kind(_count, "a whole number")]
 Switch = Annotated[bool, Kind(lambda text: _SWITCH.get(text.lower()), "on or off")]
@@ -150,6 +154,10 @@ class Settings:
     part_bytes: Size = 8 * MIB
     parts_in_flight: Count = 4
     max_concurrent: Count = 32
+    rate: Text = ""  #: uploads in a time, such as 100/minute
+    quota: Text = ""  #: bytes in a time, such as 10 GiB/day
+    limits_store: OptionalText = field(default=None, repr=False)  #: the counters' Redis; None: the process's memory
+    limits_fail: LowerCase = "open"
     idle_timeout: Seconds = 30.0
     drain_seconds: Seconds = 30.0
     presign_seconds: Seconds = 900.0
@@ -187,7 +195,10 @@ class Settings:
             _refuse("promise_secret", "", f"at least {MIN_SECRET_LENGTH} characters, the same for all processes")
         if not _BUCKET.fullmatch(self.bucket):
             _refuse("bucket", self.bucket, "a bucket name: 3 to 63 of a-z, 0-9, '.' and '-'")
-        for name, words in (("log", LOG_FORMATS), ("log_level", LOG_LEVELS), ("auth", AUTH)):
+        if self.limits_store is not None and not _LIMITS_STORE.fullmatch(self.limits_store):
+            _refuse("limits_store", "", "a URL of redis://, rediss://, redis+unix://, or the same with valkey")
+        choices = (("log", LOG_FORMATS), ("log_level", LOG_LEVELS), ("auth", AUTH), ("limits_fail", LIMITS_FAIL))
+        for name, words in choices:
             if getattr(self, name) not in words:
                 _refuse(name, getattr(self, name), f"one of {', '.join(words)}")
         if not _ROOT_PATH.fullmatch(self.root_path) or {".", ".."} & set(self.root_path.split("/")):

@@ -7,7 +7,7 @@ from socket import SHUT_RD, SHUT_RDWR
 from socket import socket as Socket  # noqa: N812 - a class
 from tempfile import SpooledTemporaryFile
 from threading import Timer
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import flask
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
@@ -19,6 +19,9 @@ from filehandoff.form import DIGEST_HEADER, Event, Field, FileChunk, FileEnd, Fi
 from filehandoff.settings import Settings
 from filehandoff.typing_backports import override
 from filehandoff.web.request import EXTENSION, RequestValues
+
+if TYPE_CHECKING:
+    from flask_app.quotas import Limiter
 
 #: Bytes of a file that stay in memory; a larger file rolls over to disk.
 SPOOL_BYTES = 500_000
@@ -124,8 +127,9 @@ class Request(RequestValues, flask.Request):
         return self.files_to_store(self._settings)
 
     def chunks(self) -> Generator[bytes]:
-        """Yield the body's chunks as they arrive, by `read_body`."""
-        yield from read_body(self.stream, self._socket, self._settings.idle_timeout)
+        """Yield the body's chunks as they arrive, by `read_body`; count them against the sender's quotas."""
+        body = read_body(self.stream, self._socket, self._settings.idle_timeout)
+        yield from body if self.account is None else self._limiter.metered(self.account, self.content_length, body)
         self._read_to_its_end = True
 
     def stop_receiving(self) -> None:
@@ -190,6 +194,10 @@ class Request(RequestValues, flask.Request):
     @override
     def _settings(self) -> Settings:
         return cast("Settings", flask.current_app.extensions[EXTENSION].settings)
+
+    @property
+    def _limiter(self) -> "Limiter":
+        return cast("Limiter", flask.current_app.extensions[EXTENSION].limiter)
 
     @override
     def make_form_data_parser(self) -> FormDataParser:

@@ -13,6 +13,7 @@ from filehandoff.stored import Handler
 from filehandoff.web.request import EXTENSION
 from flask_app.cleanup import Cleaner
 from flask_app.identity import TokenCheck
+from flask_app.quotas import Limiter
 from flask_app.shutdown import Shutdown
 from flask_app.store import Store
 from flask_app.stored import Webhook
@@ -32,6 +33,7 @@ class Service(filehandoff.service.Service):
         if authenticate is None and (source := token_source(settings)) is not None:
             authenticate = TokenCheck(source)
         super().__init__("flask", settings, authenticate, lock=Lock, on_stored=on_stored)
+        self.limiter = Limiter(settings)
         self.store = Store(settings, self.metrics)
         self.use_secret(self.store.open())
         self.webhook = Webhook(settings)
@@ -45,6 +47,7 @@ class Service(filehandoff.service.Service):
         self.cleaner.close()
         self.webhook.close()
         self.store.close()
+        self.limiter.close()
 
 
 def service() -> Service:

@@ -23,6 +23,7 @@ from filehandoff.errors import FileTooLarge, UnknownCause, UploadError, fault, t
 from filehandoff.form import FORM_TYPE, file_missing
 from filehandoff.http import REQUEST_ID_HEADER
 from filehandoff.keys import KEY_PATTERN
+from filehandoff.quotas import UPLOADS
 from filehandoff.raw_body import RawBody
 from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
@@ -92,11 +93,15 @@ def read(flow: Flow[T]) -> T:
 
 @routes.before_app_request
 def begin() -> None:
-    """Put the request's id on every later log line, and identify its sender."""
+    """Put the request's id on every later log line, identify its sender, and count its upload."""
     logs.bind(request.request_id)
     authenticate, scope = service().authenticate, access.needed_scope(request)
     if authenticate is not None and scope is not None:
         request.identity = access.check(service(), authenticate(request.head), scope)
+    request.account = access.account_of(request, service().limiter.limits)
+    if request.account is not None:
+        with service().metrics.refusals():
+            service().limiter.run(request.account.add(UPLOADS, 1))
 
 
 @routes.post("/uploads")
@@ -181,8 +186,19 @@ def presign() -> Response:
             with closing(request.chunks()) as body:
                 for chunk in body:
                     reader.receive(chunk)
-            flow = answers.presign(service(), context, reader, HOOKS[context.hook]())
-            return respond(service().store.run(flow))
+            wanted = reader.finish()
+            flow = answers.presign(service(), context, wanted, HOOKS[context.hook]())
+            return respond(promised(wanted.size, flow))
+
+
+def promised(size: int, flow: Flow[Answer]) -> Answer:
+    """Run a flow that lets the client send a file to S3; count the file against the sender's quotas."""
+    if request.account is None:
+        return service().store.run(flow)
+    with service().limiter.meter(request.account, size) as meter:
+        answer = service().store.run(flow)
+        service().limiter.run(meter.receive(size))
+    return answer
 
 
 @routes.get("/uploads/presigned/<path:key>/parts")
@@ -295,6 +311,8 @@ def get_openapi() -> Response:
 def add_request_id(response: Response) -> Response:
     """Put the request's id on every answer."""
     response.headers[REQUEST_ID_HEADER] = request.request_id
+    if request.account is not None:
+        response.headers.update(request.account.headers)
     request.discard_after(response)
     response.call_on_close(request.until_answered.close)
     if close_after_answer.get() is None:  # otherwise our worker does so, after its own lines about the request

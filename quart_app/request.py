@@ -33,6 +33,7 @@ else:
     from quart_app.older_quart import Body as QuartBody
 
 if TYPE_CHECKING:
+    from quart_app.quotas import Limiter
     from quart_app.service import Service
 
 #: Bytes of a file that stay in memory; a larger file rolls over to disk.
@@ -352,8 +353,9 @@ class Request(RequestValues, quart.Request):
         return self.files_to_store(self._settings)
 
     def chunks(self) -> AsyncGenerator[bytes]:
-        """Return the body's chunks as they arrive, by `read_body`."""
-        return read_body(self.body, self._settings.idle_timeout)
+        """Return the body's chunks as they arrive, by `read_body`; count them against the sender's quotas."""
+        body = read_body(self.body, self._settings.idle_timeout)
+        return body if self.account is None else self._limiter.metered(self.account, self.content_length, body)
 
     def hang_up(self) -> None:
         """End the connection and drop unsent bytes; a sending task sees a disconnected client."""
@@ -365,6 +367,10 @@ class Request(RequestValues, quart.Request):
     @override
     def _settings(self) -> Settings:
         return cast("Settings", quart.current_app.extensions[EXTENSION].settings)
+
+    @property
+    def _limiter(self) -> "Limiter":
+        return cast("Limiter", quart.current_app.extensions[EXTENSION].limiter)
 
     @override
     def make_form_data_parser(self) -> FormDataParser:

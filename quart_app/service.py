@@ -13,6 +13,7 @@ from filehandoff.web.request import EXTENSION
 from quart_app.cleanup import Cleaner
 from quart_app.connections import Connections
 from quart_app.identity import TokenCheck
+from quart_app.quotas import Limiter
 from quart_app.shutdown import Shutdown
 from quart_app.store import Store
 from quart_app.stored import Webhook
@@ -31,6 +32,7 @@ class Service(filehandoff.service.Service):
         if authenticate is None and (source := token_source(settings)) is not None:
             authenticate = TokenCheck(source)
         super().__init__("quart", settings, authenticate, on_stored=on_stored)
+        self.limiter = Limiter(settings)
         self.store = Store(settings, self.metrics)
         if settings.webhook_url is not None:
             self.on_stored = Webhook(settings).send
@@ -50,6 +52,7 @@ class Service(filehandoff.service.Service):
         """Try the pending cleanup once more and close the connections to S3."""
         await self.cleaner.close()
         await self.store.close()
+        await self.limiter.close()
 
 
 def service() -> Service:

@@ -25,6 +25,7 @@ from filehandoff.errors import FileTooLarge, Overloaded, UnknownCause, UploadErr
 from filehandoff.form import FORM_TYPE, file_missing
 from filehandoff.http import REQUEST_ID_HEADER
 from filehandoff.keys import KEY_PATTERN
+from filehandoff.quotas import UPLOADS
 from filehandoff.raw_body import RawBody
 from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
@@ -103,12 +104,16 @@ async def read(flow: Flow[T]) -> T:
 
 @routes.before_app_request
 async def begin() -> None:
-    """Put the request's id on every later log line, and identify its sender."""
+    """Put the request's id on every later log line, identify its sender, and count its upload."""
     logs.bind(request.request_id)
     authenticate, scope = service().authenticate, access.needed_scope(request)
     if authenticate is not None and scope is not None:
         found = authenticate(request.head)
         request.identity = access.check(service(), await found if isawaitable(found) else found, scope)
+    request.account = access.account_of(request, service().limiter.limits)
+    if request.account is not None:
+        with service().metrics.refusals():
+            await service().limiter.run(request.account.add(UPLOADS, 1))
 
 
 @routes.post("/uploads")
@@ -195,8 +200,19 @@ async def presign() -> Response:
             async with aclosing(request.chunks()) as body:
                 async for chunk in body:
                     reader.receive(chunk)
-            flow = answers.presign(service(), context, reader, HOOKS[context.hook]())
-            return respond(await service().store.run(flow))
+            wanted = reader.finish()
+            flow = answers.presign(service(), context, wanted, HOOKS[context.hook]())
+            return respond(await promised(wanted.size, flow))
+
+
+async def promised(size: int, flow: Flow[Answer]) -> Answer:
+    """Run a flow that lets the client send a file to S3; count the file against the sender's quotas."""
+    if request.account is None:
+        return await service().store.run(flow)
+    async with service().limiter.meter(request.account, size) as meter:
+        answer = await service().store.run(flow)
+        await service().limiter.run(meter.receive(size))
+    return answer
 
 
 @routes.get("/uploads/presigned/<path:key>/parts")
@@ -314,6 +330,8 @@ async def get_openapi() -> Response:
 async def add_request_id(response: Response) -> Response:
     """Put the request's id on every answer."""
     response.headers[REQUEST_ID_HEADER] = request.request_id
+    if request.account is not None:
+        response.headers.update(request.account.headers)
     return response
 
 

@@ -1,8 +1,11 @@
-"""The scope that each route needs, and the check before a request's body is read."""
+"""The scope and the limits of each route, checked before a request's body is read."""
+
+from collections.abc import Sequence
 
 from filehandoff.errors import Unauthorized
 from filehandoff.identity import DELETE, READ, UPLOAD, Identity
 from filehandoff.keys import USER
+from filehandoff.quotas import Account, Limit, sender_of
 from filehandoff.service import Service
 from filehandoff.web.request import RequestValues
 
@@ -25,6 +28,8 @@ SCOPE_OF: dict[str, str | None] = {
     "get_metrics": None,
     "get_openapi": None,
 }
+#: The views whose requests count against `UPLOAD_RATE` and `UPLOAD_QUOTA`.
+LIMITED = frozenset({"upload", "upload_by", "put", "presign", "complete", "show_cause"})
 
 
 def needed_scope(request: RequestValues) -> str | None:
@@ -33,8 +38,20 @@ def needed_scope(request: RequestValues) -> str | None:
     A preflight request never has credentials (https://fetch.spec.whatwg.org/#cors-protocol-and-credentials). A route
     that does not exist has nothing to protect.
     """
-    endpoint = request.endpoint
-    return None if endpoint is None or request.method == "OPTIONS" else SCOPE_OF[endpoint.rpartition(".")[2]]
+    view = _view(request)
+    return SCOPE_OF[view] if view else None
+
+
+def account_of(request: RequestValues, limits: Sequence[Limit]) -> Account | None:
+    """Return the counters of a request's sender; None if the request counts against no limit."""
+    if not limits or _view(request) not in LIMITED:
+        return None
+    return Account(limits, sender_of(request.identity.name, request.client_address))
+
+
+def _view(request: RequestValues) -> str:
+    """Return the name of a request's view; empty for a preflight request or an unknown route."""
+    return "" if request.method == "OPTIONS" else (request.endpoint or "").rpartition(".")[2]
 
 
 def check(service: Service, identity: Identity | None, scope: str) -> Identity:

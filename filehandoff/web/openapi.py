@@ -23,6 +23,7 @@ from filehandoff.errors import (
     HandlerFailed,
     IdentityUnavailable,
     Internal,
+    LimitsUnavailable,
     MethodNotAllowed,
     NotFound,
     ObjectMissing,
@@ -34,6 +35,7 @@ from filehandoff.errors import (
     StorageFull,
     StoreRejected,
     StoreUnavailable,
+    TooManyRequests,
     TypeMismatch,
     TypeNotAllowed,
     Unauthorized,
@@ -91,6 +93,10 @@ FORM_ERRORS = tuple(
 )
 #: The errors of every route that needs a scope; all of these call S3.
 COMMON_ERRORS = (Unauthorized, Forbidden, IdentityUnavailable, Internal, StoreRejected, StoreUnavailable)
+#: The errors of the routes that count against a sender's limits.
+UPLOAD_ERRORS = (*COMMON_ERRORS, TooManyRequests, LimitsUnavailable)
+#: The headers about these limits.
+RATE_LIMITS = ("RateLimit-Policy", "RateLimit")
 
 #: The headers of an error beside the request's id.
 ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
@@ -100,6 +106,8 @@ ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
     MethodNotAllowed: ("Allow",),
     UnsupportedMediaType: ("Accept-Encoding",),
     RangeNotSatisfiable: ("Content-Range",),
+    TooManyRequests: ("Retry-After", *RATE_LIMITS),
+    LimitsUnavailable: ("Retry-After",),
     StoreUnavailable: ("Retry-After",),
     Overloaded: ("Retry-After",),
     StorageFull: ("Retry-After",),
@@ -251,14 +259,14 @@ def _stored(*errors: type[UploadError]) -> Node:
             "For a browser that prefers HTML: every file is in S3, and `Location` shows the receipts.",
             "Location",
         ),
-        **_problems(*FORM_ERRORS, *errors, *COMMON_ERRORS, HandlerFailed, Overloaded),
+        **_problems(*FORM_ERRORS, *errors, *UPLOAD_ERRORS, HandlerFailed, Overloaded),
     }
 
 
 def _receipts(description: str) -> Node:
     key = {"key": "$response.body#/receipts/0/key"}
     links = {then: {"operationId": then, "parameters": key} for then in ("getObject", "headObject", "deleteObject")}
-    answer = _json(description, refer("Receipts"), {"receipts": receipts_example()}, "Location")
+    answer = _json(description, refer("Receipts"), {"receipts": receipts_example()}, "Location", *RATE_LIMITS)
     return answer | {"links": links}
 
 
@@ -276,7 +284,7 @@ def _presign() -> Node:
             "content": {"application/json": {"schema": refer("Wanted"), "examples": {"file": {"value": wanted}}}},
         },
         "responses": {
-            "201": _json("Nothing is stored yet.", refer("Presigned"), given, "Location"),
+            "201": _json("Nothing is stored yet.", refer("Presigned"), given, "Location", *RATE_LIMITS),
             **_problems(
                 FormMalformed,
                 DigestMalformed,
@@ -285,7 +293,7 @@ def _presign() -> Node:
                 BodyTooLarge,
                 FileTooLarge,
                 UnsupportedMediaType,
-                *COMMON_ERRORS,
+                *UPLOAD_ERRORS,
                 Overloaded,
             ),
         },
@@ -340,7 +348,7 @@ def _complete() -> Node:
             "201": _receipts("The promised file is in S3."),
             **_problems(
                 *(ObjectMissing, NotFound, TypeNotAllowed, SizeMismatch, DigestMismatch, TypeMismatch),
-                *(*COMMON_ERRORS, HandlerFailed, Overloaded),
+                *(*UPLOAD_ERRORS, HandlerFailed, Overloaded),
             ),
         },
     }
@@ -358,7 +366,7 @@ def _show_cause() -> Node:
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": {
             "200": _json("The outcome for the file.", refer("Report"), report_examples()),
-            **_problems(*errors, UnknownCause, NotFound, *COMMON_ERRORS, Overloaded, StorageFull),
+            **_problems(*errors, UnknownCause, NotFound, *UPLOAD_ERRORS, Overloaded, StorageFull),
         },
     }
 
@@ -693,6 +701,16 @@ def _headers() -> Node:
             f"/objects/{KEY}",
         ),
         "Retry-After": _header(count("Seconds before a retry."), RETRY_AFTER_SECONDS),
+        "RateLimit-Policy": _header(
+            text("The limits that the request has met (draft-ietf-httpapi-ratelimit-headers-10)."),
+            '"uploads-60";q=100;w=60, "bytes-86400";q=10737418240;w=86400;qu="content-bytes"',
+            required=False,
+        ),
+        "RateLimit": _header(
+            text("The rest of each of these limits (`r`), and the seconds until its period ends (`t`)."),
+            '"uploads-60";r=99;t=30, "bytes-86400";r=10737418000;t=3600',
+            required=False,
+        ),
         "WWW-Authenticate": _header(text("The credentials that are needed (RFC 6750, section 3)."), "Bearer"),
         "Allow": _header(text("The methods of this address."), "POST, OPTIONS"),
         "Accept-Encoding": _header(

@@ -11,6 +11,7 @@ from filehandoff.errors import FormMalformed
 from filehandoff.form import FormParser
 from filehandoff.http import REQUEST_ID_HEADER, request_id
 from filehandoff.identity import ANYONE, Identity, RequestHead
+from filehandoff.quotas import Account
 from filehandoff.settings import Settings
 from filehandoff.web.addresses import client_address
 
@@ -28,6 +29,7 @@ class RequestValues:
         until_answered: resources to release after the response, or after the client has disconnected.
         files_in_order: pairs of field name and file, in the form's order.
         identity: the sender.
+        account: the sender's counters; None if the request counts against no limit.
     """
 
     method: str
@@ -43,6 +45,7 @@ class RequestValues:
     remote_addr: str | None
 
     identity: Identity = ANYONE
+    account: Account | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -26,7 +26,7 @@ from filehandoff.explain import explanation
 from filehandoff.form import DIGEST_HEADER, FileStart, check_coding
 from filehandoff.http import CACHE_CONTROL, ConditionalRequest, ObjectInfo
 from filehandoff.keys import is_key, new_key
-from filehandoff.presigned import PresignedMultipart, PresignRequestReader, Promise, number
+from filehandoff.presigned import PresignedMultipart, PresignRequest, PresignRequestReader, Promise, number
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import calls, flows, presigned
 from filehandoff.s3.calls import Flow
@@ -184,9 +184,9 @@ def presign_request_reader(service: Service, request: RequestValues) -> PresignR
     return PresignRequestReader(request.mimetype, service.settings.limits, request.content_length)
 
 
-def presign(service: Service, context: UploadContext, reader: PresignRequestReader, hook: Any) -> Flow[Answer]:
+def presign(service: Service, context: UploadContext, wanted: PresignRequest, hook: Any) -> Flow[Answer]:
     """`POST /uploads/presigned`: the URL for the file, or the first page of part URLs."""
-    given = yield from presigned.begin(service, reader.finish(), context, hook)
+    given = yield from presigned.begin(service, wanted, context, hook)
     return json_answer(given, 201, {"Location": _object_path(service, str(given["key"]))})
 
 

@@ -22,6 +22,7 @@ from filehandoff.errors import (
     SettingsError,
     StoreRejected,
     StoreUnavailable,
+    TooManyRequests,
     UnknownHandoff,
     UploadError,
     file_closed,
@@ -61,8 +62,10 @@ CASES = [
 ]
 
 
-def test_a_request_refused_for_overload_is_counted(metrics: Metrics) -> None:
-    """A refusal for overload is counted for other requests than uploads too."""
+def test_a_request_refused_for_overload_or_a_limit_is_counted(metrics: Metrics) -> None:
+    """Such a refusal is counted for other requests than uploads too."""
+    with pytest.raises(TooManyRequests), metrics.refusals():
+        raise TooManyRequests("no", 1)
     with pytest.raises(Overloaded), metrics.refusals():
         raise Overloaded("…")
     with pytest.raises(ObjectMissing), metrics.refusals():
@@ -70,6 +73,7 @@ def test_a_request_refused_for_overload_is_counted(metrics: Metrics) -> None:
     with metrics.refusals():
         pass
     assert value(metrics, "refusals_total", reason="overloaded") == 1
+    assert value(metrics, "refusals_total", reason="too-many-requests") == 1
     assert value(metrics, "refusals_total", reason="object-missing") == 0
     assert value(metrics, "uploads_total", handoff="stream", outcome="refused") == 0
 

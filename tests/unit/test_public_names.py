@@ -43,6 +43,7 @@ EXCEPTIONS = {
     "jwt_tokens.py": ({"jwt", "cryptography"}, "verify signatures; imported only for UPLOAD_AUTH=jwt"),
     "logs.py": ({"threading"}, "guards a dictionary; starts no thread"),
     "pytest_plugin.py": ({"pytest"}, "pytest alone imports it"),
+    "quotas.py": ({"limits"}, "parses limits; imported only for UPLOAD_RATE and UPLOAD_QUOTA"),
     "sweep_command.py": ({"click"}, "the command of both apps; click comes with both frameworks"),
     "metrics.py": ({"tempfile"}, "makes the folder in which prometheus_client keeps numbers of several processes"),
     "explain/raising.py": ({"threading"}, "asks for the id of the thread; guards a dictionary"),

@@ -266,7 +266,8 @@ def test_the_response_to_a_presign_request_has_the_url(service: Service) -> None
         Seconds=900,
     )
     answer = play(
-        routes.presign(service, UploadContext("flask", "presigned", "bound", "a-request"), reader, None), signed
+        routes.presign(service, UploadContext("flask", "presigned", "bound", "a-request"), reader.finish(), None),
+        signed,
     )
     given = members(answer)
     assert (answer.status, answer.headers["Location"]) == (201, f"/app/objects/{given['key']}")

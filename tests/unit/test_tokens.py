@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import runpy
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,10 @@ def test_the_setting_reads_the_file_at_the_start(tmp_path: Path) -> None:
 def test_without_the_setting_there_are_no_tokens() -> None:
     """`none` is the default."""
     assert token_source(Settings()) is None
+
+
+def test_the_module_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m filehandoff.tokens NAME` prints a line."""
+    monkeypatch.setattr("sys.argv", ["tokens", "ann", "read"])
+    runpy.run_path(tokens.__file__, run_name="__main__")
+    assert capsys.readouterr().out.startswith("ann ")
