@@ -19,6 +19,7 @@
     │   └── TypeMismatch          422 type-mismatch
     ├── Unauthorized              401 unauthorized, with WWW-Authenticate
     ├── Forbidden                 403 forbidden, with WWW-Authenticate
+    ├── OriginNotAllowed          403 origin-not-allowed
     ├── NotFound                  404 not-found
     │   ├── UnknownHandoff        404 unknown-handoff
     │   ├── UnknownHook           404 unknown-hook
@@ -28,6 +29,7 @@
     ├── PreconditionFailed        412 precondition-failed
     ├── RangeNotSatisfiable       416 range-not-satisfiable
     ├── TooManyRequests           429 too-many-requests, with Retry-After
+    ├── HostNotAllowed            421 host-not-allowed
     ├── FileClosed                500 file-closed
     ├── Internal                  500 internal
     ├── StoreRejected             502 store-rejected
@@ -43,13 +45,19 @@
 """
 
 import errno
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 
+#: Characters of a request's header that an error shows.
+MAX_SHOWN = 100
 #: Seconds in `Retry-After`, for a client to retry when S3 or this process had no capacity.
 RETRY_AFTER_SECONDS = 5
+
+#: The user and the password of a URL.
+_USER_INFO = re.compile(r"//[^/@]*@")
 
 
 class UploadError(Exception):
@@ -241,6 +249,35 @@ class Forbidden(UploadError):
         super().__init__(f"This request needs the scope '{scope}'.", headers={"WWW-Authenticate": challenge})
 
 
+class OriginNotAllowed(UploadError):
+    """A page of another origin than those of `UPLOAD_CORS_ORIGINS` has made the request."""
+
+    status = 403
+    code = "origin-not-allowed"
+    title = "Pages of this origin may not do this"
+
+    def __init__(self, origin: str | None) -> None:
+        named = "an origin that it hides" if origin is None else f"the origin {shorten(origin)}"
+        super().__init__(f"A page of {named} has made the request, and the service does not allow that origin.")
+
+
+class HostNotAllowed(UploadError):
+    """The request names another host than those of `UPLOAD_HOSTS` (RFC 9110, section 15.5.20)."""
+
+    status = 421
+    code = "host-not-allowed"
+    title = "The service does not have this name"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"The service does not respond by the name {shorten(host)}.")
+
+
+def shorten(text: str) -> str:
+    """Return the beginning of a client's text in quotes, without a password."""
+    text = _USER_INFO.sub("//[hidden]@", text)
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")
+
+
 class NotFound(UploadError):
     """There is nothing at this address."""
 
@@ -428,7 +465,7 @@ class SettingsError(ValueError):
 
     def __init__(self, variable: str, value: object, wanted: str) -> None:
         secret = variable.endswith(("_SECRET", "_WEBHOOK_URL", "_LIMITS_STORE"))  # a URL may hold a password or a token
-        shown = "not shown" if secret else repr(str(value))
+        shown = "not shown" if secret else repr(_USER_INFO.sub("//[hidden]@", str(value)))
         super().__init__(f"{variable} is {shown}; it must be {wanted}")
         self.variable = variable
         self.wanted = wanted

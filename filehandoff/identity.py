@@ -7,9 +7,11 @@ from typing import Any, Protocol, TypeAlias
 
 from filehandoff.errors import Forbidden, Unauthorized
 
-UPLOAD, READ, DELETE = "upload", "read", "delete"
-#: The scopes of the routes that clients use.
+UPLOAD, READ, DELETE, OPERATE = "upload", "read", "delete", "operate"
+#: The scopes of the routes that clients use; an identity and a token have these by default.
 SCOPES = (UPLOAD, READ, DELETE)
+#: The scopes that a token can have; settings can ask for `operate` where clients have no business.
+ALL_SCOPES = (*SCOPES, OPERATE)
 #: The longest name in characters, as of a JWT's `sub` (OpenID Connect Core 1.0, section 2).
 MAX_NAME = 255
 #: Seconds for a read of a token source, and the most bytes of its content.

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from filehandoff.errors import IdentityUnavailable, Unauthorized
-from filehandoff.identity import SCOPES, Identity
+from filehandoff.identity import ALL_SCOPES, Identity
 from filehandoff.refreshed import RETRY_SECONDS, Refreshed
 from filehandoff.typing_backports import override
 
@@ -113,7 +113,7 @@ def _scopes(claims: Mapping[str, Any]) -> list[str]:
     scope = claims.get("scope", "")
     if not isinstance(scope, str):
         raise ValueError("the claim 'scope' is no text")  # noqa: TRY004 - the token's fault, not a caller's
-    return [one for one in SCOPES if one in scope.split()]
+    return [one for one in ALL_SCOPES if one in scope.split()]
 
 
 def key_of_file(data: bytes) -> dict[str | None, Key]:

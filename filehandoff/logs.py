@@ -170,7 +170,7 @@ def printable(text: str) -> str:
 def _as_text(line: Line, time: datetime) -> str:
     """Return a line like the servers': `[time] [process] [LEVEL] message` and values by name."""
     request_id, exception, event = line.pop("request_id", None), line.pop("exception", None), line.pop("event")
-    for name in "thread", "code":  # useful only in searches: an error's message begins with its code
+    for name in "thread", "code", "outcome":  # useful only in searches: the message begins with them
         line.pop(name, None)
     head = f"[{time:%Y-%m-%d %H:%M:%S} +0000] [{line.pop('process')}] [{line.pop('level').upper()}]"
     message = printable(f"request {request_id}: {event}" if request_id else event)

@@ -91,14 +91,12 @@ class UploadContext:
         If one request returned the URL and another completes the upload, `begun_by` is the first request's id.
         """
         begun = {} if HANDOFFS[self.handoff].of_a_form else {"begun_by": self.request_id}
-        user = {"user": self.identity.name} if self.identity.name else {}
         return {
             "handoff": self.handoff,
             "hook": self.hook,
             "bytes": sum(one.size for one in stored),
             "keys": [one.incoming.key for one in stored],
             "elapsed_ms": round(elapsed_seconds * 1000, 1),
-            **user,
             **begun,
         }
 

@@ -1,6 +1,7 @@
 """Content from elsewhere that is read again while the process runs: the times, without the reading."""
 
 import logging
+from abc import ABC, abstractmethod
 
 logger = logging.getLogger(__name__)
 
@@ -8,7 +9,7 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 10.0
 
 
-class Refreshed:
+class Refreshed(ABC):
     """Content of a file or a server, read again after `every` seconds.
 
     Attributes:
@@ -39,9 +40,9 @@ class Refreshed:
         self._data, self._failure = data, ""
         self._read, self._next = now, now + self._every
 
+    @abstractmethod
     def use(self, data: bytes) -> None:
         """Parse changed content; raise ValueError if it cannot be used."""
-        raise NotImplementedError
 
     def fail(self, error: Exception, now: float) -> None:
         """Log a failed read or `take`, once for each reason; the former content stays in use."""

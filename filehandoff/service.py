@@ -13,7 +13,7 @@ from filehandoff.identity import Authenticate, TokenSource
 from filehandoff.keys import USER
 from filehandoff.logs import AnswerLog
 from filehandoff.s3.context import Context
-from filehandoff.settings import Settings, variable
+from filehandoff.settings import ROUTE_SETTINGS, Settings, variable
 from filehandoff.stored import Handler
 from filehandoff.tokens import TokensFile
 
@@ -44,7 +44,7 @@ class Service(Context):
         reads: the places for requests for objects.
 
     Raises:
-        SettingsError: the keys hold the sender's name, and no sender is identified.
+        SettingsError: no sender is identified, and the keys hold its name, or a route needs its scope.
     """
 
     def __init__(
@@ -60,9 +60,8 @@ class Service(Context):
                 variable("webhook_url"), settings.webhook_url, "empty, because the app has an on_stored"
             )
         super().__init__(settings, lock)
-        if authenticate is None and USER in settings.key_prefix:
-            wanted = f"without {USER}, because the service identifies no sender; see UPLOAD_AUTH"
-            raise SettingsError(variable("key_prefix"), settings.key_prefix, wanted)
+        if authenticate is None:
+            check_senders_are_unneeded(settings)
         self.framework = framework
         self.authenticate = authenticate
         self.uploads = upload_places(settings.max_concurrent, lock() if lock else None)
@@ -75,6 +74,20 @@ class Service(Context):
         """Log a warning if no sender is identified; a server calls this once, at its start."""
         if self.authenticate is None:
             logger.warning(OPEN)
+
+
+def check_senders_are_unneeded(settings: Settings) -> None:
+    """Check the settings of a service that identifies no sender.
+
+    Raises:
+        SettingsError: the keys hold the sender's name, or a route needs its scope.
+    """
+    reason = "because the service identifies no sender; see UPLOAD_AUTH"
+    if USER in settings.key_prefix:
+        raise SettingsError(variable("key_prefix"), settings.key_prefix, f"without {USER}, {reason}")
+    for name in ROUTE_SETTINGS:
+        if (value := getattr(settings, name)) not in {"on", "off"}:
+            raise SettingsError(variable(name), value, f"on or off, {reason}")
 
 
 def token_source(settings: Settings) -> TokenSource | None:

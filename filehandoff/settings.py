@@ -11,7 +11,9 @@ from typing import Annotated, NoReturn, Self, get_type_hints
 
 from filehandoff import file_types
 from filehandoff.errors import SettingsError
+from filehandoff.identity import ALL_SCOPES
 from filehandoff.keys import USER, common_prefix, prefix_of
+from filehandoff.origins import ANY_ORIGIN, parse_host, parse_origin
 from filehandoff.parts import MAX_PART_BYTES, MIN_PART_BYTES, PartSizes
 from filehandoff.s3 import options
 
@@ -26,6 +28,9 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 AUTH = ("none", "bearer", "jwt")
 #: The ways to treat uploads while the store of the limits does not respond.
 LIMITS_FAIL = ("open", "closed")
+#: The settings that close routes or ask a scope for them, and their values.
+ROUTE_SETTINGS = ("causes", "strategies", "metrics")
+ROUTE_VALUES = ("on", "off", *ALL_SCOPES)
 
 #: Longest life of a presigned URL (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 MAX_PRESIGN_SECONDS = 604_800
@@ -83,6 +88,11 @@ def _count(text: str) -> int | None:
     return int(text) if _COUNT.fullmatch(text) else None
 
 
+def _route_value(text: str) -> str:
+    switch = _SWITCH.get(text.lower())
+    return text.lower() if switch is None else ("off", "on")[switch]
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(one.strip() for one in text.split(",") if one.strip())
 
@@ -101,6 +111,7 @@ S3Options = Annotated[
     options.Options,
     Kind(options.read, """a JSON object of S3's parameters, such as {"ServerSideEncryption": "aws:kms"}"""),
 ]
+RouteValue = Annotated[str, Kind(_route_value)]  #: whether clients may use a route, or the scope that it needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +152,11 @@ class Settings:
     jwt_key_file: OptionalText = None  #: for `jwt`: this, or `jwt_jwks_url`
     jwt_jwks_url: OptionalText = None
     public_url: OptionalText = None  #: the app's URL for clients, if it differs from their `Host`
+    causes: RouteValue = "on"
+    strategies: RouteValue = "on"
+    metrics: RouteValue = "on"
+    cors_origins: Words = ()  #: the other origins whose pages may use the service, or `*`
+    hosts: Words = ()  #: the allowed values of `Host`; without any, all are
     trusted_proxies: Count = 0  #: the number of proxies in front whose `X-Forwarded-For` counts
     root_path: Text = ""  #: the path under which a proxy serves the app, such as /files
     root_path_stripped: Switch = True  #: whether the proxy removes `root_path` before it forwards a request
@@ -184,6 +200,7 @@ class Settings:
             _refuse("allowed_types", ", ".join(self.allowed_types), wanted)
         if wanted := options.objection(self.s3_options):
             _refuse("s3_options", json.dumps(self.s3_options), wanted)
+        self._check_browsers()
         self._check_numbers()
         self._check_webhook()
 
@@ -197,8 +214,8 @@ class Settings:
             _refuse("bucket", self.bucket, "a bucket name: 3 to 63 of a-z, 0-9, '.' and '-'")
         if self.limits_store is not None and not _LIMITS_STORE.fullmatch(self.limits_store):
             _refuse("limits_store", "", "a URL of redis://, rediss://, redis+unix://, or the same with valkey")
-        choices = (("log", LOG_FORMATS), ("log_level", LOG_LEVELS), ("auth", AUTH), ("limits_fail", LIMITS_FAIL))
-        for name, words in choices:
+        words_of = {"log": LOG_FORMATS, "log_level": LOG_LEVELS, "auth": AUTH, "limits_fail": LIMITS_FAIL}
+        for name, words in (words_of | dict.fromkeys(ROUTE_SETTINGS, ROUTE_VALUES)).items():
             if getattr(self, name) not in words:
                 _refuse(name, getattr(self, name), f"one of {', '.join(words)}")
         if not _ROOT_PATH.fullmatch(self.root_path) or {".", ".."} & set(self.root_path.split("/")):
@@ -237,6 +254,19 @@ class Settings:
                 _refuse("jwt_jwks_url", url, "an http:// or https:// URL")
             if (self.jwt_key_file is None) == (self.jwt_jwks_url is None):
                 _refuse("jwt_key_file", self.jwt_key_file or "", "set for UPLOAD_AUTH=jwt, or else UPLOAD_JWT_JWKS_URL")
+
+    def _check_browsers(self) -> None:
+        if not self.allows_any_origin:
+            wanted = "origins such as 'https://example.org, http://localhost:3000', or '*' alone"
+            self._parse_words("cors_origins", parse_origin, wanted)
+        self._parse_words("hosts", parse_host, "hosts such as 'example.org, *.example.org, 10.0.0.1:8001'")
+
+    def _parse_words(self, name: str, parse: Callable[[str], str | None], wanted: str) -> None:
+        words = getattr(self, name)
+        parsed = tuple(parse(word) for word in words)
+        if None in parsed:
+            _refuse(name, ", ".join(words), wanted)
+        object.__setattr__(self, name, parsed)
 
     def _check_numbers(self) -> None:
         for name in (
@@ -284,6 +314,11 @@ class Settings:
         return Limits(
             self.max_file_bytes, self.max_body_bytes, self.max_form_parts, self.max_field_bytes, self.field_names
         )
+
+    @property
+    def allows_any_origin(self) -> bool:
+        """Whether pages of all origins may use the service."""
+        return self.cors_origins == (ANY_ORIGIN,)
 
     def base_url(self, origin: str) -> str:
         """Return the app's URL for clients: `public_url`, or the request's scheme and host with `root_path`."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from filehandoff.digest import SHA256_PATTERN
 from filehandoff.errors import Unauthorized
-from filehandoff.identity import SCOPES, Identity
+from filehandoff.identity import ALL_SCOPES, SCOPES, Identity
 from filehandoff.refreshed import Refreshed
 from filehandoff.typing_backports import override
 
@@ -85,8 +85,8 @@ def parse_scopes(text: str) -> list[str]:
         ValueError: there is no such scope.
     """
     scopes = text.split(",")
-    if unknown := [scope for scope in scopes if scope not in SCOPES]:
-        raise ValueError(f"there is no scope '{unknown[0]}'; there are {', '.join(SCOPES)}")
+    if unknown := [scope for scope in scopes if scope not in ALL_SCOPES]:
+        raise ValueError(f"there is no scope '{unknown[0]}'; there are {', '.join(ALL_SCOPES)}")
     return scopes
 
 

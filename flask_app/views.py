@@ -3,7 +3,6 @@
 `filehandoff.web.routes` makes the flows and the answers.
 """
 
-import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from filehandoff.quotas import UPLOADS
 from filehandoff.raw_body import RawBody
 from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
-from filehandoff.web import access
+from filehandoff.web import access, cors
 from filehandoff.web import routes as answers
 from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, key_for, upload_context
 from flask_app.admission import place
@@ -41,7 +40,6 @@ from flask_app.uploads import FormUpload
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
 routes = Blueprint("uploads", __name__)
 request = cast("Request", flask.request)
 
@@ -93,11 +91,13 @@ def read(flow: Flow[T]) -> T:
 
 @routes.before_app_request
 def begin() -> None:
-    """Put the request's id on every later log line, identify its sender, and count its upload."""
+    """Put the request's id on every later log line, check its head, identify its sender, and count its upload."""
     logs.bind(request.request_id)
-    authenticate, scope = service().authenticate, access.needed_scope(request)
+    access.check_host(service().settings, request)
+    access.check_origin(service().settings, request)
+    authenticate, scope = service().authenticate, access.needed_scope(service().settings, request)
     if authenticate is not None and scope is not None:
-        request.identity = access.check(service(), authenticate(request.head), scope)
+        access.identify(service(), request, authenticate(request.head), scope)
     request.account = access.account_of(request, service().limiter.limits)
     if request.account is not None:
         with service().metrics.refusals():
@@ -309,10 +309,14 @@ def get_openapi() -> Response:
 
 @routes.after_app_request
 def add_request_id(response: Response) -> Response:
-    """Put the request's id on every answer."""
+    """Put the request's id on every answer, and the headers for pages of other origins."""
+    settings = service().settings
+    preflight = cors.preflight_answer(settings, request, response.headers.get("Allow"))
+    response = response if preflight is None else respond(preflight)
     response.headers[REQUEST_ID_HEADER] = request.request_id
     if request.account is not None:
         response.headers.update(request.account.headers)
+    response.headers.extend(cors.headers(settings, request))
     request.discard_after(response)
     response.call_on_close(request.until_answered.close)
     if close_after_answer.get() is None:  # otherwise our worker does so, after its own lines about the request

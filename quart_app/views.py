@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import asdict
@@ -29,7 +28,7 @@ from filehandoff.quotas import UPLOADS
 from filehandoff.raw_body import RawBody
 from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
-from filehandoff.web import access
+from filehandoff.web import access, audit, cors
 from filehandoff.web import routes as answers
 from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, key_for, upload_context
 from quart_app.admission import place
@@ -43,7 +42,6 @@ from quart_app.uploads import FormUpload
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
 routes = Blueprint("uploads", __name__)
 request = cast("Request", quart.request)
 
@@ -66,7 +64,7 @@ def counted(handoff: str, *, begins: bool = False) -> Iterator[None]:
                     raise asyncio.CancelledError from None
                 raise
     except asyncio.CancelledError:
-        logger.info("abandoned: the client has disconnected")
+        audit.record(request, "abandoned")
         raise
 
 
@@ -104,12 +102,14 @@ async def read(flow: Flow[T]) -> T:
 
 @routes.before_app_request
 async def begin() -> None:
-    """Put the request's id on every later log line, identify its sender, and count its upload."""
+    """Put the request's id on every later log line, check its head, identify its sender, and count its upload."""
     logs.bind(request.request_id)
-    authenticate, scope = service().authenticate, access.needed_scope(request)
+    access.check_host(service().settings, request)
+    access.check_origin(service().settings, request)
+    authenticate, scope = service().authenticate, access.needed_scope(service().settings, request)
     if authenticate is not None and scope is not None:
         found = authenticate(request.head)
-        request.identity = access.check(service(), await found if isawaitable(found) else found, scope)
+        access.identify(service(), request, await found if isawaitable(found) else found, scope)
     request.account = access.account_of(request, service().limiter.limits)
     if request.account is not None:
         with service().metrics.refusals():
@@ -328,10 +328,14 @@ async def get_openapi() -> Response:
 
 @routes.after_app_request
 async def add_request_id(response: Response) -> Response:
-    """Put the request's id on every answer."""
+    """Put the request's id on every answer, and the headers for pages of other origins."""
+    settings = service().settings
+    preflight = cors.preflight_answer(settings, request, response.headers.get("Allow"))
+    response = response if preflight is None else respond(preflight)
     response.headers[REQUEST_ID_HEADER] = request.request_id
     if request.account is not None:
         response.headers.update(request.account.headers)
+    response.headers.extend(cors.headers(settings, request))
     return response
 
 

@@ -21,12 +21,14 @@ from filehandoff.errors import (
     FormError,
     FormMalformed,
     HandlerFailed,
+    HostNotAllowed,
     IdentityUnavailable,
     Internal,
     LimitsUnavailable,
     MethodNotAllowed,
     NotFound,
     ObjectMissing,
+    OriginNotAllowed,
     Overloaded,
     PreconditionFailed,
     RangeNotSatisfiable,
@@ -81,6 +83,8 @@ Stores the files of `multipart/form-data` in S3, by every way of handing the byt
 - An error is `{PROBLEM_CONTENT_TYPE}` (RFC 9457); its `code` is stable, for programs.
 - Any other address responds like `#/components/responses/NotFound`, any other method of these addresses like
   `#/components/responses/MethodNotAllowed`; `OPTIONS` on each lists its methods in `Allow`.
+- If the app allows other origins (`UPLOAD_CORS_ORIGINS`), it answers their preflight requests with 204, and all its
+  responses to them have the headers of CORS.
 - A browser that prefers `text/html` to JSON gets pages: an error is a page, and a stored upload responds with 303.
 - The server itself rejects malformed HTTP, such as a broken request line, in its own format.
 """
@@ -92,11 +96,18 @@ FORM_ERRORS = tuple(
     if issubclass(error, FormError) and not issubclass(error, SizeMismatch | TypeMismatch)
 )
 #: The errors of every route that needs a scope; all of these call S3.
-COMMON_ERRORS = (Unauthorized, Forbidden, IdentityUnavailable, Internal, StoreRejected, StoreUnavailable)
-#: The errors of the routes that count against a sender's limits.
-UPLOAD_ERRORS = (*COMMON_ERRORS, TooManyRequests, LimitsUnavailable)
+COMMON_ERRORS = (
+    *(Unauthorized, Forbidden, HostNotAllowed, IdentityUnavailable),
+    *(Internal, StoreRejected, StoreUnavailable),
+)
+#: The same, of a route that changes something.
+CHANGE_ERRORS = (*COMMON_ERRORS, OriginNotAllowed)
+#: The same, of a route that counts against a sender's limits.
+UPLOAD_ERRORS = (*CHANGE_ERRORS, TooManyRequests, LimitsUnavailable)
 #: The headers about these limits.
 RATE_LIMITS = ("RateLimit-Policy", "RateLimit")
+#: The errors of a route that an app can close, or ask a scope for.
+CLOSED_ERRORS = (Unauthorized, Forbidden, NotFound, HostNotAllowed, IdentityUnavailable)
 
 #: The headers of an error beside the request's id.
 ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
@@ -194,6 +205,7 @@ def _paths() -> Node:
             "Every pair of hand-off and hook, with its outcome for a file",
             refer("Strategies"),
             strategies_example(),
+            *CLOSED_ERRORS,
         ),
         "/healthz": _about("getHealth", "Whether the process responds", *_status("ok")),
         "/readyz": _about(
@@ -209,6 +221,7 @@ def _paths() -> Node:
             "This document",
             {"type": "object", "required": ["openapi", "info", "paths", "components"]},
             {"openapi": "3.1.1", "info": {"title": "filehandoff", "version": VERSION}, "paths": {}, "components": {}},
+            HostNotAllowed,
         ),
     }
 
@@ -329,7 +342,7 @@ def _abort_presigned() -> Node:
         "parameters": _use("UploadId", "Size", "PartBytes", "Signature"),
         "responses": {
             "204": _answer("S3 has no part of the upload."),
-            **_problems(ObjectMissing, NotFound, *COMMON_ERRORS, Overloaded),
+            **_problems(ObjectMissing, NotFound, *CHANGE_ERRORS, Overloaded),
         },
     }
 
@@ -440,7 +453,7 @@ def _delete_object() -> Node:
         "parameters": _use(*(name for name in PRECONDITIONS if name != "If-Modified-Since")),
         "responses": {
             "204": _answer("The object is gone."),
-            **_problems(ObjectMissing, NotFound, PreconditionFailed, *COMMON_ERRORS, Overloaded),
+            **_problems(ObjectMissing, NotFound, PreconditionFailed, *CHANGE_ERRORS, Overloaded),
         },
     }
 
@@ -450,7 +463,7 @@ def _about(name: str, summary: str, schema: Node, example: Node, *errors: type[U
         "operationId": name,
         "tags": ["about"],
         "summary": summary,
-        "security": [],
+        **({} if Unauthorized in errors else {"security": []}),
         "responses": {"200": _json("The answer.", schema, {"answer": example}), **_problems(Internal, *errors)},
     }
     head = get | {
@@ -462,7 +475,7 @@ def _about(name: str, summary: str, schema: Node, example: Node, *errors: type[U
 
 
 def _get_metrics() -> Node:
-    path = _about("getMetrics", "The app's numbers, for Prometheus", {}, {})
+    path = _about("getMetrics", "The app's numbers, for Prometheus", {}, {}, *CLOSED_ERRORS)
     body = {"schema": {"type": "string"}, "examples": {"text": {"value": METRICS}}}
     description = "Every series with its value, in the text format of `Accept`."
     content = {"text/plain": body, "application/openmetrics-text": body}
@@ -524,8 +537,8 @@ def _token() -> Node:
     return {
         "type": "http",
         "scheme": "bearer",
-        "description": "A token of an app that identifies senders (`UPLOAD_AUTH`), with the scope `upload`, `read` or "
-        "`delete`. Other apps accept requests without one.",
+        "description": "A token of an app that identifies senders (`UPLOAD_AUTH`), with the scope `upload`, `read`, "
+        "`delete` or `operate`. Other apps accept requests without one.",
     }
 
 

@@ -35,6 +35,7 @@ class RequestValues:
     method: str
     path: str
     endpoint: str | None
+    view_args: dict[str, Any] | None
     mimetype: Any
     scheme: str
     host: str
@@ -66,8 +67,13 @@ class RequestValues:
     @cached_property
     def client_address(self) -> str:
         """The client's IP address by `filehandoff.web.addresses`; empty if unknown."""
-        forwarded = self.headers.getlist("X-Forwarded-For")
-        return client_address(self.remote_addr, forwarded, self._settings.trusted_proxies)
+        trusted = self._settings.trusted_proxies
+        return client_address(self.remote_addr, self.headers.getlist("X-Forwarded-For") if trusted else (), trusted)
+
+    @property
+    def page_origin(self) -> str | None:
+        """The header `Origin`; several lines are one value, which no origin equals."""
+        return ", ".join(self.headers.getlist("Origin")) if "Origin" in self.headers else None
 
     @property
     def head(self) -> RequestHead:

@@ -32,7 +32,7 @@ from filehandoff.s3 import calls, flows, presigned
 from filehandoff.s3.calls import Flow
 from filehandoff.service import Service
 from filehandoff.stored import NOT_UNDONE, UNDONE, handle
-from filehandoff.web import openapi
+from filehandoff.web import audit, openapi
 from filehandoff.web.pages import MAX_RECEIPTS, PAGE_HEADERS, StoredReceipt, problem_page, receipts_page, receipts_path
 from filehandoff.web.request import RequestValues
 from filehandoff.webhook import WebhookFailed
@@ -153,7 +153,7 @@ def stored(
         if keep is not None:
             keep()
         service.metrics.count_files(context.handoff, [one.size for one in files])
-        logger.info("stored", extra=context.summary(files, elapsed))
+        audit.record(request, "stored", **context.summary(files, elapsed))
 
     detail = NOT_UNDONE if keep is None else UNDONE
     yield from handle(service.on_stored, receipts, service.settings.handler_timeout, kept, detail)
@@ -200,6 +200,7 @@ def presigned_parts(service: Service, request: RequestValues, key: str) -> Flow[
 def abort_presigned(service: Service, request: RequestValues, key: str) -> Flow[Answer]:
     """`DELETE /uploads/presigned/<key>`: abort an unfinished multipart upload."""
     yield from presigned.abort(service, _presigned_parts(service, request, key))
+    audit.record(request, "aborted", keys=[key])
     return NO_CONTENT
 
 
@@ -254,6 +255,7 @@ def delete_object(service: Service, request: RequestValues, key: str) -> Flow[An
     info = yield from calls.head_object(key)
     ConditionalRequest.of(request.method, request.headers).check(info)
     yield from calls.delete_object(key)
+    audit.record(request, "deleted", keys=[key])
     return NO_CONTENT
 
 
@@ -277,13 +279,14 @@ def receipts(service: Service, request: RequestValues) -> Flow[Answer]:
 def problem(service: Service, request: RequestValues, error: UploadError) -> Answer:
     """Log an error, and respond with problem details (RFC 9457) or a browser's page."""
     level, values = service.answer_log.line(error, time.monotonic())
-    logger.log(
+    audited = audit.of_error(request, error)
+    (logger if audited is None else audit.logger).log(
         level,
         "%s: %s",
         error.code,
         error.detail if isinstance(error, FileClosed) else error.__cause__ or error.detail,
         exc_info=error.__cause__ if _needs_traceback(error) else None,
-        extra=values,
+        extra={**values, **(audited or {})},
     )
     details = error.problem(request.request_id)
     if request.wants_page:

@@ -44,8 +44,8 @@ FORGED = "name\x1b[31m\u2028{'event': 'forged'}"
 #: Loggers of the servers, whose lines belong to no request.
 SERVERS = ("gunicorn.error", "hypercorn.error", "uvicorn.error")
 
-#: The loggers of the lines about requests; only Quart learns that a client has disconnected.
-ROUTES = {"filehandoff.web.routes", "quart_app.views"}
+#: The loggers of the lines about requests.
+ROUTES = {"filehandoff.web.routes", "filehandoff.audit"}
 
 
 @pytest.fixture(scope="module")

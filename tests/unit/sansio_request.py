@@ -13,6 +13,7 @@ class Request(RequestValues, SansioRequest):
     """A request of values alone, to an app with the default settings."""
 
     _settings = Settings()
+    endpoint = view_args = None
 
 
 def make_request(

@@ -1,5 +1,6 @@
 """The sender of a request, and the scope of each route."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import quart_app
 from filehandoff.errors import Forbidden, SettingsError, Unauthorized
 from filehandoff.identity import ANYONE, SCOPES, Identity, RequestHead, bearer_token
 from filehandoff.service import OPEN, Service
-from filehandoff.settings import Settings
+from filehandoff.settings import Settings, variable
 from filehandoff.web import access
 
 
@@ -89,23 +90,30 @@ def test_every_route_of_an_app_has_a_scope_or_is_open(create_app: Callable[[Sett
 )
 def test_a_request_needs_the_scope_of_its_route(method: str, endpoint: str | None, scope: str | None) -> None:
     """Preflight requests have no credentials, and a missing route protects nothing."""
-    request: Any = make_request(method, "/")
+    request: Any = make_request(method)
     request.endpoint = endpoint
-    assert access.needed_scope(request) == scope
+    assert access.needed_scope(Settings(), request) == scope
 
 
 def test_an_identity_is_checked_for_the_scope() -> None:
     """None is no identity, and an identity without a name has no part of the key space."""
-    service = Service("flask", Settings(), known)
+    service, request = Service("flask", Settings(), known), make_request()
     ann = Identity("ann", ["read"])
-    assert access.check(service, ann, "read") is ann
-    assert access.check(service, ANYONE, "read") is ANYONE
-    with pytest.raises(Forbidden):
-        access.check(service, ann, "upload")
+    for identity in (ANYONE, ann):
+        access.identify(service, request, identity, "read")
+        assert request.identity is identity
     with pytest.raises(Unauthorized):
-        access.check(service, None, "read")
+        access.identify(service, request, None, "read")
     with pytest.raises(Unauthorized, match="no name"):
-        access.check(Service("flask", Settings(key_prefix="{user}/"), known), ANYONE, "read")
+        access.identify(Service("flask", Settings(key_prefix="{user}/"), known), request, ANYONE, "read")
+
+
+def test_a_refused_sender_is_known_to_the_log() -> None:
+    """The request keeps the sender that lacks the scope."""
+    request = make_request()
+    with pytest.raises(Forbidden):
+        access.identify(Service("flask", Settings(), known), request, Identity("ann", ["read"]), "upload")
+    assert request.identity.name == "ann"
 
 
 def test_a_request_has_the_values_that_identify_its_sender() -> None:
@@ -114,10 +122,16 @@ def test_a_request_has_the_values_that_identify_its_sender() -> None:
     assert (head.method, head.path, head.headers.get("authorization")) == ("PUT", "/uploads/a", "Bearer abc")
 
 
-def test_keys_with_a_sender_need_senders() -> None:
-    """A service with `{user}` in its keys does not start without authentication."""
-    with pytest.raises(SettingsError, match=r"UPLOAD_KEY_PREFIX is '\{user\}/'.*UPLOAD_AUTH"):
-        Service("flask", Settings(key_prefix="{user}/"))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("key_prefix", "{user}/"), ("causes", "upload"), ("strategies", "read"), ("metrics", "operate")],
+)
+def test_settings_about_senders_need_senders(name: str, value: str) -> None:
+    """A service with `{user}` in its keys, or a scope for a route, does not start without authentication."""
+    settings = Settings(**{name: value})  # type: ignore[arg-type] # texts
+    Service("flask", settings, known)
+    with pytest.raises(SettingsError, match=f"{variable(name)} is '{re.escape(value)}'.*UPLOAD_AUTH"):
+        Service("flask", settings)
 
 
 def test_only_an_open_service_warns(caplog: pytest.LogCaptureFixture) -> None:

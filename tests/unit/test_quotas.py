@@ -369,7 +369,7 @@ def test_a_store_that_fails_now_and_then_writes_a_line_a_second(lines: pytest.Lo
 )
 def test_uploads_alone_count(method: str, endpoint: str | None, *, counts: bool) -> None:
     """Without limits, no request has an account."""
-    request = make_request(method)
+    request: Any = make_request(method)
     request.endpoint = endpoint
     request.identity = Identity("ann")
     assert (access.account_of(request, [QUOTA]) is not None) is counts

@@ -32,6 +32,7 @@ from filehandoff.errors import (
 )
 from filehandoff.form import FileStart
 from filehandoff.http import ObjectInfo
+from filehandoff.identity import Identity
 from filehandoff.keys import is_key
 from filehandoff.presigned import PresignedMultipart, Promise
 from filehandoff.receipt import Incoming, Stored, UploadContext
@@ -193,6 +194,31 @@ def test_the_error_of_a_closed_file_is_explained(note: str | None, monkeypatch: 
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+def audited(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    """Return the values of the only line in the audit log, whose event is its outcome."""
+    (line,) = caplog.records
+    assert line.name == "filehandoff.audit"
+    assert vars(line)["outcome"] == line.getMessage()
+    return vars(line)
+
+
+def test_the_audit_log_names_sender_key_and_outcome(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """Each upload and each deletion has one line."""
+    sent = make_request("DELETE", query(service), remote_addr="192.0.2.1")
+    sent.identity = Identity("ann")
+    acts: dict[str, Callable[[], object]] = {
+        "stored": lambda: play(routes.stored(service, sent, CONTEXT, [STORED])),
+        "deleted": lambda: play(routes.delete_object(service, sent, KEY), head(), expect("delete_object", Key=KEY)),
+        "aborted": lambda: play(routes.abort_presigned(service, sent, KEY), expect("abort_multipart_upload", **NAMED)),
+    }
+    for outcome, act in acts.items():
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            act()
+        line = audited(caplog)
+        assert (line["outcome"], line["user"], line["address"], line["keys"]) == (outcome, "ann", "192.0.2.1", [KEY])
+
+
 def test_the_response_to_a_stored_form_has_its_receipts(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     """The log has the keys, the metrics the bytes, Location the first file's path."""
     other = Stored(Incoming(f"{KEY}2", "b.txt", "text/plain"), 5, SHA256, "f", 1)
@@ -203,7 +229,7 @@ def test_the_response_to_a_stored_form_has_its_receipts(service: Service, caplog
     assert [receipt["size"] for receipt in receipts] == [11, 5]
     assert receipts[0]["url"] == f"http://host:8080/app/objects/{KEY}"
     assert receipts[0]["elapsed_ms"] >= 0
-    assert caplog.records[0].keys == [KEY, f"{KEY}2"]  # type: ignore[attr-defined] # one of the line's values
+    assert audited(caplog)["keys"] == [KEY, f"{KEY}2"]
     sample = service.metrics.registry.get_sample_value("handoff_stored_bytes_total", {"handoff": "stream"})
     assert sample == 16
 

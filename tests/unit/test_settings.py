@@ -31,6 +31,11 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "jwt_key_file": None,
         "jwt_jwks_url": None,
         "public_url": None,
+        "causes": "on",
+        "strategies": "on",
+        "metrics": "on",
+        "cors_origins": (),
+        "hosts": (),
         "trusted_proxies": 0,
         "rate": "",
         "quota": "",
@@ -120,6 +125,12 @@ def test_a_setting_is_named_after_its_field() -> None:
         pytest.param("key_prefix", "x" * 256, "x" * 256, id="the longest prefix"),
         pytest.param("key_prefix", "in/{user}/a", "in/{user}/a", id="a sender's part"),
         pytest.param("auth", "NONE", "none", id="no authentication"),
+        pytest.param("causes", "False", "off", id="a closed route"),
+        pytest.param("strategies", "1", "on", id="an open route"),
+        pytest.param("metrics", "Operate", "operate", id="a scope for a route"),
+        pytest.param("hosts", "A.b, *.c.d:1, [::1]", ("a.b", "*.c.d:1", "[::1]"), id="hosts"),
+        pytest.param("cors_origins", "*", ("*",), id="any origin"),
+        pytest.param("cors_origins", "https://A.b:443,http://c:1", ("https://a.b", "http://c:1"), id="origins"),
         pytest.param("root_path", "/files", "/files", id="a root path"),
         pytest.param("root_path", "/a.b/c_-~9", "/a.b/c_-~9", id="a root path of two segments"),
         pytest.param("root_path_stripped", "off", False, id="a proxy that keeps the root path"),
@@ -184,6 +195,13 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: obj
         pytest.param("key_prefix", "{user}/{user}/", id="a sender twice"),
         pytest.param("key_prefix", "{name}/", id="another template"),
         pytest.param("auth", "basic", id="no such authentication"),
+        pytest.param("metrics", "admin", id="no such scope"),
+        pytest.param("hosts", "*", id="a wildcard alone"),
+        pytest.param("hosts", "https://a.b", id="an origin for a host"),
+        pytest.param("cors_origins", "null", id="the origin null"),
+        pytest.param("cors_origins", "*, https://a.b", id="any origin and another"),
+        pytest.param("cors_origins", "https://a.b, https://c.d/", id="an origin with a path"),
+        pytest.param("trusted_proxies", "-1", id="fewer than no proxies"),
         pytest.param("key_prefix", "a//b", id="an empty folder"),
         pytest.param("key_prefix", "a/../b", id="a way up"),
         pytest.param("key_prefix", "./a", id="here"),
@@ -238,6 +256,21 @@ def test_an_invalid_setting_is_an_error_of_one_line(name: str, text: str) -> Non
         Settings.from_env({variable(name): text})
     (line,) = str(caught.value).splitlines()
     assert re.fullmatch(rf"{variable(name)} is .+; it must be .+", line)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("cors_origins", "https://a.b, https://user:a-secret@c.d", id="an origin"),
+        pytest.param("s3_endpoint_url", "http://a-secret@c.d", id="a URL"),
+        pytest.param("promise_secret", "a-secret", id="a secret"),
+    ],
+)
+def test_the_error_for_a_setting_shows_no_secret(name: str, text: str) -> None:
+    """The line goes to the log."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({variable(name): text})
+    assert "a-secret" not in str(caught.value)
 
 
 texts = (

@@ -57,7 +57,7 @@ def test_an_empty_file_has_no_tokens() -> None:
         pytest.param(f"ann {BOB.upper()} upload", "line 2 must be NAME", id="upper case"),
         pytest.param(f"ann {BOB} upload read", "line 2 must be NAME", id="a blank between scopes"),
         pytest.param(
-            f"ann {BOB} all", "line 2: there is no scope 'all'; there are upload, read, delete", id="no scope"
+            f"ann {BOB} all", "line 2: there is no scope 'all'; there are upload, read, delete, operate", id="no scope"
         ),
         pytest.param(f"{'x' * 256} {BOB} read", "line 2: a name must have at most 255", id="a long name"),
         pytest.param(f"eve {ANN} read", "line 2 has the token of another line", id="a token twice"),
