@@ -67,15 +67,16 @@ class UploadedFile:
 
     def observe_close(self) -> None:
         """Record the first close of the file, before it happens; ignore later ones."""
-        by_request = next(iter(self.record.closings), None)
-        if by_request is None:
+        by_request = self.record.closings[:1]
+        if not by_request:
             frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that called `close`
             collected = self.collected is not None and self.collected == _place(frame)
-            by_request = self.record.observe(frame, collected=collected)
-            if not any(is_apps_own(module, code) for module, code, _ in by_request.taken):
-                by_request.taken = self.taken or by_request.taken
-            look_for_waiting_calls(by_request, frame)
-        self._closes.append(by_request)
+            own = self.record.observe(frame, collected=collected)
+            if not any(is_apps_own(module, code) for module, code, _ in own.taken):
+                own.taken = self.taken or own.taken
+            look_for_waiting_calls(own, frame)
+            by_request = [own]
+        self._closes += by_request
 
     def observe_collection(self) -> None:
         """Record the place that collects a wrapper, or reads all attributes of the file."""
@@ -163,7 +164,7 @@ _KEPT: dict[tuple[Any, Any], Any] = {}
 def _class_of(cls: Any, subclass: Callable[[Any], Any]) -> Any:
     made = _KEPT.get((cls, subclass)) or _MADE.get((cls, subclass))
     if made is None:
-        made = subclass(cls)
+        made = cls if any("_handoff_plain" in vars(base) for base in cls.__mro__) else subclass(cls)
         kept = cls.__module__.startswith(FILES) or package_of(cls.__module__) in FRAMEWORKS
         (_KEPT if kept else _MADE)[cls, subclass] = made
     return made
@@ -334,7 +335,7 @@ _STAND_INS: dict[type, Any] = {
 def _stand_in(stream: Any, upload: UploadedFile) -> Any:
     cls = _STAND_INS[type(stream)]
     made = cls.__new__(cls)
-    made.__dict__.update({"_handoff_inner": stream, _ATTRIBUTE: upload})
+    made._handoff_inner, made._handoff_upload = stream, upload
     return made
 
 
@@ -388,20 +389,20 @@ def _spooled(cls: Any) -> Any:
 
 def become(value: Any, subclass: Callable[[Any], Any]) -> None:
     """Make an object of a framework an instance of its class's generated subclass, once."""
-    cls = type(value)
-    if not any("_handoff_plain" in vars(base) for base in cls.__mro__):
-        with suppress(Exception):  # a class of the app's own may forbid the change
-            object.__setattr__(value, "__class__", _class_of(cls, subclass))
+    try:
+        object.__setattr__(value, "__class__", _class_of(type(value), subclass))
+    except Exception:  # noqa: BLE001 - a class of the app's own may forbid the change
+        return
 
 
 def explain_storage(file: Any) -> None:
     """Make a FileStorage record where its `close` is read; `explained` handles its stream."""
-    if any(base.__module__ in FILE_MODULES for base in type(file).__mro__):
-        become(file, _storage)
+    become(file, _storage)
 
 
 def _storage(cls: Any) -> Any:
-    return upload_class(cls, "stream")
+    is_storage = any(base.__module__ in FILE_MODULES for base in cls.__mro__)
+    return upload_class(cls, "stream") if is_storage else cls
 
 
 def upload_class(cls: Any, attribute: str) -> Any:

@@ -98,7 +98,7 @@ def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose 
         if caller is None or not _is_close_of(caller, request):
             break
         frame = caller.f_back
-    record = record_of(request)
+    record: RequestRecord = request.__dict__[_RECORD]
     closing = record.observe(frame, by_request=True)
     closing.of_form = type(request).__module__ == "starlette.datastructures"
     if taken is not None:
@@ -111,7 +111,7 @@ def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose 
 def end_close(request: Any, closing: ObservedClose | None) -> None:
     """Record the end of the request's own close."""
     if closing is not None:
-        record_of(request).closings.remove(closing)
+        request.__dict__[_RECORD].closings.remove(closing)
 
 
 def _is_close_of(frame: FrameType, request: Any) -> bool:
