@@ -8,6 +8,7 @@ import os
 import re
 import time
 from datetime import UTC, datetime
+from itertools import accumulate
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -27,8 +28,9 @@ _DECEPTIVE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u20
 
 #: Characters that an extended value has unencoded (`attr-char` of RFC 8187, section 3.2.1).
 _ATTR_CHARS = "!#$&+-.^_`|~"
-#: Bytes of an encoded filename; S3 allows 2 KB for all of an object's user metadata.
-_MAX_ENCODED_NAME = 1408
+_CHARSET = "UTF-8''"
+#: Bytes of an encoded filename without its charset; S3 allows 2 KB for all of an object's user metadata.
+_MAX_QUOTED_NAME = 1408 - len(_CHARSET)
 
 #: Stands for the sender's segment in `UPLOAD_KEY_PREFIX`.
 USER = "{user}"
@@ -110,13 +112,15 @@ def encode_name(filename: str) -> str:
 
     A name that is too long for S3's 2 KB of metadata is cut after a whole character.
     """
-    encoded = "UTF-8''"
-    for character in filename:
-        quoted = quote(character.encode("utf-8", "replace"), safe=_ATTR_CHARS)
-        if len(encoded) + len(quoted) > _MAX_ENCODED_NAME:
-            break
-        encoded += quoted
-    return encoded
+    encoded = _quoted(filename)
+    if len(encoded) > _MAX_QUOTED_NAME:
+        ends = accumulate(len(_quoted(character)) for character in filename)
+        encoded = _quoted(filename[: sum(end <= _MAX_QUOTED_NAME for end in ends)])
+    return f"{_CHARSET}{encoded}"
+
+
+def _quoted(text: str) -> str:
+    return quote(text.encode("utf-8", "replace"), safe=_ATTR_CHARS)
 
 
 def decode_name(value: str) -> str | None:

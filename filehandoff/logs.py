@@ -76,6 +76,9 @@ def configure(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
         logging.getLogger(name).addFilter(_replace_handlers)
     logging.getLogger("asyncio").addFilter(_ACCEPT_ERROR_LIMIT)
     logging.captureWarnings(capture=True)
+    # No line has these, and finding them takes time (https://docs.python.org/3/howto/logging.html#optimization).
+    logging.logMultiprocessing = False
+    vars(logging)["logAsyncioTasks"] = False  # since Python 3.12
 
 
 def warn_misspelt(app: str, misspelt: Mapping[str, str], settings: Settings) -> None:

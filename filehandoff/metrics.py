@@ -7,9 +7,10 @@ reason one of the error codes, an operation one of S3's. Keys, filenames and req
 import os
 from collections.abc import Collection, Iterable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from tempfile import mkdtemp
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
 from prometheus_client.exposition import choose_encoder
@@ -35,6 +36,8 @@ from filehandoff.errors import (
 )
 from filehandoff.settings import GIB, KIB, MIB
 from filehandoff.strategies import HANDOFFS
+
+M = TypeVar("M", Counter, Histogram)
 
 #: The folder in which a server's processes share their numbers, so that each can report all: see the README.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -137,10 +140,11 @@ class Metrics:
             self._refusals.labels(reason)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, f"{text}.", labels, namespace="handoff", registry=self.registry)
+        return _remembering(Counter(name, f"{text}.", labels, namespace="handoff", registry=self.registry))
 
     def _histogram(self, name: str, text: str, bounds: Collection[float], *labels: str) -> Histogram:
-        return Histogram(name, f"{text}.", labels, namespace="handoff", registry=self.registry, buckets=tuple(bounds))
+        made = Histogram(name, f"{text}.", labels, namespace="handoff", registry=self.registry, buckets=tuple(bounds))
+        return _remembering(made)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         # With several processes, the sum over those that are alive.
@@ -220,6 +224,12 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)
         return encode(registry), content_type
+
+
+def _remembering(metric: M) -> M:
+    """Make a metric find each series once; prometheus_client formats its labels and takes a lock each time."""
+    metric.labels = cache(metric.labels)  # type: ignore[method-assign]
+    return metric
 
 
 def judge(error: BaseException) -> tuple[str, str]:

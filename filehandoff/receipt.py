@@ -1,7 +1,7 @@
 """A file before and after its upload, and the client's receipt."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from filehandoff.identity import ANYONE, Identity
 from filehandoff.keys import clean_name, encode_name, user_segment
@@ -72,7 +72,7 @@ class Receipt:
 
     def as_json(self) -> dict[str, str | int | float]:
         """Return the receipt's members for JSON."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,7 +335,7 @@ _STAND_INS: dict[type, Any] = {
 def _stand_in(stream: Any, upload: UploadedFile) -> Any:
     cls = _STAND_INS[type(stream)]
     made = cls.__new__(cls)
-    made._handoff_inner, made._handoff_upload = stream, upload
+    made.__dict__.update({"_handoff_inner": stream, _ATTRIBUTE: upload})
     return made
 
 
