@@ -3,7 +3,8 @@
 import asyncio
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from inspect import CO_COROUTINE
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from quart import Quart
@@ -11,6 +12,7 @@ from quart import Quart
 from filehandoff.errors import SettingsError
 from filehandoff.explain import explain_closed_files
 from filehandoff.settings import Settings
+from filehandoff.typing_backports import override
 from filehandoff.web.request import EXTENSION
 from quart_app.request import Handshake, Request, ServiceConnection
 
@@ -26,6 +28,15 @@ __all__ = ["create_app"]
 
 #: Threads for short work that would block the event loop, as many as in asyncio's own pool.
 _THREADS = min(32, (os.cpu_count() or 1) + 4)
+
+
+class _App(Quart):
+    """A Quart app that recognizes a plain coroutine function by its code, several times for each request."""
+
+    @override
+    def ensure_async(self, func: Any) -> Any:
+        code = getattr(func, "__code__", None)
+        return func if code is not None and code.co_flags & CO_COROUTINE else super().ensure_async(func)
 
 
 def create_app(
@@ -52,7 +63,7 @@ def create_app(
     from quart_app.views import KeyConverter, routes  # noqa: PLC0415
     from quart_app.workers import SUPERVISOR  # noqa: PLC0415
 
-    app = Quart(__name__, static_folder=None)
+    app = _App(__name__, static_folder=None)
     app.request_class = Request
     app.asgi_http_class = ServiceConnection
     app.asgi_websocket_class = Handshake
