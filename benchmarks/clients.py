@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from benchmarks.connection import Connection, Loop, Pool, Request
 
-BOUNDARY = "benchmark-2f6d1c"
+#: As long as those of browsers; the time to search a body depends on the length.
+BOUNDARY = "----WebKitFormBoundary2f6d1cBenchmark"
 FIELD = "file"
 OCTETS = "application/octet-stream"
 _CREATED = 201
