@@ -97,16 +97,17 @@ def read(flow: Flow[T]) -> T:
 @routes.before_app_request
 def begin() -> None:
     """Put the request's id on every later log line, check its head, identify its sender, and count its upload."""
-    logs.bind(request.request_id)
-    access.check_host(service().settings, request)
-    access.check_origin(service().settings, request)
-    authenticate, scope = service().authenticate, access.needed_scope(service().settings, request)
+    own, sent = current()
+    logs.bind(sent.request_id)
+    access.check_host(own.settings, sent)
+    access.check_origin(own.settings, sent)
+    authenticate, scope = own.authenticate, access.needed_scope(own.settings, sent)
     if authenticate is not None and scope is not None:
-        access.identify(service(), request, authenticate(request.head), scope)
-    request.account = access.account_of(request, service().limiter.limits)
-    if request.account is not None:
-        with service().metrics.refusals():
-            service().limiter.run(request.account.add(UPLOADS, 1))
+        access.identify(own, sent, authenticate(sent.head), scope)
+    sent.account = access.account_of(sent, own.limiter.limits)
+    if sent.account is not None:
+        with own.metrics.refusals():
+            own.limiter.run(sent.account.add(UPLOADS, 1))
 
 
 @routes.post("/uploads")
@@ -317,15 +318,15 @@ def get_openapi() -> Response:
 @routes.after_app_request
 def add_request_id(response: Response) -> Response:
     """Put the request's id on every answer, and the headers for pages of other origins."""
-    settings = service().settings
-    preflight = cors.preflight_answer(settings, request, response.headers.get("Allow"))
+    own, sent = current()
+    preflight = cors.preflight_answer(own.settings, sent, response.headers.get("Allow"))
     response = response if preflight is None else respond(preflight)
-    response.headers[REQUEST_ID_HEADER] = request.request_id
-    if request.account is not None:
-        response.headers.update(request.account.headers)
-    response.headers.extend(cors.headers(settings, request))
-    request.discard_after(response)
-    response.call_on_close(request.until_answered.close)
+    response.headers[REQUEST_ID_HEADER] = sent.request_id
+    if sent.account is not None:
+        response.headers.update(sent.account.headers)
+    response.headers.extend(cors.headers(own.settings, sent))
+    sent.discard_after(response)
+    response.call_on_close(sent.until_answered.close)
     if close_after_answer.get() is None:  # otherwise our worker does so, after its own lines about the request
         response.call_on_close(logs.unbind)
     return response

@@ -108,17 +108,18 @@ async def read(flow: Flow[T]) -> T:
 @routes.before_app_request
 async def begin() -> None:
     """Put the request's id on every later log line, check its head, identify its sender, and count its upload."""
-    logs.bind(request.request_id)
-    access.check_host(service().settings, request)
-    access.check_origin(service().settings, request)
-    authenticate, scope = service().authenticate, access.needed_scope(service().settings, request)
+    own, sent = current()
+    logs.bind(sent.request_id)
+    access.check_host(own.settings, sent)
+    access.check_origin(own.settings, sent)
+    authenticate, scope = own.authenticate, access.needed_scope(own.settings, sent)
     if authenticate is not None and scope is not None:
-        found = authenticate(request.head)
-        access.identify(service(), request, await found if isawaitable(found) else found, scope)
-    request.account = access.account_of(request, service().limiter.limits)
-    if request.account is not None:
-        with service().metrics.refusals():
-            await service().limiter.run(request.account.add(UPLOADS, 1))
+        found = authenticate(sent.head)
+        access.identify(own, sent, await found if isawaitable(found) else found, scope)
+    sent.account = access.account_of(sent, own.limiter.limits)
+    if sent.account is not None:
+        with own.metrics.refusals():
+            await own.limiter.run(sent.account.add(UPLOADS, 1))
 
 
 @routes.post("/uploads")
@@ -184,9 +185,7 @@ async def send_stream(own: Service, sent: Request, form: FormUpload) -> None:
     """Send the form's files while the body arrives."""
     async with aclosing(sent.chunks()) as body:
         parser = sent.form_parser()
-        await stream.hand_off(
-            body, parser, lambda start, chunks: form.stream(incoming(own, sent, start), chunks)
-        )
+        await stream.hand_off(body, parser, lambda start, chunks: form.stream(incoming(own, sent, start), chunks))
 
 
 async def send_files(form: FormUpload, context: UploadContext) -> None:
@@ -336,13 +335,13 @@ async def get_openapi() -> Response:
 @routes.after_app_request
 async def add_request_id(response: Response) -> Response:
     """Put the request's id on every answer, and the headers for pages of other origins."""
-    settings = service().settings
-    preflight = cors.preflight_answer(settings, request, response.headers.get("Allow"))
+    own, sent = current()
+    preflight = cors.preflight_answer(own.settings, sent, response.headers.get("Allow"))
     response = response if preflight is None else respond(preflight)
-    response.headers[REQUEST_ID_HEADER] = request.request_id
-    if request.account is not None:
-        response.headers.update(request.account.headers)
-    response.headers.extend(cors.headers(settings, request))
+    response.headers[REQUEST_ID_HEADER] = sent.request_id
+    if sent.account is not None:
+        response.headers.update(sent.account.headers)
+    response.headers.extend(cors.headers(own.settings, sent))
     return response
 
 
