@@ -104,6 +104,9 @@ def _cells(framework: str, version: str | None, pythons: str, *also: str) -> lis
     return [Cell(framework, version, python, also) for python in pythons.split()]
 
 
+#: The interpreters that this package supports; pip takes a framework's newest release for each.
+SUPPORTED = "3.11 3.12 3.13 3.14"
+
 #: Each version on the oldest and the newest interpreter that it and its dependencies support.
 CELLS: list[Cell] = [
     *_cells("flask", "1.1.4", "3.8 3.9", "markupsafe<2.1"),
@@ -113,23 +116,23 @@ CELLS: list[Cell] = [
     *_cells("flask", "2.3.3", "3.8 3.13", "werkzeug<2.4"),
     *_cells("flask", "3.0.3", "3.8 3.13 3.14", "werkzeug<3.1"),
     *_cells("flask", "3.1.3", "3.9 3.13 3.14"),
-    *_cells("flask", None, "3.13 3.14"),
-    *_cells("flask", MAIN, "3.13"),
+    *_cells("flask", None, SUPPORTED),
+    *_cells("flask", MAIN, "3.11 3.13"),
     *_cells("quart", "0.18.4", "3.8 3.11", "werkzeug<2.4", "flask<3"),
     *_cells("quart", "0.19.4", "3.8 3.12", "werkzeug<3.1", "flask<3.1"),
     *_cells("quart", "0.19.5", "3.8 3.13", "werkzeug<3.1", "flask<3.1"),
     *_cells("quart", "0.20.0", "3.9 3.13 3.14"),
-    *_cells("quart", "0.22.0", "3.13 3.14"),
+    *_cells("quart", "0.22.0", "3.12 3.13 3.14"),
     *_cells("quart", "0.23.1", "3.13 3.14"),
-    *_cells("quart", None, "3.13 3.14"),
+    *_cells("quart", None, SUPPORTED),
     *_cells("starlette", "0.27.0", "3.8 3.13"),
-    *_cells("starlette", None, "3.13 3.14"),
+    *_cells("starlette", None, SUPPORTED),
     *_cells("fastapi", "0.105.0", "3.8 3.13"),
     *_cells("fastapi", "0.106.0", "3.8 3.13"),
     *_cells("fastapi", "0.117.1", "3.8 3.13"),
     *_cells("fastapi", "0.118.0", "3.8 3.13"),
-    *_cells("fastapi", None, "3.13 3.14"),
+    *_cells("fastapi", None, SUPPORTED),
     *_cells("django", "4.2.16", "3.8 3.12"),
     *_cells("django", "5.2", "3.10 3.13"),
-    *_cells("django", None, "3.13 3.14"),
+    *_cells("django", None, SUPPORTED),
 ]

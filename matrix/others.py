@@ -6,16 +6,12 @@ background task or a streamed response that reads the file.
 """
 
 import asyncio
+import functools
 import io
-import json
-import os
-import platform
 import sys
-import threading
-import warnings
 from typing import Any, Callable, Dict, List, Tuple
 
-from reproduction import FILES, OBJECTS, OPTIONS, SIZES, Handler, Server, check, named_file, new_bytes, text, versions
+from reproduction import OPTIONS, SIZES, check, named_file, new_bytes, print_outcomes, text
 
 CAUSES = ("transfer_closes", "background_task", "streamed_response", "after_response")
 BOUNDARY = "a-boundary"
@@ -193,43 +189,24 @@ def run_django(trial: Trial) -> None:
     response.close()
 
 
-def outcome_of(framework: str, cause: str, change: str, size: int, endpoint: str) -> str:
-    """Return "right" or the text of the error."""
-    OBJECTS.clear()
-    trial = Trial(cause, change, os.urandom(size), endpoint)
+def run(framework: str, endpoint: str, cause: str, change: str, data: bytes) -> str:
+    """Send one upload to an app of the framework and return the outcome."""
+    trial = Trial(cause, change, data, endpoint)
     if framework == "django" and cause == "background_task":
         return "there is none"
-    try:
-        if framework == "django":
-            run_django(trial)
-        else:
-            call((starlette_app if framework == "starlette" else fastapi_app)(trial), trial.data)
-        for read in trial.later:
-            read()
-    except Exception as error:  # noqa: BLE001 - any error is the outcome
-        return text(error)
+    if framework == "django":
+        run_django(trial)
+    else:
+        call((starlette_app if framework == "starlette" else fastapi_app)(trial), data)
+    for read in trial.later:
+        read()
     return trial.outcome
 
 
-def main() -> None:
-    """Run every cause with every change and print the outcomes."""
-    warnings.simplefilter("ignore")  # files that a failing view leaves open
-    server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    endpoint = "http://127.0.0.1:%d" % server.server_port
-    sizes = dict(SIZES, disk=2000000)  # Starlette writes files of more than 1 MiB to disk
-    outcomes = {
-        cause: {
-            change: {size: outcome_of(sys.argv[1], cause, change, count, endpoint) for size, count in sizes.items()}
-            for change in CHANGES
-        }
-        for cause in CAUSES
-    }
-    for path in FILES:
-        os.unlink(path)
-    server.shutdown()
-    print(json.dumps({"python": platform.python_version(), "versions": versions(), "outcomes": outcomes}))
-
-
 if __name__ == "__main__":
-    main()
+    print_outcomes(
+        lambda endpoint: functools.partial(run, sys.argv[1], endpoint),
+        CAUSES,
+        CHANGES,
+        dict(SIZES, disk=2000000),  # Starlette writes files of more than 1 MiB to disk
+    )

@@ -370,30 +370,29 @@ def text(error: BaseException) -> str:
     return "%s: %s" % (type(error).__name__, re.sub("0x[0-9a-f]+", "0x...", first))
 
 
-def outcome_of(framework: Framework, cause: str, change: str, size: int) -> str:
+def outcome_of(run: Callable[[str, str, bytes], str], cause: str, change: str, size: int) -> str:
     """Return "right" or the text of the error."""
     OBJECTS.clear()
     data = os.urandom(size)
     try:
-        return framework.run(cause, change, data)
+        return run(cause, change, data)
     except Exception as error:  # noqa: BLE001 - any error is the outcome
         return text(error)
 
 
-def main() -> None:
-    """Run every cause with every change and print the outcomes."""
+def print_outcomes(
+    make: Callable[[str], Callable[[str, str, bytes], str]], causes: Any, changes: Any, sizes: Dict[str, int]
+) -> None:
+    """Run every cause with every change and print the outcomes; `make` takes the S3 server's URL."""
     warnings.simplefilter("ignore")  # files that a failing view leaves open
     server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    kind = {"flask": FlaskFramework, "quart": QuartFramework}[sys.argv[1]]
-    framework = kind("http://127.0.0.1:%d" % server.server_port)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    run = make("http://127.0.0.1:%d" % server.server_port)
     outcomes = {
         cause: {
-            change: {size: outcome_of(framework, cause, change, count) for size, count in SIZES.items()}
-            for change in CHANGES
+            change: {size: outcome_of(run, cause, change, count) for size, count in sizes.items()} for change in changes
         }
-        for cause in CAUSES
+        for cause in causes
     }
     for path in FILES:
         os.unlink(path)
@@ -418,4 +417,5 @@ def versions() -> Dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    kind = {"flask": FlaskFramework, "quart": QuartFramework}[sys.argv[1]]
+    print_outcomes(lambda endpoint: kind(endpoint).run, CAUSES, CHANGES, SIZES)
