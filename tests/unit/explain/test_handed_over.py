@@ -120,12 +120,16 @@ async def by_task(close: Callable[[], Any]) -> None:
 
 async def by_callback(close: Callable[[], Any]) -> None:
     """Hand the close over as a task's done callback, by `functools.partial`."""
-    asyncio.create_task(asyncio.sleep(0)).add_done_callback(functools.partial(_call, close))
-    await asyncio.sleep(0.001)
+    over = asyncio.Event()
+    asyncio.create_task(asyncio.sleep(0)).add_done_callback(functools.partial(_call, close, over))
+    await over.wait()
 
 
-def _call(close: Callable[[], Any], _task: Any) -> None:
-    close()
+def _call(close: Callable[[], Any], over: asyncio.Event, _task: Any) -> None:
+    try:
+        close()
+    finally:
+        over.set()
 
 
 async def anyio_thread(close: Callable[[], Any]) -> None:
