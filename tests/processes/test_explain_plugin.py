@@ -12,10 +12,21 @@ SUITE = '''
 import asyncio
 import io
 
+import django
+import fastapi
 import flask
+import httpx
 import pytest
 import quart
+from django.conf import settings
+from django.test import AsyncClient, Client
+from django.urls import path
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
 from werkzeug.datastructures import FileStorage
+
+settings.configure(SECRET_KEY="x", ALLOWED_HOSTS=["*"])
+django.setup()
 
 
 class OwnRequest(flask.Request):
@@ -91,6 +102,69 @@ def test_quart():
     raise failed[0]
 
 
+async def starlette_view(request):
+    photo = (await request.form())["photo"].file
+    photo.close()
+    photo.read()
+
+
+def fastapi_view(photo: fastapi.UploadFile):
+    photo = photo.file
+    photo.close()
+    photo.read()
+
+
+def upload_asgi(app):
+    async def post():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+            await client.post("/", files={"photo": ("hello.txt", b"x")})
+
+    asyncio.run(post())
+
+
+def test_starlette():
+    upload_asgi(Starlette(routes=[Route("/", starlette_view, methods=["POST"])]))
+
+
+def fastapi_app():
+    app = fastapi.FastAPI()
+    app.post("/")(fastapi_view)
+    return app
+
+
+def test_fastapi():
+    upload_asgi(fastapi_app())
+
+
+def test_fastapi_mounted_in_starlette():
+    upload_asgi(Starlette(routes=[Mount("/", fastapi_app())]))
+
+
+class Urls:
+    def django_view(request):
+        photo = request.FILES["photo"]
+        photo.close()
+        photo.read()
+
+    urlpatterns = [path("", django_view)]
+
+
+def django_form():
+    photo = io.BytesIO(b"x")
+    photo.name = "hello.txt"
+    return {"photo": photo}
+
+
+def test_django(monkeypatch):
+    monkeypatch.setattr(settings, "ROOT_URLCONF", Urls, raising=False)
+    Client().post("/", django_form())
+
+
+def test_django_async(monkeypatch):
+    monkeypatch.setattr(settings, "ROOT_URLCONF", Urls, raising=False)
+    asyncio.run(AsyncClient().post("/", django_form()))
+
+
 def test_without_an_app():
     assert "hello"
 '''
@@ -113,7 +187,7 @@ def run_suite(folder: Path, *options: str) -> str:
 
 
 def test_every_app_of_a_suite_is_explained(tmp_path: Path) -> None:
-    """Each failure has the note with the suite's own line: app factories, request classes, contexts."""
+    """Each failure has the note with the suite's own line: every framework, request classes, contexts, mounted apps."""
     output = run_suite(tmp_path, "--explain-closed-files")
     notes = [
         line for line in output.splitlines() if re.match(r"E +The upload 'hello\.txt' of the form field 'photo'", line)

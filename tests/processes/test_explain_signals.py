@@ -51,10 +51,10 @@ def test_the_option_without_signals_is_a_usage_error(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["flask", "quart"])
+@pytest.mark.parametrize("name", ["flask", "quart", "starlette", "fastapi", "django"])
 def test_a_framework_that_cannot_be_imported_is_left_out(tmp_path: Path, name: str) -> None:
     """A suite runs without a broken framework, and its header gives the reason."""
-    other = "quart" if name == "flask" else "flask"
+    other = "flask" if name == "quart" else "quart"
     working = NO_SIGNALS.replace("raise RuntimeError", "return str")
     done = run(tmp_path, "def test_one(): pass", OPTION, **{name: BROKEN, other: working})
     assert done.returncode == 0, done.stdout + done.stderr
