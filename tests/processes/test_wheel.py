@@ -11,6 +11,7 @@ import tarfile
 import tomllib
 import venv
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import httpx
@@ -34,6 +35,7 @@ PROJECT_FILES = {
     "CITATION.cff",
     "LICENSE",
     "MANIFEST.in",
+    "PACKAGE.md",
     "PKG-INFO",
     "README.md",
     "pyproject.toml",
@@ -117,6 +119,21 @@ def test_the_metadata_has_the_one_version(wheel: Path) -> None:
     assert wheel.name == f"filehandoff-{version}-py3-none-any.whl"
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
     assert re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)[0] == version
+
+
+def test_a_package_index_can_show_the_description(wheel: Path) -> None:
+    """The description has no link that only the repository can follow, and no sample but those of the README."""
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = message_from_bytes(
+            archive.read(f"{wheel.name.removesuffix('-py3-none-any.whl')}.dist-info/METADATA")
+        )
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    description = str(metadata.get_payload())
+    assert re.findall(r"\]\((?!https://)", description) == []
+    samples = re.findall(r"^```\w.*?^```$", description, re.MULTILINE | re.DOTALL)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert samples
+    assert [sample for sample in samples if sample not in readme] == []
 
 
 def test_the_explainer_needs_nothing_but_the_wheel(site_packages: Path) -> None:
