@@ -76,12 +76,17 @@ contract:
 contract-rclone contract-swift: contract-%: $(READY)
 	$(PYTEST) $(OF_A_STORE) --store $* -k "not test_each_cell or bound"
 
-# Each interpreter has an environment of its own. A pyenv shim of a version that is not selected does not count.
+# Each interpreter has an environment of its own. A pyenv shim of a version that is not selected does not run, so pyenv's
+# own folders are looked at too.
 pythons:
-	for python in $(PYTHONS); do \
-	  $$python -c '' 2>/dev/null || continue; \
-	  echo "On $$python:"; \
-	  $(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$python unit contract-moto || exit 1; \
+	pyenv=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
+	for version in $(PYTHONS:python%=%); do \
+	  for python in python$$version $$pyenv/$$version.*/bin/python; do \
+	    $$python -c '' 2>/dev/null || continue; \
+	    echo "On $$($$python --version), $$python:"; \
+	    $(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$version unit contract-moto || exit 1; \
+	    break; \
+	  done; \
 	done
 
 contract-moto: $(READY)
