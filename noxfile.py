@@ -49,7 +49,7 @@ def oldest_quart(session: nox.Session) -> None:
     test(session, *OLDEST_QUART)
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 def newest(session: nox.Session) -> None:
     """Test the newest of all, with libraries that handle errors before Flask or run Quart on trio."""
     test(session, "flask", "quart", "flask-restx", "quart-trio", "anyio", *OTHERS)
