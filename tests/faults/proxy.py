@@ -159,6 +159,8 @@ class Proxy:
             await hang_up(reader, writer)
         except* (ConnectionError, EOFError):
             pass  # one side has disconnected, so both are reset
+        except* Exception as failed:  # noqa: BLE001 - asyncio of Python 3.11 drops it
+            self._errors.append(failed)
         finally:
             self._serving.discard(task)
             reset(writer)

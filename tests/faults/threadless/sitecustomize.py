@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 NO_THREADS = Path(os.environ["NO_THREADS"])
-start_thread = threading._start_joinable_thread  # type: ignore[attr-defined] # noqa: SLF001 - the only way to a new thread
+#: The only way to a new thread, which Python 3.13 has renamed.
+NAME = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+start_thread = getattr(threading, NAME)
 
 
 def start_or_fail(*args: Any, **options: Any) -> Any:
@@ -19,4 +21,4 @@ def start_or_fail(*args: Any, **options: Any) -> Any:
     return start_thread(*args, **options)
 
 
-threading._start_joinable_thread = start_or_fail  # type: ignore[attr-defined] # noqa: SLF001 - as above
+setattr(threading, NAME, start_or_fail)
