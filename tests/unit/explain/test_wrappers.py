@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -416,14 +417,14 @@ def test_a_read_by_files_alone_returns_the_value() -> None:
 
 
 def this_instruction(explain: Callable[[Exception], None]) -> FrameType:
-    """Read `closed` at an instruction of this function."""
+    """Read `closed` at an instruction of this function, which calls C as that of a wrapper does."""
     frame = sys._getframe()  # noqa: SLF001 - this frame
-    raising.explain_next_error(frame, explain)
+    partial(raising.explain_next_error, frame, explain)()
     return frame
 
 
 #: The instruction of that call.
-ASKED = next(one.offset for one in dis.get_instructions(this_instruction) if one.opname == "CALL" and one.arg == 2)
+ASKED = [one.offset for one in dis.get_instructions(this_instruction) if one.opname == "CALL"][-1]
 CLOSED = ValueError("I/O operation on closed file.")
 
 
