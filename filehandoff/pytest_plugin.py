@@ -17,6 +17,8 @@ import pytest
 
 #: Most frames between the pushed context and the signal's receiver.
 _CALLS = 12
+#: A context's attribute with its request, in Flask, in newer Flask and Quart, and in Quart before 0.23.
+_REQUEST = ("request", "_request", "request_websocket")
 #: The session's header lines about frameworks that fail to import.
 _UNUSABLE = pytest.StashKey[list[str]]()
 
@@ -86,7 +88,7 @@ def _explain(app: Any, frame: FrameType | None) -> None:
         if frame is None:
             return
         context = getattr(frame.f_locals.get("self"), "__dict__", {})
-        request: Any = context.get("request") or context.get("_request")
+        request: Any = next((context[name] for name in _REQUEST if context.get(name)), None)
         owner: Any = context.get("app")
         if request is not None and owner is app:
             _become(request, app.request_class)
