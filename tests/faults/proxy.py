@@ -134,8 +134,10 @@ class Proxy:
                         await first_of(self._closing, self._cleared)
 
     def _note_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Keep the error of a connection; asyncio would only log it."""
-        self._errors.append(context.get("exception") or RuntimeError(context["message"]))
+        """Keep an error outside the connections, which asyncio would only log."""
+        error = context.get("exception") or RuntimeError(context["message"])
+        if isinstance(error, Exception):  # Python 3.12.1 reports the cancellation of each connection
+            self._errors.append(error)
 
     def _end_stalls(self) -> None:
         self._cleared.set()
