@@ -5,6 +5,8 @@
 # make processes-all  the tests of processes, whole: `make test` leaves some out of which others of their kind run
 # make contract-uvicorn  the contract, the faults and the end of the process, with the Quart app on uvicorn
 # make contract-nginx  the contract, with nginx and TLS in front of both apps (needs Debian's nginx-light)
+# make browser the page at / in Chromium, which `apt-get install chromium` installs: one test of each kind
+# make browser-all  the tests of the page, whole; screenshots in build/browser
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
 # make memory  half an hour of mixed load on both apps, and how much memory each holds, minute by minute (MINUTES=30)
 # make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)
@@ -32,8 +34,9 @@ OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 
 ENDS := tests/processes/test_servers.py tests/faults
 
-.PHONY: help demo serve test lint unit docs contract contract-moto contract-rclone contract-swift contract-all contract-uvicorn contract-nginx
-.PHONY: processes processes-all faults faults-table waiting soak memory
+.PHONY: help demo serve test lint unit docs contract contract-moto contract-rclone contract-swift contract-all contract-uvicorn
+.PHONY: contract-nginx
+.PHONY: browser browser-all processes processes-all faults faults-table waiting soak memory
 .PHONY: bench bench-full bench-smoke matrix pythons release lock clean
 .SILENT:
 
@@ -48,7 +51,7 @@ serve: $(READY)
 
 test: $(READY)
 	$(TWO_AT_ONCE) lint unit docs
-	$(MAKE) --no-print-directory contract waiting
+	$(MAKE) --no-print-directory contract waiting browser
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -112,6 +115,12 @@ processes: $(READY)
 
 processes-all: $(READY)
 	$(PYTEST) tests/processes --thorough -n 3 --dist worksteal
+
+browser: $(READY)
+	$(PYTEST) tests/browser -n 2 --dist loadfile
+
+browser-all: $(READY)
+	$(PYTEST) tests/browser --thorough -n 2 --dist loadfile
 
 faults: $(READY)
 	$(PYTEST) tests/faults -n 4 --dist loadfile --no-loadscope-reorder

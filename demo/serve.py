@@ -38,7 +38,8 @@ def _print_ready(stack: Stack) -> None:
     for name, app in stack.apps.items():
         print(f"  {name:{width}}  {app.url}")
     url = stack.apps["flask"].url
-    print(f"Try: curl -F file=@README.md '{url}/uploads/temp_file?hook=bound'\nCtrl-C ends all of them.\n", flush=True)
+    print("Open either in a browser, or try the API:")
+    print(f"  curl -F file=@README.md '{url}/uploads/temp_file?hook=bound'\nCtrl-C ends all of them.\n", flush=True)
 
 
 def _end(*_signal: object) -> NoReturn:

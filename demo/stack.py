@@ -1,5 +1,6 @@
 """Start, await and end the store and both apps together."""
 
+import itertools
 import os
 import tempfile
 import time
@@ -94,9 +95,10 @@ def running(
             servers.append(store.server)
             create_bucket(stack, log, origins)
         environ |= {**store.environ, "UPLOAD_S3_ENDPOINT_URL": store.endpoint_url}
+        others = of_the_other(listeners)
         for name, command in commands.items():
-            drain = settings.drain_seconds
-            app = Server(name, command, listeners[name], environ, log=log, drain_seconds=drain, folder=folder)
+            drain, own = settings.drain_seconds, others.get(name, {}) | environ
+            app = Server(name, command, listeners[name], own, log=log, drain_seconds=drain, folder=folder)
             stack.apps[name] = app
             servers.append(app)
         for app in stack.apps.values():
@@ -129,6 +131,15 @@ def origins_of(listener: socket) -> list[str]:
     """The origins (RFC 6454) of a page on this socket, by both loopback names."""
     host, port = listener.getsockname()[:2]
     return [f"http://{name}:{port}" for name in (host, "localhost")]
+
+
+def of_the_other(listeners: Mapping[str, socket]) -> dict[str, dict[str, str]]:
+    """By app, the settings for a page that uses both apps, if there are two."""
+    origins = {name: origins_of(listener) for name, listener in listeners.items()}
+    return {
+        name: {"UPLOAD_OTHER_APP_URL": origins[other][0], "UPLOAD_CORS_ORIGINS": ",".join(origins[other])}
+        for name, other in itertools.permutations(origins, 2)
+    }
 
 
 def wait_until_ready(stack: Stack, url: str, log: IO[bytes] | None) -> None:

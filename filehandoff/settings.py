@@ -158,6 +158,7 @@ class Settings:
     cors_origins: Words = ()  #: the other origins whose pages may use the service, or `*`
     hosts: Words = ()  #: the allowed values of `Host`; without any, all are
     trusted_proxies: Count = 0  #: the number of proxies in front whose `X-Forwarded-For` counts
+    other_app_url: OptionalText = None  #: the other app's URL for browsers, which the page at `/` shows beside this one
     root_path: Text = ""  #: the path under which a proxy serves the app, such as /files
     root_path_stripped: Switch = True  #: whether the proxy removes `root_path` before it forwards a request
     max_file_bytes: Size = 5 * GIB
@@ -205,7 +206,7 @@ class Settings:
         self._check_webhook()
 
     def _check_names(self) -> None:
-        for name in ("s3_endpoint_url", "s3_public_endpoint_url", "public_url"):
+        for name in ("s3_endpoint_url", "s3_public_endpoint_url", "public_url", "other_app_url"):
             if (url := getattr(self, name)) is not None and not _URL.fullmatch(url):
                 _refuse(name, url, "an http:// or https:// URL")
         if self.promise_secret is not None and len(self.promise_secret) < MIN_SECRET_LENGTH:

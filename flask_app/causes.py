@@ -14,8 +14,8 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import EnvironBuilder
 
 from filehandoff.cancellation import cancelled_by
-from filehandoff.causes import time_limit
-from filehandoff.explain import CloseRecord, close_record, explain_closed_files
+from filehandoff.causes import Run, time_limit
+from filehandoff.explain import close_record, explain_closed_files
 from filehandoff.s3 import flows
 from flask_app.service import Service
 from flask_app.store import store_errors
@@ -63,41 +63,48 @@ def after_response(s3: "S3Client", bucket: str, key: str, jobs: list[Callable[[]
 VIEWS = {view.__name__: view for view in (copied_context, transfer_closes, after_response)}
 
 
-def reproduce(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> CloseRecord | None:
-    """Run the failing view with this file and return the early close.
+def reproduce(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> Run:
+    """Run the failing view with this file and return its moments and its early close.
 
-    Returns None if no close came too early. Removes the stored object.
+    Removes the stored object.
 
     Raises:
         StoreUnavailable, StoreRejected: S3 did not take the file, or not in time.
     """
+    seen = Run()
     remove = partial(flows.remove, service, key)
     try:
         with store_errors(), cancelled_by(time_limit()):
-            run = partial(_run, cause, file, service, key, request_id)
+            run = partial(_run, cause, file, service, key, seen, request_id)
             finish(run, lambda call: service.cleanup.after(call, remove, request_id, key))
     except Exception as error:
-        if close := close_record(error):
-            return close
-        raise
+        seen.close = close_record(error)
+        if seen.close is None:
+            raise
     finally:
         removal = flows.undo_or_later(service, remove, request_id, key)
         if not finish_in_time(partial(service.store.run, removal)):
             service.cleanup.later(remove, request_id, key)
-    return None
+    return seen
 
 
-def _run(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> None:
+def _run(cause: str, file: FileStorage, service: Service, key: str, seen: Run, request_id: str) -> None:
     """Run the failing view, then its background jobs; raise the first error."""
     form = {"file": FileStorage(file.stream, file.filename, "file", file.content_type)}
     jobs: list[Callable[[], Any]] = []
-    view = partial(VIEWS[cause], service.store.new_client(), service.settings.bucket, key, jobs)
+    s3 = service.store.new_client()
+    if cause == copied_context.__name__:
+        s3.meta.events.register_first("before-parameter-build.s3.PutObject", seen.enter_hook)
+    view = partial(VIEWS[cause], s3, service.settings.bucket, key, jobs)
     app = Flask(__name__, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=None, PROPAGATE_EXCEPTIONS=True)  # the outer request enforced the limit
     app.add_url_rule("/", "view", view, methods=["POST"])
     explain_closed_files(app)
     environ = EnvironBuilder(method="POST", data=form, headers=[("X-Request-Id", request_id)]).get_environ()
+    seen.mark("request arrived")
     with closing(environ["wsgi.input"]):  # a body above 500 KB is on disk
         app.test_client().open(environ, buffered=True)
+    seen.mark("response sent")
     for job in jobs:
+        seen.mark("job began")
         job()

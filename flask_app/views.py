@@ -243,8 +243,8 @@ def show_cause(cause: str) -> Response:
             raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
         file.stream.seek(0)
         key = key_for(service(), request, file.filename or "")
-        close = reproduce(cause, file, service(), key, request.request_id)
-    return respond(json_answer(asdict(report(cause, service().framework, request.request_id, close))))
+        run = reproduce(cause, file, service(), key, request.request_id)
+    return respond(json_answer(asdict(report(cause, service().framework, request.request_id, run))))
 
 
 @routes.get("/objects/<path:key>")
@@ -279,6 +279,30 @@ def delete_object(key: str) -> Response:
 def get_receipts() -> Response:
     """Return the receipts of the objects in the query, from their heads in S3."""
     return respond(read(answers.receipts(service(), request)))
+
+
+@routes.get("/")
+def get_page() -> Response:
+    """Return the page for people."""
+    return respond(answers.page(service(), request))
+
+
+@routes.get("/page/<name>")
+def get_page_file(name: str) -> Response:
+    """Return a file that the page loads."""
+    return respond(answers.page_file(service(), request, name))
+
+
+@routes.get("/docs")
+def get_docs() -> Response:
+    """Return the page to read and try this API."""
+    return respond(answers.docs(service(), request))
+
+
+@routes.get("/docs/<name>")
+def get_docs_file(name: str) -> Response:
+    """Return a file of the viewer."""
+    return respond(answers.docs_file(request, name))
 
 
 @routes.get("/strategies")

@@ -15,8 +15,8 @@ from quart import Quart, copy_current_request_context, request
 from quart.datastructures import FileStorage
 
 from filehandoff.cancellation import cancelled_by, check
-from filehandoff.causes import time_limit
-from filehandoff.explain import CloseRecord, close_record, explain_closed_files
+from filehandoff.causes import Run, time_limit
+from filehandoff.explain import close_record, explain_closed_files
 from filehandoff.s3 import flows
 from quart_app.service import Service
 from quart_app.store import store_errors
@@ -64,28 +64,29 @@ async def after_response(s3: "S3Client", bucket: str, key: str, jobs: list[Calla
 VIEWS = {view.__name__: view for view in (copied_context, transfer_closes, after_response)}
 
 
-async def reproduce(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> CloseRecord | None:
-    """Run the failing view with this file and return the early close.
+async def reproduce(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> Run:
+    """Run the failing view with this file and return its moments and its early close.
 
-    Returns None if no close came too early. Removes the stored object.
+    Removes the stored object.
 
     Raises:
         StoreUnavailable, StoreRejected: S3 did not take the file, or not in time.
     """
+    seen = Run()
     remove = partial(flows.remove, service, key)
     try:
         with store_errors(), cancelled_by(time_limit()):
-            run = _in_a_thread(partial(_run, cause, file, service, key, request_id))
+            run = _in_a_thread(partial(_run, cause, file, service, key, seen, request_id))
             await finish_despite_cancel(run, lambda call: service.cleanup.after(call, remove, request_id, key))
     except Exception as error:
-        if close := close_record(error):
-            return close
-        raise
+        seen.close = close_record(error)
+        if seen.close is None:
+            raise
     finally:
         removal = flows.undo_or_later(service, remove, request_id, key)
         if not await finish_in_time(service.store.run(removal)):
             service.cleanup.later(remove, request_id, key)
-    return None
+    return seen
 
 
 async def _in_a_thread(work: Callable[[], Awaitable[None]]) -> None:
@@ -103,7 +104,7 @@ async def _in_time(work: Callable[[], Awaitable[None]]) -> None:
     await task
 
 
-async def _run(cause: str, file: FileStorage, service: Service, key: str, request_id: str) -> None:
+async def _run(cause: str, file: FileStorage, service: Service, key: str, seen: Run, request_id: str) -> None:
     """Run the failing view, then its background jobs; raise the first error."""
     form = {"file": FileStorage(file.stream, file.filename, "file", file.content_type)}
     jobs: list[Callable[[], Any]] = []
@@ -112,11 +113,16 @@ async def _run(cause: str, file: FileStorage, service: Service, key: str, reques
     app.config.update(MAX_CONTENT_LENGTH=None, PROPAGATE_EXCEPTIONS=True, DEBUG=False)
     explain_closed_files(app)
     async with service.store.new_client() as s3:
+        if cause == copied_context.__name__:
+            s3.meta.events.register_first("before-parameter-build.s3.PutObject", seen.enter_hook)
         view = partial(VIEWS[cause], s3, service.settings.bucket, key, jobs)
         app.add_url_rule("/", "view", view, methods=["POST"])
+        seen.mark("request arrived")
         try:
             await app.test_client().post("/", files=form, headers={"X-Request-Id": request_id})
         except ExceptionGroup as group:  # Quart's task groups wrap the view's error
             raise group.exceptions[0] from None
+        seen.mark("response sent")
         for job in jobs:
+            seen.mark("job began")
             await job()

@@ -257,8 +257,8 @@ async def show_cause(cause: str) -> Response:
                     raise FileTooLarge(f"A cause is shown with a file of at most {MAX_BYTES} bytes.")
                 file.stream.seek(0)
                 key = key_for(service(), request, file.filename or "")
-                close = await reproduce(cause, file, service(), key, request.request_id)
-    return respond(json_answer(asdict(report(cause, service().framework, request.request_id, close))))
+                run = await reproduce(cause, file, service(), key, request.request_id)
+    return respond(json_answer(asdict(report(cause, service().framework, request.request_id, run))))
 
 
 @routes.get("/objects/<path:key>")
@@ -295,6 +295,30 @@ async def delete_object(key: str) -> Response:
 async def get_receipts() -> Response:
     """Return the receipts of the objects in the query, from their heads in S3."""
     return respond(await read(answers.receipts(service(), request)))
+
+
+@routes.get("/")
+async def get_page() -> Response:
+    """Return the page for people."""
+    return respond(answers.page(service(), request))
+
+
+@routes.get("/page/<name>")
+async def get_page_file(name: str) -> Response:
+    """Return a file that the page loads."""
+    return respond(answers.page_file(service(), request, name))
+
+
+@routes.get("/docs")
+async def get_docs() -> Response:
+    """Return the page to read and try this API."""
+    return respond(answers.docs(service(), request))
+
+
+@routes.get("/docs/<name>")
+async def get_docs_file(name: str) -> Response:
+    """Return a file of the viewer."""
+    return respond(answers.docs_file(request, name))
 
 
 @routes.get("/strategies")

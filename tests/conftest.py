@@ -32,7 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-    thorough = "thorough: one more of a kind of which `make test` runs another; `make processes-all` runs it"
+    thorough = (
+        "thorough: one more of a kind of which `make test` runs another; `make processes-all` and `browser-all` run it"
+    )
     config.addinivalue_line("markers", thorough)
 
 

@@ -17,9 +17,9 @@ from pathlib import PurePath
 from typing import Any
 
 from filehandoff.explain.closing import is_app
-from filehandoff.explain.note import OPENING, RECORD, CloseRecord, error_chain
+from filehandoff.explain.note import OPENING, RECORD, CloseRecord, Moment, error_chain
 
-__all__ = ["CloseRecord", "close_record", "explain_closed_files", "explanation"]
+__all__ = ["CloseRecord", "Moment", "close_record", "explain_closed_files", "explanation"]
 
 
 #: The module for each kind of app, by the kind's package and class. Only the app's own framework is imported.
@@ -72,7 +72,9 @@ def close_record(error: BaseException) -> CloseRecord | None:
         if record is not None:
             text = f"{type(one).__name__}: {one}"
             skipped = record.skipped and _without_folders(record.skipped)
-            return replace(record, closed_by=_without_folders(record.closed_by), skipped=skipped, error=text)
+            moments = tuple(replace(one, place=one.place and _without_folders(one.place)) for one in record.moments)
+            closed_by = _without_folders(record.closed_by)
+            return replace(record, closed_by=closed_by, skipped=skipped, error=text, moments=moments)
     return None
 
 

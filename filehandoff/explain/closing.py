@@ -104,7 +104,7 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class ObservedClose:
-    """One observed close; `milliseconds` count from the view's start, or else the request's."""
+    """One observed close; `began`, `view_began` and `at` are times by `time.perf_counter`."""
 
     stack: Stack
     taken: Stack  #: the calls that read the file's `close`, if recorded
@@ -116,10 +116,21 @@ class ObservedClose:
     by_request: bool
     collected: bool  #: the garbage collector took a wrapper around the file, which closed it
     where: str
-    milliseconds: float
-    in_view: bool
+    began: float
+    view_began: float | None
+    at: float
     of_form: bool = False  #: the close of Starlette's form closed the file
     waiting: Stack = ()  #: the calls that wait for the closing thread or task, if nothing else explains the close
+
+    @property
+    def in_view(self) -> bool:
+        """Whether the view had begun."""
+        return self.view_began is not None
+
+    @property
+    def milliseconds(self) -> float:
+        """The time since the view's start, or else since the request's."""
+        return (self.at - (self.view_began or self.began)) * 1000
 
     @property
     def unexplained(self) -> bool:
@@ -197,7 +208,7 @@ class RequestRecord:
 
     def observe(self, frame: FrameType | None, *, by_request: bool = False, collected: bool = False) -> ObservedClose:
         """Record a close from this frame, which is closing a file."""
-        milliseconds = (perf_counter() - (self.view_began or self.began)) * 1000
+        at = perf_counter()
         stack: list[tuple[str, CodeType, int]] = []
         copied = copier = event = None
         copied_app = False
@@ -218,7 +229,6 @@ class RequestRecord:
             elif module == "filehandoff.explain.taking" and code.co_name == "__call__":
                 taken = frame.f_locals["self"].stack
             frame = frame.f_back
-        in_view = self.view_began is not None
         return ObservedClose(
             tuple(stack),
             taken,
@@ -230,8 +240,9 @@ class RequestRecord:
             by_request,
             collected,
             _whereabouts(),
-            milliseconds,
-            in_view,
+            self.began,
+            self.view_began,
+            at,
         )
 
 

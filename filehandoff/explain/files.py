@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from inspect import getattr_static
 from threading import get_ident
+from time import perf_counter
 from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakValueDictionary
@@ -29,7 +30,7 @@ from filehandoff.explain.closing import (
     package_of,
 )
 from filehandoff.explain.hooks import skipped_hooks
-from filehandoff.explain.note import OPENING, RECORD, about_skipped, record_of, sentence
+from filehandoff.explain.note import OPENING, RECORD, Moment, about_skipped, moments_of, place_of, record_of, sentence
 from filehandoff.explain.raising import explain_next_error
 from filehandoff.explain.taking import CloseDescriptor
 from filehandoff.explain.waiting import look_for_waiting_calls
@@ -101,9 +102,15 @@ class UploadedFile:
         if isinstance(error, io.UnsupportedOperation):
             return
         if not any(note.startswith(OPENING) for note in getattr(error, "__notes__", ())):
-            record = replace(record_of(self.closing), skipped=_skipped())
+            moments = moments_of(self.closing, _failed_read())
+            record = replace(record_of(self.closing), skipped=_skipped(), moments=moments)
             error.add_note(sentence(self.filename, self.name, record))
             setattr(error, RECORD, record)
+
+
+def _failed_read() -> Moment:
+    frame = caller_of_a_file(sys._getframe(1))  # noqa: SLF001 - the calls that use the closed file
+    return Moment("read failed", perf_counter(), place_of(frame.f_code, frame.f_lineno) if frame else None)
 
 
 def _skipped() -> str | None:

@@ -4,6 +4,7 @@ import linecache
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from types import CodeType
 from typing import Literal
 
 from filehandoff.explain.closing import (
@@ -72,16 +73,27 @@ class Closer:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment of a request: its name, its time by `time.perf_counter`, and its place in the code, if known."""
+
+    name: str
+    at: float
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CloseRecord(Closer):
     """A file's first close: its closer, its thread or task, its time, and the error that it caused.
 
-    A close that the file did not see has neither place nor time.
+    A close that the file did not see has neither place nor time. `moments` lead from the request's arrival to the
+    error.
     """
 
     where: str | None = None
     when: str | None = None
     error: str = ""
     skipped: str | None = None  #: a sentence about boto hooks that did not run
+    moments: tuple[Moment, ...] = ()
 
 
 def record_of(closing: ObservedClose | None) -> CloseRecord:
@@ -91,6 +103,33 @@ def record_of(closing: ObservedClose | None) -> CloseRecord:
     closer = _closer(closing)
     when = f"{closing.milliseconds:.1f} ms after the {'view' if closing.in_view else 'request'} began"
     return CloseRecord(closer.closed_by, closer.use_instead, closer.page, closing.where, when)
+
+
+def moments_of(closing: ObservedClose | None, failed: Moment) -> tuple[Moment, ...]:
+    """Return the moments of a request up to the failed read of its closed file, in order."""
+    return tuple(_moments(closing, failed))
+
+
+def _moments(closing: ObservedClose | None, failed: Moment) -> Iterator[Moment]:
+    if closing is not None:
+        yield Moment("request arrived", closing.began)
+        if closing.view_began is not None:
+            yield Moment("view began", closing.view_began)
+        calls = [call for call in closing.calls if not _is_close_of_a_file(call)]
+        leaving = next((call for call in calls if call.module in _CONTEXTS and closing.by_request), None)
+        if leaving is not None:
+            yield Moment("context left", closing.at, _copied_place(closing) or place_of(leaving.code, leaving.line))
+        yield Moment("file closed", closing.at, place_of(calls[0].code, calls[0].line) if calls else None)
+    yield failed
+
+
+def _copied_place(closing: ObservedClose) -> str | None:
+    return f"{closing.copied.name} ({_place(closing.copied)})" if closing.copied else None
+
+
+def place_of(code: CodeType, line: int) -> str:
+    """Return a line of the code as a text."""
+    return f"{code.co_filename}:{line} in {code.co_qualname}"
 
 
 def about_skipped(hooks: list[Function]) -> str | None:
@@ -338,4 +377,4 @@ def _place(function: Function) -> str:
 
 def _line(call: Call) -> str:
     source = linecache.getline(call.code.co_filename, call.line).strip()
-    return f"{call.code.co_filename}:{call.line} in {call.code.co_qualname}" + (f" (`{source}`)" if source else "")
+    return place_of(call.code, call.line) + (f" (`{source}`)" if source else "")

@@ -30,6 +30,10 @@ SCOPE_OF: dict[str, str | None] = {
     "readyz": None,
     "get_metrics": None,
     "get_openapi": None,
+    "get_page": None,
+    "get_page_file": None,
+    "get_docs": None,
+    "get_docs_file": None,
 }
 #: The views whose requests count against `UPLOAD_RATE` and `UPLOAD_QUOTA`.
 LIMITED = frozenset({"upload", "upload_by", "put", "presign", "complete", "show_cause"})

@@ -4,6 +4,7 @@ Hand-offs, hooks, errors and receipts come from the modules that define them; on
 compares them with the apps' routing tables, schemathesis in the contract suite with the apps' responses.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from filehandoff.causes import CAUSES, MAX_BYTES
@@ -51,6 +52,7 @@ from filehandoff.form import DIGEST_FIELD, DIGEST_HEADER
 from filehandoff.http import CACHE_CONTROL, CONTENT_SECURITY_POLICY, REQUEST_ID_HEADER, REQUEST_ID_PATTERN
 from filehandoff.keys import content_disposition
 from filehandoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FORM_HANDOFFS
+from filehandoff.web.page_files import VIEWER_FILES, page_files
 from filehandoff.web.pages import MAX_RECEIPTS
 from filehandoff.web.schemas import (
     ETAG,
@@ -162,7 +164,7 @@ def document(root_path: str = "") -> dict[str, object]:
             {"name": "objects", "description": "Read and delete stored files."},
             {"name": "about", "description": "The service itself: its grid, its health, its numbers."},
         ],
-        "paths": _paths(),
+        "paths": {path: _with_parameters(item) for path, item in _paths().items()},
         "components": {
             "schemas": schemas() | {"Form": _form()},
             "securitySchemes": {"Token": _token()},
@@ -177,6 +179,15 @@ def document(root_path: str = "") -> dict[str, object]:
                 code: {"summary": error.title, "value": problem_example(error)} for code, error in ERRORS.items()
             },
         },
+    }
+
+
+def _with_parameters(item: Node) -> Node:
+    """Move a path's parameters to its operations: Swagger UI shows a lone `any` if an operation has none of its own."""
+    shared = item.pop("parameters", [])
+    return {
+        method: operation | {"parameters": [*operation.get("parameters", []), *shared]}
+        for method, operation in item.items()
     }
 
 
@@ -199,6 +210,12 @@ def _paths() -> Node:
             "head": _head_object(),
             "delete": _delete_object(),
         },
+        "/": _page("Page", "The page for people", "text/html"),
+        "/page/{name}": _page("PageFile", "A file that the page loads", "*/*", names=page_files()),
+        "/docs": _page(
+            "Docs", "The page to read and try this API, if its viewer is installed", "text/html", optional=True
+        ),
+        "/docs/{name}": _page("DocsFile", "A file of that viewer", "*/*", names=VIEWER_FILES),
         "/receipts": _get_receipts(),
         "/strategies": _about(
             "getStrategies",
@@ -468,6 +485,27 @@ def _about(name: str, summary: str, schema: Node, example: Node, *errors: type[U
     }
     head = get | {
         "operationId": name.replace("get", "head"),
+        "summary": f"{summary}: the headers alone",
+        "responses": _without_content(get["responses"]),
+    }
+    return {"parameters": _use("RequestId"), "get": get, "head": head}
+
+
+def _page(name: str, summary: str, *types: str, names: Iterable[str] = (), optional: bool = False) -> Node:
+    """Return the operations of a page for people, or of the files of these names that it loads."""
+    content = {kind: {"examples": {"beginning": {"value": "…"}}} for kind in types}
+    shown = _answer(f"{summary}, with a strict Content-Security-Policy.", "ETag", "Cache-Control")
+    errors = (NotFound, Internal) if names or optional else (Internal,)
+    own = [_parameter("path", "name", {"type": "string", "enum": sorted(names)}, *sorted(names)[:1])] if names else []
+    get: Node = {
+        "operationId": f"get{name}",
+        "tags": ["about"],
+        "summary": summary,
+        "parameters": [*own, *_use("If-None-Match")],
+        "responses": {"200": shown | {"content": content}, "304": _not_modified(), **_problems(*errors)},
+    }
+    head = get | {
+        "operationId": f"head{name}",
         "summary": f"{summary}: the headers alone",
         "responses": _without_content(get["responses"]),
     }

@@ -23,10 +23,20 @@ MAX_PATH_BYTES = 3500
 MAX_RECEIPTS = 20
 
 _STYLE = """
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; }
 :root { color-scheme: light dark; }
-dt { font-weight: bold; }
+body { font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif;
+  max-width: 48rem; margin: 2rem auto; padding: 0 1rem; background: #f6f6f3; color: #1b1d21; }
+h1 { line-height: 1.15; letter-spacing: -.02em; }
+a { color: #2458c6; }
+dl { padding: 1rem 1.2rem; background: #fff; border: 1px solid #dcdcd5; border-radius: 12px; }
+dt { color: #565c66; font-size: .9rem; }
 dd { margin: 0 0 .5rem; overflow-wrap: anywhere; }
+@media (prefers-color-scheme: dark) {
+  body { background: #121417; color: #e7e9ec; }
+  a { color: #8ab4ff; }
+  dl { background: #1a1d22; border-color: #30353d; }
+  dt { color: #a4acb8; }
+}
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")
 #: The headers of each page: it loads and runs nothing; its only style is allowed by its hash (CSP3, section 8.4).

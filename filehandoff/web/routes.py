@@ -15,6 +15,7 @@ from filehandoff.errors import (
     FileClosed,
     HandlerFailed,
     Internal,
+    NotFound,
     ObjectMissing,
     UnknownHandoff,
     UnknownHook,
@@ -32,7 +33,8 @@ from filehandoff.s3 import calls, flows, presigned
 from filehandoff.s3.calls import Flow
 from filehandoff.service import Service
 from filehandoff.stored import NOT_UNDONE, UNDONE, handle
-from filehandoff.web import audit, openapi
+from filehandoff.web import audit, openapi, page_files
+from filehandoff.web.page_files import File
 from filehandoff.web.pages import MAX_RECEIPTS, PAGE_HEADERS, StoredReceipt, problem_page, receipts_page, receipts_path
 from filehandoff.web.request import RequestValues
 from filehandoff.webhook import WebhookFailed
@@ -66,6 +68,52 @@ def _answer(text: str, status: int, headers: Mapping[str, str]) -> Answer:
 
 
 NO_CONTENT = Answer(status=204)
+
+
+def page(service: Service, request: RequestValues) -> Answer:
+    """`GET /`: the page for people."""
+    return _file_answer(request, page_files.index(service), page_files.policy(service.settings))
+
+
+def page_file(service: Service, request: RequestValues, name: str) -> Answer:
+    """`GET /page/<name>`: a file that the page loads.
+
+    Raises:
+        NotFound: the page loads no file of this name.
+    """
+    file = page_files.page_files().get(name)
+    if file is None:
+        raise NotFound("The page has no file of this name.")
+    return _file_answer(request, file, page_files.policy(service.settings))
+
+
+def docs(service: Service, request: RequestValues) -> Answer:
+    """`GET /docs`: the description of the API, to read and to try.
+
+    Raises:
+        NotFound: the viewer is not installed.
+    """
+    return _file_answer(request, page_files.docs(service), page_files.DOCS_POLICY)
+
+
+def docs_file(request: RequestValues, name: str) -> Answer:
+    """`GET /docs/<name>`: a file of the viewer.
+
+    Raises:
+        NotFound: the viewer has no such file, or is not installed.
+    """
+    file = page_files.viewer_files().get(name)
+    if file is None:
+        raise NotFound("The viewer has no file of this name.")
+    return _file_answer(request, file, page_files.DOCS_POLICY)
+
+
+def _file_answer(request: RequestValues, file: File, policy: str) -> Answer:
+    """Respond with a file, or with 304 to a browser that has it."""
+    info = ObjectInfo(len(file.body), file.content_type, file.etag, "")
+    if not ConditionalRequest.of(request.method, request.headers).check(info):
+        return Answer(status=304, headers={"ETag": file.etag, "Cache-Control": CACHE_CONTROL})
+    return Answer(file.body, headers={**file.headers(policy), "Content-Length": str(len(file.body))})
 
 
 def strategies_answer(service: Service) -> Answer:

@@ -6,10 +6,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias, get_args
 
 from filehandoff import errors, strategies
-from filehandoff.causes import CAUSES, Report, report
+from filehandoff.causes import CAUSES, EVENTS, Event, Report, Run, report
 from filehandoff.digest import SHA256_PATTERN, Digest
 from filehandoff.errors import CLASSES, ERRORS, FileClosed, UploadError
-from filehandoff.explain import CloseRecord
+from filehandoff.explain import CloseRecord, Moment
 from filehandoff.explain.note import BYTES_OR_WAIT
 from filehandoff.http import REQUEST_ID_PATTERN, ObjectInfo
 from filehandoff.keys import KEY_PATTERN
@@ -29,6 +29,7 @@ TYPES: dict[object, object] = {
     float: "number",
     bool: "boolean",
     str | None: ["string", "null"],
+    tuple[Event, ...]: "array",
 }
 
 FILE = b"hello, S3\n"
@@ -131,10 +132,18 @@ def report_examples() -> dict[str, Node]:
         where="thread 's3-call'",
         when="1.5 ms after the view began",
         error="ValueError: I/O operation on closed file.",
+        moments=(
+            Moment("request arrived", 0.0),
+            Moment("view began", 0.0007),
+            Moment("file closed", 0.0022, "flask/ctx.py:438 in RequestContext.pop"),
+            Moment("read failed", 0.003, "s3transfer/upload.py:170 in seekable"),
+        ),
     )
+    closed, still_open = Run(), Run()
+    closed.close = close
     return {
-        "closed": asdict(report("after_response", "flask", REQUEST_ID, close)),
-        "open": asdict(report("transfer_closes", "quart", REQUEST_ID, None)),
+        "closed": asdict(report("after_response", "flask", REQUEST_ID, closed)),
+        "open": asdict(report("transfer_closes", "quart", REQUEST_ID, still_open)),
     }
 
 
@@ -165,6 +174,7 @@ def schemas() -> Node:
         "Problem": _problem(),
         "Receipt": _receipt(),
         "Report": _report(),
+        "Event": _of_dataclass(Event, {"name": {"enum": list(EVENTS)}, "elapsed_ms": {"minimum": 0}}),
         "Receipts": closed(
             "One receipt for each file of the form, in its order.", {"receipts": items(refer("Receipt"), minItems=1)}
         ),
@@ -227,7 +237,12 @@ def _receipt() -> Node:
 def _report() -> Node:
     return _of_dataclass(
         Report,
-        {"cause": refer("Cause"), "framework": refer("Framework"), "request_id": refer("RequestId")},
+        {
+            "cause": refer("Cause"),
+            "framework": refer("Framework"),
+            "request_id": refer("RequestId"),
+            "events": {"items": refer("Event"), "description": "The moments of the run, in order."},
+        },
     )
 
 
@@ -291,7 +306,7 @@ def _presigned() -> Node:
     }
 
 
-def _of_dataclass(sent: type[Receipt | Report | StoredReceipt], more: Node) -> Node:
+def _of_dataclass(sent: type[Event | Receipt | Report | StoredReceipt], more: Node) -> Node:
     """Return a dataclass's schema: its fields with their types, and further keywords for some."""
     members = {field.name: {"type": TYPES[field.type], **more.get(field.name, {})} for field in fields(sent)}
     return closed(sentence(sent), members)

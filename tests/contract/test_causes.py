@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Any
 
 import pytest
 from contract.api import Api, check_problem, form, part
@@ -10,7 +11,7 @@ from filehandoff.causes import CAUSES, MAX_BYTES
 
 MEMBERS = {
     *("cause", "framework", "closed", "error", "closed_by", "where", "when"),
-    *("explanation", "use_instead", "request_id"),
+    *("explanation", "use_instead", "request_id", "events"),
 }
 #: The beginning of `closed_by`, by cause and framework.
 CLOSED_BY = {
@@ -49,6 +50,9 @@ def test_a_cause_is_run_and_reported(app: Api, cause: str, size: int) -> None:
     assert report["explanation"].endswith(CAUSES[cause].explanation)
     assert report["use_instead"] == CAUSES[cause].use_instead
     closed_by = CLOSED_BY.get((cause, app.framework))
+    events = {event["name"]: event["place"] for event in report["events"]}
+    assert next(iter(events)) == "request arrived"
+    assert ("hook entered" in events) == (cause == "copied_context")
     if closed_by is None or (cause == "transfer_closes" and size >= TRANSFER_THRESHOLD):
         assert report["closed"] is False
         assert {report[name] for name in ("error", "closed_by", "where", "when")} == {None}
@@ -60,6 +64,25 @@ def test_a_cause_is_run_and_reported(app: Api, cause: str, size: int) -> None:
     assert not re.search(r"(?<![\w.])/\w", report["closed_by"]), "a folder of the server's machine"
     assert re.fullmatch(r"(task '[^']+' of )?thread '[^']+'", report["where"])
     assert re.fullmatch(r"\d+\.\d ms after the view began", report["when"])
+    check_moments(report["events"], cause)
+
+
+def check_moments(events: list[dict[str, Any]], cause: str) -> None:
+    """Assert that the moments lead from the request's arrival to the failed read, each at a place."""
+    names = [event["name"] for event in events]
+    times = [event["elapsed_ms"] for event in events]
+    own = {
+        "copied_context": ["hook entered", "context left", "file closed"],
+        "transfer_closes": ["file closed"],
+        "after_response": ["context left", "file closed", "response sent", "job began"],
+    }[cause]
+    assert names == ["request arrived", "view began", *own, "read failed"]
+    assert times == sorted(times)
+    assert times[0] == 0
+    places = {event["name"]: event["place"] for event in events}
+    for name in {"context left", "file closed", "read failed"} & set(places):
+        assert re.search(r"\.py:\d+", places[name])
+        assert not places[name].startswith("/"), "a folder of the server's machine"
 
 
 @pytest.mark.parametrize(

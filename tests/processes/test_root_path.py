@@ -1,6 +1,7 @@
 """Both apps behind a proxy that strips a path prefix."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -80,3 +81,14 @@ def test_the_document_leads_through_the_proxy(app: Api) -> None:
     """The server URL in the API description leads through the proxy to the app."""
     document = app.send("GET", f"{ROOT_PATH}/openapi.json").json()
     assert app.send("GET", document["servers"][0]["url"] + "/healthz").status_code == 200
+
+
+def test_the_page_loads_its_files_through_the_proxy(app: Api) -> None:
+    """Each file that the pages name leads through the proxy."""
+    for path in ("/", "/docs"):
+        page = app.send("GET", f"{ROOT_PATH}{path}").text
+        assert f'<base href="{ROOT_PATH}/">' in page
+        files = re.findall(r'(?:src|href)="((?:page|docs)/[^"]+)"', page)
+        assert len(files) >= 3
+        for file in files:
+            assert app.send("GET", f"{ROOT_PATH}/{file}").status_code == 200

@@ -137,6 +137,14 @@ def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str, name: str
     serve.check_gone()
 
 
+def test_each_page_names_the_other_app(serve: Serve) -> None:
+    """The page of each app may connect to the other one, and knows its address."""
+    for framework, other in (("flask", "quart"), ("quart", "flask")):
+        page = httpx.get(serve.url(framework), timeout=PATIENCE)
+        assert f'data-other-app="{serve.url(other)}"' in page.text
+        assert f" {serve.url(other)};" in page.headers["Content-Security-Policy"]
+
+
 @pytest.mark.parametrize("store", [pytest.param("moto", marks=pytest.mark.thorough), "rclone", "swift"])
 def test_a_killed_serve_takes_its_servers_with_it(serve: Serve) -> None:
     """SIGKILL of `make serve` leaves no server behind, because the kernel ends the children."""

@@ -25,6 +25,9 @@ PACKAGES = {"filehandoff", "flask_app", "quart_app"}
 #: The packages' files that no import names.
 DATA_FILES = {
     "filehandoff/py.typed",
+    "filehandoff/web/page/index.html",
+    "filehandoff/web/page/main.js",
+    "filehandoff/web/page/page.css",
     "flask_app/gunicorn.conf.py",
     "quart_app/hypercorn.toml",
     "quart_app/uvicorn.toml",

@@ -55,6 +55,7 @@ WORDS = {
         ("cors_origins", "hosts", "tokens_file", "jwt_issuer", "jwt_audience", "jwt_key_file", "jwt_jwks_url"),
         "not set",
     ),
+    "other_app_url": "none",
     "promise_secret": "that of the AWS credentials",
     "key_prefix": "empty",
     "root_path": "empty",

@@ -41,6 +41,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "quota": "",
         "limits_store": None,
         "limits_fail": "open",
+        "other_app_url": None,
         "root_path": "",
         "root_path_stripped": True,
         "max_file_bytes": 5 * GIB,

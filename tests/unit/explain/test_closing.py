@@ -580,6 +580,21 @@ def test_the_close_is_a_value_as_well() -> None:
     assert close_record(KeyError()) is None
 
 
+def test_the_moments_lead_from_the_request_to_the_error() -> None:
+    """The record has the request's arrival, the view, the context, the close and the failed read, in order."""
+    with pytest.raises(ValueError, match="closed file") as caught:
+        closed_by_the_end("flask", 100).read()
+    record = close_record(caught.value)
+    assert record is not None
+    moments = {one.name: one.place for one in record.moments}
+    assert list(moments) == ["request arrived", "view began", "context left", "file closed", "read failed"]
+    assert [one.at for one in record.moments] == sorted(one.at for one in record.moments)
+    assert re.fullmatch(r"flask/ctx\.py:\d+ in RequestContext\.\w+", moments["context left"] or "")
+    assert moments["file closed"] is not None
+    own = r"unit/explain/test_closing\.py:\d+ in test_the_moments_lead_from_the_request_to_the_error"
+    assert re.fullmatch(own, moments["read failed"] or "")
+
+
 def test_an_unseen_close_has_no_place_in_its_record() -> None:
     """The record of a file closed under the upload names no thread and no time."""
     kept: list[FileStorage] = []
@@ -594,6 +609,7 @@ def test_an_unseen_close_has_no_place_in_its_record() -> None:
     record = close_record(caught.value)
     assert record is not None
     assert (record.where, record.when) == (None, None)
+    assert [one.name for one in record.moments] == ["read failed"]
     assert record.closed_by.startswith("code that bypassed the upload")
 
 
