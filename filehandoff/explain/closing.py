@@ -111,7 +111,7 @@ class ObservedClose:
     ended: bool  #: the end of the request closed the file, as the last of the calls
     copied: Function | None
     copier: str | None  #: the function that copied the context, such as `copy_current_request_context`
-    copied_app: bool  #: the copy is of an app context as well, as in Flask 3.2
+    copied_app: bool  #: the copy is of an app context as well, as in Flask 3.2 and Quart 0.23
     event: str | None
     by_request: bool
     collected: bool  #: the garbage collector took a wrapper around the file, which closed it

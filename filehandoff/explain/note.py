@@ -56,9 +56,9 @@ NEW_BYTESIO = f"{_READ_EARLY}, or call put_object, which closes nothing"
 BYTES_OR_WAIT = f"{_READ_EARLY}, or respond when everything is stored"
 
 
-#: A further effect of a copied request context since Flask 3.2, where that is a copied app context as well.
+#: A further effect of a copied request context since Flask 3.2 and Quart 0.23, where it is an app context as well.
 _COPIED_APP = (
-    "; in this version of Flask the copy also begins with an empty `g`, and leaving it runs the functions of "
+    "; in this version of the framework the copy also begins with an empty `g`, and leaving it runs the functions of "
     "teardown_appcontext"
 )
 

@@ -7,6 +7,7 @@ only with each event of the thread, to a trace function; there, the reports end 
 """
 
 import dis
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -27,11 +28,13 @@ _pending_reads: dict[int, tuple[CodeType, int, Callable[[Exception], None], floa
 #: Guards `_pending_reads` and the reporting of errors. Reentrant: a file collected under the lock may read `closed`.
 _lock = threading.RLock()
 _tool: int | None = None
+#: The thread in which the garbage collector runs. It reads `closed` of the wrappers that it finds, in any call.
+_collecting: int | None = None
 
 
 def explain_next_error(frame: FrameType | None, explain: Callable[[Exception], None]) -> None:
     """Call `explain` with the thread's next error, if this frame's current instruction raises it."""
-    if frame is None:
+    if frame is None or _collecting == threading.get_ident():
         return
     code, instruction = frame.f_code, frame.f_lasti
     if code.co_code[instruction] in _ATTRIBUTE_READS:
@@ -45,6 +48,14 @@ def explain_next_error(frame: FrameType | None, explain: Callable[[Exception], N
             return
         _pending_reads[threading.get_ident()] = code, instruction, explain, monotonic() + _FORGET_AFTER
         _monitoring.set_events(tool, _monitoring.events.RAISE)
+
+
+def _watch_collections(phase: str, _info: object) -> None:
+    global _collecting  # noqa: PLW0603 - one per process
+    _collecting = threading.get_ident() if phase == "start" else None
+
+
+gc.callbacks.append(_watch_collections)
 
 
 def _trace(frame: FrameType, explain: Callable[[Exception], None]) -> None:  # pragma: no cover - Python 3.11

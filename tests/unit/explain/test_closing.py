@@ -144,13 +144,13 @@ def test_a_copied_context_in_quart_is_named_with_its_task(awaited: bool) -> None
 
 #: The end of the first sentence about a copied context, on Flask 3.2.
 ALSO = (
-    "(pallets/flask#5399); in this version of Flask the copy also begins with an empty `g`, and leaving it runs the "
-    "functions of teardown_appcontext. That was in "
+    "(pallets/flask#5399); in this version of the framework the copy also begins with an empty `g`, and leaving it "
+    "runs the functions of teardown_appcontext. That was in "
 )
 
 
 def test_the_further_effects_of_a_copied_context_are_named() -> None:
-    """The note names the empty `g` and the teardown of a copy in the versions of Flask that have them."""
+    """The note names the empty `g` and the teardown of a copy in the versions of the framework that have them."""
     app, seen = make_app("flask", lambda _file: None), dict[str, Any]()
     app.teardown_appcontext(lambda _error: seen.setdefault("torn down", True))
 

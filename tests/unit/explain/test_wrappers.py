@@ -2,6 +2,7 @@
 
 import asyncio
 import dis
+import gc
 import io
 import os
 import subprocess
@@ -141,6 +142,22 @@ def test_an_error_of_another_file_at_the_same_instruction_gets_no_note() -> None
 
     assert notes(failed(view)) == []
     assert [len(notes(error)) for error in errors] == [1, 0, 1, 0]
+
+
+def test_the_collection_of_a_wrapper_explains_no_later_error() -> None:
+    """The garbage collector runs within any call, and its reads of `closed` raise nothing."""
+
+    def view(file: FileStorage) -> None:
+        cycle: list[object] = [io.TextIOWrapper(file.stream)]
+        cycle.append(cycle)
+        file.close()
+        other = io.StringIO()
+        other.close()
+        del cycle
+        for call in (gc.collect, other.read):
+            call()
+
+    assert notes(failed(view)) == []
 
 
 def test_a_read_of_closed_alone_explains_no_error() -> None:
