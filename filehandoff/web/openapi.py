@@ -5,14 +5,11 @@ compares them with the apps' routing tables, schemathesis in the contract suite 
 """
 
 from collections.abc import Iterable
-from typing import Any
 
-from filehandoff.causes import CAUSES, MAX_BYTES
-from filehandoff.digest import SHA256_PATTERN, Digest, to_content_digest
+from filehandoff.causes import MAX_BYTES
 from filehandoff.errors import (
     ERRORS,
     PROBLEM_CONTENT_TYPE,
-    RETRY_AFTER_SECONDS,
     BodyTooLarge,
     DigestMalformed,
     DigestMismatch,
@@ -48,21 +45,37 @@ from filehandoff.errors import (
     UnsupportedMediaType,
     UploadError,
 )
-from filehandoff.form import DIGEST_FIELD, DIGEST_HEADER
-from filehandoff.http import CACHE_CONTROL, CONTENT_SECURITY_POLICY, REQUEST_ID_HEADER, REQUEST_ID_PATTERN
-from filehandoff.keys import content_disposition
+from filehandoff.http import REQUEST_ID_HEADER, REQUEST_ID_PATTERN
 from filehandoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FORM_HANDOFFS
+from filehandoff.web.components import (
+    BODY_DIGESTS,
+    RATE_LIMITS,
+    all_headers,
+    all_parameters,
+    file_body,
+    form_body,
+    form_or_file_body,
+    form_schema,
+    json_response,
+    parameter,
+    part_bytes_parameter,
+    problem_response,
+    problems,
+    response,
+    signature_parameter,
+    size_parameter,
+    token_scheme,
+    upload_id_parameter,
+    use,
+    without_content,
+)
 from filehandoff.web.page_files import VIEWER_FILES, page_files
 from filehandoff.web.pages import MAX_RECEIPTS
 from filehandoff.web.schemas import (
-    ETAG,
     FILE,
     KEY,
-    REQUEST_ID,
-    STORED,
     Node,
     closed,
-    count,
     items,
     presigned_examples,
     problem_example,
@@ -70,7 +83,6 @@ from filehandoff.web.schemas import (
     refer,
     report_examples,
     schemas,
-    sentence,
     stored_receipts_example,
     strategies_example,
     text,
@@ -106,25 +118,9 @@ COMMON_ERRORS = (
 CHANGE_ERRORS = (*COMMON_ERRORS, OriginNotAllowed)
 #: The same, of a route that counts against a sender's limits.
 UPLOAD_ERRORS = (*CHANGE_ERRORS, TooManyRequests, LimitsUnavailable)
-#: The headers about these limits.
-RATE_LIMITS = ("RateLimit-Policy", "RateLimit")
 #: The errors of a route that an app can close, or ask a scope for.
 CLOSED_ERRORS = (Unauthorized, Forbidden, NotFound, HostNotAllowed, IdentityUnavailable)
 
-#: The headers of an error beside the request's id.
-ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
-    Unauthorized: ("WWW-Authenticate",),
-    Forbidden: ("WWW-Authenticate",),
-    IdentityUnavailable: ("Retry-After",),
-    MethodNotAllowed: ("Allow",),
-    UnsupportedMediaType: ("Accept-Encoding",),
-    RangeNotSatisfiable: ("Content-Range",),
-    TooManyRequests: ("Retry-After", *RATE_LIMITS),
-    LimitsUnavailable: ("Retry-After",),
-    StoreUnavailable: ("Retry-After",),
-    Overloaded: ("Retry-After",),
-    StorageFull: ("Retry-After",),
-}
 OBJECT_HEADERS = (
     "Content-Length",
     "ETag",
@@ -141,8 +137,6 @@ METRICS = """\
 # TYPE handoff_uploads_in_flight gauge
 handoff_uploads_in_flight 0.0
 """
-#: The request headers that promise the digest of a body without a form.
-BODY_DIGESTS = ("Content-Digest", "Repr-Digest")
 PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 
 
@@ -166,14 +160,14 @@ def document(root_path: str = "") -> dict[str, object]:
         ],
         "paths": {path: _with_parameters(item) for path, item in _paths().items()},
         "components": {
-            "schemas": schemas() | {"Form": _form()},
-            "securitySchemes": {"Token": _token()},
-            "headers": _headers(),
-            "parameters": _parameters(),
-            "requestBodies": {"Form": _form_body(), "File": _file_body(), "FormOrFile": _form_or_file_body()},
+            "schemas": schemas() | {"Form": form_schema()},
+            "securitySchemes": {"Token": token_scheme()},
+            "headers": all_headers(),
+            "parameters": all_parameters(),
+            "requestBodies": {"Form": form_body(), "File": file_body(), "FormOrFile": form_or_file_body()},
             "responses": {
-                "NotFound": _problem(NotFound),
-                "MethodNotAllowed": _problem(MethodNotAllowed),
+                "NotFound": problem_response(NotFound),
+                "MethodNotAllowed": problem_response(MethodNotAllowed),
             },
             "examples": {
                 code: {"summary": error.title, "value": problem_example(error)} for code, error in ERRORS.items()
@@ -193,19 +187,19 @@ def _with_parameters(item: Node) -> Node:
 
 def _paths() -> Node:
     return {
-        "/uploads": {"parameters": _use("RequestId"), "post": _upload(), "put": _put("put")},
+        "/uploads": {"parameters": use("RequestId"), "post": _upload(), "put": _put("put")},
         "/uploads/{name}": {
-            "parameters": _use("RequestId"),
+            "parameters": use("RequestId"),
             "post": _upload_by(),
-            "put": _put("putNamed", _parameter("path", "name", text("The file's name."), "hello.txt")),
+            "put": _put("putNamed", parameter("path", "name", text("The file's name."), "hello.txt")),
         },
-        "/uploads/presigned": {"parameters": _use("RequestId"), "post": _presign(), "put": _put("putPresigned")},
-        "/uploads/presigned/{key}": {"parameters": _use("RequestId", "Key"), "delete": _abort_presigned()},
+        "/uploads/presigned": {"parameters": use("RequestId"), "post": _presign(), "put": _put("putPresigned")},
+        "/uploads/presigned/{key}": {"parameters": use("RequestId", "Key"), "delete": _abort_presigned()},
         "/uploads/presigned/{key}/parts": _presign_parts(),
-        "/uploads/presigned/{key}/complete": {"parameters": _use("RequestId", "Key"), "post": _complete()},
-        "/causes/{cause}": {"parameters": _use("RequestId", "Cause"), "post": _show_cause()},
+        "/uploads/presigned/{key}/complete": {"parameters": use("RequestId", "Key"), "post": _complete()},
+        "/causes/{cause}": {"parameters": use("RequestId", "Cause"), "post": _show_cause()},
         "/objects/{key}": {
-            "parameters": _use("RequestId", "Key"),
+            "parameters": use("RequestId", "Key"),
             "get": _get_object(),
             "head": _head_object(),
             "delete": _delete_object(),
@@ -250,20 +244,20 @@ def _upload() -> Node:
         "summary": "Store the files of a form, or any other body as one file",
         "description": f"The hand-off is `{DEFAULT_HANDOFF}`. All files of a form are stored, or none. "
         "The name of a body without a form comes from its `Content-Disposition`.",
-        "parameters": _use("Hook"),
+        "parameters": use("Hook"),
         "requestBody": {"$ref": "#/components/requestBodies/FormOrFile"},
         "responses": _stored(UnknownHook, FileClosed),
     }
 
 
 def _upload_by() -> Node:
-    handoff = _parameter("path", "name", {"enum": FORM_HANDOFFS, **refer("Handoff")}, DEFAULT_HANDOFF)
+    handoff = parameter("path", "name", {"enum": FORM_HANDOFFS, **refer("Handoff")}, DEFAULT_HANDOFF)
     return {
         "operationId": "uploadBy",
         "tags": ["uploads"],
         "summary": "Store the files of a form by the hand-off of this name",
         "description": f"The default hook is `{DEFAULT_HOOK}`. All files of a form are stored, or none.",
-        "parameters": [handoff, *_use("Hook")],
+        "parameters": [handoff, *use("Hook")],
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": _stored(UnknownHandoff, NotFound, UnknownHook, FileClosed, StorageFull),
     }
@@ -276,7 +270,7 @@ def _put(name: str, *parameters: Node) -> Node:
         "summary": "Store the body as one file",
         "description": f"The hand-off is `{DEFAULT_HANDOFF}`. Without a name in the path, the name comes from "
         "`Content-Disposition`.",
-        "parameters": [*parameters, *_use("Hook", *BODY_DIGESTS)],
+        "parameters": [*parameters, *use("Hook", *BODY_DIGESTS)],
         "requestBody": {"$ref": "#/components/requestBodies/File"},
         "responses": _stored(UnknownHook),
     }
@@ -285,18 +279,18 @@ def _put(name: str, *parameters: Node) -> Node:
 def _stored(*errors: type[UploadError]) -> Node:
     return {
         "201": _receipts("Every file is in S3."),
-        "303": _answer(
+        "303": response(
             "For a browser that prefers HTML: every file is in S3, and `Location` shows the receipts.",
             "Location",
         ),
-        **_problems(*FORM_ERRORS, *errors, *UPLOAD_ERRORS, HandlerFailed, Overloaded),
+        **problems(*FORM_ERRORS, *errors, *UPLOAD_ERRORS, HandlerFailed, Overloaded),
     }
 
 
 def _receipts(description: str) -> Node:
     key = {"key": "$response.body#/receipts/0/key"}
     links = {then: {"operationId": then, "parameters": key} for then in ("getObject", "headObject", "deleteObject")}
-    answer = _json(description, refer("Receipts"), {"receipts": receipts_example()}, "Location", *RATE_LIMITS)
+    answer = json_response(description, refer("Receipts"), {"receipts": receipts_example()}, "Location", *RATE_LIMITS)
     return answer | {"links": links}
 
 
@@ -308,14 +302,14 @@ def _presign() -> Node:
         "summary": "Get the URLs to send a file to S3 itself",
         "description": "For a file of one part the response has one URL and the exact headers of its request. For a "
         "larger file it has a URL for each part, in pages. After sending all bytes, call `complete`.",
-        "parameters": _use("Hook"),
+        "parameters": use("Hook"),
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": refer("Wanted"), "examples": {"file": {"value": wanted}}}},
         },
         "responses": {
-            "201": _json("Nothing is stored yet.", refer("Presigned"), given, "Location", *RATE_LIMITS),
-            **_problems(
+            "201": json_response("Nothing is stored yet.", refer("Presigned"), given, "Location", *RATE_LIMITS),
+            **problems(
                 FormMalformed,
                 DigestMalformed,
                 UnknownHook,
@@ -336,18 +330,18 @@ def _presign_parts() -> Node:
         "operationId": "getPresignedParts",
         "tags": ["uploads"],
         "summary": "Get new URLs for the next or the same parts, with the ETags of the parts in S3",
-        "parameters": _use("UploadId", "Size", "PartBytes", "Signature", "After"),
+        "parameters": use("UploadId", "Size", "PartBytes", "Signature", "After"),
         "responses": {
-            "200": _json("One page of the parts.", refer("PresignedParts"), parts),
-            **_problems(ObjectMissing, NotFound, *COMMON_ERRORS, Overloaded),
+            "200": json_response("One page of the parts.", refer("PresignedParts"), parts),
+            **problems(ObjectMissing, NotFound, *COMMON_ERRORS, Overloaded),
         },
     }
     head = get | {
         "operationId": "headPresignedParts",
         "summary": f"{get['summary']}: the headers alone",
-        "responses": _without_content(get["responses"]),
+        "responses": without_content(get["responses"]),
     }
-    return {"parameters": _use("RequestId", "Key"), "get": get, "head": head}
+    return {"parameters": use("RequestId", "Key"), "get": get, "head": head}
 
 
 def _abort_presigned() -> Node:
@@ -356,16 +350,19 @@ def _abort_presigned() -> Node:
         "tags": ["uploads"],
         "summary": "Abort an incomplete upload in parts",
         "description": "S3 deletes the parts, and their URLs no longer store anything. Use the address in `abort`.",
-        "parameters": _use("UploadId", "Size", "PartBytes", "Signature"),
+        "parameters": use("UploadId", "Size", "PartBytes", "Signature"),
         "responses": {
-            "204": _answer("S3 has no part of the upload."),
-            **_problems(ObjectMissing, NotFound, *CHANGE_ERRORS, Overloaded),
+            "204": response("S3 has no part of the upload."),
+            **problems(ObjectMissing, NotFound, *CHANGE_ERRORS, Overloaded),
         },
     }
 
 
 def _complete() -> Node:
-    upload = [parameter | {"required": False} for parameter in (_upload_id(), _size(), _part_bytes(), _signature())]
+    upload = [
+        parameter | {"required": False}
+        for parameter in (upload_id_parameter(), size_parameter(), part_bytes_parameter(), signature_parameter())
+    ]
     return {
         "operationId": "completePresigned",
         "tags": ["uploads"],
@@ -376,7 +373,7 @@ def _complete() -> Node:
         "parameters": upload,
         "responses": {
             "201": _receipts("The promised file is in S3."),
-            **_problems(
+            **problems(
                 *(ObjectMissing, NotFound, TypeNotAllowed, SizeMismatch, DigestMismatch, TypeMismatch),
                 *(*UPLOAD_ERRORS, HandlerFailed, Overloaded),
             ),
@@ -395,16 +392,16 @@ def _show_cause() -> Node:
         "description": f"Takes the form's first file, of at most {MAX_BYTES} bytes; what the view stores is removed.",
         "requestBody": {"$ref": "#/components/requestBodies/Form"},
         "responses": {
-            "200": _json("The outcome for the file.", refer("Report"), report_examples()),
-            **_problems(*errors, UnknownCause, NotFound, *UPLOAD_ERRORS, Overloaded, StorageFull),
+            "200": json_response("The outcome for the file.", refer("Report"), report_examples()),
+            **problems(*errors, UnknownCause, NotFound, *UPLOAD_ERRORS, Overloaded, StorageFull),
         },
     }
 
 
 def _get_receipts() -> Node:
-    keys = _parameter("query", "key", items(refer("Key"), minItems=1))
+    keys = parameter("query", "key", items(refer("Key"), minItems=1))
     keys |= {"required": True, "examples": {"one": {"value": [KEY]}}}
-    json = _json("The receipts.", refer("StoredReceipts"), {"receipts": stored_receipts_example()})
+    json = json_response("The receipts.", refer("StoredReceipts"), {"receipts": stored_receipts_example()})
     page = {"text/html": {"schema": {"type": "string"}, "examples": {"page": {"value": "<!doctype html>…"}}}}
     get: Node = {
         "operationId": "getReceipts",
@@ -414,15 +411,15 @@ def _get_receipts() -> Node:
         "parameters": [keys],
         "responses": {
             "200": json | {"content": json["content"] | page},
-            **_problems(ObjectMissing, NotFound, *COMMON_ERRORS, Overloaded),
+            **problems(ObjectMissing, NotFound, *COMMON_ERRORS, Overloaded),
         },
     }
     head = get | {
         "operationId": "headReceipts",
         "summary": f"{get['summary']}: the headers alone",
-        "responses": _without_content(get["responses"]),
+        "responses": without_content(get["responses"]),
     }
-    return {"parameters": _use("RequestId"), "get": get, "head": head}
+    return {"parameters": use("RequestId"), "get": get, "head": head}
 
 
 def _get_object() -> Node:
@@ -432,13 +429,13 @@ def _get_object() -> Node:
         "tags": ["objects"],
         "summary": "The object's bytes, or one range of them",
         "description": "Preconditions apply in the order of RFC 9110, section 13.2.2, and before the range.",
-        "parameters": _use(*PRECONDITIONS, "Range", "If-Range"),
+        "parameters": use(*PRECONDITIONS, "Range", "If-Range"),
         "responses": {
-            "200": _answer("The whole object, with the media type of its upload.", *OBJECT_HEADERS)
+            "200": response("The whole object, with the media type of its upload.", *OBJECT_HEADERS)
             | {"content": content},
-            "206": _answer("The range.", *OBJECT_HEADERS, "Content-Range") | {"content": content},
+            "206": response("The range.", *OBJECT_HEADERS, "Content-Range") | {"content": content},
             "304": _not_modified(),
-            **_problems(ObjectMissing, NotFound, PreconditionFailed, RangeNotSatisfiable, *COMMON_ERRORS, Overloaded),
+            **problems(ObjectMissing, NotFound, PreconditionFailed, RangeNotSatisfiable, *COMMON_ERRORS, Overloaded),
         },
     }
 
@@ -449,17 +446,17 @@ def _head_object() -> Node:
         "tags": ["objects"],
         "summary": "The object's headers",
         "description": "Like GET, but without a range (RFC 9110, section 14.2).",
-        "parameters": _use(*PRECONDITIONS),
+        "parameters": use(*PRECONDITIONS),
         "responses": {
-            "200": _answer("The headers of the whole object.", *OBJECT_HEADERS),
+            "200": response("The headers of the whole object.", *OBJECT_HEADERS),
             "304": _not_modified(),
-            **_without_content(_problems(ObjectMissing, NotFound, PreconditionFailed, *COMMON_ERRORS, Overloaded)),
+            **without_content(problems(ObjectMissing, NotFound, PreconditionFailed, *COMMON_ERRORS, Overloaded)),
         },
     }
 
 
 def _not_modified() -> Node:
-    return _answer("The client's copy is current.", "ETag", "Cache-Control")
+    return response("The client's copy is current.", "ETag", "Cache-Control")
 
 
 def _delete_object() -> Node:
@@ -467,10 +464,10 @@ def _delete_object() -> Node:
         "operationId": "deleteObject",
         "tags": ["objects"],
         "summary": "Delete the object",
-        "parameters": _use(*(name for name in PRECONDITIONS if name != "If-Modified-Since")),
+        "parameters": use(*(name for name in PRECONDITIONS if name != "If-Modified-Since")),
         "responses": {
-            "204": _answer("The object is gone."),
-            **_problems(ObjectMissing, NotFound, PreconditionFailed, *CHANGE_ERRORS, Overloaded),
+            "204": response("The object is gone."),
+            **problems(ObjectMissing, NotFound, PreconditionFailed, *CHANGE_ERRORS, Overloaded),
         },
     }
 
@@ -481,35 +478,35 @@ def _about(name: str, summary: str, schema: Node, example: Node, *errors: type[U
         "tags": ["about"],
         "summary": summary,
         **({} if Unauthorized in errors else {"security": []}),
-        "responses": {"200": _json("The answer.", schema, {"answer": example}), **_problems(Internal, *errors)},
+        "responses": {"200": json_response("The answer.", schema, {"answer": example}), **problems(Internal, *errors)},
     }
     head = get | {
         "operationId": name.replace("get", "head"),
         "summary": f"{summary}: the headers alone",
-        "responses": _without_content(get["responses"]),
+        "responses": without_content(get["responses"]),
     }
-    return {"parameters": _use("RequestId"), "get": get, "head": head}
+    return {"parameters": use("RequestId"), "get": get, "head": head}
 
 
 def _page(name: str, summary: str, *types: str, names: Iterable[str] = (), optional: bool = False) -> Node:
     """Return the operations of a page for people, or of the files of these names that it loads."""
     content = {kind: {"examples": {"beginning": {"value": "…"}}} for kind in types}
-    shown = _answer(f"{summary}, with a strict Content-Security-Policy.", "ETag", "Cache-Control")
+    shown = response(f"{summary}, with a strict Content-Security-Policy.", "ETag", "Cache-Control")
     errors = (NotFound, Internal) if names or optional else (Internal,)
-    own = [_parameter("path", "name", {"type": "string", "enum": sorted(names)}, *sorted(names)[:1])] if names else []
+    own = [parameter("path", "name", {"type": "string", "enum": sorted(names)}, *sorted(names)[:1])] if names else []
     get: Node = {
         "operationId": f"get{name}",
         "tags": ["about"],
         "summary": summary,
-        "parameters": [*own, *_use("If-None-Match")],
-        "responses": {"200": shown | {"content": content}, "304": _not_modified(), **_problems(*errors)},
+        "parameters": [*own, *use("If-None-Match")],
+        "responses": {"200": shown | {"content": content}, "304": _not_modified(), **problems(*errors)},
     }
     head = get | {
         "operationId": f"head{name}",
         "summary": f"{summary}: the headers alone",
-        "responses": _without_content(get["responses"]),
+        "responses": without_content(get["responses"]),
     }
-    return {"parameters": _use("RequestId"), "get": get, "head": head}
+    return {"parameters": use("RequestId"), "get": get, "head": head}
 
 
 def _get_metrics() -> Node:
@@ -517,298 +514,10 @@ def _get_metrics() -> Node:
     body = {"schema": {"type": "string"}, "examples": {"text": {"value": METRICS}}}
     description = "Every series with its value, in the text format of `Accept`."
     content = {"text/plain": body, "application/openmetrics-text": body}
-    path["get"]["responses"]["200"] = _answer(description) | {"content": content}
-    path["head"]["responses"]["200"] = _answer(description)
+    path["get"]["responses"]["200"] = response(description) | {"content": content}
+    path["head"]["responses"]["200"] = response(description)
     return path
 
 
 def _status(word: str) -> tuple[Node, Node]:
     return closed("The status.", {"status": {"type": "string", "const": word}}), {"status": word}
-
-
-def _use(*parameters: str) -> list[Node]:
-    return [{"$ref": f"#/components/parameters/{name}"} for name in parameters]
-
-
-def _answer(description: str, *headers: str) -> Node:
-    return {
-        "description": description,
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in (REQUEST_ID_HEADER, *headers)},
-    }
-
-
-def _json(description: str, schema: Node, examples: dict[str, Node], *headers: str) -> Node:
-    values = {name: {"value": example} for name, example in examples.items()}
-    content = {"application/json": {"schema": schema, "examples": values}}
-    return _answer(description, *headers) | {"content": content}
-
-
-def _problems(*errors: type[UploadError]) -> Node:
-    """Return a response for each status, with its possible codes."""
-    by_status: dict[int, list[type[UploadError]]] = {}
-    for error in errors:
-        by_status.setdefault(error.status, []).append(error)
-    return {str(status): _problem(*by_status[status]) for status in sorted(by_status)}
-
-
-def _problem(*errors: type[UploadError]) -> Node:
-    codes = [error.code for error in errors]
-    schema = refer("Problem") | {
-        "properties": {"status": {"const": errors[0].status}, "code": {"enum": codes}},
-    }
-    examples = {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
-    headers = [header for error in errors for header in ERROR_HEADERS.get(error, ())]
-    return _answer("\n\n".join(f"`{error.code}`: {sentence(error)}" for error in errors), *headers) | {
-        "content": {PROBLEM_CONTENT_TYPE: {"schema": schema, "examples": examples}}
-    }
-
-
-def _without_content(responses: Node) -> Node:
-    """Return the same responses without content, for HEAD."""
-    return {
-        status: {member: value for member, value in response.items() if member != "content"}
-        for status, response in responses.items()
-    }
-
-
-def _token() -> Node:
-    return {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "A token of an app that identifies senders (`UPLOAD_AUTH`), with the scope `upload`, `read`, "
-        "`delete` or `operate`. Other apps accept requests without one.",
-    }
-
-
-def _form() -> Node:
-    return {
-        "type": "object",
-        "required": ["file"],
-        "properties": {
-            DIGEST_FIELD: text(
-                "A promise: the SHA-256 of the next file in lowercase hex. It must come before its file. If the "
-                "file has another, nothing of the form is stored.",
-                pattern=f"^{SHA256_PATTERN}$",
-            ),
-            "file": items(
-                {"type": "string", "contentMediaType": "application/octet-stream"},
-                minItems=1,
-                description="The files: one part with a filename each; `/strategies` lists the field's other names.",
-            ),
-        },
-        "propertyNames": {"minLength": 1, "description": "A part has a name (RFC 7578, section 4.2)."},
-        "additionalProperties": {"type": "string", "description": "Other fields and files are ignored."},
-    }
-
-
-def _form_body() -> Node:
-    digest = Digest()
-    digest.update([FILE])
-    file = FILE.decode()
-    return {
-        "required": True,
-        "description": "A form (RFC 7578) with at least one file.",
-        "content": {
-            "multipart/form-data": {
-                "schema": refer("Form"),
-                "encoding": {
-                    "file": {
-                        "contentType": "*/*",
-                        "headers": {DIGEST_HEADER: {"$ref": f"#/components/headers/{DIGEST_HEADER}"}},
-                    },
-                    DIGEST_FIELD: {"contentType": "text/plain"},
-                },
-                "examples": {
-                    "file": {"summary": "One file", "value": {"file": [file]}},
-                    "files": {"summary": "Two files", "value": {"file": [file, file]}},
-                    "promised": {
-                        "summary": "A file with its promised digest",
-                        "value": {DIGEST_FIELD: digest.sha256, "file": [file]},
-                    },
-                },
-            }
-        },
-    }
-
-
-def _file_body() -> Node:
-    return {
-        "required": True,
-        "description": "The file's bytes, of any media type.",
-        "content": {"*/*": {"examples": {"text": {"summary": "A text", "value": FILE.decode()}}}},
-    }
-
-
-def _form_or_file_body() -> Node:
-    form, file = _form_body(), _file_body()
-    return {
-        "required": True,
-        "description": f"{form['description']} Or the bytes of one file, of any other media type.",
-        "content": form["content"] | file["content"],
-    }
-
-
-def _parameters() -> Node:
-    digest = to_content_digest(receipts_example()["receipts"][0]["sha256"])
-    promise = text(
-        "A promise: the SHA-256 of the body (RFC 9530). If the body has another, nothing is stored.",
-        pattern=r"^sha-256=:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=:$",
-    )
-    return {
-        **{name: _parameter("header", name, promise, digest) for name in BODY_DIGESTS},
-        "RequestId": _parameter(
-            "header",
-            REQUEST_ID_HEADER,
-            text("Kept if it has the form of a request id, otherwise replaced."),
-            REQUEST_ID,
-        ),
-        "UploadId": _upload_id(),
-        "Size": _size(),
-        "PartBytes": _part_bytes(),
-        "Signature": _signature(),
-        "After": _parameter("query", "after", count("The part after which the page begins.") | {"default": 0}, 0),
-        "Cause": _parameter("path", "cause", refer("Cause"), *CAUSES),
-        "Hook": _parameter("query", "hook", refer("Hook") | {"default": DEFAULT_HOOK}, DEFAULT_HOOK),
-        "Key": _parameter("path", "key", refer("Key"), KEY)
-        | {"description": "The object's key. Its slashes may be plain or encoded as `%2F`."},
-        "Range": _parameter(
-            "header",
-            "Range",
-            text("One range of bytes; several, backward and malformed ranges are ignored (RFC 9110, section 14.2)."),
-            "bytes=0-4",
-            "bytes=-4",
-            f"bytes={len(FILE)}-",
-        ),
-        "If-Range": _parameter(
-            "header",
-            "If-Range",
-            text("A strong ETag or a date: the range applies only if the object still matches."),
-            f'"{ETAG}"',
-            STORED,
-        ),
-        "If-Match": _parameter(
-            "header",
-            "If-Match",
-            text(f"ETags or `*`: fails with `{PreconditionFailed.code}` unless the object has one of them."),
-            "*",
-        ),
-        "If-None-Match": _parameter(
-            "header",
-            "If-None-Match",
-            text("ETags or `*`: 304 to GET and HEAD if the object has one of them, by weak comparison."),
-            f'"{ETAG}"',
-            '"another"',
-        ),
-        "If-Modified-Since": _parameter(
-            "header",
-            "If-Modified-Since",
-            text("A date: 304 if the object was not stored after it. Ignored beside `If-None-Match`, or if malformed."),
-            STORED,
-        ),
-        "If-Unmodified-Since": _parameter(
-            "header",
-            "If-Unmodified-Since",
-            text("A date: fails if the object was stored after it. Ignored beside `If-Match`, or if malformed."),
-            STORED,
-        ),
-    }
-
-
-def _upload_id() -> Node:
-    schema = text("S3's id of the upload in parts.", minLength=1)
-    return _parameter("query", "upload_id", schema, "an-upload") | {"required": True}
-
-
-def _size() -> Node:
-    return _parameter("query", "size", count("The file's size in bytes."), 20_000_000) | {"required": True}
-
-
-def _part_bytes() -> Node:
-    schema = count("The size of the first part in bytes, from the response that began the upload.")
-    return _parameter("query", "part_bytes", schema, 8_388_608) | {"required": True}
-
-
-def _signature() -> Node:
-    schema = text("The app's signature of key, upload_id, size and part_bytes; empty if the processes share no secret.")
-    return _parameter("query", "signature", schema, "a-signature") | {"required": True}
-
-
-def _parameter(place: str, name: str, schema: Node, *examples: str | int) -> Node:
-    return {
-        "name": name,
-        "in": place,
-        "required": place == "path",
-        "schema": schema,
-        "examples": {str(example): {"value": example} for example in examples},
-    }
-
-
-def _headers() -> Node:
-    digest = to_content_digest(receipts_example()["receipts"][0]["sha256"])
-    return {
-        REQUEST_ID_HEADER: _header(refer("RequestId"), REQUEST_ID),
-        "Location": _header(
-            text("The first object; with a presigned upload, the client must still send it.", format="uri-reference"),
-            f"/objects/{KEY}",
-        ),
-        "Retry-After": _header(count("Seconds before a retry."), RETRY_AFTER_SECONDS),
-        "RateLimit-Policy": _header(
-            text("The limits that the request has met (draft-ietf-httpapi-ratelimit-headers-10)."),
-            '"uploads-60";q=100;w=60, "bytes-86400";q=10737418240;w=86400;qu="content-bytes"',
-            required=False,
-        ),
-        "RateLimit": _header(
-            text("The rest of each of these limits (`r`), and the seconds until its period ends (`t`)."),
-            '"uploads-60";r=99;t=30, "bytes-86400";r=10737418000;t=3600',
-            required=False,
-        ),
-        "WWW-Authenticate": _header(text("The credentials that are needed (RFC 6750, section 3)."), "Bearer"),
-        "Allow": _header(text("The methods of this address."), "POST, OPTIONS"),
-        "Accept-Encoding": _header(
-            {"type": "string", "const": "identity", "description": "Only in the response to a compressed body."},
-            "identity",
-            required=False,
-        ),
-        "Content-Length": _header(count("Bytes of the body."), len(FILE)),
-        "Content-Range": _header(
-            text(
-                "The range and the object's size; in an error only the size.",
-                pattern=r"^bytes (?:\d+-\d+|\*)/\d+$",
-            ),
-            f"bytes 0-4/{len(FILE)}",
-        ),
-        "ETag": _header(text("The object's ETag in S3.", pattern=r'^"[^"]+"$'), f'"{ETAG}"'),
-        "Accept-Ranges": _header({"type": "string", "const": "bytes"}, "bytes"),
-        "Content-Disposition": _header(
-            text("A download with the original name (RFC 6266), never a page.", pattern="^attachment; "),
-            content_disposition("hello.txt", KEY),
-        ),
-        "Last-Modified": _header(text("The time of the upload (RFC 9110, section 5.6.7)."), STORED, required=False),
-        "X-Content-Type-Options": _header({"type": "string", "const": "nosniff"}, "nosniff"),
-        "Content-Security-Policy": _header(
-            {
-                "type": "string",
-                "const": CONTENT_SECURITY_POLICY,
-                "description": "A browser that shows the file anyway runs and loads nothing in it.",
-            },
-            CONTENT_SECURITY_POLICY,
-        ),
-        "Cache-Control": _header(
-            {
-                "type": "string",
-                "const": CACHE_CONTROL,
-                "description": "The bytes of a key never change, but the object may be deleted: a client must "
-                "revalidate its copy each time (RFC 9111, section 5.2.2.4).",
-            },
-            CACHE_CONTROL,
-        ),
-        DIGEST_HEADER: _header(
-            text("The promised digest of this file (RFC 9530), in base64; an alternative to the field."),
-            digest,
-            required=False,
-        ),
-    }
-
-
-def _header(schema: Node, example: Any, *, required: bool = True) -> Node:
-    return {"required": required, "schema": schema, "example": example}
