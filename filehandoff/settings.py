@@ -36,7 +36,7 @@ ROUTE_VALUES = ("on", "off", *ALL_SCOPES)
 MAX_PRESIGN_SECONDS = 604_800
 MIN_SECRET_LENGTH = 16
 #: The prefix of a webhook's secret, and the lengths of the secret in bytes, by Standard Webhooks.
-SECRET_PREFIX = "whsec_"  # noqa: S105 - no secret, but what stands before one
+SECRET_PREFIX = "whsec_"  # noqa: S105 - no secret, but the prefix of each
 WEBHOOK_SECRET_BYTES = range(24, 65)
 
 #: Form fields whose files are stored: the usual one, and those of libraries such as Uppy, Dropzone and FilePond.

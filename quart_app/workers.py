@@ -133,7 +133,7 @@ def ended(status: int) -> str:
 def join_supervisor(app: Quart) -> None:
     """In a worker, report that the app serves, and drain if the supervisor is gone."""
     if descriptor := os.environ.pop(SUPERVISOR, None):
-        app.config[SUPERVISOR] = True  # the supervisor itself logs what concerns all workers
+        app.config[SUPERVISOR] = True  # the supervisor itself logs the warnings about all workers
         app.before_serving(partial(_join, socket(fileno=int(descriptor))))
 
 
