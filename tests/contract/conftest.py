@@ -25,6 +25,9 @@ SETTINGS = {
     "UPLOAD_MAX_FILE_BYTES": "64 MiB",
     "UPLOAD_MAX_BODY_BYTES": "65 MiB",
     "UPLOAD_MAX_CONCURRENT": "256",
+    # each app alone, as most services are
+    "UPLOAD_OTHER_APP_URL": "",
+    "UPLOAD_CORS_ORIGINS": "",
     # timeouts that no busy machine reaches: these tests are not about time
     "UPLOAD_IDLE_TIMEOUT": "180",
     "UPLOAD_S3_CONNECT_TIMEOUT": "60",

@@ -103,7 +103,7 @@ def test_no_content_type_is_an_unsupported_one(app: Api) -> None:
         pytest.param("POST", "/uploads/carrier_pigeon", 404, "unknown-handoff", id="hand-off"),
         pytest.param("POST", "/uploads/file?hook=fishing", 404, "unknown-hook", id="hook"),
         pytest.param("GET", "/nothing/here", 404, "not-found", id="path"),
-        pytest.param("GET", "/", 404, "not-found", id="root"),
+        pytest.param("POST", "/", 405, "method-not-allowed", id="POST the page"),
         pytest.param("GET", "/uploads/file", 405, "method-not-allowed", id="GET an upload"),
         pytest.param("PATCH", "/uploads", 405, "method-not-allowed", id="PATCH an upload"),
         pytest.param("POST", "/healthz", 405, "method-not-allowed", id="POST health"),
