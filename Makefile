@@ -5,8 +5,8 @@
 # make processes-all  the tests of processes, whole: `make test` leaves some out of which others of their kind run
 # make contract-uvicorn  the contract, the faults and the end of the process, with the Quart app on uvicorn
 # make contract-nginx  the contract, with nginx and TLS in front of both apps (needs Debian's nginx-light)
-# make browser the page at / in Chromium, which `apt-get install chromium` installs: one test of each kind
-# make browser-all  the tests of the page, whole; screenshots in build/browser
+# make browser the page at / and the clients of docs/clients.md in Chromium (`apt-get install chromium npm`): one test of each kind
+# make browser-all  the tests in Chromium, whole; screenshots in build/browser
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
 # make memory  half an hour of mixed load on both apps, and how much memory each holds, minute by minute (MINUTES=30)
 # make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)

@@ -3,10 +3,13 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from browser.recipes import Site, serving
 from browser.visit import Visit
+from browser.widget import Widget
 from contract.bucket import Bucket
 from patience import PATIENCE
 from playwright.sync_api import Browser, expect, sync_playwright
@@ -46,13 +49,29 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A store and both apps, if there is a browser."""
+def site() -> Iterator[Site]:
+    """The pages of the recipes in docs/clients.md, on an origin of their own."""
+    with serving() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def stack(browser: Browser, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A store and both apps, if there is a browser; pages of the recipes' origin may use both."""
     assert browser.is_connected()
     folder = tmp_path_factory.mktemp("browser")
-    environ = SETTINGS | {"UPLOAD_S3": "moto", "TMPDIR": str(folder)}
+    environ = SETTINGS | {"UPLOAD_S3": "moto", "TMPDIR": str(folder), "UPLOAD_CORS_ORIGINS": site.url}
     with running(environ, log_path=folder / "servers.log") as started:
+        allow_origin(started, site.url)
         yield started
+
+
+def allow_origin(stack: Stack, origin: str) -> None:
+    """Let pages of one more origin send to the bucket by presigned URLs."""
+    with closing(stack.store.client()) as client:
+        rules = client.get_bucket_cors(Bucket=stack.settings.bucket)["CORSRules"]
+        rules[0]["AllowedOrigins"].append(origin)
+        client.put_bucket_cors(Bucket=stack.settings.bucket, CORSConfiguration={"CORSRules": rules})
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +101,17 @@ def visit(browser: Browser, stack: Stack, bucket: Bucket, app_name: str) -> Iter
     with Visit.of(browser, stack, bucket, app_name) as visited:
         visited.open()
         yield visited
+        visited.check()
+
+
+@pytest.fixture
+def widget(
+    request: pytest.FixtureRequest, browser: Browser, stack: Stack, bucket: Bucket, app_name: str, site: Site
+) -> Iterator[Widget]:
+    """A page for other people's clients, of the app's origin ("same") or of another one."""
+    site.install()
+    with Visit.of(browser, stack, bucket, app_name) as visited:
+        yield Widget(visited, site, is_elsewhere=request.param == "other")
         visited.check()
 
 

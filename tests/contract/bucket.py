@@ -85,6 +85,11 @@ class Bucket:
         metadata = self._client.head_object(Bucket=self.name, Key=key)["Metadata"]
         return {name.lower(): value for name, value in metadata.items()}[REQUEST_ID_METADATA]
 
+    def filename(self, key: str) -> str | None:
+        """The file's own name in an object's metadata."""
+        metadata = self._client.head_object(Bucket=self.name, Key=key)["Metadata"]
+        return decode_name({name.lower(): value for name, value in metadata.items()}[FILENAME_METADATA])
+
     def sha256(self, key: str) -> str:
         """The digest of an object's bytes."""
         return hashlib.sha256(self._client.get_object(Bucket=self.name, Key=key)["Body"].read()).hexdigest()

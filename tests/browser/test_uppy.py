@@ -1,0 +1,56 @@
+"""Uppy with the recipes of docs/clients.md."""
+
+import os
+
+import pytest
+from browser.recipes import Recipe
+from browser.widget import Widget, each_place
+from playwright.sync_api import expect
+
+from filehandoff.settings import MIB
+
+thorough = pytest.mark.thorough
+
+
+def uppy(name: str, package: str = "uppy") -> Recipe:
+    """Return a recipe of Uppy."""
+    style, fraction = f"{package}/dist/uppy.min.css", "progress => progress.bytesUploaded / progress.bytesTotal"
+    return Recipe(name, "uppy", f"{package}/dist/uppy.min.mjs", style, "upload-progress", fraction)
+
+
+each_recipe = pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(uppy("uppy-xhr"), id="XHR upload"),
+        pytest.param(uppy("uppy-6-s3"), id="Uppy 6 to S3"),
+        pytest.param(uppy("uppy-5-s3", "uppy-5"), id="Uppy 5 to S3"),
+    ],
+)
+
+
+def send(widget: Widget, recipe: Recipe, data: bytes) -> None:
+    """Choose a file in the dashboard, and press its button."""
+    widget.open(recipe)
+    widget.choose("photo.bin", data)
+    widget.page.get_by_role("button", name="Upload 1 file").click()
+
+
+@each_place
+@each_recipe
+@pytest.mark.parametrize("size", [pytest.param(1000, marks=thorough, id="small"), pytest.param(11 * MIB, id="large")])
+def test_a_file_is_stored(widget: Widget, recipe: Recipe, size: int) -> None:
+    """Uppy shows its progress and its success, and S3 has the bytes and nothing else."""
+    data = os.urandom(size)
+    send(widget, recipe, data)
+    expect(widget.page.get_by_text("Complete", exact=True)).to_be_visible()
+    widget.check_stored(data)
+
+
+@each_place
+@each_recipe
+def test_a_refusal_is_shown(widget: Widget, recipe: Recipe) -> None:
+    """Uppy shows the detail of the service's problem."""
+    widget.visit.refusals |= {413}
+    send(widget, recipe, bytes(13 * MIB))
+    expect(widget.page.get_by_text("has more than").first).to_be_visible()
+    assert widget.visit.bucket.stored_keys() == set()

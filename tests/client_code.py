@@ -1,0 +1,26 @@
+"""The code of docs/clients.md, and the programs that run it."""
+
+import os
+import re
+import shutil
+
+import pytest
+
+from demo.processes import ROOT
+
+_BLOCK = re.compile(r"^```\w+\n(?://|#) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def code_blocks() -> dict[str, str]:
+    """Return the code of the page by the file name in each first line."""
+    return dict(_BLOCK.findall((ROOT / "docs" / "clients.md").read_text("utf-8")))
+
+
+def program(name: str, package: str) -> str:
+    """Return the path of a program; a missing one is a failure in CI and a skip elsewhere."""
+    if path := shutil.which(name):
+        return path
+    missing = f"no {name} is found; install it with `apt-get install {package}`"
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
