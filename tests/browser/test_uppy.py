@@ -1,6 +1,7 @@
 """Uppy with the recipes of docs/clients.md."""
 
 import os
+import re
 
 import pytest
 from browser.recipes import Recipe
@@ -52,5 +53,8 @@ def test_a_refusal_is_shown(widget: Widget, recipe: Recipe) -> None:
     """Uppy shows the detail of the service's problem."""
     widget.visit.refusals |= {413}
     send(widget, recipe, bytes(13 * MIB))
-    expect(widget.page.get_by_text("has more than").first).to_be_visible()
+    expect(widget.page.get_by_role("button", name=re.compile("has more than"))).to_be_visible()
+    expect(widget.page.get_by_text("Upload failed")).to_be_visible()
     assert widget.visit.bucket.stored_keys() == set()
+    console = widget.visit.console
+    console[:] = [line for line in console if not line.startswith("[Uppy]")]  # Uppy logs each refusal
