@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from _pytest._code.code import ExceptionChainRepr, ReprEntryNative, ReprTraceback
 
-pytest.register_assert_rewrite("contract.api", "contract.bucket", "patience")
+pytest.register_assert_rewrite("browser.visit", "browser.widget", "contract.api", "contract.bucket", "patience")
 
 #: Most lines of a failure's traceback, and of the captured output.
 TRACEBACK_LINES, CAPTURED_LINES = 30, 15

@@ -6,6 +6,7 @@ import re
 import pytest
 from browser.recipes import Recipe
 from browser.widget import Widget, each_place
+from patience import PATIENCE, wait_until
 from playwright.sync_api import expect
 
 from filehandoff.settings import MIB
@@ -45,6 +46,42 @@ def test_a_file_is_stored(widget: Widget, recipe: Recipe, size: int) -> None:
     send(widget, recipe, data)
     expect(widget.page.get_by_text("Complete", exact=True)).to_be_visible()
     widget.check_stored(data)
+
+
+@each_place
+@each_recipe
+@pytest.mark.parametrize(
+    "size", [pytest.param(4 * MIB, marks=thorough, id="small"), pytest.param(11 * MIB, id="large")]
+)
+def test_a_cancelled_upload_leaves_nothing_in_s3(widget: Widget, recipe: Recipe, size: int) -> None:
+    """Uppy's button "Cancel" ends the requests and aborts an upload in parts."""
+    widget.visit.slow_down(2 * MIB)
+    send(widget, recipe, os.urandom(size))
+    widget.page.wait_for_function("() => fractions.some((fraction) => fraction > 0)", timeout=PATIENCE * 1000)
+    widget.page.locator("[data-cy=cancel]").click()
+    expect(widget.page.get_by_text("photo.bin")).to_have_count(0)
+    bucket = widget.visit.bucket
+    wait_until(
+        lambda: not bucket.stored_keys() and not bucket.unfinished(),
+        lambda: f"left in S3: {bucket.stored_keys()}, {bucket.unfinished()}",
+    )
+
+
+@each_place
+@pytest.mark.parametrize("recipe", [pytest.param(uppy("uppy-6-s3"), id="Uppy 6 to S3", marks=thorough)])
+def test_a_paused_upload_goes_on_with_the_parts_in_s3(widget: Widget, recipe: Recipe) -> None:
+    """After a pause, Uppy asks for the parts that S3 has, and sends only the others."""
+    widget.visit.slow_down(2 * MIB)
+    data = os.urandom(11 * MIB)
+    send(widget, recipe, data)
+    widget.page.wait_for_function("() => fractions.some((fraction) => fraction > 0.5)", timeout=PATIENCE * 1000)
+    widget.page.evaluate("() => client.pauseAll()")
+    widget.visit.slow_down(-1)
+    widget.page.evaluate("() => client.resumeAll()")
+    expect(widget.page.get_by_text("Complete", exact=True)).to_be_visible()
+    widget.check_stored(data)
+    assert len([url for url in widget.visit.requests if "/parts?" in url]) == 1
+    assert len([url for url in widget.visit.requests if "partNumber=1&" in url]) == 1
 
 
 @each_place

@@ -44,6 +44,8 @@ class Widget:
             self.visit.others.append(self.site.url)
         else:
             self.page.route(f"{origin}{FOLDER}**", self.site.fulfil)
+            # Chromium does not know from which address a fulfilled page came, and keeps such pages from loopback
+            self.page.context.grant_permissions(["local-network-access"])
         self.page.goto(f"{origin}{FOLDER}{recipe.name}?service={self.visit.url}")
         self.page.wait_for_function("() => window.client", timeout=PATIENCE * 1000)
 
