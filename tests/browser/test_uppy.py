@@ -87,6 +87,25 @@ def test_a_paused_upload_goes_on_with_the_parts_in_s3(widget: Widget, recipe: Re
     assert [url for url in requests if "/parts?" in url and "&after=1" in url]
 
 
+@thorough
+@pytest.mark.parametrize(("app_name", "widget"), [("flask", "other"), ("quart", "same")], indirect=True)
+def test_uppy_5_lists_the_parts_in_s3(widget: Widget) -> None:
+    """The hook `listParts`, which Uppy calls after a reload of the page, has each part's number, size and ETag."""
+    widget.visit.slow_down(2 * MIB)
+    data = os.urandom(11 * MIB)
+    send(widget, uppy("uppy-5-s3", "uppy-5"), data)
+    widget.page.wait_for_function("() => fractions.some((fraction) => fraction > 0)", timeout=PATIENCE * 1000)
+    listing = "client.getPlugin('AwsS3Multipart').opts.listParts(client.getFiles()[0])"
+    widget.page.wait_for_function(f"async () => (await {listing}).length", timeout=PATIENCE * 1000)
+    parts = widget.page.evaluate(f"() => {listing}")
+    sizes = {1: 5 * MIB, 2: 5 * MIB, 3: MIB}
+    assert [(part["Size"], bool(part["ETag"])) for part in parts] == [
+        (sizes[part["PartNumber"]], True) for part in parts
+    ]
+    expect(widget.page.get_by_text("Complete", exact=True)).to_be_visible()
+    widget.check_stored(data)
+
+
 @each_place
 @each_recipe
 def test_a_refusal_is_shown(widget: Widget, recipe: Recipe) -> None:

@@ -1,6 +1,7 @@
 """The programs of docs/clients.md send files to both apps."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from contract.bucket import Bucket
 from patience import PATIENCE
 
 from demo import stack
+from demo.processes import ROOT
 from filehandoff.settings import MIB
 
 #: The command that runs each program of the page, and its package of Debian, by the end of the program's name.
@@ -57,6 +59,14 @@ def run(name: str, folder: Path, service: str, data: bytes) -> subprocess.Comple
         timeout=PATIENCE,
         check=False,
     )
+
+
+def test_the_lock_of_the_widgets_names_no_registry() -> None:
+    """Each package has its digest, and npm takes it from the registry that it is configured with."""
+    lock = json.loads((ROOT / "tests" / "browser" / "clients" / "package-lock.json").read_text("utf-8"))
+    packages = [package for path, package in lock["packages"].items() if path]
+    assert packages
+    assert all(package["integrity"] and "resolved" not in package for package in packages)
 
 
 @pytest.mark.parametrize("framework", stack.COMMANDS)
