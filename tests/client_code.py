@@ -1,4 +1,4 @@
-"""The code of docs/clients.md, and the programs that run it."""
+"""The code of docs/clients.md and docs/uppy-s3.md, and the programs that run it."""
 
 import os
 import re
@@ -12,8 +12,9 @@ _BLOCK = re.compile(r"^```\w+\n(?://|#) (\S+)\n(.*?)^```$", re.MULTILINE | re.DO
 
 
 def code_blocks() -> dict[str, str]:
-    """Return the code of the page by the file name in each first line."""
-    return dict(_BLOCK.findall((ROOT / "docs" / "clients.md").read_text("utf-8")))
+    """Return the code of both pages by the file name in each first line."""
+    pages = [(ROOT / "docs" / name).read_text("utf-8") for name in ("clients.md", "uppy-s3.md")]
+    return dict(_BLOCK.findall("\n".join(pages)))
 
 
 def program(name: str, package: str) -> str:

@@ -1,4 +1,4 @@
-"""Uppy with the recipes of docs/clients.md."""
+"""Uppy with the recipes of docs/clients.md and docs/uppy-s3.md."""
 
 import os
 import re
