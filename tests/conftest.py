@@ -39,8 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests marked as thorough unless asked for; run the longest file first."""
-    items.sort(key=lambda item: item.path.name != "test_servers.py")
+    """Deselect the tests marked as thorough unless asked for; run the longest files first."""
+    items.sort(key=lambda item: item.path.name not in {"test_servers.py", "test_recipes.py"})
     if not config.getoption("thorough"):
         left_out = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left_out)

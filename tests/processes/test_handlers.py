@@ -278,10 +278,10 @@ def test_a_webhook_gets_the_receipts_of_the_201(
     ("answers", "requests"),
     [
         pytest.param([500], 3, id="an error"),
-        pytest.param([0], 3, id="no answer"),
-        pytest.param([-1], 3, id="a closed connection"),
+        pytest.param([0], 3, id="no answer", marks=pytest.mark.thorough),
+        pytest.param([-1], 3, id="a closed connection", marks=pytest.mark.thorough),
         pytest.param([307], 1, id="a redirect"),
-        pytest.param([410], 1, id="gone"),
+        pytest.param([410], 1, id="gone", marks=pytest.mark.thorough),
     ],
 )
 def test_a_webhook_that_does_not_accept_is_a_502_and_leaves_nothing(

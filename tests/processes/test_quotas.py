@@ -219,7 +219,9 @@ def test_other_requests_do_not_count(app: Api) -> None:
         assert "RateLimit" not in app.send(method, path).headers
 
 
-in_both_ways = pytest.mark.parametrize("running", ["closed", "open"], indirect=True, scope="module")
+in_both_ways = pytest.mark.parametrize(
+    "running", ["closed", pytest.param("open", marks=pytest.mark.thorough)], indirect=True, scope="module"
+)
 
 
 @in_both_ways
@@ -233,10 +235,10 @@ def test_uploads_go_on_or_are_refused_while_redis_is_away(
     for break_it in (server.pause, server.kill):
         break_it()
         began = time.monotonic()
-        for _ in range(20):
+        for _ in range(60):
             check_outage(app.send("PUT", "/uploads/a", content=b"hello"), fails_open=fails_open)
-        # each of two processes waits a second at once and after each 5 seconds; all 20 would wait 20 seconds
-        assert time.monotonic() - began < 15
+        # each of two processes waits a second at once and after each 5 seconds; all 60 would wait 60 seconds
+        assert time.monotonic() - began < 45
     assert 1 <= log.read_text().count(AWAY) - before <= 2  # one line for each process
     server.start()
     wait_until(

@@ -120,7 +120,7 @@ def picture(side: int) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("framework", WORKERS)
+@pytest.mark.parametrize("framework", ["flask", pytest.param("quart", marks=pytest.mark.thorough)])
 def test_every_201_gets_its_thumbnail(framework: str, broker: Path, tmp_path: Path) -> None:
     """A worker is killed in its last job, which goes to the next worker; a text has no job.
 
