@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -41,6 +42,11 @@ BROKER_URLS = {"flask": "redis+socket://{}", "quart": "unix://{}"}
 BEGUN: dict[str, Callable[["redis.Redis"], Any]] = {
     "flask": lambda client: client.hlen("unacked"),
     "quart": lambda client: [job for job in unacknowledged(client) if b"make_thumbnail" in job],
+}
+#: Whether the time of a job has passed; Celery's worker looks for such jobs at its start, and then every 100 seconds.
+OVERDUE: dict[str, Callable[["redis.Redis"], Any]] = {
+    "flask": lambda client: client.zcount("unacked_index", 0, time.time() - LONGEST_JOB),
+    "quart": lambda client: client.xpending_range("taskiq", "taskiq", "-", "+", 10, idle=LONGEST_JOB * 1000),
 }
 
 
@@ -169,6 +175,7 @@ def test_every_201_gets_its_thumbnail(framework: str, broker: Path, tmp_path: Pa
             wait_until(stopped_in_a_job, explain)
             assert large not in thumbnails(), "the worker was killed after its last job"
             send(signal.SIGKILL)
+        wait_until(lambda: OVERDUE[framework](client), explain)
         with working(framework, environ, tmp_path, log):
             wait_until(lambda: large in thumbnails(), explain)
         wanted.add(large)
