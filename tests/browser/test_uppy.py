@@ -26,7 +26,7 @@ each_recipe = pytest.mark.parametrize(
     [
         pytest.param(uppy("uppy-xhr"), id="XHR upload"),
         pytest.param(uppy("uppy-6-s3"), id="Uppy 6 to S3"),
-        pytest.param(uppy("uppy-5-s3", "uppy-5"), id="Uppy 5 to S3"),
+        pytest.param(uppy("uppy-5-s3", "uppy-5"), id="Uppy 5 to S3", marks=thorough),
     ],
 )
 

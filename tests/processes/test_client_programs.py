@@ -71,7 +71,9 @@ def test_the_lock_of_the_widgets_names_no_registry() -> None:
 
 @pytest.mark.parametrize("framework", stack.COMMANDS)
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("size", [1000, 11 * MIB], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "size", [pytest.param(1000, marks=pytest.mark.thorough, id="small"), pytest.param(11 * MIB, id="large")]
+)
 def test_a_program_stores_a_file(
     running: stack.Stack, bucket: Bucket, framework: str, name: str, size: int, tmp_path: Path
 ) -> None:
@@ -85,7 +87,7 @@ def test_a_program_stores_a_file(
     assert bucket.filename(key) == "photo ü.bin"
 
 
-@pytest.mark.parametrize("framework", stack.COMMANDS)
+@pytest.mark.parametrize("framework", ["quart", pytest.param("flask", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_program_shows_a_refusal(
     running: stack.Stack, bucket: Bucket, framework: str, name: str, tmp_path: Path
