@@ -50,4 +50,7 @@ async def fetch(url: str) -> bytes:
     async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, allow_redirects=False) as answer:
         if answer.status != 200:  # noqa: PLR2004 - HTTP's own number
             raise ValueError(f"the answer has the status {answer.status}")
-        return await answer.content.read(MAX_KEYS_BYTES)
+        data = bytearray()
+        while len(data) < MAX_KEYS_BYTES and (piece := await answer.content.read(MAX_KEYS_BYTES)):
+            data += piece  # each read returns only the bytes that have arrived
+        return bytes(data[:MAX_KEYS_BYTES])

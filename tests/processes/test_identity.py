@@ -178,7 +178,8 @@ def issuer() -> Iterator[tuple[str, Callable[..., str]]]:
     key = ec.generate_private_key(ec.SECP256R1())
     public = {**json.loads(ECAlgorithm.to_jwk(key.public_key())), "kid": "a"}
     app = flask.Flask(__name__)
-    app.add_url_rule("/keys", "keys", lambda: {"keys": [public]})
+    # larger than one read of a socket
+    app.add_url_rule("/keys", "keys", lambda: {"keys": [public], "a-padding": "x" * 900_000})
     app.add_url_rule("/moved", "moved", lambda: flask.redirect("/keys"))
 
     def sign(**changed: object) -> str:

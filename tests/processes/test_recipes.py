@@ -3,10 +3,8 @@
 import io
 import os
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +17,7 @@ from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
 from patience import wait_until
 from PIL import Image
+from processes.redis_server import redis_server
 
 import filehandoff
 from demo import stack
@@ -26,7 +25,6 @@ from demo.processes import end_with_parent, python
 
 ROOT = Path(filehandoff.__file__).parent.parent
 PAGE = (ROOT / "docs/service/thumbnails.md").read_text("utf-8")
-REDIS = shutil.which("redis-server")
 #: The small pictures, and the side of the last one, which takes the worker a second.
 PICTURES = 3
 SMALL, LARGE = 200, 7000
@@ -59,36 +57,9 @@ def unacknowledged(client: "redis.Redis") -> list[bytes]:
 
 @pytest.fixture
 def broker() -> Iterator[Path]:
-    """The socket of a Redis server; in CI there must be one."""
-    if REDIS is None:
-        missing = "redis-server is missing; install it by: apt-get install redis-server"
-        assert not os.environ.get("CI"), missing
-        pytest.skip(missing)
-    with tempfile.TemporaryDirectory(prefix="redis-") as folder:  # a socket's path has at most 107 bytes
-        path = Path(folder, "socket")
-        command = [
-            REDIS,
-            "--port",
-            "0",
-            "--unixsocket",
-            str(path),
-            "--dir",
-            folder,
-            "--save",
-            "",
-            "--appendonly",
-            "yes",
-        ]
-        with subprocess.Popen(  # noqa: S603 - found above
-            command,
-            stdout=subprocess.DEVNULL,
-            preexec_fn=end_with_parent,  # noqa: PLW1509 - it takes no lock
-        ) as server:
-            try:
-                wait_until(path.exists, lambda: "redis-server does not listen")
-                yield path
-            finally:
-                server.terminate()
+    """The socket of a Redis server."""
+    with redis_server() as server:
+        yield server.path
 
 
 def recipe(framework: str, folder: Path) -> None:
