@@ -27,6 +27,8 @@ Line: TypeAlias = dict[str, Any]
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
+#: Functions that return more values for each line.
+_more: list[Callable[[], Line]] = []
 
 #: Loggers that write from UPLOAD_LOG_LEVEL on. All others write warnings, or at `debug` everything.
 OWN_LOGGERS = ("filehandoff", "flask_app", "quart_app")
@@ -114,6 +116,11 @@ def bound(request_id: str) -> Iterator[None]:
         _request_id.reset(token)
 
 
+def add_values(values: Callable[[], Line]) -> None:
+    """Add the values that this function returns to all following lines of the process."""
+    _more.append(values)
+
+
 def bound_id() -> str:
     """Return the id that `bind` or `bound` has set; empty if none."""
     return _request_id.get()
@@ -137,6 +144,8 @@ class _Formatter(logging.Formatter):
         line: Line = {"level": record.levelname.lower(), "event": record.getMessage()}
         if request_id := bound_id():
             line["request_id"] = request_id
+        for values in _more:
+            line.update(values())
         line["logger"] = record.name
         line.update((name, value) for name, value in vars(record).items() if name not in _STANDARD)
         line.update(process=record.process, thread=record.threadName)

@@ -95,6 +95,7 @@ class UploadContext:
             "handoff": self.handoff,
             "hook": self.hook,
             "bytes": sum(one.size for one in stored),
+            "parts": sum(one.parts for one in stored),
             "keys": [one.incoming.key for one in stored],
             "elapsed_ms": round(elapsed_seconds * 1000, 1),
             **begun,

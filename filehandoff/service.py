@@ -2,9 +2,11 @@
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from filehandoff.admission import read_places, upload_places
 from filehandoff.drain import Drain
@@ -43,8 +45,11 @@ class Service(Context):
         uploads: the places for uploads.
         reads: the places for requests for objects.
 
+        trace_context: returns the headers that continue the current trace in another service.
+
     Raises:
-        SettingsError: no sender is identified, and the keys hold its name, or a route needs its scope.
+        SettingsError: no sender is identified, and the keys hold its name, or a route needs its scope; or packages for
+            traces are missing.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Service(Context):
         self.drain = Drain()
         self.answer_log = AnswerLog()
         self.on_stored = on_stored
+        self.trace_context: Callable[[], dict[str, str]] = tracing().trace_context if settings.traces else dict
 
     def warn_if_open(self) -> None:
         """Log a warning if no sender is identified; a server calls this once, at its start."""
@@ -88,6 +94,20 @@ def check_senders_are_unneeded(settings: Settings) -> None:
     for name in ROUTE_SETTINGS:
         if (value := getattr(settings, name)) not in {"on", "off"}:
             raise SettingsError(variable(name), value, f"on or off, {reason}")
+
+
+def tracing() -> ModuleType:
+    """Return the module of the traces.
+
+    Raises:
+        SettingsError: its packages are missing.
+    """
+    try:
+        from filehandoff import tracing as module  # noqa: PLC0415 - needs OpenTelemetry, which is optional
+    except ModuleNotFoundError:
+        wanted = "off, because OpenTelemetry is missing: pip install 'filehandoff[otel]'"
+        raise SettingsError(variable("traces"), "on", wanted) from None
+    return module
 
 
 def token_source(settings: Settings) -> TokenSource | None:

@@ -188,6 +188,7 @@ class Settings:
     webhook_timeout: Seconds = 5.0
     s3_options: S3Options = field(default_factory=dict, hash=False)
     explain_closed_files: Switch = True
+    traces: Switch = False
     log: LowerCase = "console"
     log_level: LowerCase = "info"
 

@@ -8,8 +8,8 @@ import json
 import logging
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from filehandoff.keys import id_of
@@ -36,6 +36,7 @@ class Attempt:
     identifier: str
     body: bytes
     secret: str
+    more: Mapping[str, str] = field(default_factory=dict)
     status: int = 0
     error: Exception | None = None
 
@@ -45,6 +46,7 @@ class Attempt:
         return {
             "Content-Type": "application/json",
             "User-Agent": "filehandoff",
+            **self.more,
             "webhook-id": self.identifier,
             "webhook-timestamp": timestamp,
             "webhook-signature": sign(self.secret, self.identifier, timestamp, self.body),
@@ -67,8 +69,10 @@ def sign(secret: str, identifier: str, timestamp: str, body: bytes) -> str:
     return f"v1,{b64encode(hmac.digest(key, f'{identifier}.{timestamp}.'.encode() + body, 'sha256')).decode()}"
 
 
-def attempts(secret: str, receipts: Receipts, clock: Callable[[], float] = time.time) -> Iterator[Attempt]:
-    """Yield each attempt of a delivery, until one is accepted.
+def attempts(
+    secret: str, receipts: Receipts, more: Mapping[str, str] | None = None, clock: Callable[[], float] = time.time
+) -> Iterator[Attempt]:
+    """Yield each attempt of a delivery, with `more` headers, until one is accepted.
 
     All have the same id, the UUID in the first file's key, by which a receiver recognizes a repetition.
 
@@ -79,7 +83,7 @@ def attempts(secret: str, receipts: Receipts, clock: Callable[[], float] = time.
     event = {"type": "upload.stored", "timestamp": sent, "data": {"receipts": receipts}}
     body = json.dumps(event, separators=(",", ":"), sort_keys=True).encode()
     for number, pause in enumerate(PAUSES, 1):
-        attempt = Attempt(pause, id_of(receipts[0]["key"]), body, secret)
+        attempt = Attempt(pause, id_of(receipts[0]["key"]), body, secret, more or {})
         yield attempt
         if attempt.accepted:
             return

@@ -34,9 +34,9 @@ class Service(filehandoff.service.Service):
             authenticate = TokenCheck(source)
         super().__init__("flask", settings, authenticate, lock=Lock, on_stored=on_stored)
         self.limiter = Limiter(settings)
-        self.store = Store(settings, self.metrics)
+        self.store = _store_class(settings)(settings, self.metrics)
         self.use_secret(self.store.open())
-        self.webhook = Webhook(settings)
+        self.webhook = Webhook(settings, self.trace_context)
         if settings.webhook_url is not None:
             self.on_stored = self.webhook.send
         self.cleaner = Cleaner(self.cleanup, self.store.run)
@@ -48,6 +48,15 @@ class Service(filehandoff.service.Service):
         self.webhook.close()
         self.store.close()
         self.limiter.close()
+
+
+def _store_class(settings: Settings) -> type[Store]:
+    """Return the class of the store, with a span for each call if UPLOAD_TRACES is on."""
+    if not settings.traces:
+        return Store
+    from flask_app.tracing import TracedStore  # noqa: PLC0415 - needs OpenTelemetry, which is optional
+
+    return TracedStore
 
 
 def service() -> Service:

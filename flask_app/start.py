@@ -10,6 +10,7 @@ from flask import Flask
 
 from filehandoff import logs
 from filehandoff.errors import SettingsError
+from filehandoff.service import tracing
 from filehandoff.settings import Settings
 from flask_app import create_app
 
@@ -22,6 +23,8 @@ def start_app(**options: Any) -> Flask:
     try:
         settings = Settings.from_env(os.environ)
         logs.configure(settings)
+        if settings.traces:
+            tracing().configure()
         app = create_app(settings, **options)
     except SettingsError as error:
         sys.exit(f"flask_app: {error}")

@@ -1,6 +1,7 @@
 """The call of the handler of stored files, and the webhook."""
 
 import time
+from collections.abc import Callable
 from inspect import isawaitable
 
 import urllib3
@@ -26,11 +27,12 @@ def handle(step: Handle) -> None:
 
 
 class Webhook:
-    """The sender of receipts to `UPLOAD_WEBHOOK_URL`; safe to use from many threads."""
+    """The sender of receipts to `UPLOAD_WEBHOOK_URL`, with `more` headers; safe to use from many threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, more: Callable[[], dict[str, str]] = dict) -> None:
         self._url = settings.webhook_url or ""
         self._secret = settings.webhook_secret or ""
+        self._more = more
         self._timeout = urllib3.Timeout(total=settings.webhook_timeout)
         self._connections = urllib3.PoolManager()
 
@@ -40,7 +42,7 @@ class Webhook:
         Raises:
             WebhookFailed: no attempt was accepted.
         """
-        for attempt in attempts(self._secret, receipts):
+        for attempt in attempts(self._secret, receipts, self._more()):
             time.sleep(attempt.pause)
             cancellation.check()
             try:

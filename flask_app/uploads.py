@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from io import SEEK_END
@@ -14,7 +15,7 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import IO, Self, TypeVar
 
-from filehandoff import cancellation, logs
+from filehandoff import cancellation
 from filehandoff.cancellation import Cancellation, cancelled_by
 from filehandoff.digest import Digest
 from filehandoff.file_types import HEAD_BYTES, FirstBytes
@@ -44,7 +45,7 @@ class FormUpload:
         self._service = service
         self._context = context
         self._hook = hook
-        self._cancellation = cancellation.current()
+        self._view = copy_context()
         self._uploads: list[FileUpload] = []
         self._complete = False
 
@@ -72,9 +73,8 @@ class FormUpload:
             TypeNotAllowed: the first bytes are of a type that is not allowed; nothing was sent to S3.
             StoreRejected, StoreUnavailable: S3 refused the file, or did not respond.
         """
-        # A hand-off may call this in another thread.
-        with logs.bound(self._context.request_id), cancelled_by(self._cancellation):
-            self._upload(incoming, file)
+        # A hand-off may call this in another thread, which must know the request's id, cancellation and span.
+        self._view.copy().run(self._upload, incoming, file)
 
     def _upload(self, incoming: Incoming, file: IO[bytes]) -> None:
         if not file.seekable():

@@ -74,6 +74,10 @@ def create_app(
     service = app.extensions[EXTENSION] = _service(settings, authenticate, on_stored)
     if service.settings.explain_closed_files:
         explain_closed_files(app)
+    if service.settings.traces:
+        from quart_app.tracing import trace_requests  # noqa: PLC0415 - needs OpenTelemetry, which is optional
+
+        trace_requests(app)
     app.url_map.converters["key"] = KeyConverter
     app.register_blueprint(routes, url_prefix=service.settings.routes_path)
     app.cli.add_command(sweep_command("quart_app", service, lambda flow: asyncio.run(_run_once(service, flow))))

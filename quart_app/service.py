@@ -33,9 +33,9 @@ class Service(filehandoff.service.Service):
             authenticate = TokenCheck(source)
         super().__init__("quart", settings, authenticate, on_stored=on_stored)
         self.limiter = Limiter(settings)
-        self.store = Store(settings, self.metrics)
+        self.store = _store_class(settings)(settings, self.metrics)
         if settings.webhook_url is not None:
-            self.on_stored = Webhook(settings).send
+            self.on_stored = Webhook(settings, self.trace_context).send
         self.cleaner = Cleaner(self.cleanup, self.store.run)
         self.connections = Connections(settings.idle_timeout)
         self.shutdown = Shutdown(self.drain, settings.drain_seconds, self.connections.hang_up)
@@ -53,6 +53,15 @@ class Service(filehandoff.service.Service):
         await self.cleaner.close()
         await self.store.close()
         await self.limiter.close()
+
+
+def _store_class(settings: Settings) -> type[Store]:
+    """Return the class of the store, with a span for each call if UPLOAD_TRACES is on."""
+    if not settings.traces:
+        return Store
+    from quart_app.tracing import TracedStore  # noqa: PLC0415 - needs OpenTelemetry, which is optional
+
+    return TracedStore
 
 
 def service() -> Service:

@@ -15,6 +15,7 @@ from filehandoff.arenas import limit_arenas
 from filehandoff.descriptors import raise_limit
 from filehandoff.errors import BucketMissing, SettingsError
 from filehandoff.metrics import FOLDER_VARIABLE
+from filehandoff.service import tracing
 from filehandoff.settings import Settings, misspelt
 from filehandoff.web.request import EXTENSION
 from quart_app import create_app, hypercorn_server, uvicorn_server
@@ -31,6 +32,8 @@ def start_app(**options: Any) -> Quart:
         settings = Settings.from_env(os.environ)
         limit_arenas(os.environ)
         logs.configure(settings)
+        if settings.traces:
+            tracing().configure()
         logs.warn_misspelt("quart_app", misspelt(os.environ), settings)
         raise_limit()
         # In a thread with its own loop, because some servers load the app while their loop runs.

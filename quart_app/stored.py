@@ -36,11 +36,12 @@ async def _await(call: Callable[[], Any]) -> None:
 
 
 class Webhook:
-    """The sender of receipts to `UPLOAD_WEBHOOK_URL`; safe to use from many tasks."""
+    """The sender of receipts to `UPLOAD_WEBHOOK_URL`, with `more` headers; safe to use from many tasks."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, more: Callable[[], dict[str, str]] = dict) -> None:
         self._url = settings.webhook_url or ""
         self._secret = settings.webhook_secret or ""
+        self._more = more
         self._timeout = aiohttp.ClientTimeout(total=settings.webhook_timeout)
 
     async def send(self, receipts: Receipts) -> None:
@@ -49,7 +50,7 @@ class Webhook:
         Raises:
             WebhookFailed: no attempt was accepted.
         """
-        for attempt in attempts(self._secret, receipts):
+        for attempt in attempts(self._secret, receipts, self._more()):
             await asyncio.sleep(attempt.pause)
             try:
                 attempt.status = await self._post(attempt)

@@ -19,8 +19,10 @@ REFUSALS = frozenset(
 
 
 def record(request: RequestValues, outcome: str, **values: object) -> None:
-    """Log the outcome of a request that has changed something in S3."""
+    """Log the outcome of a request that has changed something in S3; add it to the request's span."""
     logger.info(outcome, extra={"outcome": outcome, **sender(request), **values})
+    if request.trace is not None:
+        request.trace.record(outcome, values)
 
 
 def sender(request: RequestValues) -> dict[str, object]:

@@ -4,7 +4,7 @@ import time
 from abc import abstractmethod
 from contextlib import ExitStack
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filehandoff.chunked import check_whole
 from filehandoff.errors import FormMalformed
@@ -14,6 +14,9 @@ from filehandoff.identity import ANYONE, Identity, RequestHead
 from filehandoff.quotas import Account
 from filehandoff.settings import Settings
 from filehandoff.web.addresses import client_address
+
+if TYPE_CHECKING:
+    from filehandoff.tracing import RequestTrace
 
 #: The key of an app's service in `app.extensions`.
 EXTENSION = "filehandoff"
@@ -30,12 +33,14 @@ class RequestValues:
         files_in_order: pairs of field name and file, in the form's order.
         identity: the sender.
         account: the sender's counters; None if the request counts against no limit.
+        trace: the request's span; None without traces.
     """
 
     method: str
     path: str
     endpoint: str | None
     view_args: dict[str, Any] | None
+    url_rule: Any
     mimetype: Any
     scheme: str
     host: str
@@ -47,6 +52,7 @@ class RequestValues:
 
     identity: Identity = ANYONE
     account: Account | None = None
+    trace: "RequestTrace | None" = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -326,6 +326,8 @@ def receipts(service: Service, request: RequestValues) -> Flow[Answer]:
 
 def problem(service: Service, request: RequestValues, error: UploadError) -> Answer:
     """Log an error, and respond with problem details (RFC 9457) or a browser's page."""
+    if request.trace is not None:
+        request.trace.fail(error)
     level, values = service.answer_log.line(error, time.monotonic())
     audited = audit.of_error(request, error)
     (logger if audited is None else audit.logger).log(

@@ -13,7 +13,7 @@ class Request(RequestValues, SansioRequest):
     """A request of values alone, to an app with the default settings."""
 
     _settings = Settings()
-    endpoint = view_args = None
+    endpoint = view_args = url_rule = None
 
 
 def make_request(

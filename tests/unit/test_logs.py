@@ -177,6 +177,7 @@ def test_a_stored_upload_is_logged_without_its_filename(handoff: str, more: dict
         "handoff": handoff,
         "hook": "bound",
         "bytes": 15,
+        "parts": 2,
         "keys": ["a", "b"],
         "elapsed_ms": 12.3,
     }
