@@ -14,6 +14,9 @@ from filehandoff.service import tracing
 from filehandoff.settings import Settings
 from flask_app import create_app
 
+#: The status by which a gunicorn worker ends the whole server; after any other one, gunicorn starts the next worker.
+BOOT_ERROR = 3
+
 
 def start_app(**options: Any) -> Flask:
     """Make the app by `create_app(settings, **options)` for the server that imports the calling module.
@@ -27,7 +30,8 @@ def start_app(**options: Any) -> Flask:
             tracing().configure()
         app = create_app(settings, **options)
     except SettingsError as error:
-        sys.exit(f"flask_app: {error}")
+        sys.stderr.write(f"flask_app: {error}\n")
+        sys.exit(BOOT_ERROR)
     if "gunicorn.arbiter" in sys.modules and "flask_app.worker" not in sys.modules:
         logging.getLogger("flask_app").warning(
             "gunicorn runs with another configuration than this app's: one slow client stops a whole process, and a "

@@ -100,6 +100,24 @@ def test_a_missing_folder_for_numbers_stops_the_start_with_one_line(
     assert line.startswith(f"{framework}_app: PROMETHEUS_MULTIPROC_DIR is '{tmp_path / 'no'}'; it must be a folder ")
 
 
+@pytest.mark.parametrize("framework", COMMANDS)
+@pytest.mark.parametrize(
+    ("variable", "value", "more"),
+    [
+        pytest.param("UPLOAD_TOKENS_FILE", "/nowhere", {"UPLOAD_AUTH": "bearer"}, id="no file"),
+        pytest.param("OTEL_TRACES_EXPORTER", "otpl", {"UPLOAD_TRACES": "on"}, id="no exporter"),
+    ],
+)
+def test_a_setting_that_only_the_app_can_check_stops_the_start(
+    framework: str, variable: str, value: str, more: dict[str, str]
+) -> None:
+    """Gunicorn's worker ends its master, which would otherwise start the next worker for ever."""
+    ended = run(serve_app(framework), {"UPLOAD_S3_ENDPOINT_URL": "http://127.0.0.1:9", variable: value, **more})
+    assert ended.returncode not in {0, None}
+    (line,) = own_lines(ended.stdout + ended.stderr)
+    assert line.startswith(f"{framework}_app: {variable} is '{value}'; it must be ")
+
+
 @pytest.mark.parametrize("module", ["demo", "demo.serve"])
 @pytest.mark.parametrize(
     ("variable", "value", "message"),

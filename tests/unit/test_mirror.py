@@ -43,6 +43,7 @@ FILES_OF_ONE = {
 NAMES_OF_ONE = {
     ("flask_app", "request.py", "READ_BYTES"): "Flask reads from the server in this size; Quart receives messages",
     ("flask_app", "request.py", "close_after_answer"): "a thread must not wait for a client; a task may",
+    ("flask_app", "start.py", "BOOT_ERROR"): "gunicorn replaces a worker that ends, unless it ends with this status",
     (
         "flask_app",
         "client.py",
