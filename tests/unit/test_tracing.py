@@ -168,7 +168,7 @@ def in_request(step: Step[Any], error: BaseException | None = None) -> None:
 
 def part() -> Part:
     """Return the second part of a file, of five bytes."""
-    return Part(2, [b"12345"], last=True)
+    return Part(2, (b"12345",), last=True)
 
 
 PUT = calls.put_object(Incoming("key", "private.txt", "text/plain"), part(), 0, None)
@@ -218,7 +218,7 @@ def test_a_failed_call_has_its_reason(spans: Spans, error: BaseException, reason
 def test_the_handler_is_a_span(spans: Spans) -> None:
     """A failed handler is a failed span."""
     with pytest.raises(HandlerFailed):
-        in_request(Handle(list, 1, list, ""), HandlerFailed("No."))
+        in_request(Handle(list, 1, lambda: None, ""), HandlerFailed("No."))
     span = spans()[0]
     assert (span.name, span.kind, span.status.status_code) == ("on_stored", SpanKind.INTERNAL, StatusCode.ERROR)
 
