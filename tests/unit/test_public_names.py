@@ -46,6 +46,7 @@ EXCEPTIONS = {
     "quotas.py": ({"limits"}, "parses limits; imported only for UPLOAD_RATE and UPLOAD_QUOTA"),
     "sweep_command.py": ({"click"}, "the command of both apps; click comes with both frameworks"),
     "metrics.py": ({"tempfile"}, "makes the folder in which prometheus_client keeps numbers of several processes"),
+    "tracing.py": ({"opentelemetry"}, "makes spans, which its SDK exports; imported only for UPLOAD_TRACES"),
     "explain/raising.py": ({"threading"}, "asks for the id of the thread; guards a dictionary"),
 }
 #: Third-party packages that the core may import, each with the reason.

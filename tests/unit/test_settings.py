@@ -67,6 +67,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "webhook_timeout": 5.0,
         "s3_options": {},
         "explain_closed_files": True,
+        "traces": False,
         "log": "console",
         "log_level": "info",
     }

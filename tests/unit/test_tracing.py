@@ -243,6 +243,8 @@ def test_another_service_gets_the_current_span(spans: Spans) -> None:
     assert tracing.trace_context() == {}
     with tracing.request_span(request(traceparent=TRACEPARENT, tracestate="a=b")):
         found = tracing.trace_context()
+    assert Service("flask", Settings(traces=True)).trace_context is tracing.trace_context
+    assert Service("flask", Settings()).trace_context() == {}
     assert found == {"traceparent": f"00-{TRACE_ID}-{id_of(spans()[0])}-01", "tracestate": "a=b"}
 
 
