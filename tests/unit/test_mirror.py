@@ -202,7 +202,7 @@ BODIES_OF_ONE = {
     ("store.py", "check_bucket"): "aioboto3's clients are context managers",
     ("store.py", "send_body"): "aiobotocore wraps few errors in boto's own",
     ("store.py", "store_errors"): "boto3 raises urllib3's errors, aioboto3 raises aiohttp's",
-    ("uploads.py", "FormUpload.__init__"): "a hand-off's thread needs the view's context as a value; a task inherits it",
+    ("uploads.py", "FormUpload.__init__"): "a hand-off's thread needs the view's context; a task inherits it",
     ("uploads.py", "FormUpload.upload"): "Quart reads files in threads",
     ("uploads.py", "FormUpload.stream"): "Quart digests in threads; Flask watches the parts in flight",
     ("uploads.py", "FormUpload._undo"): "Flask runs a function in a bounded time, Quart a coroutine",
