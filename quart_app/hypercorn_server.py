@@ -84,11 +84,28 @@ def drain(parent: BaseProcess) -> None:
 
 
 class Server(TCPServer):
-    """A connection that `Reads` reads."""
+    """A connection that `Reads` reads, and whose failed writes block no app."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.reader = cast("asyncio.StreamReader", Reads(self.reader, self.writer.transport))
+
+    @override
+    async def protocol_send(self, event: Event) -> None:
+        """Send an event; if that fails, report the disconnect to the app in another task.
+
+        Stock hypercorn reports it in the app's own task, by a bounded queue. If that is full of a body that the app
+        does not read any more, the task waits for itself, and the process does not end.
+        """
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        async with self.send_lock:
+            try:
+                self.writer.write(event.data)
+                await self.writer.drain()
+            except (ConnectionError, RuntimeError):
+                self._task_group.spawn(self.protocol.handle, Closed())
 
 
 class Reads(asyncio.Protocol):
