@@ -134,6 +134,18 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
+def family(pid: int) -> Iterator[int]:
+    """The ids of a process and its descendants; those that end meanwhile may be missing."""
+    yield pid
+    children = list[str]()
+    with suppress(FileNotFoundError, ProcessLookupError):  # the process ended
+        for thread in (Path("/proc") / str(pid) / "task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # the thread ended
+                children += (thread / "children").read_text().split()
+    for child in children:
+        yield from family(int(child))
+
+
 @contextmanager
 def ending(servers: Sequence[Server]) -> Iterator[None]:
     """End all servers after the block, the last started first."""

@@ -1,6 +1,6 @@
 """Both apps behind a proxy in front of a real store."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,12 @@ class Behind:
 
 
 @contextmanager
-def proxied(choice: str, folder: Path, more: Mapping[str, str] | None = None) -> Iterator[Behind]:
+def proxied(
+    choice: str,
+    folder: Path,
+    more: Mapping[str, str] | None = None,
+    commands: Mapping[str, Sequence[str]] = stack.COMMANDS,
+) -> Iterator[Behind]:
     """Run store, proxy and apps for the block, with settings beside the suite's.
 
     `folder` is empty at first; it is the apps' temporary folder.
@@ -36,5 +41,5 @@ def proxied(choice: str, folder: Path, more: Mapping[str, str] | None = None) ->
             stack.create_bucket(stack.Stack(store, settings, {}, [store.server]), log)
             with Proxy(store.endpoint_url) as proxy:
                 environ = SETTINGS | {**(more or {}), **store.environ, "UPLOAD_S3": proxy.url, "TMPDIR": str(folder)}
-                with stack.running(environ, log_path=folder / "servers.log") as started:
+                with stack.running(environ, log_path=folder / "servers.log", commands=commands) as started:
                     yield Behind(proxy, started, store)

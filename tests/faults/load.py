@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -48,6 +48,8 @@ class Load:
     url: str
     files: Sequence[bytes]
     paths: Sequence[str] = ("/uploads",)
+    #: called with each stored upload, by its client
+    on_stored: Callable[[Outcome], None] | None = None
     era: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -77,6 +79,8 @@ class Load:
                 self.outcomes.append(outcome)
                 if outcome.status != HTTPStatus.CREATED:
                     time.sleep(PAUSE_SECONDS)
+                elif self.on_stored is not None:
+                    self.on_stored(outcome)
 
     def _upload(self, connection: "Connection", path: str, data: bytes) -> Outcome:
         request_id, began = f"load-{uuid.uuid4().hex}", self.era

@@ -6,23 +6,24 @@ Exits with 1 if an app grew by more than a MiB a minute in the second half of th
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 from contract.api import TLS, Api, form, part
+from faults.level import Course, growth
 from faults.load import Load
 from faults.processes import Processes
 
 from benchmarks import null_store
 from demo import stack
+from evidence import figures
 from filehandoff.settings import MIB
 from filehandoff.strategies import FORM_HANDOFFS
 
@@ -33,18 +34,6 @@ UPLOADS, DOWNLOADS = 12, 2
 LEVEL = 1.0
 #: Seconds between two samples. The memory of a busy process varies by 30 MiB from one second to the next.
 SAMPLE_SECONDS = 1.0
-
-
-def median(samples: Sequence[tuple[float, float]]) -> int:
-    """The median of (minute, MiB) samples, in MiB."""
-    return round(statistics.median(held for _, held in samples))
-
-
-def growth(samples: Sequence[tuple[float, float]]) -> float:
-    """The least-squares slope of (minute, MiB) samples, in MiB per minute."""
-    minute, held = (sum(values) / len(samples) for values in zip(*samples, strict=True))
-    square = sum((x - minute) ** 2 for x, _ in samples)
-    return sum((x - minute) * (y - held) for x, y in samples) / square if square else 0.0
 
 
 @contextmanager
@@ -72,13 +61,13 @@ def downloading(url: str) -> Iterator[None]:
             client.join()
 
 
-def measure(minutes: float, every: float, environ: Mapping[str, str]) -> dict[str, list[tuple[float, float]]]:
+def measure(minutes: float, every: float) -> dict[str, Course]:
     """Measure each app's memory in MiB by minute of load; print the median of every `every` seconds."""
-    held: dict[str, list[tuple[float, float]]] = {}
+    held: dict[str, Course] = {}
     with ExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
         store = exits.enter_context(null_store.running())
-        environ = {**environ, **store.environ, "UPLOAD_S3": store.endpoint_url, "UPLOAD_LOG_LEVEL": "error"}
+        environ = {**store.environ, "UPLOAD_S3": store.endpoint_url, "UPLOAD_LOG_LEVEL": "error"}
         started = exits.enter_context(stack.running(environ, log_path=folder / "servers.log"))
         apps = {name: Processes(server.pid) for name, server in started.apps.items()}
         files = [os.urandom(size) for size in SIZES for _ in range(SIZES[-1] // size if size > MIB else 8)]
@@ -92,13 +81,12 @@ def measure(minutes: float, every: float, environ: Mapping[str, str]) -> dict[st
         while (passed := time.monotonic() - began) < minutes * 60:
             time.sleep(SAMPLE_SECONDS)
             for name, processes in apps.items():
-                held.setdefault(name, []).append((passed / 60, processes.resident() / MIB))
+                held.setdefault(name, Course()).samples.append((passed / 60, processes.resident() / MIB))
             if passed // every > printed:
                 printed = passed // every
                 recent = int(every // SAMPLE_SECONDS)
                 seen = ", ".join(
-                    f"{name} {median(held[name][-recent:])} MiB after {len(loads[name].outcomes)} uploads"
-                    for name in apps
+                    f"{name} {held[name].median(recent)} MiB after {len(loads[name].outcomes)} uploads" for name in apps
                 )
                 print(f"minute {passed / 60:.1f}: {seen}", flush=True)
         for name, load in loads.items():
@@ -114,9 +102,20 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two lines")
     options = parser.parse_args()
     grows = False
-    for name, samples in measure(options.minutes, options.every, {}).items():
-        slope = growth(samples[len(samples) // 2 :])
-        print(f"{name}: {slope:+.2f} MiB a minute over the second half")
+    for name, course in measure(options.minutes, options.every).items():
+        slope = growth(course.second_half())
+        minutes = course.minutes()
+        print(
+            figures.line(
+                "memory",
+                app=name,
+                minutes=options.minutes,
+                heaps=os.environ.get("MALLOC_ARENA_MAX", "2"),
+                least=min(minutes),
+                most=max(minutes),
+                slope=round(slope, 2),
+            )
+        )
         grows |= slope > LEVEL
     return int(grows)
 

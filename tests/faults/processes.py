@@ -1,8 +1,9 @@
 """Linux's counters of an app's processes: memory, threads, bytes written, connections."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from demo.processes import family
 
 #: The state of an open connection in /proc/net/tcp (tcp_states.h in Linux).
 _ESTABLISHED = "01"
@@ -35,6 +36,10 @@ class Processes:
         """Number of running threads."""
         return self._sum("status", "Threads:")
 
+    def descriptors(self) -> int:
+        """Number of open file descriptors."""
+        return sum(len(list((folder / "fd").iterdir())) for folder in self._folders)
+
     def connections(self, port: int) -> int:
         """Number of open connections to a port of loopback (proc(5), /proc/net/tcp)."""
         sockets = set()
@@ -51,15 +56,3 @@ class Processes:
     def _sum(self, file: str, name: str) -> int:
         lines = [line.split() for folder in self._folders for line in (folder / file).read_text().splitlines()]
         return sum(int(line[1]) for line in lines if line[0] == name)
-
-
-def family(pid: int) -> Iterator[int]:
-    """The ids of a process and its descendants; those that end meanwhile may be missing."""
-    yield pid
-    children = list[str]()
-    with suppress(FileNotFoundError, ProcessLookupError):  # the process ended
-        for thread in (Path("/proc") / str(pid) / "task").iterdir():
-            with suppress(FileNotFoundError, ProcessLookupError):  # the thread ended
-                children += (thread / "children").read_text().split()
-    for child in children:
-        yield from family(int(child))

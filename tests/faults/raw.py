@@ -1,17 +1,25 @@
 """A client on plain sockets, for requests that no HTTP library would send."""
 
 import json
+import os
+import random
 import socket
+import struct
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.client import BadStatusLine, HTTPResponse
 from urllib.parse import urlsplit
 
-from contract.api import CONTENT_TYPE
+from contract.api import CONTENT_TYPE, form, part
 from patience import PATIENCE
 
+from filehandoff.settings import MIB
+from filehandoff.strategies import FORM_HANDOFFS
+
 CHUNKED = "Transfer-Encoding: chunked"
+#: A form with a file of three parts of the smallest size.
+LARGE_FORM = form(part("note", b"before"), part("file", os.urandom(12 * MIB), "large.bin"), part("note", b"after"))
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,20 @@ def send(connection: socket.socket, data: bytes) -> None:
     """Send as much as the app accepts; it may have answered and closed."""
     with suppress(BrokenPipeError, ConnectionResetError):  # there may still be an answer
         connection.sendall(data)
+
+
+def reset_on_close(connection: socket.socket) -> None:
+    """Let the close of a connection reset it, as the end of a killed client does."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def kill_an_upload(url: str, chance: random.Random) -> None:
+    """Send an upload up to a random byte, then reset or close the connection."""
+    begun = head(chance.choice(FORM_HANDOFFS), f"Content-Length: {len(LARGE_FORM)}")
+    with closing(connect(url)) as connection:
+        send(connection, begun + LARGE_FORM[: chance.randrange(len(LARGE_FORM))])
+        if chance.random() < 0.5:
+            reset_on_close(connection)
 
 
 def sent_in(framing: str, handoff: str, body: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:

@@ -107,13 +107,21 @@ def document(store: str, results: Iterable[tuple[Row, Sequence[Outcome]]]) -> st
         attempts=SETTINGS["UPLOAD_S3_ATTEMPTS"],
         **SIZES,
     )
-    summary = (
-        f"\n{len(every)} cases: {sum(outcome.survived for outcome in every)} survived, "
-        f"{sum(outcome.reported for outcome in every)} reported, {sum(outcome.lost for outcome in every)} lost, "
-        f"{sum(bool(outcome.left) for outcome in every)} left something behind.\n\n"
-    )
     rule = "|---" * HEADER.count(" | ") + "|---|"
-    return introduction + summary + "\n".join([HEADER, rule, *(line(*result) for result in results)]) + "\n"
+    return (
+        f"{introduction}\n{summary(every)}\n\n"
+        + "\n".join([HEADER, rule, *(line(*result) for result in results)])
+        + "\n"
+    )
+
+
+def summary(every: Sequence[Outcome]) -> str:
+    """Count the outcomes."""
+    return (
+        f"{len(every)} cases: {sum(outcome.survived for outcome in every)} survived, "
+        f"{sum(outcome.reported for outcome in every)} reported, {sum(outcome.lost for outcome in every)} lost, "
+        f"{sum(bool(outcome.left) for outcome in every)} left something behind."
+    )
 
 
 def run_rows(store: str, group: list[Row], found: dict[Row, list[Outcome]]) -> None:
@@ -148,6 +156,7 @@ def main() -> int:
         run_rows(options.store, sorted(group, key=lambda row: row.times == "always"), found)
     results = [(row, found[row]) for row in wanted]
     every = [outcome for _, outcomes in results for outcome in outcomes]
+    print(summary(every))
     if not options.only and options.store == "moto":
         DOCUMENT.parent.mkdir(exist_ok=True)
         DOCUMENT.write_text(document(options.store, results), "utf-8")

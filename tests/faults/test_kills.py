@@ -1,32 +1,23 @@
 """Clients of every hand-off, killed at random bytes, leave nothing behind."""
 
-import os
 import random
-import socket
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from contract.api import form, part
 from faults import raw
 from faults.processes import Processes
-from faults.raw import head
 from faults.watch import Held, Watch, watched
 from patience import PATIENCE, wait_until
 
 from benchmarks import null_store
 from demo import stack
 from filehandoff.settings import MIB
-from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
-#: A form with a file of three parts of the smallest size.
-BODY = form(part("note", b"before"), part("file", os.urandom(12 * MIB), "large.bin"), part("note", b"after"))
 AT_ONCE = 8
 #: Allowed growth of memory over a hundred clients: the allocator's reserve. A leak of each upload would be ten times as
 #: large.
@@ -44,16 +35,6 @@ def running(
         environ |= {"UPLOAD_DRAIN_SECONDS": "1", "TMPDIR": str(tmp_path)} | watched(tmp_path_factory.mktemp("watched"))
         with stack.running(environ, log_path=tmp_path / "servers.log") as started:
             yield store, started
-
-
-def kill(url: str, seed: int) -> None:
-    """Send an upload up to a random byte, then reset or close the connection."""
-    chance = random.Random(seed)  # noqa: S311 - not for secrets
-    beginning = head(chance.choice(FORM_HANDOFFS), f"Content-Length: {len(BODY)}") + BODY[: chance.randrange(len(BODY))]
-    with closing(raw.connect(url)) as connection:
-        connection.sendall(beginning)
-        if chance.random() < 0.5:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def clients_of(url: str) -> int:
@@ -81,12 +62,15 @@ def test_a_killed_client_leaves_nothing(
         all_of_it.descriptors["socket"] -= app.connections(urlsplit(store.endpoint_url).port or 80)
         return all_of_it
 
+    def kill(seed: int) -> None:
+        raw.kill_an_upload(server.url, random.Random(seed))  # noqa: S311 - not for secrets
+
     kills = pytestconfig.getoption("kills")
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(kill, [server.url] * kills, range(kills)))
+        list(pool.map(kill, range(kills)))
         settle(store, server.url)
         before, memory = held(), app.resident()
-        list(pool.map(kill, [server.url] * kills, range(kills, 2 * kills)))
+        list(pool.map(kill, range(kills, 2 * kills)))
     settle(store, server.url)
     stats = store.stats()
     assert (stats.objects, stats.unfinished, clients_of(server.url)) == ({}, {}, 0)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median, quantiles
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,6 +24,7 @@ from patience import PATIENCE
 
 from benchmarks import null_store
 from demo import stack
+from evidence import figures
 from filehandoff.parts import peak_memory
 from filehandoff.settings import MIB, Settings
 
@@ -114,9 +116,22 @@ def test_ten_times_the_load(running: tuple[null_store.NullStore, stack.Stack], p
         time.sleep(pytestconfig.getoption("overload_seconds"))
     allowed = peak_memory(AT_ONCE, Settings().parts_in_flight, Settings(part_bytes=PART).part_sizes)
     for name, load in loads.items():
-        print(  # noqa: T201 - the README's figures, shown by pytest -rP
-            f"{name}: {len(load.with_status(201))} × 201, {len(load.with_status(503))} × 503, /healthz at most "
-            f"{max(healths[name].seconds):.3f} s, memory +{(apps[name].peak() - idle[name]) / MIB:.0f} MiB"
+        *_, ninety = quantiles(healths[name].seconds, n=10, method="inclusive")
+        milliseconds = {
+            "median": median(healths[name].seconds),
+            "ninety": ninety,
+            "slowest": max(healths[name].seconds),
+        }
+        print(  # noqa: T201 - `make evidence` makes a table of it
+            figures.line(
+                "overload",
+                app=name,
+                stored=len(load.with_status(201)),
+                refused=len(load.with_status(503)),
+                memory=round((apps[name].peak() - idle[name]) / MIB),
+                allowed=round(allowed / MIB),
+                **{key: round(seconds * 1000) for key, seconds in milliseconds.items()},
+            )
         )
     for name, load in loads.items():
         assert Counter(one.status for one in load.outcomes).keys() == {201, 503}

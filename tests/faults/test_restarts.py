@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +17,13 @@ import pytest
 from contract.api import TLS, form, part
 from contract.bucket import Bucket
 from faults.load import Connection, Load, Outcome, answer_of, begin
-from faults.processes import family
 from faults.proxy import Proxy
 from faults.script import Answer, LostAnswer, Reset, When
+from faults.sweep import sweep
 from patience import PATIENCE, wait_until
 
 from demo import stack, stores
-from demo.processes import ROOT, Server, StartError, ending, listen, python
+from demo.processes import Server, StartError, ending, family, listen
 from filehandoff.admission import LATE_SECONDS
 from filehandoff.settings import MIB, Settings
 from filehandoff.strategies import FORM_HANDOFFS
@@ -193,13 +192,6 @@ def check(bucket: Bucket, app: App, outcomes: list[Outcome], killed: set[int]) -
     assert [key for key in stored - named.keys() if bucket.request_id(key) not in cut_off][:NAMED] == []
 
 
-def sweep(app: App) -> None:
-    """Run the app's sweep command."""
-    command = python(app.name, "--app", f"{app.name}_app", "sweep-uploads", "--older-than", "0s", "--abort")
-    done = subprocess.run(command, cwd=ROOT, env=app.environ, capture_output=True, text=True, check=False)  # noqa: S603 - ours
-    assert done.returncode == 0, done.stderr
-
-
 def test_restarts_lose_nothing(
     environ: dict[str, str], bucket: Bucket, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
@@ -217,7 +209,7 @@ def test_restarts_lose_nothing(
             killed = restart(app, load, bucket, pytestconfig.getoption("restarts"))
             assert {outcome.status for outcome in load.outcomes} <= {201, 503, None}
             check(bucket, app, load.outcomes, killed)
-            sweep(app)
+            sweep(app.name, app.environ)
             assert unfinished(bucket, app) == set()
 
     with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:

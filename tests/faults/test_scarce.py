@@ -15,13 +15,13 @@ from contract.bucket import Bucket
 from contract.numbers import grown, numbers, wait_for
 from faults import raw
 from faults.behind import Behind, proxied
-from faults.processes import family
 from faults.proxy import Proxy
 from faults.raw import head
 from faults.script import Stall
 from patience import wait_until
 
 from demo import stack
+from demo.processes import family
 from filehandoff.admission import reads_at_once, threads
 from filehandoff.strategies import HANDOFFS
 

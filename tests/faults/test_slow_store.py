@@ -13,6 +13,7 @@ from patience import PATIENCE
 
 from benchmarks import null_store
 from demo import stack
+from evidence import figures
 from filehandoff.parts import PartSizes, peak_memory
 from filehandoff.settings import MIB, Settings
 
@@ -75,7 +76,10 @@ def test_memory_stays_below_the_formula(slow: tuple[null_store.NullStore, stack.
     assert [answer.split(b" ", 2)[1] for answer in answers] == [b"201"] * len(answers)
     settings = Settings()
     allowed = peak_memory(at_once, settings.parts_in_flight, settings.part_sizes)
-    assert {name: app.peak() - idle[name] for name, app in apps.items() if app.peak() - idle[name] > allowed} == {}
+    grown = {name: app.peak() - idle[name] for name, app in apps.items()}
+    sizes = {name: round(size / MIB) for name, size in {"allowed": allowed, "size": SIZE, **grown}.items()}
+    print(figures.line("part-memory", at_once=at_once, rate=BYTES_PER_SECOND // 10**6, **sizes))  # noqa: T201 - a table's
+    assert {name: size for name, size in grown.items() if size > allowed} == {}
     on_disk = {name: app.written() - written[name] - to_sockets(name, at_once * SIZE) for name, app in apps.items()}
     assert {name: size for name, size in on_disk.items() if size > MIB} == {}
     assert store.stats().unfinished == {}

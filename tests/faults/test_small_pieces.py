@@ -8,9 +8,9 @@ import pytest
 from contract.api import form, part
 from faults import raw
 from faults.app import App
-from faults.processes import family
 
 from demo import stack
+from demo.processes import family
 
 #: Bytes of the file: fewer for single-byte packets, which take long to send, more for chunks.
 SIZES = {"declared": 16 * 1024, "chunked": 512 * 1024}

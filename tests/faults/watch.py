@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faults.processes import family
 from patience import wait_until
+
+from demo.processes import family
 
 #: Threads of pools that gunicorn, asyncio and Flask's app keep for reuse.
 _POOLED = re.compile(r"ThreadPoolExecutor-\d+_\d+|asyncio_\d+|s3-call")

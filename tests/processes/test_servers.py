@@ -14,10 +14,9 @@ import pytest
 from contract.api import TLS, Api, form, part
 from contract.numbers import numbers, stored, wait_for
 from faults.load import answer_of, begin
-from faults.processes import family
 
 from demo import stack, stores
-from demo.processes import Server, ending, listen, python
+from demo.processes import Server, ending, family, listen, python
 from filehandoff.settings import Settings
 
 #: Seconds until a required event must have happened.

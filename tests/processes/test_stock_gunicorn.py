@@ -17,13 +17,12 @@ import pytest
 from contract.api import Api, form, part
 from contract.numbers import wait_for
 from faults import raw
-from faults.processes import family
 from faults.raw import in_chunks
 from patience import wait_until
 
 from benchmarks import null_store
 from demo import stack, stores
-from demo.processes import ROOT, Server, ending, listen, python
+from demo.processes import ROOT, Server, ending, family, listen, python
 from filehandoff.admission import reads_at_once, threads
 from filehandoff.settings import MIB, Settings
 
