@@ -9,7 +9,11 @@
 # make browser-all  the tests in Chromium, whole; screenshots in build/browser
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
 # make memory  half an hour of mixed load on both apps, and how much memory each holds, minute by minute (MINUTES=30)
+# make soak-hour  an hour of uploads, downloads and killed clients on a store that comes and goes (MINUTES=60)
 # make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)
+# make evidence  everything above and below again on this commit, and docs/evidence.md (STAGES="demo soak"; many hours)
+# make loads   how much memory uploads take of a slow store, and what slow clients cost others (five minutes)
+# make nox     the explainer's tests on the oldest and the newest frameworks
 # make serve   the S3 server and both apps, until Ctrl-C
 # make bench   measure uploads in the apps and their peers, and write a report: 10 to 15 minutes
 # make bench-full   measure everything and write a report: many hours
@@ -36,7 +40,8 @@ ENDS := tests/processes/test_servers.py tests/faults
 
 .PHONY: help demo serve test lint unit docs contract contract-moto contract-rclone contract-swift contract-all contract-uvicorn
 .PHONY: contract-nginx
-.PHONY: browser browser-all processes processes-all faults faults-table waiting soak memory
+.PHONY: browser browser-all processes processes-all faults faults-table waiting soak soak-hour memory
+.PHONY: evidence loads nox
 .PHONY: bench bench-full bench-smoke matrix pythons release lock clean
 .SILENT:
 
@@ -135,6 +140,22 @@ soak: $(READY)
 
 memory: $(READY)
 	PYTHONPATH=tests:. exec $(BIN)/python -m faults.memory --minutes $(or $(MINUTES),30)
+
+soak-hour: $(READY)
+	PYTHONPATH=tests:. exec $(BIN)/python -m faults.hour --minutes $(or $(MINUTES),60)
+
+loads: $(READY)
+	$(PYTEST) tests/faults/test_slow_store.py -rP
+	PYTHONPATH=tests:. $(BIN)/python -m faults.slow_clients
+
+nox: $(READY)
+	test -x build/nox/bin/nox || { $(BIN)/python -m venv build/nox && \
+	  build/nox/bin/python -m pip install --quiet --disable-pip-version-check "nox>=2025.5"; }
+	build/nox/bin/nox
+
+# goes on after an interruption; the records and logs are in build/evidence
+evidence: $(READY)
+	exec $(BIN)/python -m evidence $(STAGES)
 
 bench: $(READY)
 	exec $(BIN)/python -m benchmarks run --plan default

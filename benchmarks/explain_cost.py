@@ -25,6 +25,7 @@ import boto3
 from flask import Flask, request
 
 from benchmarks.null_store import running
+from evidence import figures
 from filehandoff.explain import explain_closed_files
 
 BYTES = 64 * 1024
@@ -135,6 +136,8 @@ def main() -> None:
         f"{middle / base:.2%} ({low / base:.2%} to {high / base:.2%}); the rounds: "
         + ", ".join(f"{one * 1e6:.0f}" for one in sorted(differences))
     )
+    micros, share = [one * 1e6 for one in (middle, low, high)], [one / base for one in (middle, low, high)]
+    print(figures.line("explain-cost", rounds=len(rounds), pairs=arguments.pairs, micros=micros, share=share))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 default_role = "code"  # one backtick in a docstring, as in Markdown
+exclude_patterns = ["evidence/*"]  # tables that other pages include
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_copy_source = False

@@ -122,6 +122,8 @@ def main() -> int:
     rows |= {row.cell: row for row in run_all(cells, arguments.at_once)}
     write([rows[cell] for cell in CELLS if cell in rows])
     ran = {row.cell.version_name for row in rows.values() if row.ran}
+    unable = sum(not row.ran for row in rows.values())
+    Console().print(f"{len(rows) - unable} environments ran, {unable} could not", highlight=False)
     missing = sorted({cell.version_name for cell in CELLS if cell.is_at_hand} - ran)
     for name in missing:
         Console(stderr=True).print(f"{name} ran on no interpreter", soft_wrap=True)

@@ -31,7 +31,7 @@ ERRORS = (ROOT / "docs/errors.md").read_text("utf-8")
 METRICS = (ROOT / "docs/service/metrics.md").read_text("utf-8")
 HTTP_API = (ROOT / "docs/http-api.md").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-GENERATED = {"benchmark.md", "faults.md", "matrix.md"}
+GENERATED = {"benchmark.md", "evidence.md", "faults.md", "matrix.md"}
 #: The pages that no program generates.
 PAGES = [
     *ROOT.glob("*.md"),

@@ -1,0 +1,108 @@
+"""Run a stage's command, and leave none of its processes behind."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from demo.processes import end_with_parent, family
+
+#: Seconds between two looks at a running command.
+LOOK_EVERY = 0.1
+#: Seconds that the processes of an interrupted command get for each signal before the next one.
+GRACE_SECONDS = 60.0
+#: Seconds between two notes of progress.
+NOTE_EVERY = 60.0
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def run(command: str, log: Path, note: Callable[[float], None], *, folder: Path, environ: Mapping[str, str]) -> int:
+    """Run a shell command with its output in a file; return its exit status.
+
+    Whatever ends the wait, for example Ctrl-C, ends all its processes first.
+    """
+    adopt_orphans()
+    with log.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603 - ours
+            ["sh", "-e", "-c", command],  # noqa: S607 - any POSIX shell
+            cwd=folder,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # the terminal's Ctrl-C reaches only this process
+            preexec_fn=_prepare,  # noqa: PLW1509 - it takes no lock
+        )
+    began = noted = time.monotonic()
+    try:
+        while process.poll() is None:
+            time.sleep(LOOK_EVERY)
+            if time.monotonic() - noted >= NOTE_EVERY:
+                noted = time.monotonic()
+                note(noted - began)
+        return process.returncode
+    finally:
+        end(process)
+
+
+def _prepare() -> None:
+    """In the child: let signals end it, also if this process runs in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    end_with_parent()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes below this one whose own parent ends (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end(process: subprocess.Popen[bytes], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
+    """End a command and all processes that it started, whatever their group."""
+    for number in signals:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        else:
+            for pid in orphans():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        if _gone(process):
+            return
+    for pid in [*family(process.pid), *orphans()]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    _gone(process)
+
+
+def _gone(process: subprocess.Popen[bytes]) -> bool:
+    """Wait until all processes have ended, for some time."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while process.poll() is None or orphans():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_EVERY)
+    return True
+
+
+def orphans() -> list[int]:
+    """Collect the ended children; return the running ones, and those below them."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    return [pid for pid in family(os.getpid()) if pid != os.getpid()]
+
+
+@contextmanager
+def ending_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, and let neither be ignored."""
+    before = [(number, signal.signal(number, signal.default_int_handler)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
