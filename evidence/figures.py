@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-#: A line of figures. The name tells the measurements of one log apart.
+#: A line of figures. A log may have several measurements, each with a name.
 _LINE = re.compile(r"^figures ([\w-]+) (\{.*\})$", re.MULTILINE)
 #: A colour or another control sequence of a terminal.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

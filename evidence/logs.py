@@ -1,4 +1,4 @@
-"""The key figures of a stage, what it left out and why, and the end of its log."""
+"""The key figures of a stage, its omissions with their reasons, and the end of its log."""
 
 import re
 from collections import Counter

@@ -132,6 +132,6 @@ def programs() -> dict[str, str]:
 
 
 def version_in(text: str) -> str:
-    """The first word with a dot after a digit, without what surrounds its number."""
+    """The first word with a digit and a dot, which programs print as their version."""
     words = text.replace("/", " ").replace("=", " ").split()
     return next((word.strip("v,") for word in words if any(it.isdigit() for it in word) and "." in word), "unknown")

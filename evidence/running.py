@@ -23,7 +23,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 def run(command: str, log: Path, note: Callable[[float], None], *, folder: Path, environ: Mapping[str, str]) -> int:
     """Run a shell command with its output in a file; return its exit status.
 
-    Whatever ends the wait, for example Ctrl-C, ends all its processes first.
+    All its processes have ended before this function returns or raises, for example at Ctrl-C.
     """
     adopt_orphans()
     with log.open("wb") as file:
@@ -46,7 +46,11 @@ def run(command: str, log: Path, note: Callable[[float], None], *, folder: Path,
                 note(noted - began)
         return process.returncode
     finally:
-        end(process)
+        try:
+            end(process)
+        except KeyboardInterrupt:  # a second one
+            end(process, signals=())
+            raise
 
 
 def _prepare() -> None:
@@ -62,7 +66,7 @@ def adopt_orphans() -> None:
 
 
 def end(process: subprocess.Popen[bytes], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
-    """End a command and all processes that it started, whatever their group."""
+    """End a command and all processes that it started, in its group or in others."""
     for number in signals:
         if process.poll() is None:
             with suppress(ProcessLookupError):
@@ -73,7 +77,7 @@ def end(process: subprocess.Popen[bytes], signals: Sequence[int] = (signal.SIGIN
                     os.kill(pid, number)
         if _gone(process):
             return
-    for pid in [*family(process.pid), *orphans()]:
+    for pid in orphans():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     _gone(process)
@@ -99,7 +103,7 @@ def orphans() -> list[int]:
 
 @contextmanager
 def ending_at_sigterm() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, and let neither be ignored."""
+    """Let SIGTERM and Ctrl-C raise KeyboardInterrupt for the block."""
     before = [(number, signal.signal(number, signal.default_int_handler)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
         yield

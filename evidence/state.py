@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
-#: The files that the stages write. A change of them is no change of what is tested.
+#: The files that the stages write. A commit that changes only these is no new code.
 WRITTEN = (
     *("docs/evidence.md", "docs/evidence", "docs/faults.md", "docs/matrix.md", "docs/matrix.json"),
     *("docs/benchmark.md", "docs/benchmark"),
@@ -114,4 +114,4 @@ def duration(seconds: float) -> str:
     if seconds < 90:  # noqa: PLR2004 - seconds are too fine above it
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004 - likewise
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004 - minutes are too fine above it

@@ -64,7 +64,7 @@ PAUSE_SECONDS = 0.5
 #: Seconds from one fault of the store to the next, and the most seconds that it is away.
 FAULT_EVERY, AWAY_SECONDS = 30.0, 8.0
 SAMPLE_SECONDS = 1.0
-#: What an app may respond with while its store is broken.
+#: Statuses that an app may respond with while its store is broken.
 REFUSALS = {502, 503}
 #: Faults of a call beside the absence of the store.
 FAULTS = (
@@ -80,7 +80,7 @@ FAULTS = (
 
 @dataclass
 class Clients:
-    """The clients of one app, and what they found."""
+    """The clients of one app, their counts and their findings."""
 
     name: str
     url: str
@@ -328,7 +328,7 @@ def endings(behind: Behind) -> Iterator[str]:
 
 
 def main() -> int:
-    """Soak, and print what is wrong."""
+    """Soak, and print all faults."""
     parser = argparse.ArgumentParser(prog="make soak-hour", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two lines")

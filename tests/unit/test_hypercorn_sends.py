@@ -38,7 +38,7 @@ async def test_a_failed_send_does_not_wait_for_the_app() -> None:
     server, busy = Server.__new__(Server), Busy()
     server.send_lock, server.writer, server.protocol = asyncio.Lock(), Broken(), busy  # type: ignore[assignment]
     async with TaskGroup(asyncio.get_running_loop()) as tasks:
-        server._task_group = tasks  # noqa: SLF001 - what hypercorn sets when it serves a connection
+        server._task_group = tasks  # noqa: SLF001 - hypercorn sets it when it serves a connection
         await asyncio.wait_for(server.protocol_send(RawData(b"HTTP/1.1 503 \r\n\r\n")), PATIENCE)
         assert busy.taken == []
         busy.goes_on.set()

@@ -37,7 +37,7 @@ def test_each_match_is_shown_once() -> None:
 
 
 def test_skipped_tests_have_their_reasons() -> None:
-    """What a stage left out are pytest's skipped tests, and the lines that its own patterns find."""
+    """A stage left out the tests that pytest skipped, and the lines that its own patterns find."""
     log = PYTEST + "nox > Session newest-3.14 skipped: Python interpreter 3.14 not found.\n"
     assert logs.left_out(log, [r"^nox > Session (.*) skipped: (.*)$"]) == [
         "2 of tests/processes/test_nginx.py: nginx is missing: apt-get install nginx-light",

@@ -91,7 +91,7 @@ def test_the_machine_is_described() -> None:
     ],
 )
 def test_a_program_names_its_version(text: str, version: str) -> None:
-    """The version is found in what programs print of themselves."""
+    """The version is found in the output of each program."""
     assert page.version_in(text) == version
 
 

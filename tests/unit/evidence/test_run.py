@@ -116,7 +116,7 @@ def test_each_stage_has_its_outcome(tmp_path: Path) -> None:
 
 
 def test_a_done_stage_does_not_run_again(tmp_path: Path) -> None:
-    """A second call runs nothing that passed, and what failed only by its name."""
+    """A second call repeats no passed stage, and a failed one only by its name."""
     project = Project(tmp_path, 'Stage("good", "echo x >> good", 1), Stage("bad", "echo x >> bad; false", 1)')
     for names in ([], [], ["bad", "good"]):
         assert project.run(*names)[0] == 1

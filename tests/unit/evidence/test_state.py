@@ -9,7 +9,7 @@ from evidence.state import FAILED, PASSED, SKIPPED, Record, State, code_commit, 
 
 
 def record(stage: str, outcome: str, *, commit: str = "c1", began: str = "2026-01-01", seconds: float = 1.0) -> Record:
-    """A record, by what the tests vary."""
+    """Make a record."""
     return Record(stage, commit, outcome, began, seconds)
 
 
