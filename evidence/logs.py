@@ -12,6 +12,8 @@ _TOTAL = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed|desel
 _SKIPPED = re.compile(r"^SKIPPED \[(\d+)\] (\S+?):(?:\d+:)? (.*)$", re.MULTILINE)
 #: Most lines of a failed stage's log on the page.
 EXCERPT_LINES = 30
+#: A path that leads out of the repository, up to its last folder.
+_ABOVE = re.compile(r"(?:\.\./)+(?:[^\s:/]+/)*")
 _HOST = re.compile(r"(https?://)(?!127\.0\.0\.1|localhost)[^\s/'\"]+")
 
 
@@ -55,4 +57,4 @@ def anonymous(text: str, root: Path) -> str:
     """A text without the paths of this machine and the names of other hosts."""
     for path, name in ((root, "."), (Path.home(), "~")):
         text = text.replace(str(path), name)
-    return _HOST.sub(r"\1…", text)
+    return _ABOVE.sub("…/", _HOST.sub(r"\1…", text))

@@ -68,37 +68,37 @@ def adopt_orphans() -> None:
 def end(process: subprocess.Popen[bytes], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
     """End a command and all processes that it started, in its group or in others."""
     for number in signals:
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
+        if not has_children():
+            break
+        if number == signal.SIGINT and process.poll() is None:
+            os.killpg(process.pid, number)  # the programs of the group end their own servers
         else:
-            for pid in orphans():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
-        if _gone(process):
-            return
-    for pid in orphans():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    _gone(process)
-
-
-def _gone(process: subprocess.Popen[bytes]) -> bool:
-    """Wait until all processes have ended, for some time."""
-    deadline = time.monotonic() + GRACE_SECONDS
-    while process.poll() is None or orphans():
-        if time.monotonic() > deadline:
-            return False
+            signal_children(number)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while has_children() and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY)
+    while has_children():
+        signal_children(signal.SIGKILL)
         time.sleep(LOOK_EVERY)
+    process.poll()
+
+
+def has_children() -> bool:
+    """Collect the ended children; return whether others run, or processes below them."""
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return False
     return True
 
 
-def orphans() -> list[int]:
-    """Collect the ended children; return the running ones, and those below them."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-    return [pid for pid in family(os.getpid()) if pid != os.getpid()]
+def signal_children(number: int) -> None:
+    """Send a signal to all processes below this one."""
+    for pid in family(os.getpid()):
+        if pid != os.getpid():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 @contextmanager

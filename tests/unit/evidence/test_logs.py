@@ -54,8 +54,8 @@ def test_an_excerpt_is_the_end() -> None:
 
 def test_a_published_text_names_no_place() -> None:
     """Paths of this machine and other hosts are replaced; loopback stays."""
-    text = f"/srv/code/tests/a.py {Path.home()}/x https://pypi.example.net/simple http://127.0.0.1:80/y"
-    assert logs.anonymous(text, Path("/srv/code")) == "./tests/a.py ~/x https://…/simple http://127.0.0.1:80/y"
+    text = f"/srv/code/a.py:1 ../../lib/b.py:2 {Path.home()}/x https://pypi.example.net/simple http://127.0.0.1:80/y"
+    assert logs.anonymous(text, Path("/srv/code")) == "./a.py:1 …/b.py:2 ~/x https://…/simple http://127.0.0.1:80/y"
 
 
 def test_a_plain_log_has_no_control_sequences() -> None:

@@ -29,7 +29,7 @@ def no_nginx():
 def table(log):
     return log.split("table ")[1]
 
-running.GRACE_SECONDS = 1  # a shell's background jobs ignore Ctrl-C
+running.GRACE_SECONDS = 3  # a shell's background jobs ignore Ctrl-C
 root = Path.cwd()
 stages = [{stages}]
 sys.exit(Evidence(stages, root, root / "build", root / "docs").run(sys.argv[1:]))
