@@ -63,7 +63,7 @@ def document(stages: Sequence[Stage], state: State, commit: str, machine: Machin
             (_row(stage, record, state, commit) for stage, record in newest),
         ),
         *_remarks(records, commit),
-        *_left_out(records),
+        *_left_out(newest),
         *_failures(records),
     ]
     return "".join(parts)
@@ -92,10 +92,16 @@ def _remarks(records: Sequence[Record], commit: str) -> Iterator[str]:
         yield "\nA row that names a commit was not repeated on this one.\n"
 
 
-def _left_out(records: Sequence[Record]) -> Iterator[str]:
+def _left_out(newest: Sequence[tuple[Stage, Record | None]]) -> Iterator[str]:
     yield "\n## Skipped, and why\n\n"
-    lines = [f"- `{record.stage}`: {record.reason}" for record in records if record.outcome == SKIPPED]
-    lines += [f"- in `{record.stage}`: {text}" for record in records for text in record.left_out]
+    lines = list[str]()
+    for stage, record in newest:
+        if record is None:
+            lines.append(f"- `{stage.name}`: not run yet")
+        elif record.outcome == SKIPPED:
+            lines.append(f"- `{stage.name}`: {record.reason}")
+        else:
+            lines += [f"- in `{stage.name}`: {text}" for text in record.left_out]
     yield "\n".join(lines or ["Nothing."]) + "\n"
 
 

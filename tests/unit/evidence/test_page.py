@@ -34,6 +34,7 @@ def test_a_passed_stage_has_its_figures() -> None:
 def test_a_stage_that_never_ran_is_named() -> None:
     """A stage without a record is on the page."""
     assert row(rendered()) == "| `one` | **not run** |  |  |  |"
+    assert rendered().endswith("- `one`: not run yet\n")
 
 
 def test_a_skipped_stage_has_its_reason() -> None:
