@@ -93,7 +93,7 @@ def head_size(data: bytes) -> int:
     line, lf, _ = data.partition(b"\n")
     if lf and not line.endswith(b"\r"):
         raise FramingError("the request line ends in a bare LF")
-    if not lf and len(line) > MAX_REQUEST_LINE + 1:
+    if len(line) > MAX_REQUEST_LINE + 1:
         raise FramingError("the request line is too long", 414)
     return 0
 

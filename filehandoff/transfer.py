@@ -18,7 +18,7 @@ _GROUPS = re.compile(rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}(?:[A-Za-z0-9+/
 _MAX_WHITE_SPACE = 1024
 _LINE_END = rb"[ \t]{0,%d}+\r?\n" % _MAX_WHITE_SPACE
 _ESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})|=%b|(?<![ \t])[ \t]++(?=\r?\n)" % _LINE_END)
-_NO_ESCAPE = re.compile(rb"=(?![0-9A-Fa-f]{2}|%b)|[ \t]{%d}" % (_LINE_END, _MAX_WHITE_SPACE + 1))
+_NO_ESCAPE = re.compile(rb"=(?![0-9A-Fa-f]{2}|%b)|(?<![ \t])[ \t]{%d}" % (_LINE_END, _MAX_WHITE_SPACE + 1))
 _CUT_HEX = re.compile(rb"=[0-9A-Fa-f]")
 
 
@@ -70,7 +70,7 @@ class Base64:
         except binascii.Error:
             yield binascii.a2b_base64(_GROUPS.match(text)[0])  # type: ignore[index] # the pattern matches an empty string too
             raise self._broken() from None
-        self._ended = text.endswith(b"=", 0, whole)
+        self._ended |= text.endswith(b"=", 0, whole)
         yield decoded
 
     def finish(self) -> bytes:

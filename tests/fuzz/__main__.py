@@ -1,0 +1,179 @@
+"""Fuzz the core by coverage: `python -m fuzz [--runs N] [--minutes N] [--jobs N] [TARGET …]`.
+
+The targets run in turns until each has had N executions in all, or until the time is over. Their inputs grow in
+`build/fuzz/corpus`, so the next run goes on where this one ended. A failed property ends the run: its input stays in
+`build/fuzz/failures`, and a replay needs no fuzzer: `python -m fuzz.replay TARGET FILE`.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from fuzz.catalogue import NAMES, load, seeds
+
+WORK = Path("build/fuzz")
+#: Seconds of a target's turn; an interruption loses at most the count of one turn.
+TURN_SECONDS = 30
+#: Bytes of an input; more make executions slow, and runs are expanded anyway.
+MAX_BYTES = 1200
+#: Seconds after which one execution counts as endless.
+TIMEOUT_SECONDS = 20
+_STATISTIC = re.compile(r"stat::(\w+): +(\d+)")
+_COVERAGE = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)/")
+
+
+@dataclass
+class Total:
+    """A target's executions and seconds in all, and the coverage of its inputs."""
+
+    runs: int = 0
+    seconds: float = 0
+    edges: int = 0
+    features: int = 0
+    inputs: int = 0
+
+    def line(self, name: str) -> str:
+        """Return a row of the report."""
+        rate = self.runs / self.seconds if self.seconds else 0
+        return f"{name:14} {self.runs:>12,} {rate:>9,.0f} {self.edges:>7} {self.features:>9} {self.inputs:>7}"
+
+
+class Failed(Exception):
+    """A property failed; the message names it and its input."""
+
+
+@dataclass(frozen=True)
+class Fuzzing:
+    """One target's turns, with the folders that they fill."""
+
+    name: str
+
+    @property
+    def _folder(self) -> Path:
+        folder = WORK / "corpus" / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def _totals(self) -> Path:
+        return WORK / f"{self.name}.json"
+
+    @property
+    def total(self) -> Total:
+        """The target's totals of all runs so far."""
+        return Total(**json.loads(self._totals.read_text())) if self._totals.exists() else Total()
+
+    def turn(self, runs: int, seconds: float) -> Total:
+        """Run the target once, and return its new totals.
+
+        Raises:
+            Failed: an input fails a property, or takes too long.
+        """
+        failures = WORK / "failures" / self.name
+        failures.mkdir(parents=True, exist_ok=True)
+        words = WORK / f"{self.name}.dict"
+        words.write_text("".join(f'"{quoted(word)}"\n' for word in load(self.name).WORDS))
+        options = (
+            *(f"-runs={runs}", f"-max_total_time={max(1, round(seconds))}", f"-max_len={MAX_BYTES}", f"-dict={words}"),
+            *(f"-timeout={TIMEOUT_SECONDS}", f"-artifact_prefix={failures}/", "-print_final_stats=1", "-len_control=20"),
+        )
+        began = time.monotonic()
+        ended = subprocess.run(
+            [sys.executable, "-m", "fuzz.one", self.name, *options, self._folder, seeds(self.name)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if ended.returncode:
+            raise Failed(self._explained(ended.stdout))
+        return self._counted(ended.stdout, time.monotonic() - began)
+
+    def _explained(self, log: str) -> str:
+        (WORK / f"{self.name}.log").write_text(log)
+        found = re.search(r"Test unit written to (\S+)", log)
+        property_ = re.search(r"Uncaught Python exception: ===\n(.*)", log)
+        if not found:
+            return f"{self.name}: the fuzzer does not run; see {WORK}/{self.name}.log"
+        return (
+            f"{self.name}: {property_[1] if property_ else 'an execution takes too long'}\n"
+            f"The input is {found[1]}; `python -m fuzz.replay {self.name} {found[1]}` repeats it."
+        )
+
+    def _counted(self, log: str, seconds: float) -> Total:
+        statistics = {name: int(value) for name, value in _STATISTIC.findall(log)}
+        edges, features, inputs = map(int, _COVERAGE.findall(log)[-1])
+        before = self.total
+        total = Total(
+            before.runs + statistics["number_of_executed_units"], before.seconds + seconds, edges, features, inputs
+        )
+        self._totals.write_text(json.dumps(asdict(total)))
+        return total
+
+
+def quoted(word: bytes) -> str:
+    """Write a byte string as libFuzzer's dictionaries have it."""
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
+def turns(names: list[str], runs: int | None, minutes: float | None) -> Iterator[list[tuple[Fuzzing, int, float]]]:
+    """Yield rounds of a turn for each target that has executions left, until the time is over."""
+    end = time.monotonic() + 60 * minutes if minutes else float("inf")
+    while time.monotonic() < end:
+        seconds = min(TURN_SECONDS, (end - time.monotonic()) / len(names))
+        left = [(target, runs - target.total.runs if runs else -1, seconds) for target in map(Fuzzing, names)]
+        due = [turn for turn in left if turn[1] > 0 or runs is None]
+        if not due:
+            return
+        yield due
+
+
+def main() -> None:
+    """Fuzz, print the totals, and end with 1 after a failed property."""
+    parser = argparse.ArgumentParser("python -m fuzz", description=main.__doc__)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all by default: {', '.join(NAMES)}")
+    parser.add_argument("--runs", type=int, help="executions of each target in all, earlier runs included")
+    parser.add_argument("--minutes", type=float, help="the whole run's time; 10 if no --runs is given")
+    parser.add_argument("--jobs", type=int, default=2, help="targets that run at once (%(default)s)")
+    chosen = parser.parse_args()
+    if find_spec("atheris") is None:
+        parser.error("the fuzzer is not installed: `pip install atheris` (Linux on x86-64, CPython 3.12 to 3.14)")
+    names = chosen.targets or list(NAMES)
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"there is no target {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    minutes = chosen.minutes if chosen.runs or chosen.minutes else 10.0
+    WORK.mkdir(parents=True, exist_ok=True)
+    failure = run(names, chosen.runs, minutes, chosen.jobs)
+    print(f"{'target':14} {'executions':>12} {'a second':>9} {'edges':>7} {'features':>9} {'inputs':>7}")
+    totals = {name: Fuzzing(name).total for name in names}
+    for name, total in totals.items():
+        print(total.line(name))
+    print(f"{sum(total.runs for total in totals.values()):,} executions in all")
+    sys.exit(failure and f"\n{failure}")
+
+
+def run(names: list[str], runs: int | None, minutes: float | None, jobs: int) -> str | None:
+    """Fuzz in rounds; return the first failed property."""
+    for due in turns(names, runs, minutes):
+        with ThreadPoolExecutor(jobs) as pool:
+            for future in [pool.submit(target.turn, left, seconds) for target, left, seconds in due]:
+                try:
+                    future.result()
+                except Failed as failed:
+                    pool.shutdown(cancel_futures=True)
+                    return str(failed)
+        done = [Fuzzing(name).total for name in names]
+        print(f"{sum(total.runs for total in done):,} executions, {sum(total.inputs for total in done):,} inputs", flush=True)
+    return None
+
+
+main()
