@@ -14,7 +14,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_REQUEST_LINE = 4094
 MAX_HEADER_LINE = 8190
 MAX_HEADERS = 100
-#: Bytes of the line before a chunk, extensions included, and of the trailer section.
+#: Bytes of the line before a chunk, extensions included and its CRLF not, and of the trailer section.
 MAX_CHUNK_LINE = 1024
 MAX_TRAILER_BYTES = 8192
 #: Bytes read per step, and per step of small chunks, which takes a few milliseconds.
@@ -29,6 +29,8 @@ SMALL_READ_PAUSE = 0.005
 READ_AHEAD_BYTES = 64 * 1024
 
 _END = b"\r\n\r\n"
+#: Bytes of `_END` that may have arrived without the others.
+_CUT_END = len(_END) - 1
 #: A client may send one before a request (RFC 9112, section 2.2).
 _BLANK_LINE = b"\r\n"
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -86,7 +88,7 @@ def head_size(data: bytes) -> int:
         FramingError: it is too long, or will never end.
     """
     end = data.find(_END)
-    if (len(data) if end < 0 else end) > MAX_HEAD_BYTES:
+    if (len(data) - _CUT_END if end < 0 else end) > MAX_HEAD_BYTES:
         raise FramingError("the head is too long", 431)
     if end >= 0:
         return end + len(_END)
@@ -235,6 +237,8 @@ class ChunkedDecoder:
             if match is None:
                 self.rest = self._begun(data[at:])
                 break
+            if match.end() - match.start(1) > MAX_CHUNK_LINE + 2:
+                raise FramingError("the line before a chunk is too long")
             self._size = _NEXT_SIZE
             at = match.end()
             self._left = int(match[1], 16)
@@ -250,13 +254,13 @@ class ChunkedDecoder:
             if not rest.startswith(b"\r\n"[: len(rest)]):
                 raise FramingError("a chunk is longer than its size")
             line = rest[2:]
-        if len(line) > MAX_CHUNK_LINE or _BEGUN_SIZE.fullmatch(line) is None:
+        if len(line) > MAX_CHUNK_LINE + 1 or _BEGUN_SIZE.fullmatch(line) is None:
             raise FramingError("the line before a chunk is malformed")
         return rest
 
     def _read_trailers(self, data: bytes) -> None:
         lines, end, rest = (b"\r\n" + data).partition(_END)
-        if len(lines) > MAX_TRAILER_BYTES:
+        if len(lines) - (0 if end else _CUT_END) > MAX_TRAILER_BYTES:
             raise FramingError("the trailers are too long", 431)
         if lines.count(b"\n") != lines.count(b"\r\n"):
             raise FramingError("a trailer ends in a bare LF")
