@@ -145,7 +145,7 @@ class Seal:
 
     def holds(self, mark: str, *values: str | int) -> bool:
         """Return whether this is the mark of these values."""
-        return hmac.compare_digest(mark.encode(), self.sign(*values).encode())
+        return hmac.compare_digest(mark.encode("utf-8", "replace"), self.sign(*values).encode())
 
 
 def _base64(data: bytes) -> str:

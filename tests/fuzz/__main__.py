@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -43,7 +42,7 @@ class Total:
     def line(self, name: str) -> str:
         """Return a row of the report."""
         rate = self.runs / self.seconds if self.seconds else 0
-        return f"{name:14} {self.runs:>12,} {rate:>9,.0f} {self.edges:>7} {self.features:>9} {self.inputs:>7}"
+        return f"{name:16} {self.runs:>12,} {rate:>9,.0f} {self.edges:>7} {self.features:>9} {self.inputs:>7}"
 
 
 class Failed(Exception):
@@ -82,8 +81,18 @@ class Fuzzing:
         words = WORK / f"{self.name}.dict"
         words.write_text("".join(f'"{quoted(word)}"\n' for word in load(self.name).WORDS))
         options = (
-            *(f"-runs={runs}", f"-max_total_time={max(1, round(seconds))}", f"-max_len={MAX_BYTES}", f"-dict={words}"),
-            *(f"-timeout={TIMEOUT_SECONDS}", f"-artifact_prefix={failures}/", "-print_final_stats=1", "-len_control=20"),
+            *(
+                f"-runs={min(runs, 2**31 - 1)}",
+                f"-max_total_time={max(1, round(seconds))}",
+                f"-max_len={MAX_BYTES}",
+                f"-dict={words}",
+            ),
+            *(
+                f"-timeout={TIMEOUT_SECONDS}",
+                f"-artifact_prefix={failures}/",
+                "-print_final_stats=1",
+                "-len_control=20",
+            ),
         )
         began = time.monotonic()
         ended = subprocess.run(
@@ -125,18 +134,6 @@ def quoted(word: bytes) -> str:
     return "".join(f"\\x{byte:02x}" for byte in word)
 
 
-def turns(names: list[str], runs: int | None, minutes: float | None) -> Iterator[list[tuple[Fuzzing, int, float]]]:
-    """Yield rounds of a turn for each target that has executions left, until the time is over."""
-    end = time.monotonic() + 60 * minutes if minutes else float("inf")
-    while time.monotonic() < end:
-        seconds = min(TURN_SECONDS, (end - time.monotonic()) / len(names))
-        left = [(target, runs - target.total.runs if runs else -1, seconds) for target in map(Fuzzing, names)]
-        due = [turn for turn in left if turn[1] > 0 or runs is None]
-        if not due:
-            return
-        yield due
-
-
 def main() -> None:
     """Fuzz, print the totals, and end with 1 after a failed property."""
     parser = argparse.ArgumentParser("python -m fuzz", description=main.__doc__)
@@ -147,33 +144,38 @@ def main() -> None:
     chosen = parser.parse_args()
     if find_spec("atheris") is None:
         parser.error("the fuzzer is not installed: `pip install atheris` (Linux on x86-64, CPython 3.12 to 3.14)")
-    names = chosen.targets or list(NAMES)
-    if unknown := set(names) - set(NAMES):
+    if unknown := set(chosen.targets) - set(NAMES):
         parser.error(f"there is no target {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     minutes = chosen.minutes if chosen.runs or chosen.minutes else 10.0
+    targets = [Fuzzing(name) for name in chosen.targets or NAMES]
     WORK.mkdir(parents=True, exist_ok=True)
-    failure = run(names, chosen.runs, minutes, chosen.jobs)
-    print(f"{'target':14} {'executions':>12} {'a second':>9} {'edges':>7} {'features':>9} {'inputs':>7}")
-    totals = {name: Fuzzing(name).total for name in names}
-    for name, total in totals.items():
-        print(total.line(name))
-    print(f"{sum(total.runs for total in totals.values()):,} executions in all")
-    sys.exit(failure and f"\n{failure}")
+    failures = run(targets, chosen.runs or sys.maxsize, time.monotonic() + 60 * (minutes or sys.maxsize), chosen.jobs)
+    print(f"{'target':16} {'executions':>12} {'a second':>9} {'edges':>7} {'features':>9} {'inputs':>7}")
+    for target in targets:
+        print(target.total.line(target.name))
+    sys.exit("\n".join(failures) or None)
 
 
-def run(names: list[str], runs: int | None, minutes: float | None, jobs: int) -> str | None:
-    """Fuzz in rounds; return the first failed property."""
-    for due in turns(names, runs, minutes):
+def run(targets: list[Fuzzing], runs: int, end: float, jobs: int) -> list[str]:
+    """Fuzz in rounds of a turn for each target, until the executions or the time are over; return the failures.
+
+    A target with a failed property gets no more turns.
+    """
+    failures: dict[str, str] = {}
+    while time.monotonic() < end:
+        due = [target for target in targets if target.total.runs < runs and target.name not in failures]
+        if not due:
+            break
+        seconds = min(TURN_SECONDS, (end - time.monotonic()) * jobs / len(due))
         with ThreadPoolExecutor(jobs) as pool:
-            for future in [pool.submit(target.turn, left, seconds) for target, left, seconds in due]:
-                try:
-                    future.result()
-                except Failed as failed:
-                    pool.shutdown(cancel_futures=True)
-                    return str(failed)
-        done = [Fuzzing(name).total for name in names]
-        print(f"{sum(total.runs for total in done):,} executions, {sum(total.inputs for total in done):,} inputs", flush=True)
-    return None
+            turns = {target.name: pool.submit(target.turn, runs - target.total.runs, seconds) for target in due}
+        failures |= {name: str(error) for name, turn in turns.items() if (error := turn.exception())}
+        done = [target.total for target in targets]
+        print(
+            f"{sum(total.runs for total in done):,} executions, {sum(total.inputs for total in done):,} inputs",
+            flush=True,
+        )
+    return list(failures.values())
 
 
 main()

@@ -7,7 +7,16 @@ from fuzz.inputs import expanded, fields, pieces
 
 from filehandoff.framing import MAX_CHUNK_LINE, MAX_TRAILER_BYTES, ChunkedDecoder, FramingError
 
-WORDS = (b"0\r\n\r\n", b"\r\n5\r\nhello", b"1;a=b\r\n", b';a="\\""', b"0\r\nX-A: b\r\n\r\n", b"\xff\xffa", b"\xff\x0d0", b"\r\n")
+WORDS = (
+    b"0\r\n\r\n",
+    b"\r\n5\r\nhello",
+    b"1;a=b\r\n",
+    b';a="\\""',
+    b"0\r\nX-A: b\r\n\r\n",
+    b"\xff\xffa",
+    b"\xff\x0d0",
+    b"\r\n",
+)
 MODULES = ("framing",)
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[^\r\n]*)?\r\n")
 

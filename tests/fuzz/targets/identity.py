@@ -13,7 +13,9 @@ from filehandoff.jwt_tokens import JwtTokens, key_of_file, keys_of_set
 from filehandoff.tokens import TokensFile, make, parse
 
 SECRET = b"a secret of thirty-two bytes or more"
-KEY_SET = json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]})
+KEY_SET = json.dumps(
+    {"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}
+)
 TOKEN, LINE = make("ann", "upload,read")
 WORDS = (
     b"Bearer ",

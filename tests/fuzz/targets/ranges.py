@@ -39,7 +39,9 @@ def check(data: bytes) -> None:
     length = number(options[1:3])
     for line in lines:
         check_range(line.decode("latin-1"), length)
-    headers = [(name.strip(), value.strip()) for name, _, value in (line.decode("latin-1").partition(":") for line in lines)]
+    headers = [
+        (name.strip(), value.strip()) for name, _, value in (line.decode("latin-1").partition(":") for line in lines)
+    ]
     info = ObjectInfo(length, "text/plain", '"a"', "attachment", EPOCH + timedelta(seconds=ord(options[3:4] or b"0")))
     check_conditions(METHODS[len(options) % 3], headers, info)
     assert re.fullmatch(REQUEST_ID_PATTERN, request_id(lines[-1].decode("latin-1"))), "a request's id is unsafe"
