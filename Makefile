@@ -14,6 +14,7 @@
 # make evidence  everything above and below again on this commit, and docs/evidence.md (STAGES="demo soak"; many hours)
 # make loads   how much memory uploads take of a slow store, and what slow clients cost others (five minutes)
 # make nox     the explainer's tests on the oldest and the newest frameworks
+# make fuzz    fuzz the core by coverage (MINUTES=10, or RUNS=… of each target; JOBS=2); goes on where it ended
 # make serve   the S3 server and both apps, until Ctrl-C
 # make bench   measure uploads in the apps and their peers, and write a report: 10 to 15 minutes
 # make bench-full   measure everything and write a report: many hours
@@ -39,9 +40,9 @@ OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 ENDS := tests/processes/test_servers.py tests/faults
 
 .PHONY: help demo serve test lint unit docs contract contract-moto contract-rclone contract-swift contract-all contract-uvicorn
-.PHONY: contract-nginx
 .PHONY: browser browser-all processes processes-all faults faults-table waiting soak soak-hour memory
 .PHONY: evidence loads nox
+.PHONY: contract-nginx fuzz
 .PHONY: bench bench-full bench-smoke matrix pythons release lock clean
 .SILENT:
 
@@ -113,7 +114,7 @@ contract-nginx: $(READY)
 
 # four workers on two cores: these tests mostly wait, for processes, timeouts and a slow store
 waiting: $(READY)
-	$(PYTEST) tests/faults tests/bench tests/processes -n 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) tests/faults tests/bench tests/processes tests/fuzz -n 4 --dist loadfile --no-loadscope-reorder
 
 processes: $(READY)
 	$(PYTEST) tests/processes -n 3 --dist worksteal
@@ -137,6 +138,9 @@ soak: $(READY)
 	$(PYTEST) tests/faults/test_kills.py --kills 500
 	$(PYTEST) tests/faults/test_overload.py --overload-seconds 30 -rP
 	$(PYTEST) tests/faults/test_restarts.py --restarts 100
+
+fuzz: $(READY)
+	PYTHONPATH=tests:. exec $(BIN)/python -m fuzz $(if $(RUNS),--runs $(RUNS)) $(if $(MINUTES),--minutes $(MINUTES)) --jobs $(or $(JOBS),2)
 
 memory: $(READY)
 	PYTHONPATH=tests:. exec $(BIN)/python -m faults.memory --minutes $(or $(MINUTES),30)

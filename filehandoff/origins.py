@@ -1,5 +1,6 @@
 """Origins and hosts: how settings write them, and how a request's are compared with those."""
 
+import ipaddress
 import re
 from collections.abc import Iterable
 
@@ -25,16 +26,22 @@ def lower(text: str) -> str:
 def parse_origin(text: str) -> str | None:
     """Return an origin as browsers send it: in lower case, without a default port; None for a malformed one."""
     match = _ORIGIN.fullmatch(lower(text))
-    return _without_default_port(match[0], match["scheme"]) if match and _has_valid_port(match) else None
+    return _without_default_port(match[0], match["scheme"]) if match and _is_valid(match) else None
 
 
 def parse_host(text: str) -> str | None:
     """Return `host`, `host:port` or `*.host` in lower case; None for a malformed one."""
     match = _HOST_ALONE.fullmatch(lower(text).removeprefix("*."))
-    return lower(text) if match and _has_valid_port(match) else None
+    return lower(text) if match and _is_valid(match) else None
 
 
-def _has_valid_port(match: re.Match[str]) -> bool:
+def _is_valid(match: re.Match[str]) -> bool:
+    """Return whether the port is one, and whether a name in brackets is an IPv6 address."""
+    try:
+        if match["name"].startswith("["):
+            ipaddress.IPv6Address(match["name"][1:-1])
+    except ValueError:
+        return False
     return int(match["port"] or 0) <= _MAX_PORT
 
 

@@ -11,20 +11,24 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fuzz.catalogue import NAMES, load, seeds
 
 WORK = Path("build/fuzz")
 #: Seconds of a target's turn; an interruption loses at most the count of one turn.
-TURN_SECONDS = 30
+TURN_SECONDS = 20
 #: Bytes of an input; more make executions slow, and runs are expanded anyway.
 MAX_BYTES = 1200
 #: Seconds after which one execution counts as endless.
 TIMEOUT_SECONDS = 20
+#: The names that the fuzzer gives its inputs.
+_HASH = "[0-9a-f]" * 40
 _STATISTIC = re.compile(r"stat::(\w+): +(\d+)")
 _COVERAGE = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)/")
 
@@ -95,8 +99,27 @@ class Fuzzing:
             ),
         )
         began = time.monotonic()
-        ended = subprocess.run(
-            [sys.executable, "-m", "fuzz.one", self.name, *options, self._folder, seeds(self.name)],
+        log = self._run([*options, str(self._folder), str(seeds(self.name))])
+        return self._counted(log, time.monotonic() - began)
+
+    def keep(self) -> None:
+        """Replace the repository's inputs by the fewest with the same coverage; those with a name of words stay."""
+        kept = seeds(self.name)
+        with TemporaryDirectory() as fewest:
+            self._run(["-merge=1", fewest, str(kept), str(self._folder)])
+            for path in kept.glob(_HASH):
+                path.unlink()
+            for path in Path(fewest).iterdir():
+                (kept / path.name).write_bytes(path.read_bytes())
+
+    def _run(self, arguments: Sequence[str]) -> str:
+        """Run the target; return the fuzzer's log.
+
+        Raises:
+            Failed: an input fails a property, or takes too long.
+        """
+        ended = subprocess.run(  # noqa: S603 - our own module
+            [sys.executable, "-m", "fuzz.one", self.name, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -105,7 +128,7 @@ class Fuzzing:
         )
         if ended.returncode:
             raise Failed(self._explained(ended.stdout))
-        return self._counted(ended.stdout, time.monotonic() - began)
+        return ended.stdout
 
     def _explained(self, log: str) -> str:
         (WORK / f"{self.name}.log").write_text(log)
@@ -141,6 +164,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, help="executions of each target in all, earlier runs included")
     parser.add_argument("--minutes", type=float, help="the whole run's time; 10 if no --runs is given")
     parser.add_argument("--jobs", type=int, default=2, help="targets that run at once (%(default)s)")
+    parser.add_argument(
+        "--keep", action="store_true", help="then put the fewest inputs that matter into tests/fuzz/corpus"
+    )
     chosen = parser.parse_args()
     if find_spec("atheris") is None:
         parser.error("the fuzzer is not installed: `pip install atheris` (Linux on x86-64, CPython 3.12 to 3.14)")
@@ -153,6 +179,9 @@ def main() -> None:
     print(f"{'target':16} {'executions':>12} {'a second':>9} {'edges':>7} {'features':>9} {'inputs':>7}")
     for target in targets:
         print(target.total.line(target.name))
+    if chosen.keep and not failures:
+        for target in targets:
+            target.keep()
     sys.exit("\n".join(failures) or None)
 
 
@@ -178,4 +207,5 @@ def run(targets: list[Fuzzing], runs: int, end: float, jobs: int) -> list[str]:
     return list(failures.values())
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -13,11 +13,9 @@ class Target(Protocol):
 
     Attributes:
         WORDS: byte strings that the fuzzer inserts.
-        MODULES: the modules of `filehandoff` whose coverage the report shows.
     """
 
     WORDS: tuple[bytes, ...]
-    MODULES: tuple[str, ...]
 
     def check(self, data: bytes) -> None:
         """Check an input; raise AssertionError if a property fails."""

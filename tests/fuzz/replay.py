@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fuzz.catalogue import load
 
-name, *files = sys.argv[1:]
-for file in files:
-    load(name).check(Path(file).read_bytes())
+if __name__ == "__main__":
+    name, *files = sys.argv[1:]
+    for file in files:
+        load(name).check(Path(file).read_bytes())

@@ -211,6 +211,7 @@ def test_chunks_are_decoded_however_they_are_split(wire: bytes, content: bytes) 
         b"5\r0",
         16 * b"f",
         b"5;" + MAX_CHUNK_LINE * b"a",
+        b"5;" + (MAX_CHUNK_LINE - 1) * b"a" + b"\r\nhello",
         b"3\r\nabcd",
         b"3\r\nabc\n",
         b"3\r\nabc0\r\n",
@@ -227,6 +228,25 @@ def test_malformed_chunks_are_refused(wire: bytes) -> None:
     for pieces in ([wire], [wire[at : at + 1] for at in range(len(wire))]):
         with pytest.raises(FramingError):
             decode(*pieces)
+
+
+def test_the_longest_lines_pass_in_any_split() -> None:
+    """A limit counts the same bytes of a line that is whole and of one whose end is still to come."""
+    trailer = b"X: " + (MAX_TRAILER_BYTES - 5) * b"a"
+    wire = b"5;" + (MAX_CHUNK_LINE - 2) * b"a" + b"\r\nhello\r\n0\r\n" + trailer + b"\r\n\r\n"
+    assert decode(wire) == decode(*(wire[at : at + 1] for at in range(len(wire)))) == (b"hello", True, b"")
+    head = b"GET / HTTP/1.1\r\nHost: here\r\n" + 8 * (b"X: " + 8000 * b"a" + b"\r\n") + b"Y: "
+    head += (MAX_HEAD_BYTES - len(head)) * b"a" + b"\r\n\r\n"
+    assert read(head) == read(head[:-1], head[-1:]) == head
+
+
+def test_a_long_request_line_is_refused_before_the_head_ends() -> None:
+    """The end of the line makes no difference."""
+    reader = RequestReader()
+    reader.receive(b"GET /" + MAX_REQUEST_LINE * b"a" + b" HTTP/1.1\r\nHost: here\r\n")
+    with pytest.raises(FramingError) as caught:
+        reader.step()
+    assert caught.value.status == 414
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=200), st.sets(st.integers(1, 2000)))

@@ -52,6 +52,7 @@ def test_an_origin_is_kept_as_browsers_send_it(text: str, origin: str) -> None:
         pytest.param("https://bücher.example", id="not punycode"),
         pytest.param("https://example.or\u212a", id="a Kelvin sign for a k"),
         pytest.param("https://[::1", id="half an IPv6 address"),
+        pytest.param("https://[::::1]", id="no IPv6 address"),
         pytest.param("https://a, https://b", id="two"),
     ],
 )

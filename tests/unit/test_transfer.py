@@ -92,6 +92,7 @@ def test_quoted_printable_follows_the_rfc(encoded: bytes, data: bytes) -> None:
     [
         pytest.param("base64", b"YQ", id="base64 that is cut"),
         pytest.param("base64", b"YQ==YQ==", id="base64 behind its padding"),
+        pytest.param("base64", b"YQ==\r\n\r\nYQ==", id="base64 behind its padding and a line end"),
         pytest.param("base64", b"Y!==", id="a character outside base64"),
         pytest.param("base64", b"=YQ=", id="padding first"),
         pytest.param("base64", b"seven lines, of text", id="text that was never encoded"),

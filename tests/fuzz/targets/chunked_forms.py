@@ -20,7 +20,6 @@ WORDS = (
     b"bytes 0-*/5",
     b"000000000000000001",
 )
-MODULES = ("chunked",)
 
 
 def check(data: bytes) -> None:

@@ -17,7 +17,6 @@ WORDS = (
     b"\xff\x0d0",
     b"\r\n",
 )
-MODULES = ("framing",)
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[^\r\n]*)?\r\n")
 
 

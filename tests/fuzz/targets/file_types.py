@@ -42,13 +42,13 @@ WORDS = (
     BOM_UTF16_BE,
     BOM_UTF16_LE,
 )
-MODULES = ("file_types",)
 SIGNATURES = signatures()
 EVERY_TYPE = FileTypes((), store_found=True)
 PICTURES = FileTypes(("image/*",), store_found=False)
-#: How a page begins that browsers show without a type (https://mimesniff.spec.whatwg.org/#identifying-a-resource-with-an-unknown-mime-type).
+#: How a page begins that browsers show without a type (https://mimesniff.spec.whatwg.org/).
 _PAGE = re.compile(
-    rb"[\t\n\x0c\r ]*(?:<(?:!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p)[ >]|<!--|<\?xml)",
+    rb"[\t\n\x0c\r ]*(?:<!--|<\?xml|"
+    rb"<(?:!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p)[ >])",
     re.IGNORECASE,
 )
 

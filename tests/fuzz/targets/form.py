@@ -32,9 +32,9 @@ WORDS = (
     b"filename*=utf-8''",
     b"iso-8859-1",
 )
-MODULES = ("form", "multipart", "part_head", "transfer", "chunked")
 
 DELIMITER = b"--XbX"
+_PADDING = re.compile(rb"[ \t]{0,1024}\r?\n")
 LARGE = Limits()
 SMALL = Limits(file_bytes=60, body_bytes=2000, form_parts=3, field_bytes=50)
 
@@ -149,8 +149,8 @@ def read_whole(body: bytes) -> list[tuple[bytes, bytes]]:
 def is_delimiter(line: bytes, before: bytes) -> bool:
     """Return whether a line ends a part; after a bare LF it must be one from its beginning to its end."""
     rest = line.removeprefix(DELIMITER)
-    strict = before.endswith(b"\r\n") or rest.startswith(b"--") or not rest.strip(b" \t\r\n")
-    return len(rest) < len(line) and strict
+    whole = before.endswith(b"\r\n") or rest.startswith(b"--") or _PADDING.fullmatch(rest)
+    return len(rest) < len(line) and bool(whole)
 
 
 def without_last_line_end(content: bytes) -> bytes:

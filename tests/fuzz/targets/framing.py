@@ -20,7 +20,7 @@ WORDS = (
     b"\r\n\r\n",
     b"0\r\n\r\n",
     b"5\r\nhello\r\n",
-    b"5;a=\"b\"\r\nhello\r\n",
+    b'5;a="b"\r\nhello\r\n',
     b" HTTP/1.0\r\n",
     b"Content-Type: text/plain\r\n",
     b"\xff\xffa",
@@ -28,7 +28,6 @@ WORDS = (
     b"1\r\na\r\n" * 70,
     b"Trailer: a\r\n",
 )  # fmt: skip
-MODULES = ("framing",)
 
 #: Method, target, headers with a body's length, and body.
 Request: TypeAlias = tuple[bytes, bytes, bytes]

@@ -34,7 +34,6 @@ WORDS = (
     KEY_SET.encode(),
     LINE.encode(),
 )
-MODULES = ("identity", "tokens", "jwt_tokens", "refreshed")
 
 
 def source(data: bytes) -> JwtTokens:

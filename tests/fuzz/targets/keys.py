@@ -37,7 +37,6 @@ WORDS = (
     b"_-",
     b"2026/01/31/019c1234-5678-7abc-89de-f0123456789a/a",
 )
-MODULES = ("keys",)
 _PREFIX = re.compile(r"[A-Za-z0-9._/-]{0,9}")
 
 

@@ -23,7 +23,6 @@ WORDS = (
     b"\xe2\x84\xaa",
     b"65536",
 )
-MODULES = ("origins", "web/addresses")
 OWN = ("a.example", "b.example:8080")
 
 
@@ -51,7 +50,7 @@ def check_host(host: str) -> None:
     parsed = parse_host(host)
     assert parsed is None or parse_host(parsed) == parsed, "a parsed host has another form"
     if is_allowed_host(host, ("*.a.example", "b.example")):
-        name = urlsplit(f"//{host.lower()}").hostname or ""
+        name = host.lower().partition(":")[0]
         assert name == "b.example" or name.endswith(".a.example"), "a host outside the list is allowed"
     if parsed and not parsed.startswith("*"):
         assert is_allowed_host(host, (parsed,)), "a host is not allowed by its own name"

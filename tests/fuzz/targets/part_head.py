@@ -28,7 +28,6 @@ WORDS = (
     b"utf-16",
     b"filename==",
 )
-MODULES = ("part_head",)
 #: Names that a way of writing cannot tell from its own escapes.
 _ESCAPES = re.compile(r"%22|%0[aAdD]|\\|=\?")
 _LINE = re.compile(r"[\r\n]")
@@ -75,7 +74,7 @@ def check_headers(header: str) -> None:
 
 def check_round_trips(name: str) -> None:
     """Check that a name returns from the forms that clients send."""
-    if not name or not name.isascii() and not _encodable(name):
+    if not name or (not name.isascii() and not _encodable(name)):
         return
     extended = f"form-data; name=\"x\"; filename*=UTF-8''{quote(name, safe='')}"
     assert read_filename(extended) == name, "a name changes in filename*"

@@ -28,7 +28,6 @@ WORDS = (
     b"&signature=",
     b"&after=",
 )
-MODULES = ("presigned", "parts")
 LIMITS = Limits(file_bytes=50_000 * MIB, field_bytes=500)
 SEAL, UNSEALED = Seal("a secret of sixteen and more"), Seal(None)
 UPLOAD = PresignedMultipart("a/key", "id", 20 * MIB, 8 * MIB)

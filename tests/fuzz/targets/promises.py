@@ -34,7 +34,6 @@ WORDS = (
     b"application/octet-stream",
     b"2.",
 )
-MODULES = ("presigned", "s3/presigned")
 ALLOWED = (ObjectMissing, SizeMismatch, DigestMismatch, TypeMismatch, StoreRejected)
 
 

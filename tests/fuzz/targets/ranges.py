@@ -28,7 +28,6 @@ WORDS = (
     b"9999999999999999999",
     b"*",
 )
-MODULES = ("http",)
 EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
 METHODS = ("GET", "HEAD", "DELETE")
 

@@ -20,7 +20,6 @@ WORDS = (
     b"Transfer-Encoding: chunked",
     b'boundary="a\\"b"',
 )
-MODULES = ("raw_body", "digest", "http")
 LIMITS = Limits(file_bytes=300)
 HEX = set("0123456789abcdef")
 

@@ -10,7 +10,6 @@ from filehandoff.errors import FormMalformed
 from filehandoff.transfer import decoder
 
 WORDS = (b"=\r\n", b"=\n", b"=3D", b"= \t\r\n", b" \r\n", b"aGVs", b"bG8=", b"bA==", b"\xff\x2d ", b"\xff\xff\t", b"\r")
-MODULES = ("transfer",)
 _LINE = re.compile(rb"[^\n]+\n?|\n")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 
