@@ -37,7 +37,7 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{2,19}) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
-_HEADER = re.compile(rb"(" + _TOKEN + rb"):[\t ]*((?:[\x21-\x7e\x80-\xff]+(?:[\t ]+[\x21-\x7e\x80-\xff]+)*)?)[\t ]*")
+_HEADER = re.compile(rb"(" + _TOKEN + rb"):[\t ]*+((?:[\x21-\x7e\x80-\xff]+(?:[\t ]+[\x21-\x7e\x80-\xff]+)*)?)[\t ]*")
 _HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 #: At most 15 hexadecimal digits, so that no signed 64-bit integer overflows. No blanks: RFC 9112 forbids them.

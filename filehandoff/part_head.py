@@ -108,12 +108,13 @@ def read_parameters(header: str) -> tuple[str, dict[str, str]]:
     """
     value, _, rest = header.partition(";")
     parameters: dict[str, str] = {}
+    quotings = [_QUOTED, _QUOTED_BARELY]
     at = 0
     while rest[at:].strip(" \t;"):
         name = _NAME.match(rest, at)
         if name is None:
             raise ValueError(f"has {rest[at:].strip(' ;')[:40]!r} in place of a parameter; put names in quotes")
-        parameter, at = _value(rest, name.end())
+        parameter, at = _value(rest, name.end(), quotings)
         if parameters.setdefault(name[1].lower(), parameter) != parameter:
             raise ValueError(f"has two parameters {name[1][:40]!r}")
     return value.strip(" \t"), parameters
@@ -131,10 +132,15 @@ def read_filename(disposition: str) -> str:
         raise FormMalformed(f"The Content-Disposition {error}.") from None
 
 
-def _value(text: str, at: int) -> tuple[str, int]:
-    """Read the parameter's value that begins at `at`; return it and its end."""
-    if quoted := _QUOTED.match(text, at) or _QUOTED_BARELY.match(text, at):
-        return quoted[1], quoted.end()
+def _value(text: str, at: int, quotings: list[re.Pattern[str]]) -> tuple[str, int]:
+    """Read the parameter's value that begins at `at`; return it and its end.
+
+    Removes a quoting that reaches the end of the text: it would do so for each later value, in quadratic time.
+    """
+    while quotings and text.startswith('"', at):
+        if quoted := quotings[0].match(text, at):
+            return quoted[1], quoted.end()
+        del quotings[0]
     end = text.find(";", at)
     end = end if end >= 0 else len(text)
     value = text[at:end].strip(" \t")
