@@ -41,7 +41,8 @@ def check_origin(origin: str, site: str | None) -> None:
         assert parse_origin(parsed) == parsed, "a parsed origin has another form"
         assert parsed.isascii(), "an origin is not ASCII"
         assert urlsplit(parsed).netloc == parsed.partition("://")[2], "an origin has more than a host"
-    if parsed and not is_foreign(origin, site, OWN) and site not in {"same-origin", "none"}:
+    foreign = is_foreign(origin or None, site, OWN)
+    if parsed and not foreign and site not in {"same-origin", "none"}:
         assert urlsplit(origin.lower()).hostname in {"a.example", "b.example"}, "a foreign page counts as an own page"
 
 

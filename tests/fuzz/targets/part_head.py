@@ -28,7 +28,7 @@ WORDS = (
     b"utf-16",
     b"filename==",
 )
-#: Names that a way of writing cannot tell from its own escapes.
+#: Names that look like the escapes of some way of writing.
 _ESCAPES = re.compile(r"%22|%0[aAdD]|\\|=\?")
 _LINE = re.compile(r"[\r\n]")
 

@@ -1,4 +1,4 @@
-"""Requests for URLs: a body gives a request or a documented error, and a query only what the service has signed."""
+"""Requests for URLs: a body gives a request or a documented error, and a query only an upload that the service signed."""
 
 from urllib.parse import parse_qsl
 
