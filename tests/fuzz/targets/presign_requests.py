@@ -1,4 +1,4 @@
-"""Requests for URLs: a body gives a request or a documented error, and a query only an upload that the service signed."""
+"""Requests for URLs: a body gives a request or a documented error, a query an upload that the service has signed."""
 
 from urllib.parse import parse_qsl
 
