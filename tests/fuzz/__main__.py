@@ -22,7 +22,7 @@ from fuzz.catalogue import NAMES, load, seeds
 
 WORK = Path("build/fuzz")
 #: Seconds of a target's turn; an interruption loses at most the count of one turn.
-TURN_SECONDS = 20
+TURN_SECONDS = 30
 #: Bytes of an input; more make executions slow, and runs are expanded anyway.
 MAX_BYTES = 1200
 #: Seconds after which one execution counts as endless.
@@ -175,7 +175,11 @@ def main() -> None:
     minutes = chosen.minutes if chosen.runs or chosen.minutes else 10.0
     targets = [Fuzzing(name) for name in chosen.targets or NAMES]
     WORK.mkdir(parents=True, exist_ok=True)
-    failures = run(targets, chosen.runs or sys.maxsize, time.monotonic() + 60 * (minutes or sys.maxsize), chosen.jobs)
+    end = time.monotonic() + 60 * (minutes or sys.maxsize)
+    try:
+        failures = run(targets, chosen.runs or sys.maxsize, end, chosen.jobs)
+    except KeyboardInterrupt:
+        failures = ["interrupted; the next run goes on here"]
     print(f"{'target':16} {'executions':>12} {'a second':>9} {'edges':>7} {'features':>9} {'inputs':>7}")
     for target in targets:
         print(target.total.line(target.name))
@@ -196,15 +200,23 @@ def run(targets: list[Fuzzing], runs: int, end: float, jobs: int) -> list[str]:
         if not due:
             break
         seconds = min(TURN_SECONDS, (end - time.monotonic()) * jobs / len(due))
-        with ThreadPoolExecutor(jobs) as pool:
-            turns = {target.name: pool.submit(target.turn, runs - target.total.runs, seconds) for target in due}
-        failures |= {name: str(error) for name, turn in turns.items() if (error := turn.exception())}
+        failures |= play(due, runs, seconds, jobs)
         done = [target.total for target in targets]
         print(
             f"{sum(total.runs for total in done):,} executions, {sum(total.inputs for total in done):,} inputs",
             flush=True,
         )
     return list(failures.values())
+
+
+def play(targets: list[Fuzzing], runs: int, seconds: float, jobs: int) -> dict[str, str]:
+    """Give each target one turn; return the failures by target."""
+    with ThreadPoolExecutor(jobs) as pool:
+        turns = {target.name: pool.submit(target.turn, runs - target.total.runs, seconds) for target in targets}
+        try:
+            return {name: str(error) for name, turn in turns.items() if (error := turn.exception())}
+        finally:
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C
 
 
 if __name__ == "__main__":
