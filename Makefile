@@ -14,7 +14,7 @@
 # make evidence  everything above and below again on this commit, and docs/evidence.md (STAGES="demo soak"; many hours)
 # make loads   how much memory uploads take of a slow store, and what slow clients cost others (five minutes)
 # make nox     the explainer's tests on the oldest and the newest frameworks
-# make fuzz    fuzz the core by coverage (MINUTES=10, or RUNS=… of each target; JOBS=2); goes on where it ended
+# make fuzz    fuzz the core by coverage, on from where it ended (MINUTES=10, or RUNS=… of each target; TARGETS, JOBS=2)
 # make serve   the S3 server and both apps, until Ctrl-C
 # make bench   measure uploads in the apps and their peers, and write a report: 10 to 15 minutes
 # make bench-full   measure everything and write a report: many hours
@@ -140,7 +140,8 @@ soak: $(READY)
 	$(PYTEST) tests/faults/test_restarts.py --restarts 100
 
 fuzz: $(READY)
-	PYTHONPATH=tests:. exec $(BIN)/python -m fuzz $(if $(RUNS),--runs $(RUNS)) $(if $(MINUTES),--minutes $(MINUTES)) --jobs $(or $(JOBS),2)
+	PYTHONPATH=tests:. exec $(BIN)/python -m fuzz $(if $(RUNS),--runs $(RUNS)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	  --jobs $(or $(JOBS),2) $(if $(KEEP),--keep) $(TARGETS)
 
 memory: $(READY)
 	PYTHONPATH=tests:. exec $(BIN)/python -m faults.memory --minutes $(or $(MINUTES),30)

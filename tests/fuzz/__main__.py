@@ -138,7 +138,8 @@ class Fuzzing:
             return f"{self.name}: the fuzzer does not run; see {WORK}/{self.name}.log"
         return (
             f"{self.name}: {property_[1] if property_ else 'an execution takes too long'}\n"
-            f"The input is {found[1]}; `python -m fuzz.replay {self.name} {found[1]}` repeats it."
+            f"The input is {found[1]}; this repeats it:\n"
+            f"  PYTHONPATH=tests:. {sys.executable} -m fuzz.replay {self.name} {found[1]}"
         )
 
     def _counted(self, log: str, seconds: float) -> Total:
