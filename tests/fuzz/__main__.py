@@ -1,8 +1,8 @@
 """Fuzz the core by coverage: `python -m fuzz [--runs N] [--minutes N] [--jobs N] [TARGET …]`.
 
 The targets run in turns until each has had N executions in all, or until the time is over. Their inputs grow in
-`build/fuzz/corpus`, so the next run goes on where this one ended. A failed property ends the run: its input stays in
-`build/fuzz/failures`, and a replay needs no fuzzer: `python -m fuzz.replay TARGET FILE`.
+`build/fuzz/corpus`, so the next run goes on where this one ended. A failed property ends the turns of its target. Its
+input stays in `build/fuzz/failures`, and a replay needs no fuzzer: `python -m fuzz.replay TARGET FILE`.
 """
 
 import argparse
