@@ -1,9 +1,10 @@
-"""Connections: one canonical form for every split, that h11 reads as it reads the client's own bytes."""
+"""Connections: one canonical form for every split, that h11 and httptools read as h11 reads the client's own bytes."""
 
 from collections.abc import Iterable
 from typing import TypeAlias
 
 import h11
+import httptools
 from fuzz.inputs import expanded, fields, pieces
 
 from filehandoff.framing import FramingError, RequestReader, is_decided, parse_head, take_head
@@ -50,6 +51,8 @@ def check(data: bytes) -> None:
     assert again == canonical or requests_in(again) == ours, "the canonical form has another canonical form"
     check_head(sent)
     check_with_h11(sent, ours)
+    known = by_httptools(canonical)
+    assert known is None or known == ours, "httptools reads the canonical form otherwise"
 
 
 def cut_alike(some: list[Request], others: list[Request]) -> bool:
@@ -128,3 +131,41 @@ def by_h11(data: bytes) -> tuple[list[Request], str | None]:
                     return requests, None
     except h11.RemoteProtocolError as error:
         return requests, str(error)
+
+
+class Reading:
+    """The requests of a connection, by the callbacks of httptools."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self._target = b""
+        self._parser = httptools.HttpRequestParser(self)
+
+    def receive(self, data: bytes) -> list[Request]:
+        """Read all bytes of a connection."""
+        self._parser.feed_data(data)
+        return self.requests
+
+    def on_message_begin(self) -> None:
+        """Begin a request, whose target may come in pieces."""
+        self._target = b""
+
+    def on_url(self, url: bytes) -> None:
+        """Take the next bytes of the target."""
+        self._target += url
+
+    def on_headers_complete(self) -> None:
+        """Take the method."""
+        self.requests.append((self._parser.get_method(), self._target, b""))
+
+    def on_body(self, body: bytes) -> None:
+        """Take the next bytes of the body."""
+        self.requests[-1] = (*self.requests[-1][:2], self.requests[-1][2] + body)
+
+
+def by_httptools(canonical: bytes) -> list[Request] | None:
+    """Return the requests on a connection by httptools; None for a method that it does not know."""
+    try:
+        return Reading().receive(canonical)
+    except httptools.HttpParserInvalidMethodError:
+        return None
