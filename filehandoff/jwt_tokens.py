@@ -144,7 +144,7 @@ def keys_of_set(data: bytes) -> dict[str | None, Key]:
     """
     try:
         listed = jwt.PyJWKSet.from_json(data.decode()).keys
-    except (jwt.PyJWTError, ValueError, AttributeError, TypeError) as error:
+    except (jwt.PyJWTError, ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
         raise ValueError(f"it is no set of keys ({error})") from None
     keys = [key for key in listed if key.public_key_use in {None, "sig"} and key.key_type in {"RSA", "EC", "OKP"}]
     if not keys:

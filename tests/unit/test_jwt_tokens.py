@@ -202,6 +202,8 @@ def test_a_set_of_one_key_needs_no_id() -> None:
         pytest.param(b"\xff", "no set of keys", id="not UTF-8"),
         pytest.param(b"[]", "no set of keys", id="a list"),
         pytest.param(b'{"keys": []}', "no set of keys", id="no keys"),
+        pytest.param(b"[" * 100_000, "no set of keys", id="nested too deep"),
+        pytest.param(key_set({"kty": "oct"}), "no set of keys", id="a key without its value"),
         pytest.param(key_set(jwk(RSA, use="enc")), "no public key", id="a key for encryption"),
         pytest.param(key_set({"kty": "oct", "k": "YWJj", "alg": "HS256"}), "no public key", id="a secret"),
     ],
