@@ -1,5 +1,6 @@
 """Run one target under atheris: `python -m fuzz.one TARGET [an option of libFuzzer …] [a folder of inputs …]`."""
 
+import shlex
 import sys
 
 import atheris
@@ -11,7 +12,8 @@ def main() -> None:
     name, *arguments = sys.argv[1:]
     with atheris.instrument_imports(include=["filehandoff"]):
         target = load(name)
-    atheris.Setup([name, *arguments], target.check)
+    # libFuzzer runs its first argument again in a shell, to merge inputs
+    atheris.Setup([f"{shlex.quote(sys.executable)} -m fuzz.one {name}", *arguments], target.check)
     atheris.Fuzz()
 
 
