@@ -14,6 +14,7 @@ from contract.api import form, part
 from contract.bucket import Bucket
 from faults import raw
 from faults.raw import Answer
+from faults.settings import SETTINGS
 from faults.watch import Held, Watch
 from patience import PATIENCE
 
@@ -123,6 +124,17 @@ class App:
             time.sleep(0.5)
             held, before = self.watch.held(), held
         return held
+
+
+@contextmanager
+def warmed_up(started: stack.Stack) -> Iterator[dict[str, App]]:
+    """Both apps for the block, after each has done everything once; at its end, both are at rest."""
+    with closing(started.store.client()) as client:
+        bucket = Bucket(client, SETTINGS["UPLOAD_BUCKET"], started)
+        apps = {name: App(name, started, bucket) for name in started.apps}
+        yield apps
+        for app in apps.values():
+            app.check_at_rest()
 
 
 def check_nothing_left(apps: Iterable[App]) -> None:

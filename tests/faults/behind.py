@@ -1,4 +1,4 @@
-"""Both apps behind a proxy in front of a real store."""
+"""Both apps on a real store, or behind a proxy in front of one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from faults.proxy import Proxy
 from faults.settings import SETTINGS
+from faults.watch import watched
 
 from demo import stack, stores
 from demo.processes import ending
@@ -20,6 +21,20 @@ class Behind:
     proxy: Proxy
     started: stack.Stack
     store: stores.Store
+
+
+@contextmanager
+def watchable(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[stack.Stack]:
+    """Run the store and both apps for the block, with settings beside the suite's.
+
+    `folder` is empty at first; it holds the apps' temporary folder and the answers of watched apps.
+    """
+    temporary, answers = folder / "temporary", folder / "watched"
+    temporary.mkdir()
+    answers.mkdir()
+    environ = SETTINGS | {**(more or {}), "TMPDIR": str(temporary)} | watched(answers)
+    with stack.running(environ, log_path=temporary / "servers.log") as started:
+        yield started
 
 
 @contextmanager

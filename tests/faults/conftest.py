@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from contract.bucket import Bucket
-from faults.app import App
-from faults.behind import Behind, proxied
+from faults.app import App, warmed_up
+from faults.behind import Behind, proxied, watchable
 from faults.proxy import Proxy
-from faults.settings import SETTINGS
-from faults.watch import watched
+from faults.settings import SETTINGS, SHORT_STORE_TIMEOUTS
+from xdist.scheduler import LoadFileScheduling
 
 from demo import stack
+from filehandoff.typing_backports import override
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
 
 FRAMEWORKS = ("flask", "quart")
 
@@ -22,13 +26,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--kills", type=int, default=100, help="how many clients are killed for each app, twice")
     group.addoption("--overload-seconds", type=float, default=3.0, help="how long the overload lasts")
-    group.addoption("--restarts", type=int, default=12, help="how often each app is restarted under load")
+    group.addoption("--restarts", type=int, default=8, help="how often each app is restarted under load")
 
 
+#: Files that share servers: the tests of one worker, in this order. Those of clients end by slowing the apps down.
+TOGETHER = (
+    (
+        *("test_wrong_requests.py", "test_framing.py", "test_small_pieces.py", "test_presigned_clients.py"),
+        "test_clients.py",
+    ),
+    ("test_broken_store.py", "test_rewritten_answers.py"),
+    ("test_store_faults.py", "test_stalling_store.py"),
+)
 #: The longest files; they come first, so that several workers end together.
 LONGEST = (
-    *("test_restarts.py", "test_broken_store.py", "test_slow_store.py", "test_slow_clients.py", "test_flips.py"),
-    *("test_wrong_requests.py", "test_overload.py", "test_downloads.py", "test_store_faults.py", "test_operators.py"),
+    *("test_restarts.py", *TOGETHER[0], *TOGETHER[1], "test_overload.py", "test_slow_clients.py", "test_flips.py"),
+    *("test_downloads.py", *TOGETHER[2], "test_operators.py", "test_slow_store.py"),
 )
 
 
@@ -37,25 +50,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
-@pytest.fixture(scope="module")
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
-    """The store and both apps for one module, with the module's MORE_SETTINGS."""
-    folder: Path = tmp_path_factory.mktemp("faults")
-    environ = SETTINGS | getattr(request.module, "MORE_SETTINGS", {}) | {"TMPDIR": str(folder)}
-    environ |= watched(tmp_path_factory.mktemp("watched"))
-    with stack.running(environ, log_path=folder / "servers.log") as started:
+class TogetherScheduling(LoadFileScheduling):
+    """`--dist loadfile`, with one worker for all files that share servers."""
+
+    @override
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return next((together[0] for together in TOGETHER if file.rpartition("/")[2] in together), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> LoadFileScheduling | None:
+    """Replace the scheduler of `--dist loadfile`."""
+    return TogetherScheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
+    """The store and both apps with the suite's settings; a file with others has its own."""
+    with watchable(tmp_path_factory.mktemp("faults")) as started:
         yield started
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def both(running: stack.Stack) -> Iterator[dict[str, App]]:
     """Both apps, after each has done everything once."""
-    with closing(running.store.client()) as client:
-        bucket = Bucket(client, SETTINGS["UPLOAD_BUCKET"], running)
-        apps = {name: App(name, running, bucket) for name in FRAMEWORKS}
+    with warmed_up(running) as apps:
         yield apps
-        for app in apps.values():
-            app.check_at_rest()
 
 
 @pytest.fixture(params=FRAMEWORKS)
@@ -69,10 +90,17 @@ def app(request: pytest.FixtureRequest, both: dict[str, App]) -> Iterator[App]:
     app.check_nothing_left()
 
 
-@pytest.fixture(scope="module")
-def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """A proxy in front of the module's STORE, and both apps behind it."""
-    with proxied(request.module.STORE, tmp_path_factory.mktemp("behind")) as behind:
+@pytest.fixture(scope="session")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """A proxy in front of moto, and both apps behind it; a file with another store or settings has its own."""
+    with proxied("moto", tmp_path_factory.mktemp("behind")) as behind:
+        yield behind
+
+
+@pytest.fixture(scope="session")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """The same, and both apps with short timeouts."""
+    with proxied("moto", tmp_path_factory.mktemp("impatient"), SHORT_STORE_TIMEOUTS) as behind:
         yield behind
 
 

@@ -34,8 +34,6 @@ from patience import wait_until
 from filehandoff.keys import new_key
 from filehandoff.settings import MIB
 
-STORE = "moto"
-
 
 @pytest.fixture(params=FRAMEWORKS)
 def app(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Api]:

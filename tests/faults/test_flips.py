@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
-from faults.behind import Behind
+from faults.behind import Behind, proxied
 from faults.proxy import Proxy
 from faults.script import OTHER, Answer, Fault, FlipAnswerByte, FlipAnswerHeader, FlipRequestByte
 
@@ -16,10 +16,16 @@ from filehandoff.settings import MIB
 from filehandoff.strategies import FORM_HANDOFFS
 
 FRAMEWORKS = ("flask", "quart")
-STORE = "swift"
 #: Size of a file of two parts.
 PARTS = 5 * MIB + 1
 SIZES = [pytest.param(1000, id="put"), pytest.param(PARTS, id="multipart")]
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """A proxy in front of Swift, and both apps behind it."""
+    with proxied("swift", tmp_path_factory.mktemp("flips")) as behind:
+        yield behind
 
 
 @pytest.fixture(autouse=True)

@@ -252,6 +252,8 @@ def urls(running: stack.Stack, both: dict[str, App]) -> Iterator[dict[str, str]]
             stack.wait_until_ready(running, server.url + "/readyz", None)
         addresses = [*(app.url for app in both.values()), *(server.url for server in servers)]
         yield dict(zip(SERVERS, addresses, strict=True))
+        bucket = both["flask"].bucket
+        bucket.check_and_empty(bucket.stored_keys())
 
 
 def converse(url: str, sent: bytes) -> list[Answer]:

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -99,34 +100,39 @@ class App:
         self.server.wait()
 
 
-@pytest.fixture
-def environ(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of an app on a store with a bucket."""
-    with (tmp_path / "store.log").open("w+b") as log:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
+    """A store; each test makes its own bucket in it."""
+    with (tmp_path_factory.mktemp("restarts") / "store.log").open("w+b") as log:
         store = stores.start("moto", {}, log)
         assert store.server is not None
         with ending([store.server]):
-            settings = Settings(bucket="restarts")
-            stack.create_bucket(stack.Stack(store, settings, {}, [store.server]), log)
-            yield {
-                **os.environ,
-                **store.environ,
-                "UPLOAD_S3_ENDPOINT_URL": store.endpoint_url,
-                "UPLOAD_BUCKET": settings.bucket,
-                "UPLOAD_PART_BYTES": "5 MiB",
-                "UPLOAD_DRAIN_SECONDS": str(DRAIN_SECONDS),
-                "UPLOAD_S3_CONNECT_TIMEOUT": str(PATIENCE),
-                "TMPDIR": str(tmp_path),
-            }
+            yield store
 
 
 @pytest.fixture
-def bucket(environ: dict[str, str]) -> Iterator[Bucket]:
-    """The store's bucket, read directly."""
-    store = stores.Store("moto", environ["UPLOAD_S3_ENDPOINT_URL"], environ)
-    client = store.client()
-    yield Bucket(client, environ["UPLOAD_BUCKET"], None)
-    client.close()
+def environ(store: stores.Store, tmp_path: Path) -> dict[str, str]:
+    """The environment of an app on a store with an empty bucket."""
+    assert store.server is not None
+    settings = Settings(bucket=f"restarts-{uuid.uuid4()}")
+    stack.create_bucket(stack.Stack(store, settings, {}, [store.server]), None)
+    return {
+        **os.environ,
+        **store.environ,
+        "UPLOAD_S3_ENDPOINT_URL": store.endpoint_url,
+        "UPLOAD_BUCKET": settings.bucket,
+        "UPLOAD_PART_BYTES": "5 MiB",
+        "UPLOAD_DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "UPLOAD_S3_CONNECT_TIMEOUT": str(PATIENCE),
+        "TMPDIR": str(tmp_path),
+    }
+
+
+@pytest.fixture
+def bucket(store: stores.Store, environ: dict[str, str]) -> Iterator[Bucket]:
+    """The test's bucket, read directly."""
+    with closing(store.client()) as client:
+        yield Bucket(client, environ["UPLOAD_BUCKET"], None)
 
 
 @contextmanager

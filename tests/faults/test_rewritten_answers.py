@@ -13,7 +13,6 @@ from faults.behind import Behind
 from faults.proxy import Proxy
 from faults.script import RewriteAnswerHeader
 
-STORE = "moto"
 FRAMEWORKS = ("flask", "quart")
 DATA = b"what was promised"
 WANTED = {"filename": "a.txt", "size": len(DATA), "sha256": hashlib.sha256(DATA).hexdigest()}

@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeVar
 import pytest
 from contract.api import form, part
 from faults import raw
-from faults.app import LARGE, App, check_nothing_left
+from faults.app import LARGE, App, check_nothing_left, warmed_up
+from faults.behind import watchable
 from faults.raw import LAST_CHUNK, Answer, head, is_closed, sent_in, whole
 from faults.settings import SHORT_IDLE_TIMEOUT
 from faults.store_faults import FRAMEWORKS
@@ -26,7 +27,6 @@ from flask_app.request import DISCARD_IDLE_SECONDS
 K = TypeVar("K")
 V = TypeVar("V")
 
-MORE_SETTINGS = SHORT_IDLE_TIMEOUT
 DATA = os.urandom(LARGE)
 BODY = form(part("file", DATA, "name"))
 SMALL_DATA = os.urandom(1000)
@@ -66,6 +66,13 @@ def at_once(run: Callable[[K], V], kinds: list[K]) -> dict[K, V]:
     """Run all at once; return the results."""
     with ThreadPoolExecutor(len(kinds)) as pool:
         return dict(zip(kinds, pool.map(run, kinds), strict=True))
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, App]]:
+    """Both apps with a short idle timeout."""
+    with watchable(tmp_path_factory.mktemp("slow"), SHORT_IDLE_TIMEOUT) as started, warmed_up(started) as apps:
+        yield apps
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """A call to a stalled store is abandoned, then retried or cleaned up."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import pytest
 from contract.bucket import Bucket
-from faults.behind import Behind, proxied
+from faults.behind import Behind
 from faults.broken_uploads import SIZE, Case, Seen, SeenByApp, at_once, upload
 from faults.script import Latency, Stall
-from faults.settings import SHORT_STORE_TIMEOUTS
 from faults.store_faults import FRAMEWORKS
 
 from filehandoff.settings import MIB
@@ -27,10 +25,9 @@ ALWAYS = {
 
 
 @pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+def behind(impatient: Behind) -> Behind:
     """A proxy in front of a real store, and both apps with short timeouts."""
-    with proxied("moto", tmp_path_factory.mktemp("stalling"), SHORT_STORE_TIMEOUTS) as behind:
-        yield behind
+    return impatient
 
 
 @pytest.fixture(scope="module")

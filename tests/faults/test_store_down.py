@@ -9,6 +9,7 @@ import httpx
 import pytest
 from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
+from faults.behind import watchable
 from patience import wait_until
 
 from demo import stack
@@ -18,14 +19,15 @@ FRAMEWORKS = ("flask", "quart")
 
 
 @pytest.fixture(scope="module")
-def running_without_store(running: stack.Stack) -> stack.Stack:
+def running_without_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
     """Both apps; their store has ended."""
-    server = running.store.server
-    assert server is not None
-    running.servers.remove(server)
-    server.terminate()
-    server.wait()
-    return running
+    with watchable(tmp_path_factory.mktemp("down")) as running:
+        server = running.store.server
+        assert server is not None
+        running.servers.remove(server)
+        server.terminate()
+        server.wait()
+        yield running
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """Some cases of docs/faults.md, and a check that the document has all of them."""
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 from contract.bucket import Bucket
-from faults.behind import Behind, proxied
+from faults.behind import Behind
 from faults.script import Refuse
-from faults.settings import SHORT_STORE_TIMEOUTS
 from faults.store_faults import FRAMEWORKS, SIZES, Case, Outcome, cases, rows, run
 from faults.table import DOCUMENT, names
 
@@ -24,10 +22,9 @@ CHOSEN = [
 
 
 @pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+def behind(impatient: Behind) -> Behind:
     """A proxy in front of a real store, and both apps with short timeouts."""
-    with proxied("moto", tmp_path_factory.mktemp("faults"), SHORT_STORE_TIMEOUTS) as behind:
-        yield behind
+    return impatient
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ class FakeSignal:
 appcontext_pushed = FakeSignal()
 """
 BROKEN = 'raise ImportError("cannot import name url_quote from werkzeug.urls")\n'
+#: Plugins that a suite does not need, and the slowest of the others.
+WITHOUT = [f"-pno:{name}" for name in ("cacheprovider", "cov", "schemathesis")]
 OPTION = "--explain-closed-files"
 
 
@@ -28,7 +30,7 @@ def run(folder: Path, suite: str, *options: str, **modules: str) -> subprocess.C
     (folder / "test_suite.py").write_text(suite, "utf-8")
     for name, source in modules.items():
         (folder / f"{name}.py").write_text(source, "utf-8")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:cov", "--color=no", *options]
+    command = [sys.executable, "-m", "pytest", *WITHOUT, "--color=no", *options]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environ["PYTHONPATH"] = os.pathsep.join([str(folder), environ.get("PYTHONPATH", "")])
     return subprocess.run(  # noqa: S603 - this Python
@@ -51,7 +53,10 @@ def test_the_option_without_signals_is_a_usage_error(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["flask", "quart", "starlette", "fastapi", "django"])
+@pytest.mark.parametrize(
+    "name",
+    ["flask", "quart", *[pytest.param(it, marks=pytest.mark.thorough) for it in ("starlette", "fastapi", "django")]],
+)
 def test_a_framework_that_cannot_be_imported_is_left_out(tmp_path: Path, name: str) -> None:
     """A suite runs without a broken framework, and its header gives the reason."""
     other = "flask" if name == "quart" else "quart"

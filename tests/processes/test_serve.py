@@ -124,7 +124,7 @@ def test_serve_answers_until_a_signal_ends_it(serve: Serve, signum: signal.Signa
         pytest.param("rclone", "--auth-key", "rclone died (247)", id="rclone"),
         pytest.param("swift", "demo.swift_cluster", "swift died (247)", id="swift"),
         pytest.param("moto", "flask_app.wsgi", "flask died (-9)", id="flask"),
-        pytest.param("moto", "quart_app.asgi", "quart died (-9)", id="quart"),
+        pytest.param("moto", "quart_app.asgi", "quart died (-9)", id="quart", marks=pytest.mark.thorough),
     ],
 )
 def test_when_one_dies_the_others_are_ended(serve: Serve, victim: str, name: str) -> None:

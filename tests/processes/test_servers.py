@@ -1,5 +1,6 @@
 """The Quart app's servers: no signal and no lost process interrupts an upload."""
 
+import itertools
 import os
 import signal
 import socket
@@ -33,9 +34,8 @@ COMMANDS = {
 }
 HYPERCORNS_OWN = COMMANDS["hypercorn's own"]
 #: One of each kind for `make test`; `make processes-all` runs all.
-EACH = [
-    pytest.param(name, marks=() if "workers" in name or "own" in name else pytest.mark.thorough) for name in COMMANDS
-]
+EACH = [name for name in COMMANDS if "workers" in name or "own" in name]
+COMMAND = [pytest.param(name, marks=() if name in EACH else pytest.mark.thorough) for name in COMMANDS]
 SUPERVISED = [name for name in COMMANDS if name.endswith("-workers")]
 
 
@@ -142,7 +142,7 @@ def healthy(app: App) -> bool:
     return False
 
 
-@pytest.mark.parametrize("command", EACH)
+@pytest.mark.parametrize("command", COMMAND)
 def test_a_signal_that_asks_for_a_reload_changes_nothing(start: Callable[..., App], command: str) -> None:
     """SIGHUP, SIGUSR1 and SIGUSR2 to every process change nothing, not even an upload."""
     app = start(COMMANDS[command])
@@ -155,10 +155,15 @@ def test_a_signal_that_asks_for_a_reload_changes_nothing(start: Callable[..., Ap
     assert app.everyone() == before
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough), signal.SIGQUIT]
-)
-@pytest.mark.parametrize("command", EACH)
+#: For `make test`: SIGTERM to each, and SIGQUIT to one of our commands and to one of theirs.
+QUICK = {*((name, signal.SIGTERM) for name in EACH), *((name, signal.SIGQUIT) for name in EACH[::3])}
+ENDS = [
+    pytest.param(*end, id=f"{end[0]}-{end[1].name}", marks=() if end in QUICK else pytest.mark.thorough)
+    for end in itertools.product(COMMANDS, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
+]
+
+
+@pytest.mark.parametrize(("command", "number"), ENDS)
 def test_a_signal_that_ends_lets_uploads_finish(
     start: Callable[..., App], command: str, number: signal.Signals
 ) -> None:
