@@ -4,7 +4,7 @@
 # make contract-all  the contract on all three stores, whole
 # make processes-all  the tests of processes, whole: `make test` leaves some out of which others of their kind run
 # make contract-uvicorn  the contract, the faults and the end of the process, with the Quart app on uvicorn
-# make contract-nginx  the contract, with nginx and TLS in front of both apps (needs Debian's nginx-light)
+# make contract-nginx  the contract and the kill tests, with nginx and TLS in front of both apps (needs Debian's nginx-light)
 # make browser the page at / and the clients of docs/clients.md in Chromium (`apt-get install chromium npm`): one test of each kind
 # make browser-all  the tests in Chromium, whole; screenshots in build/browser
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
@@ -111,6 +111,7 @@ contract-uvicorn: $(READY)
 # without the requests that nginx answers itself, and the pages on the apps' own addresses
 contract-nginx: $(READY)
 	$(PYTEST) tests/contract --store moto --nginx -n 2 --dist worksteal -k "not openapi and not a_page_of_the_app"
+	$(PYTEST) $(addprefix tests/faults/test_,restarts.py kills.py) tests/processes/test_nginx.py --thorough -k nginx -n 2 --dist worksteal
 
 # four workers on two cores: these tests mostly wait, for processes, timeouts and a slow store
 waiting: $(READY)

@@ -33,7 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     thorough = (
-        "thorough: one more of a kind of which `make test` runs another; `make processes-all` and `browser-all` run it"
+        "thorough: one more of a kind of which `make test` runs another; "
+        "`make processes-all`, `browser-all` and `contract-nginx` run it"
     )
     config.addinivalue_line("markers", thorough)
 

@@ -1,14 +1,16 @@
-"""nginx in front of an app, by the configuration that `deploy/nginx.conf` ships."""
+"""nginx and TLS in front of an app, by the configuration that `deploy/nginx.conf` ships."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 import httpx
+import pytest
 from contract.api import TLS
 from patience import wait_until
 
@@ -18,6 +20,9 @@ from demo.processes import ROOT, Server, ending, listen
 
 #: The program; Debian's package is nginx-light.
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+needs_nginx = pytest.mark.skipif(
+    NGINX is None and "CI" not in os.environ, reason="nginx is missing: apt-get install nginx-light"
+)
 
 _MAIN = """\
 daemon off;
@@ -64,26 +69,28 @@ def behind_nginx(environ: Mapping[str, str], folder: Path) -> Iterator[tuple[sta
     commands = {
         name: ["/usr/bin/env", f"UPLOAD_PUBLIC_URL={urls[name]}", *command] for name, command in stack.COMMANDS.items()
     }
-    servers: list[Server] = []
-    with (
-        temporary_certificate() as certificate,
-        stack.running(environ, log_path=folder / "servers.log", commands=commands) as started,
-        (folder / "nginx.log").open("w+b") as log,
-        ending(servers),
-    ):
-        TLS.load_verify_locations(certificate)
+    with stack.running(environ, log_path=folder / "servers.log", commands=commands) as started, ExitStack() as exits:
         for name, app in started.apps.items():
-            app_port = int(app.url.rpartition(":")[2])
-            servers.append(start(site(ports[name], app_port, certificate), folder / f"nginx-{name}", log))
-        for name, server in zip(urls, servers, strict=True):
-            wait_until(partial(_answers, urls[name], server), lambda: log.name)
+            exits.enter_context(in_front(app.url, folder / f"nginx-{name}", ports[name]))
         yield started, urls
+
+
+@contextmanager
+def in_front(app_url: str, folder: Path, port: int | None = None) -> Iterator[str]:
+    """Run nginx in front of an app for the block, in a new folder; yield its URL."""
+    port, app_port, servers = port or free_port(), int(app_url.rpartition(":")[2]), list[Server]()
+    url = f"https://127.0.0.1:{port}"
+    folder.mkdir()
+    with temporary_certificate() as certificate, (folder / "log").open("w+b") as log, ending(servers):
+        TLS.load_verify_locations(certificate)
+        servers.append(start(site(port, app_port, certificate), folder, log))
+        wait_until(partial(_answers, url, servers[0]), lambda: log.name)
+        yield url
 
 
 def start(site: str, folder: Path, log: IO[bytes]) -> Server:
     """Start nginx with a site, in a folder of its own."""
     assert NGINX is not None, "apt-get install nginx-light"
-    folder.mkdir()
     (folder / "site.conf").write_text(site)
     (folder / "nginx.conf").write_text(_MAIN.format(folder=folder))
     command = [NGINX, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
@@ -91,8 +98,10 @@ def start(site: str, folder: Path, log: IO[bytes]) -> Server:
 
 
 def _answers(url: str, server: Server) -> bool:
+    """Whether nginx answers; the app may have no process at the moment."""
     assert server.returncode is None
     try:
-        return httpx.get(f"{url}/healthz", verify=TLS).is_success
+        httpx.get(f"{url}/healthz", verify=TLS)
     except httpx.HTTPError:
         return False
+    return True

@@ -50,12 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
-class TogetherScheduling(LoadFileScheduling):
+class TogetherScheduling(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
     """`--dist loadfile`, with one worker for all files that share servers."""
 
     @override
     def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
+        file = str(super()._split_scope(nodeid))
         return next((together[0] for together in TOGETHER if file.rpartition("/")[2] in together), file)
 
 

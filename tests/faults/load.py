@@ -5,6 +5,7 @@ import json
 import random
 import select
 import socket
+import ssl
 import threading
 import time
 import uuid
@@ -13,10 +14,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
-from urllib.parse import urlsplit
 
 from contract.api import CONTENT_TYPE, form, part
-from patience import PATIENCE
+from faults import raw
 
 #: Seconds that a client pauses after a failed request; Retry-After would be longer.
 PAUSE_SECONDS = 0.1
@@ -89,7 +89,10 @@ class Load:
         except (OSError, HTTPException) as error:
             connection.close()
             return Outcome(request_id, (began, self.era), None, repr(error))
-        eras, content = (began, self.era), json.loads(text)
+        eras = (began, self.era)
+        if answer.headers.get_content_type() == "text/html":  # a proxy's own error
+            return Outcome(request_id, eras, answer.status)
+        content = json.loads(text)
         if answer.status != HTTPStatus.CREATED:
             return Outcome(request_id, eras, answer.status, content["code"], retry_after=answer.headers["Retry-After"])
         sha256 = hashlib.sha256(data).hexdigest()
@@ -100,7 +103,7 @@ class Connection:
     """A connection to an app, opened on demand and kept while the app allows."""
 
     def __init__(self, url: str) -> None:
-        self._url = urlsplit(url)
+        self._url = url
         self._socket: socket.socket | None = None
 
     def close(self) -> None:
@@ -120,8 +123,7 @@ class Connection:
             OSError, HTTPException: there was no answer.
         """
         if self._socket is None:
-            address = (str(self._url.hostname), self._url.port or 80)
-            self._socket = socket.create_connection(address, PATIENCE)
+            self._socket = raw.connect(self._url)
         head = (
             f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
             f"X-Request-Id: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -138,10 +140,11 @@ class Connection:
     def _send(connection: socket.socket, request: bytes) -> bool:
         """Send a request until its answer begins or the connection breaks.
 
-        Return whether all was sent.
+        Return whether all was sent. With TLS, all is sent: its session tickets look like an answer.
         """
+        looks = not isinstance(connection, ssl.SSLSocket)
         for start in range(0, len(request), SEND_BYTES):
-            if start and select.select([connection], [], [], 0)[0]:
+            if looks and start and select.select([connection], [], [], 0)[0]:
                 return False
             try:
                 connection.sendall(request[start : start + SEND_BYTES])
@@ -152,8 +155,7 @@ class Connection:
 
 def begin(url: str, body: bytes, sent: int, path: str = "/uploads") -> socket.socket:
     """Open a connection and send an upload's head and some bytes of its body."""
-    address = urlsplit(url)
-    connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=PATIENCE)
+    connection = raw.connect(url)
     connection.sendall(
         f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: {CONTENT_TYPE}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n".encode()

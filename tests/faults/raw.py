@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.client import BadStatusLine, HTTPResponse
 from urllib.parse import urlsplit
 
-from contract.api import CONTENT_TYPE, form, part
+from contract.api import CONTENT_TYPE, TLS, form, part
 from patience import PATIENCE
 
 from filehandoff.settings import MIB
@@ -42,9 +42,10 @@ class Answer:
 
 
 def connect(url: str) -> socket.socket:
-    """Open a connection to an app."""
+    """Open a connection to an app, or with TLS to its proxy."""
     parts = urlsplit(url)
-    return socket.create_connection((str(parts.hostname), parts.port or 80), timeout=PATIENCE)
+    connection = socket.create_connection((str(parts.hostname), parts.port or 80), timeout=PATIENCE)
+    return TLS.wrap_socket(connection, server_hostname=parts.hostname) if parts.scheme == "https" else connection
 
 
 def head(handoff: str, *headers: str, content_type: str = CONTENT_TYPE) -> bytes:

@@ -7,7 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
+from contract.api import TLS
+from contract.nginx import in_front, needs_nginx
 from faults import raw
 from faults.processes import Processes
 from faults.watch import Held, Watch, watched
@@ -36,6 +39,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[null_sto
             yield store, started
 
 
+def kill(url: str, seed: int) -> None:
+    """Kill an upload; the seed chooses how."""
+    raw.kill_an_upload(url, random.Random(seed))  # noqa: S311 - not for secrets
+
+
 def clients_of(url: str) -> int:
     """Number of a server's open client connections, from the kernel's table."""
     port = f":{int(url.rsplit(':', 1)[1]):04X}"
@@ -61,16 +69,13 @@ def test_a_killed_client_leaves_nothing(
         all_of_it.descriptors["socket"] -= app.connections(urlsplit(store.endpoint_url).port or 80)
         return all_of_it
 
-    def kill(seed: int) -> None:
-        raw.kill_an_upload(server.url, random.Random(seed))  # noqa: S311 - not for secrets
-
     kills = pytestconfig.getoption("kills")
     created_before = store.stats().requests.get("CreateMultipartUpload", 0)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(kill, range(kills)))
+        list(pool.map(kill, [server.url] * kills, range(kills)))
         settle(store, server.url)
         before, memory = held(), app.resident()
-        list(pool.map(kill, range(kills, 2 * kills)))
+        list(pool.map(kill, [server.url] * kills, range(kills, 2 * kills)))
     settle(store, server.url)
     stats = store.stats()
     assert (stats.objects, stats.unfinished, clients_of(server.url)) == ({}, {}, 0)
@@ -78,6 +83,29 @@ def test_a_killed_client_leaves_nothing(
     assert created > kills / 20  # many uploads by `stream` were killed between parts
     wait_until(lambda: held().beyond(before) == Counter(), lambda: held().beyond(before))
     assert app.resident() - memory < KEPT_BYTES
+
+
+@needs_nginx
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_client_killed_before_nginx_leaves_nothing(
+    running: tuple[null_store.NullStore, stack.Stack], name: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """Nginx passes each body on as it comes, and the end of its client too: S3 is empty, and no upload runs."""
+    store, started = running
+    server, kills = started.apps[name], pytestconfig.getoption("kills")
+    created_before = store.stats().requests.get("CreateMultipartUpload", 0)
+
+    def uploading() -> bool:
+        return "handoff_uploads_in_flight 0.0" not in httpx.get(f"{server.url}/metrics", verify=TLS).text
+
+    with in_front(server.url, tmp_path / "nginx") as url:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(kill, [url] * kills, range(kills)))
+        wait_until(lambda: not store.stats().unfinished and not uploading(), lambda: "an upload goes on")
+        stats = store.stats()
+    assert (stats.objects, stats.unfinished) == ({}, {})
+    assert stats.requests["CreateMultipartUpload"] - created_before > kills / 50  # some uploads had begun a part
 
 
 def settle(store: null_store.NullStore, url: str) -> None:

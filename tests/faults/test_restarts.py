@@ -17,6 +17,8 @@ import httpx
 import pytest
 from contract.api import TLS, form, part
 from contract.bucket import Bucket
+from contract.nginx import in_front, needs_nginx
+from faults import raw
 from faults.load import Connection, Load, Outcome, answer_of, begin
 from faults.proxy import Proxy
 from faults.script import Answer, LostAnswer, Reset, When
@@ -193,7 +195,8 @@ def check(bucket: Bucket, app: App, outcomes: list[Outcome], killed: set[int]) -
     cut_off = {
         outcome.request_id
         for outcome in outcomes
-        if outcome.status is None and killed & set(range(outcome.eras[0], outcome.eras[1] + 1))
+        if outcome.status in {None, httpx.codes.BAD_GATEWAY}
+        and killed & set(range(outcome.eras[0], outcome.eras[1] + 1))
     }
     assert [key for key in stored - named.keys() if bucket.request_id(key) not in cut_off][:NAMED] == []
 
@@ -220,6 +223,46 @@ def test_restarts_lose_nothing(
 
     with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
         list(pool.map(run, FRAMEWORKS))
+
+
+@needs_nginx
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_restarts_behind_nginx_lose_nothing(
+    name: str, environ: dict[str, str], bucket: Bucket, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """The same through nginx, where a client of no process gets 502."""
+    with started(name, environ, tmp_path / "app.log") as app, in_front(app.url, tmp_path / "nginx") as url:
+        load = Load(url, FILES, PATHS)
+        killed = restart(app, load, bucket, pytestconfig.getoption("restarts"))
+        assert {outcome.status for outcome in load.outcomes} <= {201, 502, 503, None}
+        assert load.with_status(502)
+        check(bucket, app, load.outcomes, killed)
+        sweep(app)
+        assert unfinished(bucket, app) == set()
+
+
+@needs_nginx
+@pytest.mark.parametrize("name", ["flask", pytest.param("quart", marks=pytest.mark.thorough)])
+def test_a_kill_behind_nginx_is_a_bad_gateway(
+    name: str, environ: dict[str, str], bucket: Bucket, tmp_path: Path
+) -> None:
+    """The client of a killed app gets 502, and no object is stored; the next process serves again."""
+    body = form(part("file", 2 * FILES[-1], "file.bin"))
+    with started(name, environ, tmp_path / "app.log") as app, in_front(app.url, tmp_path / "nginx") as url:
+        app.start()
+        with closing(begin(url, body, 7 * MIB)) as connection:
+            wait_until(lambda: unfinished(bucket, app), lambda: "nginx holds the body back")
+            app.kill()
+            assert raw.read_answer(connection).status == httpx.codes.BAD_GATEWAY
+        assert httpx.get(f"{url}/healthz", verify=TLS).status_code == httpx.codes.BAD_GATEWAY
+        assert bucket.stored_keys() == set()
+        sweep(app)
+        assert unfinished(bucket, app) == set()
+        app.start()
+        with closing(begin(url, body, len(body))) as connection:
+            assert raw.read_answer(connection).status == httpx.codes.CREATED
+        app.end()
 
 
 def test_restarts_with_a_broken_store_leave_nothing(environ: dict[str, str], bucket: Bucket, tmp_path: Path) -> None:

@@ -7,31 +7,30 @@ from pathlib import Path
 
 import pytest
 from contract.api import Api, check_bytes, check_problem, form, part
-from contract.nginx import NGINX, behind_nginx
+from contract.bucket import Bucket
+from contract.nginx import behind_nginx, needs_nginx
 from contract.numbers import half_sent
 from patience import wait_until
 
 from demo import stack
 from filehandoff.settings import MIB
 
-pytestmark = pytest.mark.skipif(
-    NGINX is None and "CI" not in os.environ, reason="nginx is missing: apt-get install nginx-light"
-)
+pytestmark = needs_nginx
 
 
 @pytest.fixture(scope="module")
-def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The URLs of both apps behind nginx."""
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[stack.Stack, dict[str, str]]]:
+    """Both apps behind nginx, and their URLs there."""
     folder: Path = tmp_path_factory.mktemp("nginx")
     environ = {"UPLOAD_S3": "moto", "UPLOAD_PART_BYTES": "5 MiB", "UPLOAD_MAX_FILE_BYTES": "20 MiB"}
-    with behind_nginx(environ | {"UPLOAD_DRAIN_SECONDS": "1"}, folder) as (_, found):
+    with behind_nginx(environ | {"UPLOAD_DRAIN_SECONDS": "1"}, folder) as found:
         yield found
 
 
 @pytest.fixture(params=stack.COMMANDS)
-def app(request: pytest.FixtureRequest, urls: dict[str, str]) -> Iterator[Api]:
+def app(request: pytest.FixtureRequest, behind: tuple[stack.Stack, dict[str, str]]) -> Iterator[Api]:
     """Each of the apps in turn."""
-    with closing(Api(urls[request.param])) as api:
+    with closing(Api(behind[1][request.param])) as api:
         yield api
 
 
@@ -58,10 +57,15 @@ def test_a_refusal_reaches_a_client_that_still_sends(app: Api) -> None:
     assert app.send("GET", "/healthz").status_code == 200
 
 
-def test_a_client_that_leaves_ends_its_upload(app: Api) -> None:
-    """Nginx closes the connection to the app."""
-    with half_sent(app):
-        pass
-    wait_until(
-        lambda: "handoff_uploads_in_flight 0.0" in app.send("GET", "/metrics").text, lambda: "the upload goes on"
-    )
+def test_a_client_that_leaves_ends_its_upload(app: Api, behind: tuple[stack.Stack, dict[str, str]]) -> None:
+    """Nginx closes the connection to the app, and S3 has nothing of the upload."""
+    started, _ = behind
+    with closing(started.store.client()) as client:
+        bucket = Bucket(client, started.settings.bucket, None)
+        before = bucket.stored_keys()
+        with half_sent(app):
+            pass
+        wait_until(
+            lambda: "handoff_uploads_in_flight 0.0" in app.send("GET", "/metrics").text, lambda: "the upload goes on"
+        )
+        assert (bucket.stored_keys(), bucket.unfinished()) == (before, [])
