@@ -102,7 +102,7 @@ contract-moto: $(READY)
 	$(BIN)/pytest --maxfail 10 tests/contract --store moto -n 2 --dist worksteal
 
 contract-all: $(READY)
-	for store in moto rclone swift; do $(BIN)/pytest tests/contract --store $$store -n 2 --dist worksteal || exit 1; done
+	for store in moto rclone swift; do $(BIN)/pytest tests/contract --thorough --store $$store -n 2 --dist worksteal || exit 1; done
 
 contract-uvicorn: $(READY)
 	UPLOAD_QUART_SERVER=uvicorn $(BIN)/pytest tests/contract --store moto -n 2 --dist worksteal

@@ -22,8 +22,8 @@ SETTINGS = {
     "UPLOAD_BUCKET": "contract",
     "UPLOAD_KEY_PREFIX": "some/prefix/",
     "UPLOAD_PART_BYTES": "5 MiB",
-    "UPLOAD_MAX_FILE_BYTES": "64 MiB",
-    "UPLOAD_MAX_BODY_BYTES": "65 MiB",
+    "UPLOAD_MAX_FILE_BYTES": "32 MiB",
+    "UPLOAD_MAX_BODY_BYTES": "33 MiB",
     "UPLOAD_MAX_CONCURRENT": "256",
     # each app alone, as most services are
     "UPLOAD_OTHER_APP_URL": "",

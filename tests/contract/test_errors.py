@@ -9,8 +9,8 @@ from contract.api import BOUNDARY, CONTENT_TYPE, Api, check_problem, chunked, fo
 
 MIB = 1024**2
 FILE = part("file", b"data", "name")
-LIMIT_FILE = 64 * MIB
-LIMIT_BODY = 65 * MIB
+LIMIT_FILE = 32 * MIB
+LIMIT_BODY = 33 * MIB
 HEX = b"0" * 64
 BAD_DIGEST_HEADER = form(part("file", b"x", "n", Content_Digest="md5"))
 MANY_FIELD_BYTES = form(part("a", b"x" * 65_536), part("b", b"x"), FILE)

@@ -387,7 +387,7 @@ def test_an_upload_is_known_by_our_mark(app: Api, name: str, value: str) -> None
         pytest.param(WANTED | {"size": -1}, 400, "form-malformed", id="less than nothing"),
         pytest.param(WANTED | {"size": 1.5}, 400, "form-malformed", id="half a byte"),
         pytest.param(WANTED | {"size": True}, 400, "form-malformed", id="a truth"),
-        pytest.param(WANTED | {"size": 64 * 1024**2 + 1}, 413, "file-too-large", id="too large"),
+        pytest.param(WANTED | {"size": 32 * 1024**2 + 1}, 413, "file-too-large", id="too large"),
         pytest.param(WANTED | {"content_type": "text"}, 400, "form-malformed", id="no media type"),
         pytest.param(
             WANTED | {"content_type": "text/plain\r\nX: y"}, 400, "form-malformed", id="a line end in the type"

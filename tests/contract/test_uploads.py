@@ -23,7 +23,7 @@ SIZES = [
     pytest.param(500_001, id="one more"),
     pytest.param(PART, id="one part"),
     pytest.param(PART + 1, id="one byte over a part"),
-    pytest.param(64 * MIB, id="64 MiB, the largest allowed"),
+    pytest.param(32 * MIB, id="32 MiB, the largest allowed"),
 ]
 NAMES = [
     pytest.param("plain.txt", "plain.txt", id="plain"),
