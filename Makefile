@@ -2,6 +2,7 @@
 # make test    every check and test
 # make docs    the documentation as a site in build/docs, with every link checked
 # make contract-all  the contract on all three stores, whole
+# make faults  the tests of broken clients, stores and processes, whole
 # make processes-all  the tests of processes, whole: `make test` leaves some out of which others of their kind run
 # make contract-uvicorn  the contract, the faults and the end of the process, with the Quart app on uvicorn
 # make contract-nginx  the contract and the kill tests, with nginx and TLS in front of both apps (needs Debian's nginx-light)
@@ -45,6 +46,8 @@ ENDS := tests/processes/test_servers.py tests/faults
 .PHONY: contract-nginx fuzz
 .PHONY: bench bench-full bench-smoke matrix pythons release lock clean
 .SILENT:
+# without its bytecode, each of some hundred processes would compile the packages anew
+unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	sed -n 's/^# \(make .*\)/  \1/p' Makefile
@@ -57,7 +60,8 @@ serve: $(READY)
 
 test: $(READY)
 	$(TWO_AT_ONCE) lint unit docs
-	$(MAKE) --no-print-directory contract waiting browser
+	$(MAKE) --no-print-directory contract
+	$(TWO_AT_ONCE) waiting browser
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -130,7 +134,7 @@ browser-all: $(READY)
 	$(PYTEST) tests/browser --thorough -n 2 --dist loadfile
 
 faults: $(READY)
-	$(PYTEST) tests/faults -n 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) tests/faults --thorough -n 4 --dist loadfile --no-loadscope-reorder
 
 faults-table: $(READY)
 	PYTHONPATH=tests:. $(BIN)/python -m faults.table

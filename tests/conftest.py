@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     thorough = (
         "thorough: one more of a kind of which `make test` runs another; "
-        "`make contract-all`, `contract-nginx`, `processes-all` and `browser-all` run it"
+        "`make contract-all`, `contract-nginx`, `faults`, `processes-all` and `browser-all` run it"
     )
     config.addinivalue_line("markers", thorough)
 

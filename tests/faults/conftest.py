@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add options for the number of repetitions."""
     group = parser.getgroup("faults")
     group.addoption("--kills", type=int, default=100, help="how many clients are killed for each app, twice")
-    group.addoption("--overload-seconds", type=float, default=3.0, help="how long the overload lasts")
+    group.addoption("--overload-seconds", type=float, default=2.0, help="how long the overload lasts")
     group.addoption("--restarts", type=int, default=8, help="how often each app is restarted under load")
 
 
