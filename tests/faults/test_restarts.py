@@ -238,7 +238,7 @@ def test_restarts_behind_nginx_lose_nothing(
         assert {outcome.status for outcome in load.outcomes} <= {201, 502, 503, None}
         assert load.with_status(502)
         check(bucket, app, load.outcomes, killed)
-        sweep(app)
+        sweep(app.name, app.environ)
         assert unfinished(bucket, app) == set()
 
 
@@ -257,7 +257,7 @@ def test_a_kill_behind_nginx_is_a_bad_gateway(
             assert raw.read_answer(connection).status == httpx.codes.BAD_GATEWAY
         assert httpx.get(f"{url}/healthz", verify=TLS).status_code == httpx.codes.BAD_GATEWAY
         assert bucket.stored_keys() == set()
-        sweep(app)
+        sweep(app.name, app.environ)
         assert unfinished(bucket, app) == set()
         app.start()
         with closing(begin(url, body, len(body))) as connection:
