@@ -59,6 +59,14 @@ class Digest:
             )
 
 
+def crc32_of_all(chunks: Iterable[bytes | memoryview]) -> int:
+    """Return the CRC-32 of all chunks."""
+    crc32 = 0
+    for chunk in chunks:
+        crc32 = crc32_of(chunk, crc32)
+    return crc32
+
+
 def md5_of(chunks: Iterable[bytes | memoryview]) -> str:
     """Return the MD5 of all chunks in lowercase hex: the ETag of most puts."""
     md5 = hashlib.md5(usedforsecurity=False)

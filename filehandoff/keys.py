@@ -102,6 +102,11 @@ def is_key(prefix: str, key: str) -> bool:
     return key.startswith(prefix) and _KEY.fullmatch(key[len(prefix) :]) is not None
 
 
+def is_id(text: str) -> bool:
+    """Whether this has the form of the UUID in a key."""
+    return re.fullmatch(_UUID7, text, re.ASCII) is not None
+
+
 def id_of(key: str) -> str:
     """Return the UUID in a key, which no other key has."""
     return key.split("/")[-2]

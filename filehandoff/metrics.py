@@ -35,7 +35,7 @@ from filehandoff.errors import (
     fault,
 )
 from filehandoff.settings import GIB, KIB, MIB
-from filehandoff.strategies import HANDOFFS
+from filehandoff.strategies import HANDOFFS, TUS
 
 M = TypeVar("M", Counter, Histogram)
 
@@ -132,7 +132,7 @@ class Metrics:
 
     def _begin_at_zero(self) -> None:
         """Create each series with the value 0, so that its first increment is visible."""
-        for handoff in HANDOFFS:
+        for handoff in (*HANDOFFS, TUS):
             self._bytes.labels(handoff)
             for outcome in OUTCOMES:
                 self._uploads.labels(handoff, outcome)
@@ -174,6 +174,23 @@ class Metrics:
             else:
                 self._uploads.labels(name, outcome).inc()
                 self._seconds.labels(name, outcome).observe(perf_counter() - began)
+
+    @contextmanager
+    def chunk(self) -> Iterator[None]:
+        """Count a request with bytes for a resumable upload; an error of the block does not end the upload."""
+        self._uploads_in_flight.inc()
+        try:
+            yield
+        except BaseException as error:
+            self._count_error(error)
+            raise
+        finally:
+            self._uploads_in_flight.dec()
+
+    def count_resumed(self, seconds: float) -> None:
+        """Count the end of a resumable upload, whose last request took this time."""
+        self._uploads.labels(TUS, "stored").inc()
+        self._seconds.labels(TUS, "stored").observe(seconds)
 
     @contextmanager
     def refusals(self) -> Iterator[None]:

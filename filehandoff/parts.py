@@ -18,6 +18,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Any, cast
 
 from filehandoff.typing_backports import override
@@ -69,6 +70,10 @@ class PartSizes:
     def __iter__(self) -> Iterator[int]:
         every = self.double_every
         return (_size(self.first, every, number) for number in range(1, MAX_PARTS + 1))
+
+    def end(self, count: int) -> int:
+        """Return the number of bytes in the first `count` parts, if none is the last."""
+        return sum(islice(self, count))
 
     @staticmethod
     def reach(first: int) -> int:
@@ -124,12 +129,14 @@ class PartCutter:
     `receive` yields a part only after a byte beyond it has arrived, so `finish` always returns the last part. If that
     is part number 1, the file fits in a single put. Chunks are sliced, neither joined nor copied, except those below
     `SMALL_CHUNK_BYTES`: a byte in an object of its own takes 42 bytes.
+
+    With `after`, the first chunk is the beginning of the part that follows this number of parts.
     """
 
-    def __init__(self, sizes: PartSizes) -> None:
-        self._sizes = iter(sizes)
+    def __init__(self, sizes: PartSizes, after: int = 0) -> None:
+        self._sizes = islice(sizes, after, None)
         self._room = next(self._sizes)
-        self._number = 1
+        self._number = after + 1
         self._chunks: list[bytes | memoryview] = []
         self._small = bytearray()
 

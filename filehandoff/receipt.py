@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from filehandoff.identity import ANYONE, Identity
 from filehandoff.keys import clean_name, encode_name, user_segment
-from filehandoff.strategies import HANDOFFS
+from filehandoff.strategies import FORM_HANDOFFS
 
 #: The object metadata in which the hook stamps the request's id.
 REQUEST_ID_METADATA = "request-id"
@@ -90,7 +90,7 @@ class UploadContext:
 
         If one request returned the URL and another completes the upload, `begun_by` is the first request's id.
         """
-        begun = {} if HANDOFFS[self.handoff].of_a_form else {"begun_by": self.request_id}
+        begun = {} if self.handoff in FORM_HANDOFFS else {"begun_by": self.request_id}
         return {
             "handoff": self.handoff,
             "hook": self.hook,

@@ -178,6 +178,8 @@ class Settings:
     idle_timeout: Seconds = 30.0
     drain_seconds: Seconds = 30.0
     presign_seconds: Seconds = 900.0
+    resume_seconds: Seconds = 86_400.0  #: the life of a resumable upload after its last byte
+    resume_lock: Seconds = 6.0
     promise_secret: OptionalText = field(default=None, repr=False)
     s3_connect_timeout: Seconds = 2.0
     s3_read_timeout: Seconds = 20.0

@@ -89,6 +89,9 @@ HANDOFFS = {
     )
 }
 
+#: The name of resumable uploads in receipts and metrics. They are no hand-off of the grid: see `filehandoff.tus`.
+TUS = "tus"
+
 #: Names of the hand-offs that read a form.
 FORM_HANDOFFS = [handoff.name for handoff in HANDOFFS.values() if handoff.of_a_form]
 

@@ -12,6 +12,7 @@ from filehandoff.settings import Settings
 from filehandoff.stored import Handler
 from filehandoff.sweep_command import sweep_command
 from filehandoff.web.request import EXTENSION
+from flask_app.files import routes as files_routes
 from flask_app.request import Request
 from flask_app.service import Service
 from flask_app.views import KeyConverter, routes
@@ -47,7 +48,8 @@ def create_app(
 
         trace_requests(app)
     app.url_map.converters["key"] = KeyConverter
-    app.register_blueprint(routes, url_prefix=service.settings.routes_path)
+    for blueprint in (routes, files_routes):
+        app.register_blueprint(blueprint, url_prefix=service.settings.routes_path)
     app.cli.add_command(sweep_command("flask_app", service, service.store.run))
     return app
 

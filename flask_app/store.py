@@ -25,7 +25,7 @@ from filehandoff.parts import Part
 from filehandoff.presigned import is_aws
 from filehandoff.s3 import flows
 from filehandoff.s3.botocore_tuning import lasting_secret
-from filehandoff.s3.calls import SILENCE, Call, Finish, Flow, Md5, Presign, ReadBack, Step
+from filehandoff.s3.calls import SILENCE, Call, Compute, Finish, Flow, Md5, Presign, ReadBack, Step
 from filehandoff.s3.direct_put import PARAMETERS
 from filehandoff.settings import Settings
 from filehandoff.stored import Handle
@@ -135,7 +135,7 @@ class Store:
             except BaseException as error:  # noqa: BLE001 - the flow may undo its work
                 step = partial(flow.throw, error)
 
-    def perform(self, step: Step[Any]) -> Any:
+    def perform(self, step: Step[Any]) -> Any:  # noqa: PLR0911 - one for each kind of step
         """Perform one step of a flow."""
         match step:
             case Call():
@@ -144,6 +144,8 @@ class Store:
                 return finish(partial(self.run, flow), abandon) if abandon else self.run(flow)
             case Md5():
                 return step.compute()
+            case Compute(work):
+                return work()
             case ReadBack(body, head, silence):
                 with store_errors(silence=silence):
                     return read_back(map(head.receive, _until_cancelled(read_body(body))))

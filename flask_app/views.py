@@ -26,7 +26,7 @@ from filehandoff.quotas import UPLOADS
 from filehandoff.raw_body import RawBody
 from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
-from filehandoff.web import access, cors
+from filehandoff.web import access, cors, files
 from filehandoff.web import routes as answers
 from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, key_for, upload_context
 from flask_app.admission import place
@@ -107,7 +107,7 @@ def begin() -> None:
     sent.account = access.account_of(sent, own.limiter.limits)
     if sent.account is not None:
         with own.metrics.refusals():
-            own.limiter.run(sent.account.add(UPLOADS, 1))
+            own.limiter.run(sent.account.add(UPLOADS, access.uploads_in(sent)))
 
 
 @routes.post("/uploads")
@@ -346,6 +346,7 @@ def add_request_id(response: Response) -> Response:
     preflight = cors.preflight_answer(own.settings, sent, response.headers.get("Allow"))
     response = response if preflight is None else respond(preflight)
     response.headers[REQUEST_ID_HEADER] = sent.request_id
+    response.headers.update(files.headers(sent))
     if sent.account is not None:
         response.headers.update(sent.account.headers)
     response.headers.extend(cors.headers(own.settings, sent))

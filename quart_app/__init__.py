@@ -59,6 +59,7 @@ def create_app(
     """
     # Imported here: other apps import `quart_app.request`, which must need no aioboto3, prometheus_client.
     from filehandoff.sweep_command import sweep_command  # noqa: PLC0415
+    from quart_app.files import routes as files_routes  # noqa: PLC0415
     from quart_app.tasks import run_in_background  # noqa: PLC0415
     from quart_app.views import KeyConverter, routes  # noqa: PLC0415
     from quart_app.workers import SUPERVISOR  # noqa: PLC0415
@@ -79,7 +80,8 @@ def create_app(
 
         trace_requests(app)
     app.url_map.converters["key"] = KeyConverter
-    app.register_blueprint(routes, url_prefix=service.settings.routes_path)
+    for blueprint in (routes, files_routes):
+        app.register_blueprint(blueprint, url_prefix=service.settings.routes_path)
     app.cli.add_command(sweep_command("quart_app", service, lambda flow: asyncio.run(_run_once(service, flow))))
     watching: list[asyncio.Task[None]] = []
 

@@ -39,7 +39,12 @@ def copied() -> Hook:
 
 def bound() -> Hook:
     """Bind the hook to the request's id; the hook never reads the request."""
-    return partial(stamp, cast("RequestValues", request).request_id)
+    return stamping(cast("RequestValues", request).request_id)
+
+
+def stamping(request_id: str) -> Hook:
+    """Bind the hook to the id of a request, which may be an earlier one."""
+    return partial(stamp, request_id)
 
 
 def snapshot() -> Hook:

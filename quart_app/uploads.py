@@ -25,14 +25,12 @@ from filehandoff.s3.uploads import FileUpload, MultipartUpload, SinglePut, leave
 from filehandoff.typing_backports import TypeIs
 from quart_app.hooks import Hook
 from quart_app.service import Service
+from quart_app.store import INLINE_BYTES
 from quart_app.tasks import finish_in_time
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-#: Bytes that the event loop itself digests, in a tenth of a millisecond; a thread takes longer to start.
-INLINE_BYTES = 64 * 1024
 
 
 class AsyncReader(Protocol):

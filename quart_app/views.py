@@ -28,7 +28,7 @@ from filehandoff.quotas import UPLOADS
 from filehandoff.raw_body import RawBody
 from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
-from filehandoff.web import access, audit, cors
+from filehandoff.web import access, audit, cors, files
 from filehandoff.web import routes as answers
 from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, key_for, upload_context
 from quart_app.admission import place
@@ -119,7 +119,7 @@ async def begin() -> None:
     sent.account = access.account_of(sent, own.limiter.limits)
     if sent.account is not None:
         with own.metrics.refusals():
-            await own.limiter.run(sent.account.add(UPLOADS, 1))
+            await own.limiter.run(sent.account.add(UPLOADS, access.uploads_in(sent)))
 
 
 @routes.post("/uploads")
@@ -363,6 +363,7 @@ async def add_request_id(response: Response) -> Response:
     preflight = cors.preflight_answer(own.settings, sent, response.headers.get("Allow"))
     response = response if preflight is None else respond(preflight)
     response.headers[REQUEST_ID_HEADER] = sent.request_id
+    response.headers.update(files.headers(sent))
     if sent.account is not None:
         response.headers.update(sent.account.headers)
     response.headers.extend(cors.headers(own.settings, sent))

@@ -5,6 +5,8 @@ Each call is the shortest flow: `yield from head_object(key)` returns the object
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import IO, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from filehandoff.digest import crc32_header, md5_of
@@ -40,6 +42,17 @@ class AbandonedCall(Protocol):
 
     def add_done_callback(self, callback: Callable[[Any], object], /) -> object:
         """Run the callback at the end of the call."""
+
+
+class Receiver(Protocol):
+    """A reader of an object's bytes while they arrive."""
+
+    def receive(self, chunk: bytes, /) -> bytes:
+        """Take the next bytes, and return them."""
+
+
+class Exists(Exception):
+    """S3 did not store an object, because its key has one."""
 
 
 class Step(Generic[T]):
@@ -100,11 +113,19 @@ class Md5(Step[str]):
 
 
 @dataclass(frozen=True, slots=True)
+class Compute(Step[T]):
+    """A computation on `size` bytes, which may take milliseconds."""
+
+    work: Callable[[], T]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReadBack(Step[tuple[int, str]]):
-    """A read of the whole body of `get_object`, for its size and its SHA-256; `head` takes its first bytes."""
+    """A read of the whole body of `get_object`, for its size and its SHA-256; `head` receives its bytes too."""
 
     body: Any
-    head: FirstBytes = field(default_factory=FirstBytes)
+    head: Receiver = field(default_factory=FirstBytes)
     silence: str = "S3 stopped sending while the object was read back; complete it again."
 
 
@@ -143,8 +164,14 @@ class Page(Generic[T]):
     following: Mapping[str, Any]
 
 
-def put_object(incoming: Incoming, body: "Part | IO[bytes]", crc32: int, hook: Any) -> Call[Put]:
-    """Store a file; S3 rejects bytes with another CRC-32."""
+def put_object(
+    incoming: Incoming, body: "Part | IO[bytes]", crc32: int, hook: Any, *, only_new: bool = False
+) -> Call[Put]:
+    """Store a file; S3 rejects bytes with another CRC-32.
+
+    Raises:
+        Exists: with `only_new`, the key has an object already, or gets one at the same time.
+    """
     checksum = crc32_header(crc32)
 
     def read(answer: Answer) -> Put:
@@ -152,8 +179,14 @@ def put_object(incoming: Incoming, body: "Part | IO[bytes]", crc32: int, hook: A
         return Put(bare_etag(answer), checked="ChecksumCRC32" in answer)
 
     named = {"Key": incoming.key, "ContentType": incoming.content_type, "Metadata": incoming.metadata()}
+    condition = {"IfNoneMatch": "*"} if only_new else {}
     return Call(
-        operation="put_object", parameters={**named, "ChecksumCRC32": checksum}, read=read, body=body, hook=hook
+        operation="put_object",
+        parameters={**named, "ChecksumCRC32": checksum, **condition},
+        read=read,
+        refused=_exists if only_new else from_store_answer,
+        body=body,
+        hook=hook,
     )
 
 
@@ -175,7 +208,11 @@ def create_multipart(incoming: Incoming, hook: Any, metadata: dict[str, str] | N
 
 
 def upload_part(key: str, upload_id: str, part: Part, crc32: int) -> Call[SentPart]:
-    """Send one part and return its entry for `complete_multipart`; S3 rejects another CRC-32."""
+    """Send one part and return its entry for `complete_multipart`; S3 rejects another CRC-32.
+
+    Raises:
+        UploadGone: S3 has no such upload, or no longer has it.
+    """
     checksum = crc32_header(crc32)
 
     def read(answer: Answer) -> SentPart:
@@ -192,6 +229,7 @@ def upload_part(key: str, upload_id: str, part: Part, crc32: int) -> Call[SentPa
             "ChecksumCRC32": checksum,
         },
         read=read,
+        refused=_gone,
         body=part,
     )
 
@@ -316,6 +354,42 @@ def delete_object(key: str) -> Call[None]:
     return Call(operation="delete_object", parameters={"Key": key}, read=lambda _: None)
 
 
+def delete_objects(keys: Sequence[str]) -> Call[None]:
+    """Delete up to 1,000 objects; a missing object is a success too, and an object that cannot be deleted stays."""
+    named = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+    return Call(operation="delete_objects", parameters={"Delete": named}, read=lambda _: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object in a list, and its age in seconds by the store's own clock."""
+
+    key: str
+    age: float
+
+
+def list_objects(prefix: str, following: Mapping[str, Any]) -> Call[Page[Listed]]:
+    """List one page of the objects below a prefix, in the order of their keys."""
+
+    def read(answer: Answer) -> Page[Listed]:
+        page = _page(answer, "Contents", ("ContinuationToken", "NextContinuationToken"))
+        now = _date(answer)
+        ages = ((now - entry["LastModified"]).total_seconds() for entry in page.entries)
+        listed = [Listed(entry["Key"], max(0.0, age)) for entry, age in zip(page.entries, ages, strict=True)]
+        return Page(listed, page.following)
+
+    return Call(operation="list_objects_v2", parameters={"Prefix": prefix, **following}, read=read)
+
+
+def _date(answer: Answer) -> datetime:
+    """Return the time of a response by the store's clock; by ours, if the response has none."""
+    header = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return parsedate_to_datetime(header)
+    except ValueError:
+        return datetime.now(UTC)
+
+
 def head_bucket(bucket: str) -> Call[None]:
     """Check that the bucket exists, with a client that has short timeouts.
 
@@ -342,6 +416,17 @@ def head_bucket(bucket: str) -> Call[None]:
 
 def _gone(status: int, code: str, message: str) -> Exception:
     return UploadGone() if code in GONE_CODES else from_store_answer(status, code, message)
+
+
+#: S3's statuses for a put whose key has an object already, and for two such puts at once.
+_EXISTS = frozenset({409, 412})
+_NOT_IMPLEMENTED = 501
+
+
+def _exists(status: int, code: str, message: str) -> Exception:
+    if status == _NOT_IMPLEMENTED:
+        return StoreRejected("S3 does not support If-None-Match.")
+    return Exists() if status in _EXISTS else from_store_answer(status, code, message)
 
 
 def _page(answer: Answer, name: str, *markers: tuple[str, str]) -> Page[Answer]:

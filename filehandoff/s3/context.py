@@ -22,6 +22,7 @@ class Context:
     Attributes:
         file_types: checks each file's first bytes; None if no setting needs it.
         seal: signs promises; `use_secret` replaces it when the AWS credentials are known.
+        conditional_writes: whether the store honours `If-None-Match: *`; None before the first resumable upload.
     """
 
     def __init__(self, settings: Settings, lock: "type[AbstractContextManager[object]] | None" = None) -> None:
@@ -34,6 +35,7 @@ class Context:
         self.metrics = Metrics()
         self.cleanup = Cleanup(lock() if lock else None)
         self.seal = Seal(settings.promise_secret)
+        self.conditional_writes: bool | None = None
 
     def use_secret(self, secret: str | None) -> None:
         """Sign promises with the secret of the AWS credentials, unless the settings have one."""

@@ -32,9 +32,13 @@ SAMPLE_KEY = "key"
 #: The query of a URL with signature version 4 for S3; other buckets need other requests.
 _SIGNATURE = {f"X-Amz-{name}" for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")}
 _PORTS = {"http": 80, "https": 443}
+_MORE_HEADERS = {"ContentType": "content-type", "IfNoneMatch": "if-none-match"}
 #: The calls of boto that this module can send, by the parameters that it knows.
 PARAMETERS = {
-    "put_object": {"Bucket", "Key", "Body", "ContentType", "Metadata", "ChecksumCRC32", *options.OPTIONS},
+    "put_object": {
+        *("Bucket", "Key", "Body", "ContentType", "Metadata", "ChecksumCRC32", "IfNoneMatch"),
+        *options.OPTIONS,
+    },
     "upload_part": {
         *("Bucket", "Key", "Body", "UploadId", "PartNumber", "ContentLength", "ChecksumCRC32"),
         "ExpectedBucketOwner",
@@ -112,8 +116,9 @@ class DirectPuts:
             **{f"x-amz-meta-{name.lower()}": value for name, value in parameters.get("Metadata", {}).items()},
             **options.headers(parameters),
         }
-        if "ContentType" in parameters:
-            headers["content-type"] = parameters["ContentType"]
+        for name, header in _MORE_HEADERS.items():
+            if name in parameters:
+                headers[header] = parameters[name]
         signed = self.signer.sign("PUT", (path, query), headers, credentials, time)
         return f"{self.origin}{path}{query and '?'}{query}", {
             **signed,

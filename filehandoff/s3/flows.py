@@ -68,16 +68,19 @@ def complete(key: str, upload_id: str, parts: list[SentPart]) -> Flow[Completed]
             raise gone from None
 
 
-def put(incoming: Incoming, size: int, body: "Part | IO[bytes]", crc32: int, hook: Any) -> Flow[str]:
+def put(
+    incoming: Incoming, size: int, body: "Part | IO[bytes]", crc32: int, hook: Any, *, only_new: bool = False
+) -> Flow[str]:
     """Store a file of `size` bytes, and return its ETag without quotes.
 
     The response proves that S3 has the bytes sent by their CRC-32, or by an ETag that is their MD5. If it has neither,
     as under encryption by KMS in some stores, one more call confirms the object.
 
     Raises:
+        Exists: with `only_new`, the key has an object already.
         StoreRejected: the object is missing or differs.
     """
-    stored = yield from calls.put_object(incoming, body, crc32, hook)
+    stored = yield from calls.put_object(incoming, body, crc32, hook, only_new=only_new)
     proven = stored.checked or (is_md5(stored.etag) and stored.etag == (yield from calls.Md5(body)))
     if not proven:
         yield from confirm(incoming.key, size, stored.etag, parts=1)
@@ -140,7 +143,7 @@ def list_parts(key: str, upload_id: str) -> Flow[list[Answer]]:
     Raises:
         UploadGone: S3 has no such upload.
     """
-    return (yield from _all_pages(lambda following: calls.list_parts(key, upload_id, following)))
+    return (yield from all_pages(lambda following: calls.list_parts(key, upload_id, following)))
 
 
 def unfinished_uploads(bucket: str, prefix: str) -> Flow[list[Unfinished]]:
@@ -150,12 +153,12 @@ def unfinished_uploads(bucket: str, prefix: str) -> Flow[list[Unfinished]]:
         BucketMissing: there is no such bucket.
     """
     try:
-        return (yield from _all_pages(lambda following: calls.list_multipart_uploads(prefix, bucket, following)))
+        return (yield from all_pages(lambda following: calls.list_multipart_uploads(prefix, bucket, following)))
     except UploadGone:
         return []
 
 
-def _all_pages(list_page: "Any") -> Flow[list[T]]:
+def all_pages(list_page: "Any") -> Flow[list[T]]:
     """Return the entries of all pages.
 
     Raises:

@@ -16,7 +16,7 @@ from filehandoff.errors import (
     TypeNotAllowed,
     UploadGone,
 )
-from filehandoff.file_types import media_type
+from filehandoff.file_types import FirstBytes, media_type
 from filehandoff.keys import new_key
 from filehandoff.presigned import (
     PresignedMultipart,
@@ -157,9 +157,9 @@ def _read(service: Context, key: str) -> Flow[ReadBackObject]:
     reading = ReadBackObject(key, info)
     try:
         if reading.is_worth_reading(service.seal):
-            read = calls.ReadBack(body)
-            size, sha256 = yield from read
-            reading = replace(reading, size=size, sha256=sha256, head=bytes(read.head))
+            head = FirstBytes()
+            size, sha256 = yield from calls.ReadBack(body, head)
+            reading = replace(reading, size=size, sha256=sha256, head=bytes(head))
     finally:
         body.close()
     return reading

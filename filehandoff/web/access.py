@@ -25,6 +25,12 @@ SCOPE_OF: dict[str, str | None] = {
     "get_object": READ,
     "get_receipts": READ,
     "delete_object": DELETE,
+    "create_upload": UPLOAD,
+    "upload_options": None,
+    "get_upload": UPLOAD,
+    "patch_upload": UPLOAD,
+    "delete_upload": UPLOAD,
+    "override": UPLOAD,
     "get_strategies": None,
     "healthz": None,
     "readyz": None,
@@ -36,7 +42,9 @@ SCOPE_OF: dict[str, str | None] = {
     "get_docs_file": None,
 }
 #: The views whose requests count against `UPLOAD_RATE` and `UPLOAD_QUOTA`.
-LIMITED = frozenset({"upload", "upload_by", "put", "presign", "complete", "show_cause"})
+LIMITED = frozenset({"upload", "upload_by", "put", "presign", "complete", "show_cause", "create_upload"})
+#: The views whose bytes count against `UPLOAD_QUOTA`.
+METERED = LIMITED | {"patch_upload", "override"}
 #: The setting that closes a view, or asks another scope for it.
 SETTING_OF = {"show_cause": "causes", "get_strategies": "strategies", "get_metrics": "metrics"}
 #: The views that respond by every name: a load balancer asks by an address.
@@ -95,9 +103,14 @@ def needed_scope(settings: Settings, request: RequestValues) -> str | None:
 
 def account_of(request: RequestValues, limits: Sequence[Limit]) -> Account | None:
     """Return the counters of a request's sender; None if the request counts against no limit."""
-    if not limits or request.method == "OPTIONS" or _view(request) not in LIMITED:
+    if not limits or request.method == "OPTIONS" or _view(request) not in METERED:
         return None
     return Account(limits, sender_of(request.identity.name, request.client_address))
+
+
+def uploads_in(request: RequestValues) -> int:
+    """Return the number of uploads that a request begins."""
+    return int(_view(request) in LIMITED)
 
 
 def _view(request: RequestValues) -> str:

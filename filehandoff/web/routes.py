@@ -193,9 +193,24 @@ def stored(
     Raises:
         HandlerFailed: the handler failed.
     """
+    receipts = yield from handled(service, request, context, files, keep)
+    return _stored_page(service, files) if request.wants_page else _stored_json(service, receipts)
+
+
+def handled(
+    service: Service,
+    request: RequestValues,
+    context: UploadContext,
+    files: Sequence[Stored],
+    keep: Callable[[], None] | None = None,
+) -> Flow[list[dict[str, Any]]]:
+    """Call the handler of stored files, then `keep`; count and log the files, and return their receipts.
+
+    Raises:
+        HandlerFailed: the handler failed.
+    """
     elapsed = time.perf_counter() - request.arrived
     receipts = [context.receipt(one, elapsed, _base_url(service, request)).as_json() for one in files]
-    answer = _stored_page(service, files) if request.wants_page else _stored_json(service, receipts)
 
     def kept() -> None:
         if keep is not None:
@@ -205,7 +220,7 @@ def stored(
 
     detail = NOT_UNDONE if keep is None else UNDONE
     yield from handle(service.on_stored, receipts, service.settings.handler_timeout, kept, detail)
-    return answer
+    return receipts
 
 
 def _stored_page(service: Service, files: Sequence[Stored]) -> Answer:
@@ -214,7 +229,7 @@ def _stored_page(service: Service, files: Sequence[Stored]) -> Answer:
 
 
 def _stored_json(service: Service, receipts: Sequence[Mapping[str, Any]]) -> Answer:
-    location = _object_path(service, receipts[0]["key"])
+    location = object_path(service, receipts[0]["key"])
     return json_answer({"receipts": receipts}, 201, {"Location": location, "Vary": "Accept"})
 
 
@@ -222,7 +237,8 @@ def _base_url(service: Service, request: RequestValues) -> str:
     return service.settings.base_url(f"{request.scheme}://{request.host}")
 
 
-def _object_path(service: Service, key: str) -> str:
+def object_path(service: Service, key: str) -> str:
+    """Return the path of an object at this app."""
     return f"{service.settings.root_path}/objects/{key}"
 
 
@@ -235,7 +251,7 @@ def presign_request_reader(service: Service, request: RequestValues) -> PresignR
 def presign(service: Service, context: UploadContext, wanted: PresignRequest, hook: Any) -> Flow[Answer]:
     """`POST /uploads/presigned`: the URL for the file, or the first page of part URLs."""
     given = yield from presigned.begin(service, wanted, context, hook)
-    return json_answer(given, 201, {"Location": _object_path(service, str(given["key"]))})
+    return json_answer(given, 201, {"Location": object_path(service, str(given["key"]))})
 
 
 def presigned_parts(service: Service, request: RequestValues, key: str) -> Flow[Answer]:

@@ -16,6 +16,7 @@ from contract.store_differences import S3, Behaviour
 from demo.stack import Stack
 from filehandoff.keys import decode_name
 from filehandoff.receipt import FILENAME_METADATA, REQUEST_ID_METADATA
+from filehandoff.s3.upload_state import FOLDER
 from filehandoff.typing_backports import override
 
 if TYPE_CHECKING:
@@ -156,13 +157,18 @@ class Left:
     @property
     def is_wrong(self) -> bool:
         """Whether anything is left over or missing."""
-        return bool(self.stored != self.named or self.unfinished or self.open_files)
+        return bool(self.objects != self.named or self.unfinished or self.open_files)
+
+    @property
+    def objects(self) -> set[str]:
+        """The stored keys without the states of resumable uploads, which outlive their objects' receipts."""
+        return {key for key in self.stored if f"/{FOLDER}" not in f"/{key}"}
 
     @override
     def __str__(self) -> str:
         kinds = {
-            "objects that no answer named": sorted(self.stored - self.named),
-            "objects missing that a 201 named": sorted(self.named - self.stored),
+            "objects that no answer named": sorted(self.objects - self.named),
+            "objects missing that a 201 named": sorted(self.named - self.objects),
             "unfinished uploads": [key for key, _ in self.unfinished],
             "files open": self.open_files,
         }
