@@ -292,6 +292,9 @@ class Writer:
         checksums = [*(crc for _, crc in self._first(number - 1)), crc32_header(crc32)]
         etag = yield from self._assemble(part, crc32)
         yield from flows.confirm(self._base.key, self._length, etag, number)
+        # of requests that have lost S3's answer, or their process, when they created the upload
+        abort_lost = partial(flows.abort_lost, self._service, self._base.key)
+        yield from flows.undo_or_later(self._service, abort_lost, self._base.request_id, self._base.key)
         incoming = replace(self._base.incoming, content_type=self._content_type)
         sha256 = (yield from self._read_back(checksums)) if self._digest is None else self._digest.sha256
         return Stored(incoming, self._length, sha256, etag, number)

@@ -203,11 +203,6 @@ class Found:
     last: Record
     state: State
 
-    @property
-    def older(self) -> list[str]:
-        """The keys of all records before the last one, in order."""
-        return [record.key for record in records(self.folder, self.listed) if record.number < self.last.number]
-
 
 def folder_of(service: Context, user: str, upload_id: str) -> str:
     """Return the folder of a sender's upload."""
@@ -301,7 +296,8 @@ def claim(service: Context, found: Found) -> Flow["Held"]:
     if present[-2:] != [found.last.number, held.number]:
         yield from calls.delete_object(held.record_key(held.number))
         raise Locked
-    held.stale = [*found.older, found.last.key]
+    rest = found.state.rest
+    held.stale = [one.key for one in found.listed if rest is None or one.key != rest.key]
     return held
 
 
@@ -343,6 +339,8 @@ class Held:
             yield from self._check_own(key, state)
         if self.number:
             self.stale.append(self.record_key(self.number))
+        if self.state.rest is not None and self.state.rest != state.rest:
+            self.stale.append(self.state.rest.key)
         self.number += 1
         self.state = state
         if len(self.stale) >= _MOST_STALE:
@@ -373,10 +371,7 @@ class Held:
         Raises:
             Locked: another writer has taken the lock over.
         """
-        before = self.state.rest
         yield from self.write(replace(state, owner=""))
-        if before is not None and before != state.rest:
-            self.stale.append(before.key)
         yield from self._drop_stale()
 
     def _drop_stale(self) -> Flow[None]:

@@ -16,7 +16,7 @@ from filehandoff.web.routes import Answer
 PREFLIGHT_SECONDS = 7200
 #: The response headers that pages may read; a `*` inside a name has no meaning, and alone none with credentials.
 EXPOSED_HEADERS = (
-    *("Location", "ETag", REQUEST_ID_HEADER, "Retry-After", "WWW-Authenticate", "Allow"),
+    *("Location", "Content-Location", "ETag", REQUEST_ID_HEADER, "Retry-After", "WWW-Authenticate", "Allow"),
     *("Accept-Ranges", "Content-Range", "Content-Disposition"),
     *("RateLimit", "RateLimit-Policy"),
     # of resumable uploads (https://tus.io/protocols/resumable-upload)
