@@ -32,6 +32,8 @@ LIMITS_FAIL = ("open", "closed")
 ROUTE_SETTINGS = ("causes", "strategies", "metrics")
 ROUTE_VALUES = ("on", "off", *ALL_SCOPES)
 
+#: Bounds of the life of a resumable upload, and of its lock, which a store's clock shows in whole seconds.
+MIN_RESUME_SECONDS, MAX_RESUME_LOCK = 60, 60
 #: Longest life of a presigned URL (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 MAX_PRESIGN_SECONDS = 604_800
 MIN_SECRET_LENGTH = 16
@@ -206,6 +208,7 @@ class Settings:
             _refuse("s3_options", json.dumps(self.s3_options), wanted)
         self._check_browsers()
         self._check_numbers()
+        self._check_times()
         self._check_webhook()
 
     def _check_names(self) -> None:
@@ -282,14 +285,6 @@ class Settings:
         ):
             if getattr(self, name) < 1:
                 _refuse(name, getattr(self, name), "at least 1")
-        for name in (
-            *("idle_timeout", "drain_seconds", "s3_connect_timeout", "s3_read_timeout"),
-            *("handler_timeout", "webhook_timeout"),
-        ):
-            if getattr(self, name) <= 0:
-                _refuse(name, getattr(self, name), "more than 0 seconds")
-        if not 1 <= self.presign_seconds <= MAX_PRESIGN_SECONDS:
-            _refuse("presign_seconds", self.presign_seconds, f"1 to {MAX_PRESIGN_SECONDS} seconds, a week")
         if not 1 <= self.s3_attempts <= 10:  # noqa: PLR2004 - no client waits for more
             _refuse("s3_attempts", self.s3_attempts, "1 to 10")
         if not MIN_PART_BYTES <= self.part_bytes <= MAX_PART_BYTES:
@@ -301,6 +296,20 @@ class Settings:
             _refuse(
                 "max_body_bytes", self.max_body_bytes, f"at least UPLOAD_MAX_FILE_BYTES, which is {self.max_file_bytes}"
             )
+
+    def _check_times(self) -> None:
+        for name in (
+            *("idle_timeout", "drain_seconds", "s3_connect_timeout", "s3_read_timeout"),
+            *("handler_timeout", "webhook_timeout"),
+        ):
+            if getattr(self, name) <= 0:
+                _refuse(name, getattr(self, name), "more than 0 seconds")
+        if not 1 <= self.presign_seconds <= MAX_PRESIGN_SECONDS:
+            _refuse("presign_seconds", self.presign_seconds, f"1 to {MAX_PRESIGN_SECONDS} seconds, a week")
+        if self.resume_seconds < MIN_RESUME_SECONDS:
+            _refuse("resume_seconds", self.resume_seconds, f"at least {MIN_RESUME_SECONDS} seconds")
+        if not 1 <= self.resume_lock <= MAX_RESUME_LOCK:
+            _refuse("resume_lock", self.resume_lock, f"1 to {MAX_RESUME_LOCK} seconds")
 
     def _check_webhook(self) -> None:
         if self.webhook_url is not None and not _WEBHOOK_URL.fullmatch(self.webhook_url):

@@ -1,22 +1,24 @@
 """The core of `sweep-uploads`: selects unfinished multipart uploads, and formats its output.
 
-A killed process cannot abort its uploads. Their parts cost storage, and no listing of objects shows them.
+A killed process cannot abort its uploads. Their parts cost storage, and no listing of objects shows them. Expired
+resumable uploads cost storage too; their own age counts, not that of their multipart uploads.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from filehandoff.errors import BucketMissing
-from filehandoff.keys import is_anyones_key
+from filehandoff.keys import id_of, is_anyones_key
 from filehandoff.settings import Settings
 
-HELP = """List this app's unfinished multipart uploads, which killed processes left in S3.
+HELP = """List unfinished multipart uploads of this app, which killed processes left, and expired resumable uploads.
 
-They cost storage, and no listing of objects shows them. The command ignores uploads with keys of another form, or of
-another prefix than UPLOAD_KEY_PREFIX. Without --abort it changes nothing.
+They cost storage, and no listing of objects shows the first. The command ignores uploads with keys of another form, or
+of another prefix than UPLOAD_KEY_PREFIX, and resumable uploads younger than UPLOAD_RESUME_SECONDS. Without --abort it
+changes nothing.
 """
 DEFAULT_AGE = "24h"
 OLDER_THAN_HELP = (
@@ -124,12 +126,30 @@ class Sweep:
         return f"{found}. {aborted} aborted" + (f", {count - aborted} failed." if aborted < count else ".")
 
 
-def choose(settings: Settings, found: Iterable[Unfinished], older_than: Age, now: datetime) -> Sweep:
-    """Select this app's uploads of at least this age from a bucket's unfinished uploads."""
-    ours = [upload for upload in found if is_anyones_key(settings.key_prefix, upload.key)]
+def choose(
+    settings: Settings,
+    found: Iterable[Unfinished],
+    older_than: Age,
+    now: datetime,
+    resumable: Container[str] = frozenset(),
+) -> Sweep:
+    """Select this app's uploads of at least this age from a bucket's unfinished uploads.
+
+    `resumable` has the ids of resumable uploads that a client may continue; theirs are never selected.
+    """
+    ours = [
+        upload
+        for upload in found
+        if is_anyones_key(settings.key_prefix, upload.key) and id_of(upload.key) not in resumable
+    ]
     old = [upload for upload in ours if upload.age(now) >= older_than.span]
     old.sort(key=lambda upload: (upload.began, upload.key, upload.upload_id))
     return Sweep(settings, older_than, now, old, len(ours) - len(old))
+
+
+def expired_line(folder: str, seconds: float) -> str:
+    """Return the line for an expired resumable upload: the age of its last bytes, and its folder."""
+    return f"expired resumable upload, {show_age(timedelta(seconds=seconds))} ago  {folder}"
 
 
 def reason(error: Exception) -> str:

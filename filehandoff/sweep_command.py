@@ -9,9 +9,10 @@ import click
 from filehandoff.errors import BucketMissing, SettingsError, UploadError
 from filehandoff.s3 import flows
 from filehandoff.s3.calls import Flow
+from filehandoff.s3.upload_state import Uploads, all_uploads, remove_expired
 from filehandoff.service import Service
 from filehandoff.settings import misspelt
-from filehandoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Age, choose, reason
+from filehandoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Age, choose, expired_line, reason
 
 
 def sweep_command(program: str, service: Service, run: Callable[[Flow[bool]], bool]) -> click.Command:
@@ -44,8 +45,9 @@ def sweep(service: Service, older_than: Age, *, abort: bool) -> Flow[bool]:
         StoreRejected, StoreUnavailable: S3 does not list the uploads.
     """
     settings = service.settings
+    uploads = yield from all_uploads(service)
     unfinished = yield from flows.unfinished_uploads(settings.bucket, settings.common_prefix)
-    found = choose(settings, unfinished, older_than, datetime.now(UTC))
+    found = choose(settings, unfinished, older_than, datetime.now(UTC), uploads.living)
     aborted = 0 if abort else None
     for upload in found.uploads:
         if aborted is None:
@@ -58,8 +60,25 @@ def sweep(service: Service, older_than: Age, *, abort: bool) -> Flow[bool]:
         else:
             click.echo(found.aborted(upload))
             aborted += 1
+    removed = yield from _sweep_expired(service, uploads, abort=abort)
     click.echo(found.summary(aborted))
-    return aborted in {None, len(found.uploads)}
+    return aborted in {None, len(found.uploads)} and removed
+
+
+def _sweep_expired(service: Service, uploads: Uploads, *, abort: bool) -> Flow[bool]:
+    """Print or remove expired resumable uploads; return whether no removal failed."""
+    failed = False
+    for folder, seconds in sorted(uploads.expired.items()):
+        line = expired_line(folder, seconds)
+        try:
+            if abort:
+                yield from remove_expired(service, folder)
+        except UploadError as error:
+            failed = True
+            click.echo(f"not removed  {line}: {reason(error)}", err=True)
+        else:
+            click.echo(f"removed  {line}" if abort else line)
+    return not failed
 
 
 def _age(_context: click.Context, _option: click.Parameter, text: str) -> Age:

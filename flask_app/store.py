@@ -23,10 +23,10 @@ from filehandoff.errors import StoreUnavailable, UploadError, from_store_answer
 from filehandoff.metrics import Metrics
 from filehandoff.parts import Part
 from filehandoff.presigned import is_aws
-from filehandoff.s3 import flows
 from filehandoff.s3.botocore_tuning import lasting_secret
 from filehandoff.s3.calls import SILENCE, Call, Compute, Finish, Flow, Md5, Presign, ReadBack, Step
 from filehandoff.s3.direct_put import PARAMETERS
+from filehandoff.s3.upload_state import check_store
 from filehandoff.settings import Settings
 from filehandoff.stored import Handle
 from flask_app.client import new_client
@@ -193,9 +193,10 @@ def check_bucket(settings: Settings) -> None:
         SettingsError: AWS_PROFILE names no profile.
     """
     store = Store(settings, Metrics())
-    store._clients["probe"] = new_client(settings, START_TIMEOUTS, attempts=1)  # noqa: SLF001 - ours
+    client = new_client(settings, START_TIMEOUTS, attempts=1)
+    store._clients = {"probe": client, "uploads": client}  # noqa: SLF001 - ours
     try:
-        store.run(flows.check_bucket(settings.bucket))
+        store.run(check_store(settings))
     finally:
         store.close()
 

@@ -22,10 +22,10 @@ from filehandoff.errors import StoreUnavailable, from_store_answer
 from filehandoff.metrics import Metrics
 from filehandoff.parts import Part
 from filehandoff.presigned import is_aws
-from filehandoff.s3 import flows
 from filehandoff.s3.botocore_tuning import lasting_secret
 from filehandoff.s3.calls import SILENCE, Call, Compute, Finish, Flow, Md5, Presign, ReadBack, Step
 from filehandoff.s3.direct_put import PARAMETERS
+from filehandoff.s3.upload_state import check_store
 from filehandoff.settings import Settings
 from filehandoff.stored import Handle
 from quart_app.client import new_client
@@ -200,8 +200,9 @@ async def check_bucket(settings: Settings) -> None:
     """
     store = Store(settings, Metrics())
     store._limits["probe"] = None  # noqa: SLF001 - ours
-    async with new_client(settings, START_TIMEOUTS, attempts=1) as store._clients["probe"]:  # noqa: SLF001 - ours
-        await store.run(flows.check_bucket(settings.bucket))
+    async with new_client(settings, START_TIMEOUTS, attempts=1) as client:
+        store._clients = {"probe": client, "uploads": client}  # noqa: SLF001 - ours
+        await store.run(check_store(settings))
 
 
 async def read_body(body: StreamingBody) -> AsyncGenerator[bytes]:

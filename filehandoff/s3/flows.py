@@ -224,8 +224,8 @@ def ready(bucket: str) -> Flow[None]:
         raise StoreUnavailable(f"S3 has no bucket '{bucket}'.") from error
 
 
-def check_bucket(bucket: str) -> Flow[None]:
-    """Check the bucket before the first request.
+def check_bucket(bucket: str) -> Flow[bool]:
+    """Check the bucket before the first request; return whether it is available.
 
     A store that does not respond may still start, so this only logs the error.
 
@@ -236,3 +236,5 @@ def check_bucket(bucket: str) -> Flow[None]:
         yield from calls.head_bucket(bucket)
     except UploadError as error:
         logger.warning("the bucket '%s' is not available yet: %s", bucket, error.__cause__ or error)
+        return False
+    return True

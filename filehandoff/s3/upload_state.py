@@ -14,8 +14,9 @@ That is as safe only where a list shows every object that was created before.
 """
 
 import json
+import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -30,10 +31,17 @@ from filehandoff.receipt import Incoming
 from filehandoff.s3 import calls, flows
 from filehandoff.s3.calls import Compute, Exists, Flow, Listed, SentPart
 from filehandoff.s3.context import Context
+from filehandoff.settings import Settings
 from filehandoff.tus import PARTIAL
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
+UNCONDITIONAL = (
+    "the store has no conditional writes (If-None-Match): of two processes that continue one resumable upload at the "
+    "same time, one is kept out only if the store's lists show every object at once"
+)
 #: The folder of all uploads' states; no key of an object begins with it.
 FOLDER = ".tus/"
 #: Stands for a sender without a name; the segment of no name is the same.
@@ -331,7 +339,7 @@ class Held:
             Locked: another writer has taken the lock over.
         """
         if self._service.conditional_writes is None:
-            self._service.conditional_writes = yield from writes_conditionally(self._service)
+            self._service.conditional_writes = yield from writes_conditionally(self._service.settings)
         key = self.record_key(self.number + 1)
         try:
             yield from put(key, (state.as_bytes(),), only_new=bool(self._service.conditional_writes))
@@ -392,9 +400,21 @@ def put(key: str, chunks: Sequence[bytes | memoryview], *, only_new: bool = Fals
     return crc32
 
 
-def writes_conditionally(service: Context) -> Flow[bool]:
+def check_store(settings: Settings) -> Flow[None]:
+    """Check the bucket before the first request; log a warning if its store has no conditional writes.
+
+    Raises:
+        BucketMissing: there is no such bucket.
+    """
+    if (yield from flows.check_bucket(settings.bucket)):
+        with suppress(UploadError):
+            if not (yield from writes_conditionally(settings)):
+                logger.warning(UNCONDITIONAL)
+
+
+def writes_conditionally(settings: Settings) -> Flow[bool]:
     """Return whether the store rejects a put with `If-None-Match: *` of a key that has an object."""
-    key = f"{service.settings.common_prefix}{FOLDER}probe-{token_hex(8)}"
+    key = f"{settings.common_prefix}{FOLDER}probe-{token_hex(8)}"
     try:
         yield from put(key, (b"first",))
         try:
@@ -414,6 +434,43 @@ def remove(service: Context, folder: str, state: State) -> Flow[None]:
     if not state.is_done or state.concat == PARTIAL:
         yield from calls.delete_object(state.key)
     yield from remove_folder(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """The resumable uploads of all senders.
+
+    Attributes:
+        living: the ids of those that a client may continue.
+        expired: the folders of all others, with the age of their last record in seconds.
+    """
+
+    living: frozenset[str]
+    expired: Mapping[str, float]
+
+
+def all_uploads(service: Context) -> Flow[Uploads]:
+    """Return the resumable uploads of all senders."""
+    ages: dict[str, float] = {}
+    for one in (yield from list_all(f"{service.settings.common_prefix}{FOLDER}")):
+        folder = one.key.rpartition("/")[0] + "/"
+        ages[folder] = min(one.age, ages.get(folder, one.age))
+    life = service.settings.resume_seconds
+    living = frozenset(folder.split("/")[-2] for folder, age in ages.items() if age <= life)
+    return Uploads(living, {folder: age for folder, age in ages.items() if age > life})
+
+
+def remove_expired(service: Context, folder: str) -> Flow[None]:
+    """Remove an expired upload, whatever is left of it."""
+    known = records(folder, (yield from list_all(folder)))
+    try:
+        state = State.from_bytes(b"".join((yield from read(known[-1].key)))) if known else None
+    except ObjectMissing:
+        state = None
+    if state is None:
+        yield from remove_folder(folder)
+    else:
+        yield from remove(service, folder, state)
 
 
 def remove_folder(folder: str) -> Flow[None]:

@@ -56,8 +56,8 @@ class FakeS3:
     objects: dict[str, Object] = field(default_factory=dict)
     uploads: dict[str, tuple[str, dict[int, bytes], dict[str, Any]]] = field(default_factory=dict)
     operations: list[str] = field(default_factory=list)
-    break_call: Callable[[str], bool] = field(default=lambda _operation: False)
-    corrupt: Callable[[bytes], bytes] = field(default=lambda data: data)
+    break_call: Callable[[str], bool] = field(default_factory=lambda: lambda _operation: False)
+    corrupt: Callable[[bytes], bytes] = field(default_factory=lambda: lambda data: data)
     _ids: Any = field(default_factory=lambda: itertools.count(1))
 
     def run(self, flow: Flow[T]) -> T:
@@ -102,7 +102,7 @@ class FakeS3:
         try:
             answer = getattr(self, f"_{call.operation}")(body, **parameters)
         except Refused as refused:
-            raise call.refused(*refused.args, "no") from refused
+            raise call.refused(refused.args[0], refused.args[1], "no") from refused
         if loses:
             raise StoreUnavailable("The response was lost.")
         return call.read(answer)
