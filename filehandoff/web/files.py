@@ -40,7 +40,8 @@ from filehandoff.web.routes import NO_CONTENT, Answer, handled, json_answer, key
 
 PATH = "/files"
 ALLOW = {PATH: "OPTIONS, POST", f"{PATH}/<upload_id>": "DELETE, GET, HEAD, OPTIONS, PATCH, POST"}
-_VIEWS = frozenset({"create_upload", "upload_options", "get_upload", "patch_upload", "delete_upload", "override"})
+#: The views of resumable uploads.
+VIEWS = frozenset({"create_upload", "upload_options", "get_upload", "patch_upload", "delete_upload", "override"})
 
 
 def options(service: Service, rule: str) -> Answer:
@@ -50,7 +51,7 @@ def options(service: Service, rule: str) -> Answer:
 
 def headers(request: RequestValues) -> dict[str, str]:
     """Return the header of all answers about resumable uploads, also of errors."""
-    return {"Tus-Resumable": VERSION} if (request.endpoint or "").rpartition(".")[2] in _VIEWS else {}
+    return {"Tus-Resumable": VERSION} if (request.endpoint or "").rpartition(".")[2] in VIEWS else {}
 
 
 def overridden(request: RequestValues) -> str:
