@@ -36,8 +36,8 @@ METHOD_OVERRIDE = "X-HTTP-Method-Override"
 #: Methods of an upload's address that a `POST` may name in `METHOD_OVERRIDE`.
 METHODS = frozenset({"PATCH", "HEAD", "DELETE"})
 
-#: Lengths and offsets have at most as many digits as S3's largest object.
-_NUMBER = re.compile(r"\d{1,19}", re.ASCII)
+#: A longer number is no length of any file.
+_NUMBER = re.compile(r"\d{1,40}", re.ASCII)
 _METADATA_KEY = re.compile(r"[!-+\--~]+")
 #: Keys of a file's name and media type; Uppy sends the second ones.
 _NAMES, _TYPES = ("filename", "name"), ("filetype", "type")
@@ -190,6 +190,7 @@ class Creation:
         """Read the head of a `POST`; `size` is its declared length, None for a chunked body.
 
         Raises:
+            UnsupportedMediaType: the body is of another type.
             TusMalformed, ChecksumUnsupported: a header cannot be used.
             FileTooLarge: the declared length exceeds the limit.
             DigestMalformed: the metadata's `sha256` is malformed.
@@ -205,7 +206,8 @@ class Creation:
         if parts and "Upload-Length" in headers:
             raise TusMalformed("A final upload has no Upload-Length: its parts have lengths.")
         chunk = None
-        if headers.get("Content-Type") == CONTENT_TYPE and not parts:
+        if not parts and (size != 0 or headers.get("Content-Type") == CONTENT_TYPE):
+            check_content_type(headers)
             chunk = Chunk(0, size, None, ChunkChecksum.of(headers))
         return cls(length, metadata, read_metadata(metadata), concat == PARTIAL, parts, chunk)
 

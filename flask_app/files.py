@@ -15,6 +15,7 @@ from filehandoff.cancellation import Cancellation, cancelled_by
 from filehandoff.errors import UploadError
 from filehandoff.parts import Part
 from filehandoff.receipt import UploadContext
+from filehandoff.s3.calls import Flow
 from filehandoff.s3.resumable import Writer
 from filehandoff.s3.upload_state import State, open_bytes
 from filehandoff.strategies import DEFAULT_HOOK, TUS
@@ -51,9 +52,7 @@ def create_upload() -> Response:
         return respond(concatenate(own, sent, creation))
     if creation.chunk is None:
         return respond(read(files.create(own, sent, creation)))
-    with own.metrics.chunk(), admitted(own):
-        receiving = own.store.run(files.create_receiving(own, sent, creation))
-        return respond(receive(own, sent, receiving))
+    return respond(receive(own, sent, files.create_receiving(own, sent, creation)))
 
 
 @routes.get(f"{PATH}/<upload_id>")
@@ -68,12 +67,7 @@ def get_upload(upload_id: str) -> Response:
 def patch_upload(upload_id: str) -> Response:
     """Store the next bytes of an upload."""
     own, sent = current()
-    with own.metrics.chunk(), admitted(own):
-        match own.store.run(files.claim(own, sent, upload_id)):
-            case Receiving() as receiving:
-                return respond(receive(own, sent, receiving))
-            case Answer() as answer:
-                return respond(answer)
+    return respond(receive(own, sent, files.claim(own, sent, upload_id)))
 
 
 @routes.delete(f"{PATH}/<upload_id>")
@@ -96,7 +90,17 @@ def override(upload_id: str) -> Response:
             return respond(read(files.status(own, sent, upload_id)))
 
 
-def receive(own: Service, sent: Request, receiving: Receiving) -> Answer:
+def receive(own: Service, sent: Request, claim: Flow[Receiving | Answer]) -> Answer:
+    """Lock an upload, and store the bytes of the request."""
+    with own.metrics.chunk(), admitted(own):
+        match own.store.run(claim):
+            case Receiving() as receiving:
+                return store_bytes(own, sent, receiving)
+            case Answer() as answer:
+                return answer
+
+
+def store_bytes(own: Service, sent: Request, receiving: Receiving) -> Answer:
     """Store the bytes of the request; keep those that arrived, if it fails."""
     writer = receiving.writer(own, stamping)
     sender = ChunkSender(own, writer)
@@ -108,7 +112,7 @@ def receive(own: Service, sent: Request, receiving: Receiving) -> Answer:
             return own.store.run(writer.finish(partial(files.finished, own, sent, receiving, writer)))
         return receiving.answer(own, own.store.run(writer.pause()))
     except BaseException:
-        sender.pause()
+        sender.end(receiving.after_failure(writer))
         raise
 
 
@@ -155,15 +159,15 @@ class ChunkSender:
         for future in done:
             future.result()
 
-    def pause(self) -> None:
-        """Wait for the parts in flight, and keep the bytes that arrived, in a bounded time."""
+    def end(self, flow: Flow[object]) -> None:
+        """Wait for the parts in flight, and run the flow after a failure, in a bounded time."""
         with cancelled_by(self._unstoppable):
-            finish_in_time(self._pause)
+            finish_in_time(partial(self._end, flow))
 
-    def _pause(self) -> None:
+    def _end(self, flow: Flow[object]) -> None:
         wait(self._sending)
         try:
-            self._service.store.run(self._writer.pause())
+            self._service.store.run(flow)
         except UploadError as error:
             logger.warning("the bytes of a resumable upload could not be kept: %s", error.__cause__ or error)
 

@@ -14,6 +14,7 @@ from quart import Blueprint, Response
 from filehandoff.errors import UploadError
 from filehandoff.parts import Part
 from filehandoff.receipt import UploadContext
+from filehandoff.s3.calls import Flow
 from filehandoff.s3.resumable import Writer
 from filehandoff.s3.upload_state import State, open_bytes
 from filehandoff.strategies import DEFAULT_HOOK, TUS
@@ -50,10 +51,7 @@ async def create_upload() -> Response:
         return respond(await concatenate(own, sent, creation))
     if creation.chunk is None:
         return respond(await read(files.create(own, sent, creation)))
-    with own.metrics.chunk():
-        async with admitted(own):
-            receiving = await own.store.run(files.create_receiving(own, sent, creation))
-            return respond(await receive(own, sent, receiving))
+    return respond(await finish_despite_cancel(receive(own, sent, files.create_receiving(own, sent, creation))))
 
 
 @routes.get(f"{PATH}/<upload_id>")
@@ -68,13 +66,7 @@ async def get_upload(upload_id: str) -> Response:
 async def patch_upload(upload_id: str) -> Response:
     """Store the next bytes of an upload."""
     own, sent = current()
-    with own.metrics.chunk():
-        async with admitted(own):
-            match await own.store.run(files.claim(own, sent, upload_id)):
-                case Receiving() as receiving:
-                    return respond(await receive(own, sent, receiving))
-                case Answer() as answer:
-                    return respond(answer)
+    return respond(await finish_despite_cancel(receive(own, sent, files.claim(own, sent, upload_id))))
 
 
 @routes.delete(f"{PATH}/<upload_id>")
@@ -97,7 +89,22 @@ async def override(upload_id: str) -> Response:
             return respond(await read(files.status(own, sent, upload_id)))
 
 
-async def receive(own: Service, sent: Request, receiving: Receiving) -> Answer:
+async def receive(own: Service, sent: Request, claim: Flow[Receiving | Answer]) -> Answer:
+    """Lock an upload, and store the bytes of the request.
+
+    A client's disconnect cancels the request's task, perhaps before this has read the bytes that arrived. So this must
+    run in a task of its own, which the disconnect reaches as the end of the body.
+    """
+    with own.metrics.chunk():
+        async with admitted(own):
+            match await own.store.run(claim):
+                case Receiving() as receiving:
+                    return await store_bytes(own, sent, receiving)
+                case Answer() as answer:
+                    return answer
+
+
+async def store_bytes(own: Service, sent: Request, receiving: Receiving) -> Answer:
     """Store the bytes of the request; keep those that arrived, if it fails."""
     writer = receiving.writer(own, stamping)
     sender = ChunkSender(own, writer)
@@ -109,7 +116,7 @@ async def receive(own: Service, sent: Request, receiving: Receiving) -> Answer:
             return await own.store.run(writer.finish(partial(files.finished, own, sent, receiving, writer)))
         return receiving.answer(own, await finish_despite_cancel(own.store.run(writer.pause())))
     except BaseException:
-        await finish_in_time(sender.pause())
+        await finish_in_time(sender.end(receiving.after_failure(writer)))
         raise
 
 
@@ -175,11 +182,11 @@ class ChunkSender:
         if self._sending:
             await asyncio.wait(self._sending)
 
-    async def pause(self) -> None:
-        """Wait for the parts in flight, and keep the bytes that arrived."""
+    async def end(self, flow: Flow[object]) -> None:
+        """Wait for the parts in flight, and run the flow after a failure."""
         await self._wait()
         try:
-            await self._service.store.run(self._writer.pause())
+            await self._service.store.run(flow)
         except UploadError as error:
             logger.warning("the bytes of a resumable upload could not be kept: %s", error.__cause__ or error)
 

@@ -141,7 +141,7 @@ class Writer:
         try:
             self._content_type = self._service.file_types.check(self._base.content_type, head)
         except TypeNotAllowed:
-            yield from self._remove()
+            yield from self.remove()
             raise
 
     def digest(self, part: Part) -> int:
@@ -163,7 +163,7 @@ class Writer:
             self._sent[part.number] = sent["ETag"], sent["ChecksumCRC32"]
         except UploadGone:  # a sweep has aborted it
             if part.number <= self._cut:
-                yield from self._remove()
+                yield from self.remove()
             raise
         finally:
             part.release()
@@ -215,6 +215,17 @@ class Writer:
             state = yield from self._with_rest(state)
         yield from self._held.release(state)
         return state
+
+    def remove(self) -> Flow[None]:
+        """Remove the upload; once more does nothing.
+
+        Raises:
+            Locked: another request holds it by now.
+        """
+        if not self._removed:
+            yield from self._held.check()
+            self._removed = True
+            yield from remove(self._service, self._held.folder, self._base)
 
     def _with_rest(self, state: State) -> Flow[State]:
         """Store the bytes after the last part as an object, and return the state with it."""
@@ -269,14 +280,8 @@ class Writer:
         try:
             digest.check(self._base.promised)
         except DigestMismatch:
-            yield from self._remove()
+            yield from self.remove()
             raise
-
-    def _remove(self) -> Flow[None]:
-        """Remove the upload, unless another request holds it by now."""
-        yield from self._held.check()
-        self._removed = True
-        yield from remove(self._service, self._held.folder, self._base)
 
     def _put(self, part: Part, crc32: int) -> Flow[Stored]:
         assert self._digest is not None
@@ -324,7 +329,7 @@ class Writer:
         try:
             return (yield from calls.head_completed(self._base.key)).etag
         except ObjectMissing:
-            yield from self._remove()
+            yield from self.remove()
             raise UploadGone from None
 
     def _read_back(self, checksums: Sequence[str]) -> Flow[str]:
@@ -343,7 +348,7 @@ class Writer:
             body.close()
         received.check(checksums)
         if self._base.promised not in {None, sha256}:
-            yield from self._remove()
+            yield from self.remove()
             raise DigestMismatch(
                 f"The {size} bytes received have the SHA-256 {sha256}, not the promised {self._base.promised}. "
                 "Nothing was stored."

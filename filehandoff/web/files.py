@@ -36,7 +36,7 @@ from filehandoff.tus import (
 )
 from filehandoff.web import audit
 from filehandoff.web.request import RequestValues
-from filehandoff.web.routes import NO_CONTENT, Answer, handled, json_answer, key_for, object_path
+from filehandoff.web.routes import NO_CONTENT, Answer, base_url, handled, json_answer, key_for, object_path
 
 PATH = "/files"
 ALLOW = {PATH: "OPTIONS, POST", f"{PATH}/<upload_id>": "DELETE, GET, HEAD, OPTIONS, PATCH, POST"}
@@ -86,6 +86,10 @@ class Receiving:
     def writer(self, service: Service, stamp: Callable[[str], object]) -> Writer:
         """Return the writer of the bytes; `stamp` makes the hook that stamps a request's id."""
         return Writer(service, self.held, self.chunk, stamp(self.held.state.request_id))
+
+    def after_failure(self, writer: Writer) -> Flow[object]:
+        """Keep the bytes that arrived; the client knows no address of an upload that the request creates."""
+        return writer.pause() if self.location is None else writer.remove()
 
     def answer(self, service: Service, state: State) -> Answer:
         """Return the response after the bytes."""
@@ -142,7 +146,7 @@ def _new(service: Service, request: RequestValues, creation: Creation) -> tuple[
         part_bytes=settings.part_bytes,
         largest_file=settings.max_file_bytes,
     )
-    return folder, _address(service, upload_id), state
+    return folder, f"{base_url(service, request)}{PATH}/{upload_id}", state
 
 
 def claim(service: Service, request: RequestValues, upload_id: str) -> Flow[Receiving | Answer]:
@@ -166,11 +170,11 @@ def claim(service: Service, request: RequestValues, upload_id: str) -> Flow[Rece
     if chunk.length is not None and state.length not in {None, chunk.length}:
         raise TusMalformed(f"The upload has the length {state.length}, which no request can change.")
     length = chunk.length if state.length is None else state.length
-    if length is not None and not chunk.offset <= length <= state.largest_file:
-        raise FileTooLarge(f"The length {length} does not fit to the offset, or exceeds {state.largest_file} bytes.")
     upload_state.check_free(service, found)
     if chunk.offset != state.offset:
         raise OffsetConflict(state.offset)
+    if length is not None and not chunk.offset <= length <= state.largest_file:
+        raise FileTooLarge(f"The length {length} is less than the offset, or exceeds {state.largest_file} bytes.")
     _check_size(chunk, length)
     if state.is_done:
         return Answer(status=204, headers=_headers(service, state))
@@ -307,7 +311,3 @@ def _headers(service: Service, state: State, age: float = 0.0) -> Mapping[str, s
         "Upload-Expires": format_datetime(ends, usegmt=True),
         **({"Content-Location": object_path(service, state.key)} if has_object else {}),
     }
-
-
-def _address(service: Service, upload_id: str) -> str:
-    return f"{service.settings.root_path}{PATH}/{upload_id}"

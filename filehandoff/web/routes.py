@@ -210,7 +210,7 @@ def handled(
         HandlerFailed: the handler failed.
     """
     elapsed = time.perf_counter() - request.arrived
-    receipts = [context.receipt(one, elapsed, _base_url(service, request)).as_json() for one in files]
+    receipts = [context.receipt(one, elapsed, base_url(service, request)).as_json() for one in files]
 
     def kept() -> None:
         if keep is not None:
@@ -233,7 +233,8 @@ def _stored_json(service: Service, receipts: Sequence[Mapping[str, Any]]) -> Ans
     return json_answer({"receipts": receipts}, 201, {"Location": location, "Vary": "Accept"})
 
 
-def _base_url(service: Service, request: RequestValues) -> str:
+def base_url(service: Service, request: RequestValues) -> str:
+    """Return the app's URL for the client."""
     return service.settings.base_url(f"{request.scheme}://{request.host}")
 
 
@@ -333,7 +334,7 @@ def receipts(service: Service, request: RequestValues) -> Flow[Answer]:
     found = []
     for key in keys:
         info = yield from calls.head_object(key)
-        found.append(StoredReceipt.of(key, info, f"{_base_url(service, request)}/objects/{key}"))
+        found.append(StoredReceipt.of(key, info, f"{base_url(service, request)}/objects/{key}"))
     if request.wants_page:
         return page_answer(receipts_page(found, number(request.args.get("more"), 0)))
     headers = {"Cache-Control": CACHE_CONTROL, "Vary": "Accept"}

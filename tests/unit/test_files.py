@@ -46,7 +46,7 @@ class App:
 
     def __init__(self, **settings: Any) -> None:
         self.store = FakeS3()
-        self.service = Service("flask", Settings(bucket="photos", max_file_bytes=10 * MIB, **settings), lambda _: None)
+        self.service = Service("flask", Settings(bucket="photos", max_file_bytes=10 * MIB, **settings), None)
         self.hooked: list[str] = []
 
     def request(self, method: str, headers: dict[str, str], body: bytes = b"", user: str = "") -> Any:
@@ -197,7 +197,7 @@ def test_other_senders_see_no_upload(app: App) -> None:
         pytest.param({"Upload-Length": "12"}, b"x", TusMalformed, id="another length"),
         pytest.param({"Upload-Offset": "1"}, b"x", OffsetConflict, id="another offset"),
         pytest.param({}, b"hello world!", FileTooLarge, id="too many bytes"),
-        pytest.param({"Upload-Offset": "12"}, b"", FileTooLarge, id="beyond the end"),
+        pytest.param({"Upload-Offset": "12"}, b"", OffsetConflict, id="beyond the end"),
     ],
 )
 def test_a_wrong_chunk_is_refused_before_its_bytes(
@@ -218,6 +218,26 @@ def test_a_deferred_length_is_bounded(app: App) -> None:
         with pytest.raises(FileTooLarge):
             app.patch(5, address, b"", Upload_Length=str(length))
     assert app.patch(5, address, b"!", Upload_Length="6").headers["Content-Location"]
+
+
+def test_a_failed_creation_with_bytes_leaves_nothing(app: App) -> None:
+    """Its client gets no address; any other upload keeps its bytes."""
+    request = app.request("POST", {**BYTES, "Upload-Length": "11"}, b"hello")
+    receiving = app.store.run(files.create_receiving(app.service, request, files.creation_of(app.service, request)))
+    writer = receiving.writer(app.service, lambda _: None)
+    tuple(writer.receive(b"hello"))
+    for _ in range(2):
+        app.store.run(receiving.after_failure(writer))
+    assert not app.store.objects
+    address = created(app)
+    claimed = app.store.run(
+        files.claim(app.service, app.request("PATCH", {**BYTES, "Upload-Offset": "0"}), address[-36:])
+    )
+    assert isinstance(claimed, Receiving)
+    writer = claimed.writer(app.service, lambda _: None)
+    tuple(writer.receive(b"hello"))
+    app.store.run(claimed.after_failure(writer))
+    assert app.head(address)["Upload-Offset"] == "5"
 
 
 def test_a_creation_with_too_many_bytes_stores_nothing(app: App) -> None:
@@ -245,10 +265,11 @@ def test_a_held_upload_is_locked_but_visible(app: App) -> None:
     request = app.request("PATCH", {**BYTES, "Upload-Offset": "0"})
     app.store.run(files.claim(app.service, request, address.rpartition("/")[2]))
     assert app.head(address)["Upload-Offset"] == "0"
-    for attempt in (lambda: app.patch(0, address, b"x"), lambda: app.delete(address)):
-        with pytest.raises(Locked) as locked:
-            attempt()
-        assert locked.value.headers == {"Retry-After": "1"}
+    with pytest.raises(Locked) as locked:
+        app.patch(0, address, b"x")
+    assert locked.value.headers == {"Retry-After": "1"}
+    with pytest.raises(Locked):
+        app.delete(address)
 
 
 def test_an_unfinished_upload_has_no_receipt(app: App) -> None:

@@ -104,7 +104,7 @@ def test_the_length_may_be_deferred() -> None:
         pytest.param({}, id="no length"),
         pytest.param({"Upload_Length": "1", "Upload_Defer_Length": "1"}, id="two lengths"),
         pytest.param({"Upload_Defer_Length": "0"}, id="not deferred"),
-        *(pytest.param({"Upload_Length": text}, id=f"length {text}") for text in ("", "-1", "1.5", "x", "1" * 20, "²")),
+        *(pytest.param({"Upload_Length": text}, id=f"length {text}") for text in ("", "-1", "1.5", "x", "1" * 41, "²")),
         *(
             pytest.param({"Upload_Length": "1", "Upload_Metadata": text}, id=f"metadata {text}")
             for text in ("a b c", "a =", "a ä", " , ", ",", "a YQ==,a YQ==", "ä YQ==", "a YQ")
@@ -127,6 +127,8 @@ def test_the_largest_file_is_a_limit() -> None:
     """The declared length alone exceeds it."""
     with pytest.raises(FileTooLarge):
         creation(Upload_Length=str(10 * MIB + 1))
+    with pytest.raises(FileTooLarge):
+        creation(Upload_Length="1" + "0" * 30)
     assert creation(Upload_Length=str(10 * MIB)).length == 10 * MIB
 
 
@@ -138,10 +140,12 @@ def test_a_malformed_promise_is_refused() -> None:
 
 
 def test_a_creation_may_have_the_first_bytes() -> None:
-    """By their type; any other body is ignored."""
+    """A body of another type is refused."""
     made = creation(5, Upload_Length="11", Content_Type=CONTENT_TYPE)
     assert made.chunk == Chunk(0, 5, None, None)
-    assert creation(5, Upload_Length="11", Content_Type="text/plain").chunk is None
+    assert creation(Upload_Length="11", Content_Type="text/plain").chunk is None
+    with pytest.raises(UnsupportedMediaType):
+        creation(5, Upload_Length="11", Content_Type="text/plain")
 
 
 def test_a_final_upload_names_its_parts() -> None:
