@@ -7,8 +7,6 @@
     │   ├── FileMissing           400 file-missing
     │   ├── DigestMalformed       400 digest-malformed
     │   ├── ChunkedForm           400 chunked-form
-    │   ├── TusMalformed          400 tus-header-malformed
-    │   ├── ChecksumUnsupported   400 checksum-unsupported
     │   ├── RequestTimedOut       408 request-timeout
     │   ├── BodyTooLarge          413 body-too-large
     │   ├── FileTooLarge          413 file-too-large
@@ -18,26 +16,29 @@
     │   ├── TypeNotAllowed        415 type-not-allowed
     │   ├── DigestMismatch        422 digest-mismatch
     │   ├── SizeMismatch          422 size-mismatch
-    │   ├── TypeMismatch          422 type-mismatch
+    │   └── TypeMismatch          422 type-mismatch
+    ├── TusError
+    │   ├── TusMalformed          400 tus-header-malformed
+    │   ├── ChecksumUnsupported   400 checksum-unsupported
+    │   ├── FinalUpload           403 final-upload
+    │   ├── OffsetConflict        409 offset-conflict
+    │   ├── PartialUnfinished     409 partial-unfinished
+    │   ├── Expired               410 gone
+    │   ├── TusVersionUnsupported 412 tus-version-unsupported, with Tus-Version
+    │   ├── Locked                423 locked, with Retry-After
     │   └── ChecksumMismatch      460 checksum-mismatch
     ├── Unauthorized              401 unauthorized, with WWW-Authenticate
     ├── Forbidden                 403 forbidden, with WWW-Authenticate
     ├── OriginNotAllowed          403 origin-not-allowed
-    ├── FinalUpload               403 final-upload
     ├── NotFound                  404 not-found
     │   ├── UnknownHandoff        404 unknown-handoff
     │   ├── UnknownHook           404 unknown-hook
     │   ├── UnknownCause          404 unknown-cause
     │   └── ObjectMissing         404 object-missing
     ├── MethodNotAllowed          405 method-not-allowed
-    ├── OffsetConflict            409 offset-conflict
-    ├── PartialUnfinished         409 partial-unfinished
-    ├── Expired                   410 gone
     ├── PreconditionFailed        412 precondition-failed
-    ├── TusVersionUnsupported     412 tus-version-unsupported, with Tus-Version
     ├── RangeNotSatisfiable       416 range-not-satisfiable
     ├── HostNotAllowed            421 host-not-allowed
-    ├── Locked                    423 locked, with Retry-After
     ├── TooManyRequests           429 too-many-requests, with Retry-After
     ├── FileClosed                500 file-closed
     ├── Internal                  500 internal
@@ -146,20 +147,6 @@ class ChunkedForm(FormError):
     title = "The form holds one chunk of a file"
 
 
-class TusMalformed(FormError):
-    """A header of a resumable upload is missing, malformed or contradictory (https://tus.io, version 1.0.0)."""
-
-    code = "tus-header-malformed"
-    title = "The headers of the resumable upload cannot be used"
-
-
-class ChecksumUnsupported(FormError):
-    """The service does not support the algorithm of an `Upload-Checksum`."""
-
-    code = "checksum-unsupported"
-    title = "This kind of checksum is not supported"
-
-
 class RequestTimedOut(FormError):
     """No byte of the body arrived for `UPLOAD_IDLE_TIMEOUT`."""
 
@@ -246,7 +233,81 @@ class TypeMismatch(FormError):
     title = "The file has another type than promised"
 
 
-class ChecksumMismatch(FormError):
+class TusError(UploadError):
+    """A request of a resumable upload does not follow the protocol (https://tus.io, version 1.0.0), or cannot now."""
+
+
+class TusMalformed(TusError):
+    """A header of a resumable upload is missing, malformed or contradictory (https://tus.io, version 1.0.0)."""
+
+    status = 400
+    code = "tus-header-malformed"
+    title = "The headers of the resumable upload cannot be used"
+
+
+class ChecksumUnsupported(TusError):
+    """The service does not support the algorithm of an `Upload-Checksum`."""
+
+    status = 400
+    code = "checksum-unsupported"
+    title = "This kind of checksum is not supported"
+
+
+class FinalUpload(TusError):
+    """A final upload is made of other uploads; it takes no bytes of its own."""
+
+    status = 403
+    code = "final-upload"
+    title = "This upload takes no bytes"
+
+
+class OffsetConflict(TusError):
+    """The client continues a resumable upload at another offset than the service has; `offset` is in bytes."""
+
+    status = 409
+    code = "offset-conflict"
+    title = "The upload has another offset"
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"The service has {offset} bytes of this upload; continue there.")
+
+
+class PartialUnfinished(TusError):
+    """A final upload names a partial upload whose bytes have not all arrived."""
+
+    status = 409
+    code = "partial-unfinished"
+    title = "A part of the upload is not complete"
+
+
+class Expired(TusError):
+    """A resumable upload has expired; the service may remove its bytes."""
+
+    status = 410
+    code = "gone"
+    title = "The upload has expired"
+
+
+class TusVersionUnsupported(TusError):
+    """The request's `Tus-Resumable` is missing, or names another version of the protocol."""
+
+    status = 412
+    code = "tus-version-unsupported"
+    title = "The service supports another version of the protocol"
+
+
+class Locked(TusError):
+    """Another request sends bytes to this resumable upload, or removes it."""
+
+    status = 423
+    code = "locked"
+    title = "Another request holds the upload"
+
+    def __init__(self) -> None:
+        super().__init__("Another request holds this upload; try again soon.", headers={"Retry-After": "1"})
+
+
+class ChecksumMismatch(TusError):
     """A chunk of a resumable upload differs from its `Upload-Checksum`; the service has discarded the chunk.
 
     The protocol defines the status (https://tus.io, version 1.0.0, "Checksum").
@@ -293,14 +354,6 @@ class OriginNotAllowed(UploadError):
     def __init__(self, origin: str | None) -> None:
         named = "an origin that it hides" if origin is None else f"the origin {shorten(origin)}"
         super().__init__(f"A page of {named} has made the request, and the service does not allow that origin.")
-
-
-class FinalUpload(UploadError):
-    """A final upload is made of other uploads; it takes no bytes of its own."""
-
-    status = 403
-    code = "final-upload"
-    title = "This upload takes no bytes"
 
 
 class HostNotAllowed(UploadError):
@@ -364,33 +417,6 @@ class MethodNotAllowed(UploadError):
     title = "This method is not allowed here"
 
 
-class OffsetConflict(UploadError):
-    """The client continues a resumable upload at another offset than the service has; `offset` is in bytes."""
-
-    status = 409
-    code = "offset-conflict"
-    title = "The upload has another offset"
-
-    def __init__(self, offset: int) -> None:
-        super().__init__(f"The service has {offset} bytes of this upload; continue there.")
-
-
-class PartialUnfinished(UploadError):
-    """A final upload names a partial upload whose bytes have not all arrived."""
-
-    status = 409
-    code = "partial-unfinished"
-    title = "A part of the upload is not complete"
-
-
-class Expired(UploadError):
-    """A resumable upload has expired; the service may remove its bytes."""
-
-    status = 410
-    code = "gone"
-    title = "The upload has expired"
-
-
 class PreconditionFailed(UploadError):
     """The object does not meet a precondition of the request (RFC 9110, section 15.5.13)."""
 
@@ -399,31 +425,12 @@ class PreconditionFailed(UploadError):
     title = "The object is in another state"
 
 
-class TusVersionUnsupported(UploadError):
-    """The request's `Tus-Resumable` is missing, or names another version of the protocol."""
-
-    status = 412
-    code = "tus-version-unsupported"
-    title = "The service supports another version of the protocol"
-
-
 class RangeNotSatisfiable(UploadError):
     """The requested range lies outside the object (RFC 9110, section 15.5.17)."""
 
     status = 416
     code = "range-not-satisfiable"
     title = "The range lies outside the object"
-
-
-class Locked(UploadError):
-    """Another request sends bytes to this resumable upload, or removes it."""
-
-    status = 423
-    code = "locked"
-    title = "Another request holds the upload"
-
-    def __init__(self) -> None:
-        super().__init__("Another request holds this upload; try again soon.", headers={"Retry-After": "1"})
 
 
 class TooManyRequests(UploadError):
@@ -538,11 +545,11 @@ class StorageFull(UploadError):
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-#: Every error class that the apps raise; the two excluded are base classes.
+#: Every error class that the apps raise; the excluded ones are base classes.
 CLASSES = [
     error
     for error in tuple(globals().values())
-    if isinstance(error, type) and issubclass(error, UploadError) and error not in {UploadError, FormError}
+    if isinstance(error, type) and issubclass(error, UploadError) and error not in {UploadError, FormError, TusError}
 ]
 #: The error class of each code: the first one, of which others are special cases.
 ERRORS = {error.code: next(one for one in CLASSES if one.code == error.code) for error in CLASSES}

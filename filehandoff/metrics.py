@@ -29,6 +29,7 @@ from filehandoff.errors import (
     Overloaded,
     SettingsError,
     TooManyRequests,
+    TusError,
     UnknownHandoff,
     UnknownHook,
     UploadError,
@@ -65,7 +66,9 @@ BYTES = (
 REFUSALS = tuple(
     error.code
     for error in ERRORS.values()
-    if issubclass(error, FormError | UnknownHandoff | UnknownHook | ObjectMissing | TooManyRequests | Overloaded)
+    if issubclass(
+        error, FormError | TusError | UnknownHandoff | UnknownHook | ObjectMissing | TooManyRequests | Overloaded
+    )
 )
 
 

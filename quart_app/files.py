@@ -73,7 +73,7 @@ async def patch_upload(upload_id: str) -> Response:
 async def delete_upload(upload_id: str) -> Response:
     """Remove an upload."""
     own, sent = current()
-    return respond(await finish_despite_cancel(read(files.terminate(own, sent, upload_id))))
+    return respond(await read(files.terminate(own, sent, upload_id)))
 
 
 @routes.post(f"{PATH}/<upload_id>")
@@ -114,7 +114,7 @@ async def store_bytes(own: Service, sent: Request, receiving: Receiving) -> Answ
         writer.check()
         if writer.is_complete:
             return await own.store.run(writer.finish(partial(files.finished, own, sent, receiving, writer)))
-        return receiving.answer(own, await finish_despite_cancel(own.store.run(writer.pause())))
+        return receiving.answer(own, await own.store.run(writer.pause()))
     except BaseException:
         await finish_in_time(sender.end(receiving.after_failure(writer)))
         raise

@@ -208,6 +208,9 @@ class Writer:
         Raises:
             Locked: another request has taken the lock over.
         """
+        return (yield from Finish(self._pause()))
+
+    def _pause(self) -> Flow[State]:
         if self._removed:
             return self._base
         state = self._progress()

@@ -10,6 +10,7 @@ from filehandoff.errors import (
     Forbidden,
     IdentityUnavailable,
     LimitsUnavailable,
+    Locked,
     MethodNotAllowed,
     Overloaded,
     PreconditionFailed,
@@ -17,6 +18,7 @@ from filehandoff.errors import (
     StorageFull,
     StoreUnavailable,
     TooManyRequests,
+    TusVersionUnsupported,
     Unauthorized,
     UnsupportedMediaType,
     UploadError,
@@ -52,6 +54,8 @@ ERROR_HEADERS: dict[type[UploadError], tuple[str, ...]] = {
     RangeNotSatisfiable: ("Content-Range",),
     TooManyRequests: ("Retry-After", *RATE_LIMITS),
     LimitsUnavailable: ("Retry-After",),
+    Locked: ("Retry-After",),
+    TusVersionUnsupported: ("Tus-Version",),
     StoreUnavailable: ("Retry-After",),
     Overloaded: ("Retry-After",),
     StorageFull: ("Retry-After",),
@@ -296,46 +300,46 @@ def all_headers() -> Node:
     """Describe the headers of responses."""
     digest = to_content_digest(receipts_example()["receipts"][0]["sha256"])
     return {
-        REQUEST_ID_HEADER: _header(refer("RequestId"), REQUEST_ID),
-        "Location": _header(
+        REQUEST_ID_HEADER: header(refer("RequestId"), REQUEST_ID),
+        "Location": header(
             text("The first object; with a presigned upload, the client must still send it.", format="uri-reference"),
             f"/objects/{KEY}",
         ),
-        "Retry-After": _header(count("Seconds before a retry."), RETRY_AFTER_SECONDS),
-        "RateLimit-Policy": _header(
+        "Retry-After": header(count("Seconds before a retry."), RETRY_AFTER_SECONDS),
+        "RateLimit-Policy": header(
             text("The limits that the request has met (draft-ietf-httpapi-ratelimit-headers-10)."),
             '"uploads-60";q=100;w=60, "bytes-86400";q=10737418240;w=86400;qu="content-bytes"',
             required=False,
         ),
-        "RateLimit": _header(
+        "RateLimit": header(
             text("The rest of each of these limits (`r`), and the seconds until its period ends (`t`)."),
             '"uploads-60";r=99;t=30, "bytes-86400";r=10737418000;t=3600',
             required=False,
         ),
-        "WWW-Authenticate": _header(text("The credentials that are needed (RFC 6750, section 3)."), "Bearer"),
-        "Allow": _header(text("The methods of this address."), "POST, OPTIONS"),
-        "Accept-Encoding": _header(
+        "WWW-Authenticate": header(text("The credentials that are needed (RFC 6750, section 3)."), "Bearer"),
+        "Allow": header(text("The methods of this address."), "POST, OPTIONS"),
+        "Accept-Encoding": header(
             {"type": "string", "const": "identity", "description": "Only in the response to a compressed body."},
             "identity",
             required=False,
         ),
-        "Content-Length": _header(count("Bytes of the body."), len(FILE)),
-        "Content-Range": _header(
+        "Content-Length": header(count("Bytes of the body."), len(FILE)),
+        "Content-Range": header(
             text(
                 "The range and the object's size; in an error only the size.",
                 pattern=r"^bytes (?:\d+-\d+|\*)/\d+$",
             ),
             f"bytes 0-4/{len(FILE)}",
         ),
-        "ETag": _header(text("The object's ETag in S3.", pattern=r'^"[^"]+"$'), f'"{ETAG}"'),
-        "Accept-Ranges": _header({"type": "string", "const": "bytes"}, "bytes"),
-        "Content-Disposition": _header(
+        "ETag": header(text("The object's ETag in S3.", pattern=r'^"[^"]+"$'), f'"{ETAG}"'),
+        "Accept-Ranges": header({"type": "string", "const": "bytes"}, "bytes"),
+        "Content-Disposition": header(
             text("A download with the original name (RFC 6266), never a page.", pattern="^attachment; "),
             content_disposition("hello.txt", KEY),
         ),
-        "Last-Modified": _header(text("The time of the upload (RFC 9110, section 5.6.7)."), STORED, required=False),
-        "X-Content-Type-Options": _header({"type": "string", "const": "nosniff"}, "nosniff"),
-        "Content-Security-Policy": _header(
+        "Last-Modified": header(text("The time of the upload (RFC 9110, section 5.6.7)."), STORED, required=False),
+        "X-Content-Type-Options": header({"type": "string", "const": "nosniff"}, "nosniff"),
+        "Content-Security-Policy": header(
             {
                 "type": "string",
                 "const": CONTENT_SECURITY_POLICY,
@@ -343,7 +347,7 @@ def all_headers() -> Node:
             },
             CONTENT_SECURITY_POLICY,
         ),
-        "Cache-Control": _header(
+        "Cache-Control": header(
             {
                 "type": "string",
                 "const": CACHE_CONTROL,
@@ -352,7 +356,7 @@ def all_headers() -> Node:
             },
             CACHE_CONTROL,
         ),
-        DIGEST_HEADER: _header(
+        DIGEST_HEADER: header(
             text("The promised digest of this file (RFC 9530), in base64; an alternative to the field."),
             digest,
             required=False,
@@ -360,5 +364,6 @@ def all_headers() -> Node:
     }
 
 
-def _header(schema: Node, example: Any, *, required: bool = True) -> Node:
+def header(schema: Node, example: Any, *, required: bool = True) -> Node:
+    """Describe a header of responses."""
     return {"required": required, "schema": schema, "example": example}

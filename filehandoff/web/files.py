@@ -18,9 +18,9 @@ from filehandoff.errors import (
 from filehandoff.keys import id_of
 from filehandoff.receipt import Incoming, Stored, UploadContext
 from filehandoff.s3 import upload_state
-from filehandoff.s3.calls import Flow
+from filehandoff.s3.calls import Finish, Flow
 from filehandoff.s3.resumable import Writer
-from filehandoff.s3.upload_state import Held, State
+from filehandoff.s3.upload_state import Found, Held, State
 from filehandoff.service import Service
 from filehandoff.strategies import DEFAULT_HOOK, TUS
 from filehandoff.tus import (
@@ -230,11 +230,15 @@ def terminate(service: Service, request: RequestValues, upload_id: str) -> Flow[
     """
     check_version(request.headers)
     found = yield from upload_state.find(service, request.identity.name, upload_id)
-    held = yield from upload_state.claim(service, found)
-    yield from upload_state.remove(service, held.folder, held.state)
+    yield from Finish(_remove(service, found))
     if not found.state.is_done:
         audit.record(request, "aborted", keys=[found.state.key])
     return NO_CONTENT
+
+
+def _remove(service: Service, found: Found) -> Flow[None]:
+    held = yield from upload_state.claim(service, found)
+    yield from upload_state.remove(service, held.folder, held.state)
 
 
 @dataclass(frozen=True, slots=True)

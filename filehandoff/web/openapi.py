@@ -47,6 +47,7 @@ from filehandoff.errors import (
 )
 from filehandoff.http import REQUEST_ID_HEADER, REQUEST_ID_PATTERN
 from filehandoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FORM_HANDOFFS
+from filehandoff.web import openapi_files
 from filehandoff.web.components import (
     BODY_DIGESTS,
     RATE_LIMITS,
@@ -162,8 +163,8 @@ def document(root_path: str = "") -> dict[str, object]:
         "components": {
             "schemas": schemas() | {"Form": form_schema()},
             "securitySchemes": {"Token": token_scheme()},
-            "headers": all_headers(),
-            "parameters": all_parameters(),
+            "headers": all_headers() | openapi_files.headers(),
+            "parameters": all_parameters() | openapi_files.parameters(),
             "requestBodies": {"Form": form_body(), "File": file_body(), "FormOrFile": form_or_file_body()},
             "responses": {
                 "NotFound": problem_response(NotFound),
@@ -197,6 +198,7 @@ def _paths() -> Node:
         "/uploads/presigned/{key}": {"parameters": use("RequestId", "Key"), "delete": _abort_presigned()},
         "/uploads/presigned/{key}/parts": _presign_parts(),
         "/uploads/presigned/{key}/complete": {"parameters": use("RequestId", "Key"), "post": _complete()},
+        **openapi_files.paths(),
         "/causes/{cause}": {"parameters": use("RequestId", "Cause"), "post": _show_cause()},
         "/objects/{key}": {
             "parameters": use("RequestId", "Key"),

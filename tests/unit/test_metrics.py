@@ -28,7 +28,7 @@ from filehandoff.errors import (
     file_closed,
 )
 from filehandoff.metrics import FOLDER_VARIABLE, OUTCOMES, REFUSALS, Metrics, judge, share_numbers
-from filehandoff.strategies import HANDOFFS
+from filehandoff.strategies import HANDOFFS, TUS
 from filehandoff.web.openapi import METRICS
 
 
@@ -138,7 +138,7 @@ def test_a_name_that_a_client_made_up_makes_no_series(metrics: Metrics) -> None:
         with pytest.raises(UnknownHandoff), metrics.upload(name):
             raise UnknownHandoff("…")
     series = [sample for family in metrics.registry.collect() for sample in family.samples]
-    assert {sample.labels["handoff"] for sample in series if "handoff" in sample.labels} == {*HANDOFFS, "unknown"}
+    assert {sample.labels["handoff"] for sample in series if "handoff" in sample.labels} == {*HANDOFFS, TUS, "unknown"}
     assert value(metrics, "uploads_total", handoff="unknown", outcome="refused") == 4
 
 

@@ -66,7 +66,7 @@ NAMES_OF_ONE = {
         "POLL_SECONDS",
     ): "Flask polls an attribute of gunicorn's worker; asyncio handles signals",
     ("flask_app", "store.py", "PartAborted"): "a thread that sends a part cannot be cancelled: its body raises this",
-    ("quart_app", "uploads.py", "INLINE_BYTES"): "the loop digests small bodies; a thread digests large ones",
+    ("quart_app", "store.py", "INLINE_BYTES"): "the loop digests small bodies; a thread digests large ones",
     (
         "quart_app",
         "uploads.py",
@@ -144,6 +144,18 @@ def test_every_difference_has_a_module() -> None:
 #: Functions whose bodies differ by more than async, each with the reason. `handoffs/` is exempt: its differences are
 #: for readers.
 BODIES_OF_ONE = {
+    ("files.py", "create_upload"): "a disconnect cancels Quart's request, so a task of its own stores the bytes",
+    ("files.py", "patch_upload"): "a disconnect cancels Quart's request, so a task of its own stores the bytes",
+    ("files.py", "receive"): "async and ordinary contexts need nested blocks",
+    ("files.py", "store_bytes"): "Quart's client may disconnect; Flask bounds the end's time in `end`",
+    ("files.py", "concatenate"): "async and ordinary contexts need nested blocks",
+    ("files.py", "bytes_of"): "async and ordinary contexts need nested blocks",
+    ("files.py", "ChunkSender.__init__"): "Flask watches futures; Quart has tasks",
+    ("files.py", "ChunkSender.send"): "Flask watches futures; Quart digests in threads",
+    ("files.py", "ChunkSender._take"): "Flask watches futures; Quart has tasks",
+    ("files.py", "ChunkSender._send_part"): "Quart digests in threads",
+    ("files.py", "ChunkSender._end"): "Flask waits for futures; Quart's tasks call back",
+    ("files.py", "ChunkSender.end"): "Flask runs a function in a bounded time, Quart a coroutine",
     ("__init__.py", "create_app"): "Quart opens its clients on the event loop, when the server starts",
     ("__init__.py", "_service"): "other apps import quart_app.request, which must need no aioboto3",
     ("admission.py", "place"): "an event of threads has its own timeout; asyncio's has none",
