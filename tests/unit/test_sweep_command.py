@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from unit.s3.fake_s3 import FakeS3
 from unit.s3.script import BUSY, DENIED, GONE, Line, Refusal, count, expect, play
 
-from filehandoff.errors import SettingsError
+from filehandoff.errors import SettingsError, StoreUnavailable
+from filehandoff.s3 import upload_state
 from filehandoff.s3.calls import Flow
+from filehandoff.s3.upload_state import State
 from filehandoff.service import Service
 from filehandoff.settings import Settings
 from filehandoff.sweep_command import sweep_command
@@ -29,6 +33,10 @@ def listed(*names: str, began: datetime = OLD) -> Line:
     return expect("list_multipart_uploads", {"Uploads": uploads}, Prefix="in/")
 
 
+#: The call that lists resumable uploads, of which there are none.
+NONE_RESUMABLE = expect("list_objects_v2", Prefix="in/.tus/")
+
+
 def aborted(name: str, answer: object = None) -> Line:
     """The call that aborts the upload of this name."""
     return expect("abort_multipart_upload", answer, Key=f"in/{KEY}{name}", UploadId=name)
@@ -36,7 +44,7 @@ def aborted(name: str, answer: object = None) -> Line:
 
 def sweep(service: Service, arguments: str, *script: Line) -> Result:
     """Run the command, and play its flow against the script."""
-    return invoke(service, arguments, lambda flow: play(flow, *script))
+    return invoke(service, arguments, lambda flow: play(flow, *([NONE_RESUMABLE, *script] if script else ())))
 
 
 def invoke(service: Service, arguments: str, run: Callable[[Flow[bool]], bool]) -> Result:
@@ -128,3 +136,94 @@ def test_a_misspelt_setting_is_reported(service: Service, monkeypatch: pytest.Mo
     monkeypatch.setenv("UPLOAD_BUKET", "photos")
     result = sweep(service, "", listed())
     assert "the_app: UPLOAD_BUKET is no setting; was UPLOAD_BUCKET meant?" in result.stderr
+
+
+class Bucket:
+    """A bucket with resumable uploads of several ages."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.store = FakeS3()
+
+    def create(self, name: str, upload_id: str, *, is_done: bool = False) -> State:
+        """Create an upload with a part in S3, or a complete one."""
+        key = f"in/{KEY}{name}".replace(KEY.split("/")[-2], upload_id)
+        named: dict[str, Any] = {"user": "", "request_id": "r", "metadata": "", "concat": "", "length": 5}
+        state = State(
+            **{"filename": name, "content_type": "a/b", "promised": None, "part_bytes": 5, "largest_file": 9, **named},
+            key=key,
+            is_done=is_done,
+        )
+        self.store.run(upload_state.create(self.service, upload_state.folder_of(self.service, "", upload_id), state))
+        if is_done:
+            self.store.run(upload_state.put(key, (b"hello",)))
+        else:
+            self.store._create_multipart_upload(b"", Key=key, Metadata={}, ContentType="")  # noqa: SLF001 - as S3
+        return state
+
+    def sweep(self, arguments: str) -> Result:
+        """Run the command."""
+        return invoke(self.service, arguments, self.store.run)
+
+
+IDS = [f"019c1234-5678-7abc-89de-f012345678{number:02}" for number in range(3)]
+
+
+def test_an_expired_resumable_upload_is_removed(service: Service) -> None:
+    """With all that is left of it, but not the object of a complete one; a younger upload keeps its parts."""
+    bucket = Bucket(service)
+    done, old = bucket.create("done", IDS[0], is_done=True), bucket.create("old", IDS[1])
+    bucket.store.later(90_000)
+    young = bucket.create("young", IDS[2])
+    folders = [upload_state.folder_of(service, "", upload_id) for upload_id in IDS]
+    bucket.store.objects[f"{folders[1]}rest-x"] = bucket.store.objects[f"{folders[1]}00000001"]
+    listed = bucket.sweep("--older-than 0s")
+    assert (listed.exit_code, listed.stdout.count("expired resumable upload, 25h ago")) == (0, 2)
+    assert bucket.store.uploads
+    assert young.key not in listed.stdout
+    removed = bucket.sweep("--older-than 0s --abort")
+    assert (removed.exit_code, removed.stdout.count("removed  expired")) == (0, 2)
+    assert set(bucket.store.objects) == {done.key, f"{folders[2]}00000001"}
+    assert [key for key, _, _ in bucket.store.uploads.values()] == [young.key]
+    assert old.key not in bucket.store.objects
+
+
+def test_an_upload_without_a_record_is_removed(service: Service) -> None:
+    """A killed request may leave bytes alone, and another run may remove the record that was listed."""
+    bucket = Bucket(service)
+    bucket.create("old", IDS[0])
+    folder = upload_state.folder_of(service, "", IDS[0])
+    record = f"{folder}00000001"
+    bucket.store.objects[f"{folder}rest-x"] = bucket.store.objects[record]
+    bucket.store.later(90_000)
+
+    def vanish(operation: str) -> bool:
+        if operation == "get_object":
+            del bucket.store.objects[record]
+        return False
+
+    bucket.store.break_call = vanish
+    bucket.sweep("--abort")
+    assert not bucket.store.objects
+    bucket.store.run(upload_state.put(f"{folder}rest-y", (b"y",)))
+    bucket.store.later(90_000)
+    bucket.sweep("--abort")
+    assert not bucket.store.objects
+
+
+def test_the_command_fails_if_an_upload_cannot_be_removed(service: Service) -> None:
+    """The line has the reason."""
+    bucket = Bucket(service)
+    bucket.create("old", IDS[0])
+    bucket.store.later(90_000)
+
+    def down(operation: str) -> bool:
+        if operation == "get_object":
+            raise StoreUnavailable("S3 is down.")
+        return False
+
+    bucket.store.break_call = down
+    result = bucket.sweep("--abort")
+    assert result.exit_code == 1
+    assert "not removed  expired resumable upload" in result.stderr
+    assert "S3 is down." in result.stderr

@@ -125,6 +125,10 @@ class FakeS3:
     def _head_object(self, _: bytes, **named: Any) -> dict[str, Any]:
         return self._head(self._find(named["Key"]))
 
+    @staticmethod
+    def _head_bucket(_: bytes, **_named: Any) -> dict[str, Any]:
+        return {}
+
     def _find(self, key: str) -> Object:
         if key not in self.objects:
             raise Refused(404, "NoSuchKey")

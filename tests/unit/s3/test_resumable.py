@@ -591,6 +591,32 @@ def test_the_store_is_asked_once_for_conditional_writes(
     check_whole(store, service, stored)
 
 
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_store_without_conditional_writes_is_named_at_the_start(
+    service: Service,
+    conditional: bool,  # noqa: FBT001 - a parameter
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With what that means; a store that is down is named by another line."""
+    store = FakeS3(conditional=conditional)
+    store.run(upload_state.check_store(service.settings))
+    assert ("no conditional writes" in caplog.text) != conditional
+    assert not store.objects
+
+
+def test_a_store_that_fails_at_the_start_stops_nothing(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither by the first call nor by a later one."""
+    for operation in ("head_bucket", "put_object"):
+
+        def down(called: str, failing: str = operation) -> bool:
+            if called == failing:
+                raise StoreUnavailable("down")
+            return False
+
+        FakeS3(break_call=down).run(upload_state.check_store(service.settings))
+    assert "not available yet" in caplog.text
+
+
 def test_a_store_that_is_down_tells_nothing(service: Service, store: FakeS3) -> None:
     """The question is asked again."""
 
