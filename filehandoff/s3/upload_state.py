@@ -171,13 +171,18 @@ class PartChecksums:
         self._room -= len(rest)
         return chunk
 
+    @property
+    def found(self) -> list[str]:
+        """The checksums of all parts so far; the last part may be incomplete."""
+        return [*self._found, crc32_header(self._crc32)]
+
     def check(self, parts: Sequence[str]) -> None:
         """Compare with the checksums of all parts, after the last byte.
 
         Raises:
             StoreUnavailable: they differ.
         """
-        if [*self._found, crc32_header(self._crc32)] != list(parts):
+        if self.found != list(parts):
             raise StoreUnavailable("S3 returned other bytes of the upload than it got; try again.")
 
 
