@@ -7,6 +7,7 @@ bare LF, and even if the part has no body. Bytes that can only be a broken delim
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import cached_property
 from typing import TypeAlias
 
 from filehandoff.errors import FormMalformed
@@ -60,16 +61,7 @@ class Multipart:
                 f"The Content-Type has no usable boundary parameter, of 1 to {MAX_BOUNDARY} visible ASCII characters."
             )
         self._delimiter = b"--" + boundary.encode("ascii")
-        quoted = re.escape(self._delimiter)
-        self._line = re.compile(
-            # after a CRLF; after a bare LF, if its line ends like a delimiter's; amiss: elsewhere, before a part
-            rb"\r\n%b|\n%b(?=--|%b\r?\n)|(?P<amiss>%b(?=%b%b))" % (quoted, quoted, _PADDING, quoted, _PADDING, _HEADER)
-        )
-        self._cut_line = re.compile(quoted + rb"-?" + _PADDING + _CUT_HEADER + rb"\Z")
         self._begins = (b"\r\n" + self._delimiter, b"\n" + self._delimiter, self._delimiter)
-        self._suspect = re.compile(
-            rb"[\r\n][ \t]{0,9}(?:--|-?%b)|(?i:content-disposition)" % re.escape(self._delimiter[2:])
-        )
         self._state: Callable[[bytes, int], _Step] = self._preamble
         self._held = b""  # bytes whose meaning depends on the following ones
         self._at_line_start = True
@@ -79,6 +71,28 @@ class Multipart:
         self.parts = 0
         #: Whether the last delimiter has arrived.
         self.complete = False
+
+    # Each form has a boundary of its own, and compiling these takes as long as storing a small file. Most forms need
+    # none of them.
+
+    @cached_property
+    def _line(self) -> re.Pattern[bytes]:
+        """A delimiter after a CRLF; after a bare LF, if its line ends like a delimiter's; amiss: before a part."""
+        quoted = re.escape(self._delimiter)
+        return re.compile(
+            rb"\r\n%b|\n%b(?=--|%b\r?\n)|(?P<amiss>%b(?=%b%b))" % (quoted, quoted, _PADDING, quoted, _PADDING, _HEADER)
+        )
+
+    @cached_property
+    def _cut_line(self) -> re.Pattern[bytes]:
+        """A delimiter whose line has not ended."""
+        return re.compile(re.escape(self._delimiter) + rb"-?" + _PADDING + _CUT_HEADER + rb"\Z")
+
+    @cached_property
+    def _suspect(self) -> re.Pattern[bytes]:
+        """A sign of a part before the first delimiter."""
+        boundary = re.escape(self._delimiter[2:])
+        return re.compile(rb"[\r\n][ \t]{0,9}(?:--|-?%b)|(?i:content-disposition)" % boundary)
 
     def receive(self, chunk: bytes) -> Iterator[Token]:
         """Take the next bytes of the body."""
@@ -97,7 +111,7 @@ class Multipart:
         """Skip the bytes before the first delimiter; reject a part after a broken one."""
         end, after, amiss = self._find_delimiter(data, at)
         seen = self._seen + data[at:end]
-        if amiss or self._suspect.search(seen):
+        if amiss or (len(seen) > 1 and self._suspect.search(seen)):
             raise FormMalformed("The bytes before the first boundary look like a part after a broken boundary.")
         self._seen = seen[-(len(self._delimiter) + 32) :]
         if after is None:
@@ -132,6 +146,8 @@ class Multipart:
                 return at, None, False
             self._at_line_start = False
         first = data.find(self._delimiter, at)
+        if first >= at + 2 and data.startswith(b"\r\n", first - 2):
+            return first - 2, first + len(self._delimiter), False
         if first >= 0 and (found := self._line.search(data, max(at, first - 2))):
             return found.start(), found.end(), found["amiss"] is not None
         return self._undecided(data, at), None, False

@@ -302,6 +302,13 @@ def test_every_boundary_that_clients_send_works(boundary: str) -> None:
     assert parse(bytewise(body), boundary=boundary) == expected
 
 
+def test_a_whole_plain_form_compiles_no_expression(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A form that arrives whole needs no regular expression of its boundary, which differs from form to form."""
+    monkeypatch.setattr(re, "compile", None)
+    outcome = parse([OPEN + TEXT + b"v" + NEXT + FILE + b"12\r\n--Xb" + CLOSE], boundary=BOUNDARY)
+    assert [type(item) for item in outcome.items] == [Field, ParsedFile]
+
+
 @pytest.mark.parametrize(
     "boundary",
     [
