@@ -141,6 +141,7 @@ class Requests:
     def proceed(self) -> None:
         """Parse the next bytes, if the connection is ready for them."""
         if self._pause is None and self._reader.pending and self._is_answered() and not self._is_closing():
+            is_head = not self._reader.in_body
             try:
                 piece = self._reader.step()
             except FramingError as error:
@@ -148,6 +149,9 @@ class Requests:
                 return
             if piece:
                 self._pass_on(piece)
+                if is_head:
+                    self.proceed()  # with the content: a pause here would take two system calls
+                    return
                 if self._reader.pending:
                     self._proceed_in(0)  # other connections run between the small chunks of a read
         self._set_reading()
@@ -158,17 +162,17 @@ class Requests:
         if left is None or self._new_parser is None:
             self._parse(self._protocol, piece)
             return
-        self._add_content(piece)
+        self._add_content(piece, left)
         if not left:
             self._protocol.on_message_complete()
             self._protocol.parser = self._new_parser(self._protocol)  # the old one still expects the content
 
-    def _add_content(self, content: bytes) -> None:
+    def _add_content(self, content: bytes, left: int) -> None:
         cycle = self._protocol.cycle
         if cycle.response_complete:
             return
         cycle.body = cycle.body + content if cycle.body else content
-        if len(cycle.body) > READ_AHEAD_BYTES:
+        if left and len(cycle.body) > READ_AHEAD_BYTES:
             self._protocol.flow.pause_reading()
         cycle.message_event.set()
 
