@@ -335,7 +335,7 @@ class Request(RequestValues, quart.Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.has_body and self.headers.get("Expect", "").lower() == "100-continue":
+        if self.has_body and self.field("expect").lower() == "100-continue":
             cast("Body", self.body).expect()
 
     @property

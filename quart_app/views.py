@@ -84,12 +84,16 @@ def current() -> tuple[Service, Request]:
     return service(), cast("Any", quart.request)._get_current_object()  # noqa: SLF001 - documented despite its underscore
 
 
+class _BareResponse(Response):
+    """A response to which the framework adds no header."""
+
+    default_mimetype = None  # type: ignore[assignment] # as in Werkzeug
+    automatically_set_content_length = False
+
+
 def respond(answer: Answer) -> Response:
     """Send a whole answer, with no header but its own."""
-    response = Response(answer.body, answer.status)
-    response.headers.clear()
-    response.headers.update(answer.headers)
-    return response
+    return _BareResponse(answer.body, answer.status, dict(answer.headers))
 
 
 async def read(flow: Flow[T]) -> T:
@@ -360,8 +364,9 @@ async def get_openapi() -> Response:
 async def add_request_id(response: Response) -> Response:
     """Put the request's id on every answer, and the headers for pages of other origins."""
     own, sent = current()
-    preflight = cors.preflight_answer(own.settings, sent, response.headers.get("Allow"))
-    response = response if preflight is None else respond(preflight)
+    if sent.method == "OPTIONS":
+        preflight = cors.preflight_answer(own.settings, sent, response.headers.get("Allow"))
+        response = response if preflight is None else respond(preflight)
     response.headers[REQUEST_ID_HEADER] = sent.request_id
     response.headers.update(files.headers(sent))
     if sent.account is not None:

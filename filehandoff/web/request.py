@@ -61,9 +61,21 @@ class RequestValues:
         self.files_in_order: list[tuple[str, Any]] = []
 
     @cached_property
+    def fields(self) -> dict[str, list[str]]:
+        """The headers' values by lowercase names: Werkzeug raises and catches an error for each missing header."""
+        fields: dict[str, list[str]] = {}
+        for name, value in self.headers:
+            fields.setdefault(name.lower(), []).append(value)
+        return fields
+
+    def field(self, name: str) -> str:
+        """Return the first value of a header; empty without one. `name` is in lower case."""
+        return self.fields.get(name, [""])[0]
+
+    @cached_property
     def request_id(self) -> str:
         """The client's `X-Request-Id`, or a new id."""
-        return request_id(self.headers.get(REQUEST_ID_HEADER))
+        return request_id(self.field(REQUEST_ID_HEADER.lower()))
 
     @property
     @abstractmethod
@@ -79,7 +91,7 @@ class RequestValues:
     @property
     def page_origin(self) -> str | None:
         """The header `Origin`; several lines are one value, which no origin equals."""
-        return ", ".join(self.headers.getlist("Origin")) if "Origin" in self.headers else None
+        return ", ".join(self.fields["origin"]) if "origin" in self.fields else None
 
     @property
     def head(self) -> RequestHead:
@@ -89,16 +101,18 @@ class RequestValues:
     @property
     def coding(self) -> str:
         """The `Content-Encoding` header, or an empty string."""
-        return ", ".join(self.headers.getlist("Content-Encoding"))
+        return ", ".join(self.fields.get("content-encoding", ()))
 
     @property
     def has_body(self) -> bool:
         """Whether the head announces a body."""
-        return bool(self.content_length) or "Transfer-Encoding" in self.headers
+        return bool(self.content_length) or "transfer-encoding" in self.fields
 
     @property
     def wants_page(self) -> bool:
         """Whether the client is a browser, which prefers HTML to JSON."""
+        if self.field("accept") in {"", "*/*"}:  # most programs; parsing costs time
+            return False
         return bool(self.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html")
 
     def parser_for(self, settings: Settings) -> FormParser:
@@ -107,11 +121,10 @@ class RequestValues:
         Raises:
             FormError: the head alone shows that the form is invalid.
         """
-        if len(self.headers.getlist("Content-Type")) > 1:
+        if len(self.fields.get("content-type", ())) > 1:
             raise FormMalformed("The request has several Content-Type headers.")  # gunicorn rejects it earlier
-        content_type = self.headers.get("Content-Type", "")
-        parser = FormParser.of(content_type, self.content_length, settings.limits, self.coding)
-        check_whole(self.headers.get("Content-Range"), self.args.items(multi=True))
+        parser = FormParser.of(self.field("content-type"), self.content_length, settings.limits, self.coding)
+        check_whole(self.field("content-range"), self.args.items(multi=True))
         return parser
 
     def files_to_store(self, settings: Settings) -> list[Any]:
