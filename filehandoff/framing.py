@@ -66,7 +66,7 @@ class FramingError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestHead:
     """A request's head in canonical form, including its final blank line.
 

@@ -37,7 +37,7 @@ _EXTENDED = re.compile(r"([\w.:+-]*)'[\w-]*'(.*)", re.ASCII)
 _ENCODED_WORDS = re.compile(r"(?:=\?[\w.*+-]+\?[BbQq]\?[^?\s]*\?=\s*)+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PartHead:
     """A part's headers and names; `filename` is None for a part without a file.
 

@@ -14,7 +14,7 @@ FILENAME_METADATA = "filename"
 USER_METADATA = "user"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Incoming:
     """A file before its upload.
 
@@ -29,7 +29,7 @@ class Incoming:
 
     def __post_init__(self) -> None:
         """Clean the filename, for the receipt and the metadata."""
-        object.__setattr__(self, "filename", clean_name(self.filename))
+        self.filename = clean_name(self.filename)
 
     def metadata(self) -> dict[str, str]:
         """Return the object's user metadata without the request's id, which the hook stamps."""
@@ -37,7 +37,7 @@ class Incoming:
         return {FILENAME_METADATA: encode_name(self.filename), **user}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stored:
     """A file in S3: size in bytes, SHA-256 in lowercase hex, ETag without quotes."""
 
@@ -48,7 +48,7 @@ class Stored:
     parts: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Receipt:
     """The receipt of one stored file, for the client.
 
@@ -75,7 +75,7 @@ class Receipt:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UploadContext:
     """One upload's cell of the grid, its request's id, and the request's sender."""
 

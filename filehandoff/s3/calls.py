@@ -66,7 +66,7 @@ class Step(Generic[T]):
         return result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Call(Step[T]):
     """One S3 API call on the service's bucket.
 
@@ -129,7 +129,7 @@ class ReadBack(Step[tuple[int, str]]):
     silence: str = "S3 stopped sending while the object was read back; complete it again."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finish(Step[T]):
     """A flow that finishes even if the client disconnects, so that it can be undone.
 
@@ -140,7 +140,7 @@ class Finish(Step[T]):
     leave: Callable[[AbandonedCall], object] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Put:
     """A stored file: its ETag without quotes, and whether the response has the CRC-32 of the bytes sent."""
 

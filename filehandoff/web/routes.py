@@ -42,7 +42,7 @@ from filehandoff.webhook import WebhookFailed
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A complete response, to which a framework must add no header."""
 
