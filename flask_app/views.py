@@ -82,7 +82,7 @@ class _BareResponse(Response):
 
 def respond(answer: Answer) -> Response:
     """Send a whole answer, with no header but its own."""
-    return _BareResponse(answer.body, answer.status, answer.headers)
+    return _BareResponse(answer.body, answer.status, dict(answer.headers))
 
 
 def read(flow: Flow[T]) -> T:
