@@ -245,8 +245,10 @@ def _is_closed(stream: Any, upload: UploadedFile) -> bool:
 def _close(self: Any) -> None:
     if self._handoff_upload.closing is None and not _is_closed(self._handoff_inner, self._handoff_upload):
         self._handoff_upload.observe_close()
-    for name in _DIRECT:
-        self.__dict__.pop(name, None)
+    state = self.__dict__
+    if "read" in state:
+        for name in _DIRECT:
+            state.pop(name, None)
     self._handoff_inner.close()
 
 
@@ -342,7 +344,8 @@ _STAND_INS: dict[type, Any] = {
 def _stand_in(stream: Any, upload: UploadedFile) -> Any:
     cls = _STAND_INS[type(stream)]
     made = cls.__new__(cls)
-    made.__dict__.update({"_handoff_inner": stream, _ATTRIBUTE: upload})
+    state = made.__dict__
+    state["_handoff_inner"], state[_ATTRIBUTE] = stream, upload
     return made
 
 
@@ -352,7 +355,9 @@ def _direct_stand_in(stream: Any, upload: UploadedFile) -> Any:
     Use it for the file of a SpooledTemporaryFile, which looks the method up again for each call.
     """
     made = _stand_in(stream, upload)
-    made.__dict__.update({name: getattr(stream, name) for name in _DIRECT})
+    state = made.__dict__
+    for name in _DIRECT:
+        state[name] = getattr(stream, name)
     return made
 
 
@@ -371,10 +376,11 @@ def _spooled(cls: Any) -> Any:
             if type(self._file) in _STAND_INS:
                 self._file = _direct_stand_in(self._file, self._handoff_upload)
 
-        def _handoff_close(self) -> None:
-            super().close()
+        close = CloseDescriptor(cls.close, _record)
 
-        close = CloseDescriptor(_handoff_close, _record)
+        def __del__(self) -> None:
+            if not getattr(self._file, "_handoff_inner", self._file).closed:  # nothing else needs the stand-in's checks
+                super().__del__()
 
         def __enter__(self) -> Any:
             __tracebackhide__ = True  # for pytest, see `_delegate`
@@ -418,10 +424,7 @@ def upload_class(cls: Any, attribute: str) -> Any:
     class Upload(HiddenSubclass, cls):  # type: ignore[misc] # known at run time only
         _handoff_plain = True
 
-        def _handoff_close(self) -> None:
-            super().close()
-
-        close = CloseDescriptor(_handoff_close, record_in(attribute))
+        close = CloseDescriptor(cls.close, record_in(attribute))
 
     return copy_identity(Upload, cls)
 
