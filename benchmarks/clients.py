@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.connection import Connection, Loop, Pool, Request
 
-#: As long as those of browsers; the time to search a body depends on the length.
-BOUNDARY = "----WebKitFormBoundary2f6d1cBenchmark"
+#: The beginning of each form's boundary, which no other form has. A boundary is as long as a browser's: the time to
+#: search a body depends on its length.
+BOUNDARY = "----WebKitFormBoundary2f6d1c"
 FIELD = "file"
 OCTETS = "application/octet-stream"
 _CREATED = 201
@@ -223,11 +225,12 @@ def _frame(destination: Destination, sent: SentFile) -> tuple[bytes, bytes]:
     content_type, method = OCTETS, "PUT"
     if destination.upload_kind == "form":
         method = "POST"
-        content_type = f"multipart/form-data; boundary={BOUNDARY}"
+        boundary = f"{BOUNDARY}{Path(sent.name).stem}"
+        content_type = f"multipart/form-data; boundary={boundary}"
         disposition = f'form-data; name="{FIELD}"; filename="{sent.name}"'
-        lines = [f"--{BOUNDARY}", f"Content-Disposition: {disposition}", f"Content-Type: {OCTETS}"]
+        lines = [f"--{boundary}", f"Content-Disposition: {disposition}", f"Content-Type: {OCTETS}"]
         before = "\r\n".join([*lines, "", ""]).encode()
-        after = f"\r\n--{BOUNDARY}--\r\n".encode()
+        after = f"\r\n--{boundary}--\r\n".encode()
     lines = [
         f"{method} {destination.path.format(name=sent.name)} HTTP/1.1",
         f"Host: 127.0.0.1:{destination.port}",
