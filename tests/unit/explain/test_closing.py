@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import io
 import pickle
 import re
 import sys
+import tempfile
 import threading
+import warnings
 from importlib import import_module
 from inspect import getsourcelines, signature
 from pathlib import Path
@@ -32,6 +35,8 @@ from unit.explain.conftest import Store
 from werkzeug.datastructures import FileStorage
 
 from filehandoff.explain import close_record, explain_closed_files, explanation
+from filehandoff.explain.closing import RequestRecord
+from filehandoff.explain.files import UploadedFile, explained
 
 HERE = re.escape(__file__)
 
@@ -325,6 +330,20 @@ def test_a_collected_text_wrapper_is_named(size: str) -> None:
     assert line_of(note) == "first = io.TextIOWrapper(file.stream).read(1)"
     assert "by a TextIOWrapper or another wrapper, which closes its file when Python collects it" in note
     assert "call detach() on the wrapper" in note
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_open_file_is_closed_when_it_is_collected(size: str) -> None:
+    """An explained file without a close has its file closed by its collection, as a plain one has."""
+    stream: Any = tempfile.SpooledTemporaryFile(SIZES["in memory"])  # noqa: SIM115 - its collection closes it
+    stream.write(bytes(SIZES[size]))
+    inner = stream._file  # noqa: SLF001 - only the file below shows that it was closed
+    stream = explained(stream, UploadedFile("photo", "a.jpg", RequestRecord()))
+    assert not inner.closed
+    with warnings.catch_warnings(action="ignore"):  # a file on disk warns about the missing close
+        del stream
+        gc.collect()
+    assert inner.closed
 
 
 def test_a_library_that_closes_is_named_with_the_apps_line() -> None:
