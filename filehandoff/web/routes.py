@@ -219,7 +219,8 @@ def handled(
         audit.record(request, "stored", **context.summary(files, elapsed))
 
     detail = NOT_UNDONE if keep is None else UNDONE
-    yield from handle(service.on_stored, receipts, service.settings.handler_timeout, kept, detail)
+    given = [dict(one) for one in receipts]  # the handler may change its own
+    yield from handle(service.on_stored, given, service.settings.handler_timeout, kept, detail)
     return receipts
 
 

@@ -15,6 +15,7 @@ from filehandoff.errors import (
     BodyTooLarge,
     FormMalformed,
     Internal,
+    Locked,
     MethodNotAllowed,
     ObjectMissing,
     Overloaded,
@@ -121,6 +122,20 @@ def test_an_upload_that_only_begins_has_not_ended(metrics: Metrics) -> None:
     assert value(metrics, "uploads_total", handoff="presigned", outcome="stored") == 0
     assert value(metrics, "uploads_total", handoff="presigned", outcome="refused") == 1
     assert value(metrics, "upload_seconds_count", handoff="presigned", outcome="stored") is None
+
+
+def test_a_request_of_a_resumable_upload_ends_no_upload(metrics: Metrics) -> None:
+    """Its errors count by their codes; the upload counts when its object is stored."""
+    with metrics.chunk():
+        assert value(metrics, "uploads_in_flight") == 1
+    with pytest.raises(Locked), metrics.chunk():
+        raise Locked
+    assert value(metrics, "uploads_in_flight") == 0
+    assert value(metrics, "refusals_total", reason="locked") == 1
+    assert value(metrics, "uploads_total", handoff=TUS, outcome="stored") == 0
+    metrics.count_resumed(2.0)
+    assert value(metrics, "uploads_total", handoff=TUS, outcome="stored") == 1
+    assert value(metrics, "upload_seconds_sum", handoff=TUS, outcome="stored") == 2
 
 
 def test_uploads_and_parts_in_flight_are_counted(metrics: Metrics) -> None:

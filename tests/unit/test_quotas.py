@@ -379,3 +379,16 @@ def test_uploads_alone_count(method: str, endpoint: str | None, *, counts: bool)
 def test_every_view_that_counts_exists() -> None:
     """A renamed view would be unlimited."""
     assert access.SCOPE_OF.keys() >= access.LIMITED
+
+
+@pytest.mark.parametrize(
+    ("view", "uploads"), [("create_upload", 1), ("patch_upload", 0), ("override", 0), ("upload", 1)]
+)
+def test_a_resumable_upload_counts_once(view: str, uploads: int) -> None:
+    """Its creation counts as an upload, and each request's bytes count."""
+    request: Any = make_request("POST")
+    request.endpoint = f"files.{view}"
+    assert access.uploads_in(request) == uploads
+    assert access.account_of(request, [Limit(BYTES, 5, 60)]) is not None
+    request.endpoint = "files.get_upload"
+    assert access.account_of(request, [Limit(BYTES, 5, 60)]) is None
