@@ -29,6 +29,8 @@ class Behaviour:
     takes_dots_in_keys: bool = True
     #: A put with `If-None-Match: *` does not replace an object.
     heeds_if_none_match: bool = True
+    #: It compares and writes in one step: of several such puts at once, one succeeds.
+    compares_and_writes_at_once: bool = True
     #: A presigned URL is valid only for its key, its time, and its signed headers, length included.
     binds_presigned_urls: bool = True
     #: Status of a request with an expired presigned URL.
@@ -55,7 +57,8 @@ class Behaviour:
 S3 = Behaviour()
 
 BEHAVIOURS = {
-    # moto is made for tests of S3 clients: it stores everything, and verifies no signature and no checksum
+    # moto is made for tests of S3 clients: it stores everything, and verifies no signature and no checksum. By
+    # itself, it compares and then writes; demo/moto_server.py lets one writer in at a time
     "moto": Behaviour(
         checks_signatures=False,
         checks_crc32=False,
@@ -72,6 +75,7 @@ BEHAVIOURS = {
         lowercases_metadata_names=False,  # Go's net/http has every header in canonical form: Request-Id
         takes_dots_in_keys=False,  # a key is a file's path; one that resolves to another file is refused
         heeds_if_none_match=False,  # not implemented
+        compares_and_writes_at_once=False,  # likewise
         checks_sha256=False,  # not implemented
         answers_late_urls=400,  # its own error for an expired request
         answers_a_part_again=501,  # a received part is in the file and cannot be replaced
@@ -85,6 +89,7 @@ BEHAVIOURS = {
         # URLs. A replaced part no longer matches the list, and the object cannot be read beyond it.
         answers_a_part_after_completion=200,
         keeps_completed_objects=False,
+        compares_and_writes_at_once=False,  # of eight such puts at once, six may succeed
         gives_checksums_back=False,  # s3api, its S3 middleware, verifies a checksum and discards it
     ),
 }

@@ -4,6 +4,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 MIB = 1024**2
 CRC32_OF_DATA = "rfPzYw=="
 WRONG_CRC32 = "AAAAAA=="
+#: Puts at once, and how often, until a store without one step shows it.
+AT_ONCE, ROUNDS = 8, 20
 
 
 @pytest.fixture
@@ -140,6 +143,19 @@ def test_if_none_match(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key
     expected = "PreconditionFailed" if behaviour.heeds_if_none_match else None
     assert refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"first", IfNoneMatch="*") is None
     assert refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"second", IfNoneMatch="*") == expected
+
+
+def test_if_none_match_at_once(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
+    """Of many puts with If-None-Match at once, one succeeds: two processes cannot both create an object."""
+
+    def put(number: int) -> str | None:
+        return refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"%d" % number, IfNoneMatch="*")
+
+    for _ in range(ROUNDS):
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            succeeded = list(pool.map(put, range(AT_ONCE))).count(None)
+        assert succeeded == 1 or (succeeded > 1 and not behaviour.compares_and_writes_at_once)
+        bucket.delete(key)
 
 
 def test_a_range(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
