@@ -83,8 +83,8 @@ class Api:
         return answer
 
     def remember(self, answer: httpx.Response) -> None:
-        """Record the keys of a 201's receipts; a 201 without receipts has stored nothing yet."""
-        if answer.status_code == httpx.codes.CREATED:
+        """Record the keys of a 201's receipts; a 201 without receipts, or without a body, has stored nothing yet."""
+        if answer.status_code == httpx.codes.CREATED and answer.content:
             self.stored |= {receipt["key"] for receipt in answer.json().get("receipts", [])}
 
     def upload(

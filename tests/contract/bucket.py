@@ -53,6 +53,15 @@ class Bucket:
         """The keys of all objects."""
         return set(self.sizes())
 
+    def files(self) -> set[str]:
+        """The keys of the objects that are files, not states of resumable uploads."""
+        return {key for key in self.stored_keys() if "/.tus/" not in f"/{key}"}
+
+    def delete_states(self) -> None:
+        """Delete the states of resumable uploads, which the app keeps for a day and tidies up after its answers."""
+        for key in self.stored_keys() - self.files():
+            self.delete(key)
+
     def sizes(self) -> dict[str, int]:
         """The size of each object by key."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
@@ -67,6 +76,11 @@ class Bucket:
             if self._behaviour.lists_uploads_before_the_first:
                 raise
             return []
+
+    def part_sizes(self) -> list[int]:
+        """The sizes of all parts of unfinished multipart uploads."""
+        listings = [self._client.list_parts(Bucket=self.name, Key=key, UploadId=one) for key, one in self.unfinished()]
+        return [part["Size"] for listing in listings for part in listing.get("Parts", [])]
 
     def check_receipt(self, receipt: dict[str, Any], data: bytes) -> None:
         """Assert that the receipt's object has these bytes and the receipt's properties."""

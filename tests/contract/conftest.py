@@ -10,6 +10,7 @@ from contract.api import Api
 from contract.bucket import SETTLE_SECONDS, Bucket
 from contract.nginx import behind_nginx
 from contract.store_differences import Behaviour, behaviour_of
+from contract.tus import Tus
 
 from demo import stack
 from demo.stores import Store
@@ -132,3 +133,11 @@ def app(apps: list[Api], app_name: str, running: tuple[Store, dict[str, str], st
     """Each app in turn."""
     url = running[1][app_name]
     return next(api for api in apps if api.url == url)
+
+
+@pytest.fixture
+def tus(app: Api, bucket: Bucket) -> Iterator[Tus]:
+    """The tus routes of each app in turn; all uploads are terminated after the test."""
+    client = Tus(app, bucket)
+    yield client
+    client.end()
