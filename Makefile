@@ -8,6 +8,7 @@
 # make contract-nginx  the contract and the kill tests, with nginx and TLS in front of both apps (needs Debian's nginx-light)
 # make browser the page at / and the clients of docs/clients.md in Chromium (`apt-get install chromium npm`): one test of each kind
 # make browser-all  the tests in Chromium, whole; screenshots in build/browser
+# make tus-all cut the connections of other people's tus clients 200 times each, on each app (ROUNDS=200); kill each app 20 times for each
 # make soak    kill a thousand clients, half a minute of ten times the load, restart each app a hundred times under load
 # make memory  half an hour of mixed load on both apps, and how much memory each holds, minute by minute (MINUTES=30)
 # make soak-hour  an hour of uploads, downloads and killed clients on a store that comes and goes (MINUTES=60)
@@ -41,7 +42,7 @@ OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 ENDS := tests/processes/test_servers.py tests/faults
 
 .PHONY: help demo serve test lint unit docs contract contract-moto contract-rclone contract-swift contract-all contract-uvicorn
-.PHONY: browser browser-all processes processes-all faults faults-table waiting soak soak-hour memory
+.PHONY: browser browser-all processes processes-all tus-all faults faults-table waiting soak soak-hour memory
 .PHONY: evidence loads nox
 .PHONY: contract-nginx fuzz
 .PHONY: bench bench-full bench-smoke matrix pythons release lock clean
@@ -119,7 +120,7 @@ contract-nginx: $(READY)
 
 # four workers on two cores: these tests mostly wait, for processes, timeouts and a slow store
 waiting: $(READY)
-	$(PYTEST) tests/faults tests/bench tests/processes tests/fuzz -n 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) tests/faults tests/bench tests/processes tests/resuming tests/fuzz -n 4 --dist loadfile --no-loadscope-reorder
 
 processes: $(READY)
 	$(PYTEST) tests/processes -n 3 --dist worksteal
@@ -132,6 +133,11 @@ browser: $(READY)
 
 browser-all: $(READY)
 	$(PYTEST) tests/browser --thorough -n 2 --dist loadfile
+
+tus-all: $(READY)
+	$(BIN)/pytest --maxfail 10 tests/contract/test_tus*.py --store moto -n 2 --dist worksteal
+	$(PYTEST) tests/resuming --thorough --rounds $(or $(ROUNDS),200) -n 2 --dist worksteal
+	$(PYTEST) tests/browser/test_uppy.py -k tus --thorough --rounds $(or $(ROUNDS),200)
 
 faults: $(READY)
 	$(PYTEST) tests/faults --thorough -n 4 --dist loadfile --no-loadscope-reorder

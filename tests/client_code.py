@@ -1,4 +1,4 @@
-"""The code of docs/clients.md and docs/uppy-s3.md, and the programs that run it."""
+"""The code of the pages about clients, and the programs that run it."""
 
 import os
 import re
@@ -8,12 +8,13 @@ import pytest
 
 from demo.processes import ROOT
 
+PAGES = ("clients.md", "uppy-s3.md", "tus.md")
 _BLOCK = re.compile(r"^```\w+\n(?://|#) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def code_blocks() -> dict[str, str]:
-    """Return the code of both pages by the file name in each first line."""
-    pages = [(ROOT / "docs" / name).read_text("utf-8") for name in ("clients.md", "uppy-s3.md")]
+    """Return the code of the pages by the file name in each first line."""
+    pages = [(ROOT / "docs" / name).read_text("utf-8") for name in PAGES]
     return dict(_BLOCK.findall("\n".join(pages)))
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from _pytest._code.code import ExceptionChainRepr, ReprEntryNative, ReprTraceback
 
-pytest.register_assert_rewrite("browser.visit", "browser.widget", "contract.api", "contract.bucket", "patience")
+pytest.register_assert_rewrite(
+    "browser.visit", "browser.widget", "contract.api", "contract.bucket", "contract.tus", "patience"
+)
 
 #: Most lines of a failure's traceback, and of the captured output.
 TRACEBACK_LINES, CAPTURED_LINES = 30, 15
@@ -21,8 +23,16 @@ LINE_CHARS = 240
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that also runs the tests for which `make test` has no time."""
+    """Add the options of tests for which `make test` has no time."""
     parser.addoption("--thorough", action="store_true", help="run the tests marked as thorough too")
+    cuts = "how often each tus client's connection is cut; an app is killed a tenth as often"
+    parser.addoption("--rounds", type=int, default=4, help=cuts)
+
+
+@pytest.fixture(scope="session")
+def rounds(pytestconfig: pytest.Config) -> int:
+    """The number of cuts in each test of tus clients."""
+    return int(pytestconfig.getoption("rounds"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
