@@ -86,6 +86,7 @@ def every_object(stack: Stack) -> Iterator[Bucket]:
 def bucket(every_object: Bucket) -> Iterator[Bucket]:
     """The apps' bucket, which is empty again after each test."""
     yield every_object
+    every_object.delete_states()
     every_object.check_and_empty(every_object.stored_keys())
 
 
@@ -111,7 +112,7 @@ def widget(
     """A page for other people's clients, of the app's origin ("same") or of another one."""
     site.install()
     with Visit.of(browser, stack, bucket, app_name) as visited:
-        yield Widget(visited, site, is_elsewhere=request.param == "other")
+        yield Widget(visited, site, request.param == "other", visited.url)
         visited.check()
 
 

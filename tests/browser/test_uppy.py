@@ -1,14 +1,16 @@
-"""Uppy with the recipes of docs/clients.md and docs/uppy-s3.md."""
+"""Uppy with the recipes of docs/clients.md, docs/uppy-s3.md and docs/tus.md."""
 
 import os
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from browser.recipes import Recipe
 from browser.widget import Widget, each_place
 from patience import PATIENCE, wait_until
 from playwright.sync_api import expect
+from resuming.cutting import CuttingProxy
 
 from filehandoff.settings import MIB
 
@@ -27,6 +29,7 @@ each_recipe = pytest.mark.parametrize(
         pytest.param(uppy("uppy-xhr"), id="XHR upload"),
         pytest.param(uppy("uppy-6-s3"), id="Uppy 6 to S3"),
         pytest.param(uppy("uppy-5-s3", "uppy-5"), id="Uppy 5 to S3", marks=thorough),
+        pytest.param(uppy("uppy-tus"), id="tus"),
     ],
 )
 
@@ -56,6 +59,7 @@ def test_a_file_is_stored(widget: Widget, recipe: Recipe, size: int) -> None:
 )
 def test_a_cancelled_upload_leaves_nothing_in_s3(widget: Widget, recipe: Recipe, size: int) -> None:
     """Uppy's button "Cancel" ends the requests and aborts an upload in parts."""
+    widget.visit.refusals |= {423}  # by tus, Uppy sends DELETE again until the last bytes are stored
     widget.visit.slow_down(2 * MIB)
     send(widget, recipe, os.urandom(size))
     widget.page.wait_for_function("() => fractions.some((fraction) => fraction > 0)", timeout=PATIENCE * 1000)
@@ -117,3 +121,46 @@ def test_a_refusal_is_shown(widget: Widget, recipe: Recipe) -> None:
     assert widget.visit.bucket.stored_keys() == set()
     console = widget.visit.console
     console[:] = [line for line in console if not line.startswith("[Uppy]")]  # Uppy logs each refusal
+
+
+@pytest.mark.parametrize(("app_name", "widget"), [("flask", "other"), ("quart", "other")], indirect=True)
+def test_uppy_resumes_by_tus_after_cuts(widget: Widget, rounds: int) -> None:
+    """With connections that end at random bytes, each file is stored whole."""
+    visit, bucket = widget.visit, widget.visit.bucket
+    visit.refusals |= {409, 423}  # bytes of a lost connection that the app still stores
+    with CuttingProxy([visit.url], seed=7) as proxy:
+        visit.others.append(proxy.url)
+        widget.service = proxy.url
+        while proxy.cuts < rounds:
+            data = os.urandom(11 * MIB)
+            proxy.cut_every(2 * MIB)
+            send(widget, uppy("uppy-tus"), data)
+            expect(widget.page.get_by_text("Complete", exact=True)).to_be_visible()
+            proxy.cut_every(0)
+            widget.check_stored(data)
+            for key in bucket.stored_keys():
+                bucket.delete(key)
+    visit.console[:] = [line for line in visit.console if "net::ERR_" not in line and "CORS policy" not in line]
+
+
+@pytest.mark.parametrize(
+    ("app_name", "widget"), [("flask", "other"), pytest.param("quart", "other", marks=thorough)], indirect=True
+)
+def test_uppy_resumes_by_tus_after_a_reload(widget: Widget, tmp_path: Path) -> None:
+    """A file that is chosen again after a reload goes on behind the bytes that have arrived."""
+    data = os.urandom(11 * MIB)
+    file = tmp_path / "photo.bin"
+    file.write_bytes(data)
+    widget.visit.slow_down(2 * MIB)
+    offsets: list[int] = []
+    for is_first in (True, False):
+        widget.open(uppy("uppy-tus"))
+        widget.page.locator("input[type=file]").first.set_input_files(file)
+        widget.page.get_by_role("button", name="Upload 1 file").click()
+        if is_first:
+            widget.page.wait_for_function("() => fractions.some((fraction) => fraction > 0.7)", timeout=PATIENCE * 1000)
+            widget.visit.slow_down(-1)
+            widget.page.on("request", lambda request: offsets.append(int(request.headers.get("upload-offset", 0))))
+    expect(widget.page.get_by_text("Complete", exact=True)).to_be_visible()
+    widget.check_stored(data)
+    assert max(offsets) >= 5 * MIB

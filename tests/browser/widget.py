@@ -25,11 +25,15 @@ each_place = pytest.mark.parametrize(
 
 @dataclass
 class Widget:
-    """A page with a client; `is_elsewhere` if its origin is not the app's."""
+    """A page with a client; `is_elsewhere` if its origin is not the app's.
+
+    `service` is the address that the client sends to.
+    """
 
     visit: Visit
     site: Site
     is_elsewhere: bool
+    service: str
 
     @property
     def page(self) -> Page:
@@ -46,7 +50,7 @@ class Widget:
             self.page.route(f"{origin}{FOLDER}**", self.site.fulfil)
             # Chromium does not know from which address a fulfilled page came, and keeps such pages from loopback
             self.page.context.grant_permissions(["local-network-access"])
-        self.page.goto(f"{origin}{FOLDER}{recipe.name}?service={self.visit.url}")
+        self.page.goto(f"{origin}{FOLDER}{recipe.name}?service={self.service}")
         self.page.wait_for_function("() => window.client", timeout=PATIENCE * 1000)
 
     def choose(self, name: str, data: bytes) -> None:
@@ -57,7 +61,5 @@ class Widget:
         """Assert that the client has seen progress up to the end, and that the bucket has these files and no others."""
         assert max(self.page.evaluate("() => window.fractions")) == 1
         bucket = self.visit.bucket
-        assert {bucket.sha256(key) for key in bucket.stored_keys()} == {
-            hashlib.sha256(one).hexdigest() for one in files
-        }
+        assert {bucket.sha256(key) for key in bucket.files()} == {hashlib.sha256(one).hexdigest() for one in files}
         assert bucket.unfinished() == []
