@@ -39,7 +39,7 @@ routes = Blueprint("files", __name__)
 @routes.route(PATH, methods=["OPTIONS"], defaults={"rule": PATH})
 @routes.route(f"{PATH}/<upload_id>", methods=["OPTIONS"], defaults={"rule": f"{PATH}/<upload_id>"})
 def upload_options(rule: str, upload_id: str = "") -> Response:  # noqa: ARG001 - all uploads have the same
-    """Return what the service supports of the protocol."""
+    """Return the supported parts of the protocol."""
     return respond(files.options(current()[0], rule))
 
 
@@ -79,7 +79,7 @@ def delete_upload(upload_id: str) -> Response:
 
 @routes.post(f"{PATH}/<upload_id>")
 def override(upload_id: str) -> Response:
-    """Do what the method in a header says, for clients that send only GET and POST."""
+    """Act by the method in a header, for clients that send only GET and POST."""
     match files.overridden(current()[1]):
         case "PATCH":
             return patch_upload(upload_id)

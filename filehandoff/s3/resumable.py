@@ -1,6 +1,6 @@
 """The bytes of resumable uploads in S3: chunks of any size become parts, the bytes after the last full part an object.
 
-`Writer` takes the chunks of one request, and `filehandoff.s3.upload_state` keeps what becomes of them. Parts always
+`Writer` takes the chunks of one request, and `filehandoff.s3.upload_state` keeps the result. Parts always
 begin at the same offsets, so two writers of one upload could only write the same bytes twice. The last part is sent
 only by `finish`: the upload has all its bytes in S3 exactly when its object exists, and a client that continues from
 the last offset always sends some bytes again.

@@ -130,7 +130,7 @@ class State:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read what `as_bytes` has made.
+        """Read the bytes of `as_bytes`.
 
         Raises:
             StoreUnavailable: the bytes have changed.
@@ -388,7 +388,7 @@ class Held:
         yield from self._drop_stale()
 
     def _drop_stale(self) -> Flow[None]:
-        with suppress(UploadError):  # the end of the upload, or the sweep, removes what is left
+        with suppress(UploadError):  # the end of the upload, or the sweep, removes the rest
             yield from calls.delete_objects(self.stale)
         self.stale = []
 
@@ -466,7 +466,7 @@ def all_uploads(service: Context) -> Flow[Uploads]:
 
 
 def remove_expired(service: Context, folder: str) -> Flow[None]:
-    """Remove an expired upload, whatever is left of it."""
+    """Remove an expired upload, also an incomplete rest of one."""
     known = records(folder, (yield from list_all(folder)))
     try:
         state = State.from_bytes(b"".join((yield from read(known[-1].key)))) if known else None

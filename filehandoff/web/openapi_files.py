@@ -2,6 +2,7 @@
 
 import base64
 
+from filehandoff.digest import crc32_header, crc32_of_all
 from filehandoff.errors import (
     ChecksumMismatch,
     ChecksumUnsupported,
@@ -41,6 +42,7 @@ from filehandoff.web.schemas import FILE, KEY, Node, count, receipts_example, re
 
 ID = KEY.split("/")[-2]
 _METADATA = f"filename {base64.b64encode(b'hello.txt').decode()}"
+_CHECKSUM = f"crc32 {crc32_header(crc32_of_all([FILE]))}"
 _EXPIRES = "Sun, 01 Feb 2026 00:00:00 GMT"
 
 _COMMON_ERRORS = (
@@ -99,7 +101,7 @@ def parameters() -> Node:
         "Upload-Offset": parameter("header", "Upload-Offset", count("The bytes before the chunk."), 0)
         | {"required": True},
         "Upload-Checksum": parameter(
-            "header", "Upload-Checksum", text("The chunk's sha1, sha256 or crc32, in base64."), "crc32 AAAAAA=="
+            "header", "Upload-Checksum", text("The chunk's sha1, sha256 or crc32, in base64."), _CHECKSUM
         ),
     }
 
@@ -194,7 +196,7 @@ def _override() -> Node:
     method = parameter("header", METHOD_OVERRIDE, schema, "HEAD") | {"required": True}
     return _operation(
         "overrideMethod",
-        "Do what the method in a header says, for clients that send only GET and POST",
+        "Act by the method in a header, for clients that send only GET and POST",
         {
             "200": response("As to HEAD.", *_STATE),
             "204": response("As to PATCH or DELETE."),
@@ -202,7 +204,7 @@ def _override() -> Node:
                 *(*_UPLOAD_ERRORS, *_BYTES_ERRORS, MethodNotAllowed, FinalUpload, OffsetConflict),
             ),
         },
-    ) | {"parameters": [method, *use("Upload-Length", "Upload-Checksum")]}
+    ) | {"parameters": [method]}
 
 
 def _operation(name: str, summary: str, responses: Node) -> Node:

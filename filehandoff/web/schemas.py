@@ -16,7 +16,16 @@ from filehandoff.keys import KEY_PATTERN
 from filehandoff.presigned import PresignedMultipart, Promise, Seal, expiry, parts_answer, put_answer, put_headers
 from filehandoff.receipt import REQUEST_ID_METADATA, Incoming, Receipt, Stored, UploadContext
 from filehandoff.settings import MIB, Settings
-from filehandoff.strategies import DEFAULT_HANDOFF, DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, SIZE_CLASSES, Verdict
+from filehandoff.strategies import (
+    DEFAULT_HANDOFF,
+    DEFAULT_HOOK,
+    FRAMEWORKS,
+    HANDOFFS,
+    HOOKS,
+    SIZE_CLASSES,
+    TUS,
+    Verdict,
+)
 from filehandoff.web.pages import StoredReceipt
 
 #: A JSON object of the document.
@@ -226,7 +235,7 @@ def _receipt() -> Node:
             "sha256": refer("Sha256"),
             "parts": {"minimum": 1},
             "framework": refer("Framework"),
-            "handoff": refer("Handoff"),
+            "handoff": {"anyOf": [refer("Handoff"), {"const": TUS, "description": "A resumable upload."}]},
             "hook": refer("Hook"),
             "request_id": refer("RequestId"),
             "elapsed_ms": {"minimum": 0},

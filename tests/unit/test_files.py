@@ -326,7 +326,7 @@ def test_a_final_upload_needs_complete_parts(app: App) -> None:
 
 
 def test_options_names_the_methods_of_each_address(app: App) -> None:
-    """And what the service supports."""
+    """And the supported version."""
     for rule, methods in files.ALLOW.items():
         answer = files.options(app.service, rule)
         assert (answer.status, answer.headers["Allow"], answer.headers["Tus-Version"]) == (204, methods, "1.0.0")

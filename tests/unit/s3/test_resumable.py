@@ -143,7 +143,7 @@ def patch(
 
 
 def lose_client() -> None:
-    """Raise what a shell raises when the client disconnects."""
+    """Raise a shell's error for a disconnected client."""
     raise FormMalformed("cut", cut_short=True)
 
 
@@ -597,7 +597,7 @@ def test_a_store_without_conditional_writes_is_named_at_the_start(
     conditional: bool,  # noqa: FBT001 - a parameter
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With what that means; a store that is down is named by another line."""
+    """The line says the consequence; a store that is down has another line."""
     store = FakeS3(conditional=conditional)
     store.run(upload_state.check_store(service.settings))
     assert ("no conditional writes" in caplog.text) != conditional
