@@ -6,7 +6,6 @@ only by `finish`: the upload has all its bytes in S3 exactly when its object exi
 the last offset always sends some bytes again.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,6 +16,7 @@ from filehandoff.errors import (
     DigestMismatch,
     FileTooLarge,
     FormMalformed,
+    Locked,
     ObjectMissing,
     StoreUnavailable,
     TypeNotAllowed,
@@ -50,20 +50,15 @@ class Writer:
         held: the locked upload.
         chunk: the head of the request.
         hook: the boto event hook of the object.
-        clock: returns seconds and never goes back.
     """
 
-    def __init__(
-        self, service: Context, held: Held, chunk: Chunk, hook: object, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, service: Context, held: Held, chunk: Chunk, hook: object) -> None:
         base = held.state
         self._service = service
         self._held = held
         self._base = base
         self._chunk = chunk
         self._hook = hook
-        self._clock = clock
-        self._written = clock()
         self._length = chunk.length if base.length is None else base.length
         self._upload_id = base.upload_id
         self._content_type = base.content_type
@@ -131,7 +126,6 @@ class Writer:
 
     def _note(self) -> Flow[None]:
         """Note in the state which parts S3 has."""
-        self._written = self._clock()
         yield from self._held.write(replace(self._progress(), owner=self._held.owner))
 
     def _check_type(self, part: Part) -> Flow[None]:
@@ -171,7 +165,7 @@ class Writer:
     @property
     def is_old(self) -> bool:
         """Whether the lock must be renewed."""
-        return self._clock() - self._written > self._service.settings.resume_lock / _RENEWALS
+        return self._held.age > self._service.settings.resume_lock / _RENEWALS
 
     def renew(self) -> Flow[None]:
         """Renew the lock, and note the parts that S3 has.
@@ -216,7 +210,12 @@ class Writer:
         state = self._progress()
         if self._trusted and not self._failed and not self.is_complete and len(state.parts) == self._cut:
             state = yield from self._with_rest(state)
-        yield from self._held.release(state)
+        try:
+            yield from self._held.release(state)
+        except Locked:
+            if state.rest is not None and state.rest != self._base.rest:
+                yield from calls.delete_object(state.rest.key)
+            raise
         return state
 
     def remove(self) -> Flow[None]:

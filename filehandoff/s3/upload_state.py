@@ -5,9 +5,10 @@ record with the highest number is the state. Its writer creates the next number 
 writers one fails. A record with an `owner` locks the upload, until its writer creates one without, or until it is
 `UPLOAD_RESUME_LOCK` seconds old. All times are the store's own: a record's age is the store's date minus the record's.
 
-A process may list the records, pause, and create a number that others have created and removed meanwhile. So after
-`claim` has created a record, it lists again: the record counts only if the one before it still exists, and none after
-it. Records are removed in the order of their numbers, and the last one only together with the upload.
+A process may pause, and then create a number that others have created and removed meanwhile. So a writer lists the
+records again after a claim, and after each record that comes so late that its lock may have expired: its record counts
+only if the one before it still exists, and none after it. Records are removed in the order of their numbers, and the
+last one only together with the upload.
 
 Without conditional writes in the store, a record's name holds its owner too, and two claims of one number both fail.
 That is as safe only where a list shows every object that was created before.
@@ -15,6 +16,7 @@ That is as safe only where a list shows every object that was created before.
 
 import json
 import logging
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -282,9 +284,16 @@ def find(service: Context, user: str, upload_id: str) -> Flow[Found]:
     raise Locked
 
 
-def create(service: Context, folder: str, state: State, *, locked: bool = False) -> Flow["Held"]:
+def create(
+    service: Context,
+    folder: str,
+    state: State,
+    *,
+    locked: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Flow["Held"]:
     """Create the first record of a new upload."""
-    held = Held(service, folder, state, 0, token_hex(8))
+    held = Held(service, folder, state, 0, clock)
     yield from held.write(replace(state, owner=held.owner if locked else ""))
     return held
 
@@ -295,20 +304,15 @@ def check_free(service: Context, found: Found) -> None:
         raise Locked
 
 
-def claim(service: Context, found: Found) -> Flow["Held"]:
+def claim(service: Context, found: Found, clock: Callable[[], float] = time.monotonic) -> Flow["Held"]:
     """Lock an upload, if no other request holds it, or if its lock has expired.
 
     Raises:
         Locked: another request holds it, or locks it now.
     """
     check_free(service, found)
-    held = Held(service, found.folder, found.state, found.last.number, token_hex(8))
+    held = Held(service, found.folder, found.state, found.last.number, clock)
     yield from held.write(replace(found.state, owner=held.owner))
-    listed = yield from list_all(found.folder)
-    present = [record.number for record in records(found.folder, listed)]
-    if present[-2:] != [found.last.number, held.number]:
-        yield from calls.delete_object(held.record_key(held.number))
-        raise Locked
     rest = found.state.rest
     held.stale = [one.key for one in found.listed if rest is None or one.key != rest.key]
     return held
@@ -317,6 +321,8 @@ def claim(service: Context, found: Found) -> Flow["Held"]:
 class Held:
     """A locked upload: the only writer of its records.
 
+    `clock` returns seconds and never goes back.
+
     Attributes:
         owner: the random name of this writer.
         state: the state in the last record.
@@ -324,13 +330,23 @@ class Held:
         stale: the keys of objects that the last record makes useless.
     """
 
-    def __init__(self, service: Context, folder: str, state: State, number: int, owner: str) -> None:
+    def __init__(
+        self, service: Context, folder: str, state: State, number: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._service = service
         self.folder = folder
-        self.owner = owner
+        self.owner = token_hex(8)
+        self._clock = clock
+        #: When this writer last began to create a record.
+        self._written = float("-inf") if number else clock()
         self.state = state
         self.number = number
         self.stale: list[str] = []
+
+    @property
+    def age(self) -> float:
+        """The seconds since this writer began to create its last record; infinite before a claim."""
+        return self._clock() - self._written
 
     def record_key(self, number: int) -> str:
         """Return the key of a record by this writer."""
@@ -346,10 +362,15 @@ class Held:
         if self._service.conditional_writes is None:
             self._service.conditional_writes = yield from writes_conditionally(self._service.settings)
         key = self.record_key(self.number + 1)
+        began = self._clock()
         try:
             yield from put(key, (state.as_bytes(),), only_new=bool(self._service.conditional_writes))
         except Exists:
             yield from self._check_own(key, state)
+        is_late = self.age >= self._service.settings.resume_lock  # others may have taken the lock over meanwhile
+        if is_late or not self._service.conditional_writes:
+            yield from self._check_number(self.number + 1)
+        self._written = began
         if self.number:
             self.stale.append(self.record_key(self.number))
         if self.state.rest is not None and self.state.rest != state.rest:
@@ -358,6 +379,17 @@ class Held:
         self.state = state
         if len(self.stale) >= _MOST_STALE:
             yield from self._drop_stale()
+
+    def _check_number(self, number: int) -> Flow[None]:
+        """Check that the new record of this writer follows its last one, and is alone; remove it otherwise.
+
+        Raises:
+            Locked: there is another record of its number or a higher one, or no longer one before it.
+        """
+        present = [record.number for record in records(self.folder, (yield from list_all(self.folder)))]
+        if present[-2:] != [number - 1, number][-number:]:
+            yield from calls.delete_object(self.record_key(number))
+            raise Locked
 
     def _check_own(self, key: str, state: State) -> Flow[None]:
         """Recognize a record of our own, whose first response was lost."""

@@ -68,6 +68,10 @@ class FakeS3:
         result: T = running.result()
         return result
 
+    def clock(self) -> float:
+        """Return the store's time in seconds."""
+        return self.now.timestamp()
+
     def later(self, seconds: float) -> None:
         """Let time pass."""
         self.now += timedelta(seconds=seconds)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -86,16 +87,16 @@ def stamp(params: dict[str, Any]) -> None:
     params["Metadata"]["request-id"] = "r"
 
 
-def begin(store: FakeS3, service: Service, at: int, **more: Any) -> Writer:
+def begin(store: FakeS3, service: Service, at: int, *, clock: Any = None, **more: Any) -> Writer:
     """Lock the upload for a chunk at this offset."""
-    held = store.run(upload_state.claim(service, find(store, service)))
+    held = store.run(upload_state.claim(service, find(store, service), clock or store.clock))
     return writer_of(service, held, at, **more)
 
 
-def writer_of(service: Service, held: Held, at: int, *, clock: Any = lambda: 0.0, **head: Any) -> Writer:
+def writer_of(service: Service, held: Held, at: int, **head: Any) -> Writer:
     """Return the writer of a chunk."""
     values: dict[str, Any] = {"size": None, "length": None, "checksum": None, **head}
-    return Writer(service, held, Chunk(at, **values), stamp, clock)
+    return Writer(service, held, Chunk(at, **values), stamp)
 
 
 def feed(writer: Writer, chunks: Sequence[bytes], checksum: ChunkChecksum | None = None) -> Flow[None]:
@@ -437,7 +438,7 @@ def test_senders_have_folders_of_their_own(service: Service, store: FakeS3) -> N
 
 @given(st.data())
 def test_any_interleaving_of_two_requests_stores_the_file_once(data: st.DataObject) -> None:
-    """Of two requests with the rest of a file, at most one stores it, and the other fails."""
+    """Of requests with the rest of a file, at most one stores it, also if one takes over the lock of a slow one."""
     store, service = FakeS3(conditional=data.draw(st.sampled_from([True, False, None]))), service_of()
     create(store, service)
     send(store, service, 0, DATA[:PART])
@@ -447,30 +448,28 @@ def test_any_interleaving_of_two_requests_stores_the_file_once(data: st.DataObje
         found = yield from upload_state.find(service, "", ID)
         if found.state.offset != PART:
             raise Locked
-        held = yield from upload_state.claim(service, found)
+        held = yield from upload_state.claim(service, found, store.clock)
         writer = writer_of(service, held, PART)
         return (yield from patch(writer, pieces(DATA[PART:]), seen))
 
     running = [Running(store, request()) for _ in range(data.draw(st.integers(2, 3)))]
-    failed: list[Exception] = []
+    stored_by = 0
     while running:
         one = data.draw(st.sampled_from(running))
+        store.later(data.draw(st.sampled_from([0, 0, 0, 4])))
         for _ in range(data.draw(st.integers(1, 6))):
             if not one.ended:
                 one.step()
         if one.ended:
             running.remove(one)
-            try:
-                one.result()
-            except (Locked, UploadGone) as error:
-                failed.append(error)
-    assert len(seen) <= 1
-    if seen:
-        check_whole(store, service, seen[0])
-    else:
+            with suppress(Locked, UploadGone):
+                stored_by += one.result().is_done
+    assert stored_by <= 1
+    if not stored_by:  # each has lost its lock to another one
         store.later(7)
-        (stored,) = send(store, service, PART, DATA[PART:])
-        check_whole(store, service, stored)
+        at = offset(store, service)
+        seen += send(store, service, at, DATA[at:])
+    check_whole(store, service, seen[-1])
 
 
 @settings(max_examples=settings().max_examples // 2)
@@ -501,7 +500,7 @@ def test_a_failure_at_any_call_loses_no_acknowledged_byte(data: st.DataObject) -
     for size in sizes:
         known = at
         try:
-            held = store.run(upload_state.claim(service, find(store, service)))
+            held = store.run(upload_state.claim(service, find(store, service), store.clock))
             at = held.state.offset
             store.run(patch(writer_of(service, held, at), pieces(DATA[at : at + size]), seen))
             known = min(at + size, len(DATA))
@@ -523,17 +522,24 @@ def test_a_failure_at_any_call_loses_no_acknowledged_byte(data: st.DataObject) -
     assert {key for key in store.objects if not key.startswith(FOLDER)} == {KEY}
 
 
+def owned(service: Service, found: Found, owner: str) -> Held:
+    """Return a writer of this name."""
+    held = Held(service, FOLDER, found.state, found.last.number)
+    held.owner = owner
+    return held
+
+
 def test_a_lost_answer_to_a_record_is_recognized(service: Service, store: FakeS3) -> None:
     """The SDK sends a put again whose answer was lost, and S3 refuses the second one."""
     service.conditional_writes = True
     create(store, service)
     found = find(store, service)
-    held = Held(service, FOLDER, found.state, found.last.number, "me")
-    again = Held(service, FOLDER, found.state, found.last.number, "me")
+    held = owned(service, found, "me")
+    again = owned(service, found, "me")
     store.run(held.write(found.state))
     store.run(again.write(found.state))
     assert again.number == held.number
-    other = Held(service, FOLDER, found.state, found.last.number, "other")
+    other = owned(service, found, "other")
     with pytest.raises(Locked):
         store.run(other.write(state_of(5)))
 
@@ -542,7 +548,7 @@ def test_a_record_that_vanishes_is_a_lost_lock(service: Service, store: FakeS3) 
     """S3 refuses one of two puts at once, whose winner may have removed its record since."""
     create(store, service)
     found = find(store, service)
-    held = Held(service, FOLDER, found.state, found.last.number, "me")
+    held = owned(service, found, "me")
     running = Running(store, held.write(state_of(5)))
     store.objects[f"{FOLDER}00000002"] = store.objects[f"{FOLDER}00000001"]
     while store.operations[-1] != "put_object":
