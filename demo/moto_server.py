@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import make_server
 from werkzeug.wsgi import get_input_stream
@@ -43,6 +42,9 @@ class OneWriterAtATime:
 
 def main() -> None:
     """Serve until SIGTERM."""
+    # Here, because this import adds moto's handler to all clients of boto in the process.
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
+
     signal.signal(signal.SIGTERM, _end)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no log line per request
     application = OneWriterAtATime(DomainDispatcherApplication(create_backend_app))
