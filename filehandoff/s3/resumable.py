@@ -66,7 +66,6 @@ class Writer:
         self._sent: dict[int, tuple[str, str]] = dict(enumerate(base.parts, 1))
         self._cut = len(base.parts)
         self._offset = base.offset
-        self._head = bytearray()
         self._failed = False
         self._removed = False
         #: Whether the chunk has no checksum, or the right one.
