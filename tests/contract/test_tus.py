@@ -36,7 +36,7 @@ def test_options_describes_the_server(tus: Tus) -> None:
     assert answer.status_code in {200, 204}
     assert answer.headers["Tus-Version"] == VERSION
     assert set(answer.headers["Tus-Extension"].split(",")) == EXTENSIONS
-    assert int(answer.headers["Tus-Max-Size"]) == 64 * MIB
+    assert int(answer.headers["Tus-Max-Size"]) == 32 * MIB
     assert set(answer.headers["Tus-Checksum-Algorithm"].split(",")) == {"sha1", "sha256", "crc32"}
 
 

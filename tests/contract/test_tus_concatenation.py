@@ -172,7 +172,7 @@ def test_a_final_upload_has_no_length_of_its_own(tus: Tus) -> None:
 
 def test_a_concatenation_over_the_limit_is_refused(tus: Tus) -> None:
     """Partial uploads whose sum is above Tus-Max-Size are 413."""
-    part = tus.partial(bytes(33 * MIB))
+    part = tus.partial(bytes(17 * MIB))
     check_problem(refused(tus, concatenation(part, part)), 413, "file-too-large")
 
 

@@ -10,7 +10,7 @@ from contract.tus import FILES, OFFSET_TYPE, Tus, metadata, offset_of
 
 MIB = 1024 * 1024
 PART = 5 * MIB
-LIMIT = 64 * MIB
+LIMIT = 32 * MIB
 
 
 # Creation
