@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from demo import stores
@@ -78,6 +79,11 @@ def embedded_stores() -> str | None:
     return None
 
 
+def atheris() -> str | None:
+    """The fuzzer."""
+    return None if find_spec("atheris") else "atheris is missing: pip install atheris"
+
+
 # Tests that lack a program among others that run skip themselves, with a reason in the log.
 NGINX = program("nginx", "nginx-light")
 CHROMIUM, NPM = program("chromium", "chromium"), program("npm", "npm")
@@ -101,6 +107,8 @@ STAGES = (
         6,
         tables={"part-memory.md": tables.part_memory, "slow-clients.md": tables.slow_clients},
     ),
+    Stage("tus-all", "make tus-all", 60, [CHROMIUM, NPM]),
+    Stage("fuzz", "make fuzz MINUTES=10", 12, [atheris], shown=[r"[\d,]+ executions in all"]),
     Stage("soak", "make soak", 20, tables={"overload.md": tables.overload}),
     Stage("faults-table", "make faults-table", 20, shown=[r"\d+ cases: .*"]),
     Stage(

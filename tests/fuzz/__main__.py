@@ -184,6 +184,7 @@ def main() -> None:
     print(f"{'target':16} {'executions':>12} {'a second':>9} {'edges':>7} {'features':>9} {'inputs':>7}")
     for target in targets:
         print(target.total.line(target.name))
+    print(f"{sum(target.total.runs for target in targets):,} executions in all")
     if chosen.keep and not failures:
         for target in targets:
             target.keep()
