@@ -2,31 +2,36 @@
 
 import json
 import time
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from benchmarks.connection import Connection, Loop, Pool, Request
+from filehandoff.settings import MIB
 
 #: The beginning of each form's boundary, which no other form has. A boundary is as long as a browser's: the time to
 #: search a body depends on its length.
 BOUNDARY = "----WebKitFormBoundary2f6d1c"
 FIELD = "file"
 OCTETS = "application/octet-stream"
-_CREATED = 201
+TUS_TYPE = "application/offset+octet-stream"
+#: Bytes of a chunk that a client of tus sends by one request.
+TUS_CHUNK_BYTES = 8 * MIB
+_OK, _CREATED, _NO_CONTENT = 200, 201, 204
 #: Statuses of the app and of S3 in the steps before the last one.
-_GOOD = {200, _CREATED}
+_GOOD = {_OK, _CREATED, _NO_CONTENT}
 
 
 @dataclass
 class SentFile:
     """A file sent by one request.
 
-    Times in ns of CLOCK_MONOTONIC, `intended` is the scheduled start.
+    Times in ns of CLOCK_MONOTONIC, `intended` is the scheduled start. `success` is the status of a good last answer.
     """
 
     group: str
@@ -39,14 +44,15 @@ class SentFile:
     status: int = 0
     error: str | None = None
     answer: bytes = b""
+    success: int = _CREATED
 
     def check_answer(self, *, receipts: bool) -> None:
-        """Set `error` unless the answer is a well-formed 201 whose receipt matches the file."""
+        """Set `error` unless the answer is a well-formed success whose receipt matches the file."""
         if self.error is not None:
             return
         try:
             self.status, body = read_answer(self.answer)
-            if self.status != _CREATED:
+            if self.status != self.success:
                 self.error = f"answered {self.status}: {body[:200].decode(errors='replace')}"
             elif receipts:
                 (receipt,) = json.loads(body)["receipts"]
@@ -88,9 +94,36 @@ def read_answer(answer: bytes) -> tuple[int, bytes]:
     Raises:
         HTTPException: it is malformed or cut short.
     """
-    with HTTPResponse(_Socket(answer)) as response:  # type: ignore[arg-type] # HTTPResponse calls only makefile
-        response.begin()
-        return response.status, response.read()
+    step = Step.parse(answer)
+    return step.status, step.body
+
+
+@dataclass(frozen=True)
+class Step:
+    """The answer to one request of several; the headers' names are lowercase."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @classmethod
+    def parse(cls, answer: bytes) -> Self:
+        """Parse an answer.
+
+        Raises:
+            HTTPException: it is malformed or cut short.
+        """
+        with HTTPResponse(_Socket(answer)) as response:  # type: ignore[arg-type] # HTTPResponse calls only makefile
+            response.begin()
+            return cls(
+                response.status, {name.lower(): value for name, value in response.headers.items()}, response.read()
+            )
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The JSON object in the body; empty if there is none."""
+        values: dict[str, Any] = json.loads(self.body) if self.body.startswith(b"{") else {}
+        return values
 
 
 @dataclass(frozen=True)
@@ -100,7 +133,7 @@ class Destination:
     Args:
         port: a port on loopback.
         path: may contain the file's `{name}`.
-        upload_kind: `form`, `bare` (a PUT) or `presigned`.
+        upload_kind: `form`, `bare` (a PUT), `presigned` or `tus`.
     """
 
     port: int
@@ -143,8 +176,8 @@ class Client:
         self._on_end(self, sent)
 
 
-class PresignedClient(Client):
-    """Sends a file to S3 by URLs from the app, which then completes the upload."""
+class SteppingClient(Client):
+    """Sends a file by several requests; `_next` takes the answer to each but the last one."""
 
     def __init__(
         self,
@@ -156,9 +189,37 @@ class PresignedClient(Client):
     ) -> None:
         super().__init__(loop, pool, destination, pace, on_end)
         self._loop, self._pace = loop, pace
-        self._next: Callable[[dict[str, Any]], None] | None = None
-        self._parts: list[dict[str, Any]] = []
+        self._next: Callable[[Step], None] | None = None
         self._at = 0
+
+    def _answered(self, answer: bytes, error: str | None) -> None:
+        step, self._next = self._next, None
+        if step is None or error:
+            super()._answered(answer, error)
+            return
+        try:
+            parsed = Step.parse(answer)
+            if parsed.status not in _GOOD:
+                super()._answered(b"", f"answered {parsed.status}: {parsed.body[:200].decode(errors='replace')}")
+                return
+            step(parsed)
+        except (HTTPException, ValueError, KeyError, TypeError) as wrong:
+            super()._answered(b"", f"malformed answer: {wrong!r}")
+
+
+class PresignedClient(SteppingClient):
+    """Sends a file to S3 by URLs from the app, which then completes the upload."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        pool: Pool,
+        destination: Destination,
+        pace: int | None,
+        on_end: Callable[["Client", SentFile], None],
+    ) -> None:
+        super().__init__(loop, pool, destination, pace, on_end)
+        self._parts: list[dict[str, Any]] = []
         self._complete = ""
         self._following: str | None = None
 
@@ -175,7 +236,8 @@ class PresignedClient(Client):
         lines = [f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{self._destination.port}", f"Content-Length: {length}"]
         return "\r\n".join([*lines, "Content-Type: application/json", "", ""]).encode()
 
-    def _given(self, answer: dict[str, Any]) -> None:
+    def _given(self, step: Step) -> None:
+        answer = step.values
         self._parts = answer.get("parts", [answer])
         self._complete = answer["complete"]
         self._following = answer.get("next")
@@ -193,7 +255,7 @@ class PresignedClient(Client):
         self.connections[1].begin(Request(self._pool, before, self._at, part["size"]))
         self._at += part["size"]
 
-    def _stored(self, _answer: dict[str, Any]) -> None:
+    def _stored(self, _step: Step) -> None:
         if self._parts:
             self._send_part()
         elif self._following:
@@ -203,20 +265,52 @@ class PresignedClient(Client):
             self._next = None
             self.connections[0].begin(Request(self._pool, self._post(self._complete, 0)))
 
-    def _answered(self, answer: bytes, error: str | None) -> None:
-        step, self._next = self._next, None
-        if step is None or error:
-            super()._answered(answer, error)
+
+class TusClient(SteppingClient):
+    """Sends a file by tus in chunks of `TUS_CHUNK_BYTES`, one after another on one connection.
+
+    If the answer to the last chunk names the stored file, the client asks for its receipt too.
+    """
+
+    _location = ""
+    _offset = 0
+
+    def begin(self, sent: SentFile, at: int) -> None:
+        """Create the upload of a file whose bytes begin at offset `at` of the pool."""
+        self._sent, self._at, self._offset = sent, at, 0
+        sent.began = time.monotonic_ns()
+        name = b64encode(sent.name.encode()).decode()
+        self._next = self._created
+        metadata = {"Upload-Length": str(sent.size), "Upload-Metadata": f"filename {name}", "Content-Length": "0"}
+        self.connections[0].begin(Request(self._pool, self._head("POST", self._destination.path, metadata)))
+
+    def _head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
+        host = f"127.0.0.1:{self._destination.port}"
+        lines = [f"{name}: {value}" for name, value in {"Host": host, "Tus-Resumable": "1.0.0", **headers}.items()]
+        return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode()
+
+    def _created(self, step: Step) -> None:
+        self._location = urlsplit(step.headers["location"]).path
+        self._send_chunk()
+
+    def _send_chunk(self) -> None:
+        assert self._sent is not None
+        size = min(TUS_CHUNK_BYTES, self._sent.size - self._offset)
+        headers = {"Upload-Offset": str(self._offset), "Content-Length": str(size), "Content-Type": TUS_TYPE}
+        self._next = self._received
+        head = self._head("PATCH", self._location, headers)
+        self.connections[0].begin(Request(self._pool, head, self._at + self._offset, size))
+
+    def _received(self, step: Step) -> None:
+        assert self._sent is not None
+        self._offset = int(step.headers["upload-offset"])
+        if self._offset < self._sent.size:
+            self._send_chunk()
             return
-        try:
-            status, body = read_answer(answer)
-            if status not in _GOOD:
-                super()._answered(b"", f"answered {status}: {body[:200].decode(errors='replace')}")
-                return
-            values = json.loads(body) if body.startswith(b"{") else {}
-            step(values)
-        except (HTTPException, ValueError, KeyError, TypeError) as wrong:
-            super()._answered(b"", f"malformed answer: {wrong!r}")
+        is_named = "content-location" in step.headers
+        self._sent.success = _OK
+        method = "GET" if is_named else "HEAD"
+        self.connections[0].begin(Request(self._pool, self._head(method, self._location, {})))
 
 
 def _frame(destination: Destination, sent: SentFile) -> tuple[bytes, bytes]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.clients import Client, Destination, PresignedClient, SentFile
+from benchmarks.clients import Client, Destination, PresignedClient, SentFile, TusClient
 from benchmarks.connection import Connection, Pool
 from benchmarks.counters import busy_seconds
 from benchmarks.timer import Timer
@@ -27,6 +27,8 @@ from demo.processes import ROOT, StartError, python
 #: The record of one request.
 Line = dict[str, Any]
 
+#: Clients of several requests, by the kind of their uploads.
+CLIENTS = {"presigned": PresignedClient, "tus": TusClient}
 #: An open loop stops waiting for its queue after this multiple of its duration.
 _OVERTIME = 2.0
 
@@ -67,7 +69,8 @@ class Job:
     Args:
         port: a port on loopback.
         path: the URL path of a file; `{name}` is replaced by its name.
-        upload_kind: `form` for multipart/form-data, `bare` for the body of a PUT, `presigned` for S3's own URLs.
+        upload_kind: `form` for multipart/form-data, `bare` for the body of a PUT, `presigned` for S3's own URLs,
+            `tus` for chunks.
         receipts: whether each answer must contain a receipt with the file's size and SHA-256.
         pool_fd: descriptor of the memory file of bodies.
         pool_bytes: its size; a longer body wraps around.
@@ -110,7 +113,7 @@ class Source:
         self._number = 0
         self._due: deque[int] = deque()
         self._idle: list[Client] = []
-        kind = PresignedClient if load.job.upload_kind == "presigned" else Client
+        kind = CLIENTS.get(load.job.upload_kind, Client)
         destination = Destination(load.job.port, load.job.path, load.job.upload_kind)
         self.clients = [
             kind(load, load.pool, destination, group.bytes_per_second, self._on_end) for _ in range(group.clients)

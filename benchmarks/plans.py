@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.targets import TARGETS, Target
 from filehandoff.settings import GIB, KIB, MIB
-from filehandoff.strategies import DEFAULT_HOOK
+from filehandoff.strategies import DEFAULT_HOOK, HOOKS
 
 SIZES = {"4KiB": 4 * KIB, "64KiB": 64 * KIB, "1MiB": MIB, "16MiB": 16 * MIB, "256MiB": 256 * MIB, "1GiB": GIB}
 CLIENTS = (1, 8, 32)
@@ -222,7 +222,8 @@ _HANDOFFS = [
 _PRESIGNED = ["flask/presigned@gunicorn", "quart/presigned@uvicorn"]
 _IN_MEMORY = [name for name in _HANDOFFS if name.partition("@")[0].endswith(("/file", "/read_early"))]
 _WITH_REQUEST = ["flask/stream+snapshot@gunicorn", "quart/stream+snapshot@uvicorn"]
-_GRID = [name for name, it in TARGETS.items() if it.is_ours and it.server.name in {"gunicorn", "hypercorn"}]
+_BY_TUS = ["flask/tus@gunicorn", "quart/tus@uvicorn", "tusd-way@node"]
+_GRID = [name for name, it in TARGETS.items() if it.hook in HOOKS and it.server.name in {"gunicorn", "hypercorn"}]
 _OTHER_SERVERS = [
     "quart/stream@hypercorn",
     "quart/stream@granian",
@@ -271,6 +272,13 @@ PLANS = {
             ],
             rounds=5,
             seconds=0.6,
+        ),
+        Plan(
+            "resumable",
+            "resumable uploads by tus against one form, and against a tus server with parts on disk",
+            [Block([*_BY_TUS, *_HOME_STREAMS], [GIB], [1], stores=KEEPING[:1])],
+            rounds=3,
+            seconds=0.1,
         ),
         Plan(
             "published",

@@ -7,13 +7,17 @@ import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from demo.processes import python
 from filehandoff.settings import Settings
-from filehandoff.strategies import DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, LOST, outcomes
+from filehandoff.strategies import DEFAULT_HOOK, FRAMEWORKS, HANDOFFS, HOOKS, LOST, TUS, outcomes
 
 #: Hand-offs that some stores cannot measure: those stores, and the reason.
-NOT_ON = {"presigned": ({"null"}, "the app reads the file back from S3, and the null store has discarded it")}
+_READS_BACK = ({"null"}, "the app reads the file back from S3, and the null store has discarded it")
+NOT_ON = {"presigned": _READS_BACK, TUS: _READS_BACK}
+#: The folder of the tus server on Node, with its packages of npm.
+TUSD_WAY = Path(__file__).with_name("peers") / "tusd_way"
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class ServerProgram:
 
     Args:
         name: its name in target names.
-        interface: `asgi` or `wsgi`.
+        interface: `asgi`, `wsgi`, or `npm` for a folder of `benchmarks.npm`.
         command: its start command; `{app}` is the app, `{threads}` the number of concurrent requests.
         requires: the modules that it needs.
         inherits: whether it accepts a listening socket; otherwise it gets a port number.
@@ -61,6 +65,8 @@ def _servers() -> Iterator[ServerProgram]:
     wsgi = [*granian, "--interface", "wsgi", "--blocking-threads", "{threads}", "{app}"]
     yield ServerProgram("granian-wsgi", "wsgi", wsgi, ("granian",), inherits=False)
     waitress = python("waitress", "--listen=127.0.0.1:{port}", "--threads={threads}", "{app}")
+    node = ["node", "{app}/server.mjs", "{port}"]
+    yield ServerProgram("node", "npm", node, (), inherits=False, has_workers=False)
     yield ServerProgram("waitress", "wsgi", waitress, ("waitress",), inherits=False, has_workers=False)
 
 
@@ -81,7 +87,7 @@ class Target:
         handoff: the hand-off of one of our apps; empty for others.
         hook: the hook of one of our apps; empty for others.
         framework: the web framework.
-        upload_kind: `form`, `bare` for the body of a PUT, `presigned` for S3's own URLs.
+        upload_kind: `form`, `bare` for the body of a PUT, `presigned` for S3's own URLs, `tus` for chunks.
         stores: the stores that it works with; empty for all.
     """
 
@@ -117,7 +123,7 @@ class Target:
 
     def works_with(self, size: int) -> bool:
         """Whether it is known to store files of this size."""
-        if not self.is_ours:
+        if not self.is_ours or self.handoff == TUS:
             return True
         known = outcomes(self.framework.lower(), self.handoff, self.hook, size, Settings().part_bytes)
         return LOST not in known
@@ -158,6 +164,25 @@ def _ours() -> Iterator[Target]:
                     )
 
 
+def _ours_by_tus() -> Iterator[Target]:
+    for framework in FRAMEWORKS:
+        app, servers = _OURS[framework]
+        requires = ("boto3",) if framework == "flask" else ("aioboto3",)
+        for server in servers:
+            yield Target(
+                f"{framework}/tus@{server}",
+                f"{framework.capitalize()} tus",
+                app,
+                SERVERS[server],
+                "/files",
+                framework.capitalize(),
+                requires,
+                TUS,
+                "none",
+                upload_kind="tus",
+            )
+
+
 def _peer(name: str, label: str, module: str, server: str, *requires: str) -> Target:
     framework = label.split(maxsplit=1)[0]
     app = f"benchmarks.peers.{module}:app"
@@ -175,6 +200,16 @@ def _peers() -> Iterator[Target]:
     yield _peer("django", "Django + django-storages", "django_storages", "gunicorn-gthread", *django)
     yield _peer("flask-plain", "Flask + upload_fileobj", "flask_boto3", "gunicorn-gthread", "flask", "boto3")
     yield _peer("quart-plain", "Quart + upload_fileobj", "quart_aioboto3", "hypercorn", "quart", "aioboto3")
+    yield Target(
+        "tusd-way@node",
+        "@tus/server + @tus/s3-store",
+        str(TUSD_WAY),
+        SERVERS["node"],
+        "/files",
+        "Node",
+        upload_kind="tus",
+        stores=("rclone", "moto", "swift"),  # it reads its state back
+    )
     yield _relay("relay", "bare relay (the limit)", "app")
     yield _relay("relay-sha256", "bare relay + SHA-256 (the limit)", "hashing")
 
@@ -193,7 +228,7 @@ def _relay(name: str, label: str, app: str) -> Target:
     )
 
 
-TARGETS = {target.name: target for target in (*_ours(), *_peers())}
+TARGETS = {target.name: target for target in (*_ours(), *_ours_by_tus(), *_peers())}
 
 _OWN = re.compile(r"(?P<name>[A-Za-z0-9_-]+)=(?P<app>[\w.]+:\w+)@(?P<server>[\w-]+)")
 

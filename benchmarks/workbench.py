@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from benchmarks import backends
+from benchmarks import backends, npm
 from benchmarks.bodies import Bodies
 from benchmarks.load import Line
 from benchmarks.plans import SCENARIOS, Cell, Scenario
@@ -104,6 +104,8 @@ def start(target: Target, scenario: Scenario, environ: Mapping[str, str], log: I
     """
     environ = {**os.environ, **scenario.environ, **environ}
     app, server = target.app, target.server
+    if server.interface == "npm":
+        app = str(npm.installed(Path(app)))
     if has_loop_lag(target, scenario):
         environ["BENCHMARK_APP"], app = app, "benchmarks.loop_lag_app:app"
     count = threads(Settings.from_env(environ).max_concurrent)  # the number in flask_app/gunicorn.conf.py

@@ -91,6 +91,10 @@ BENCHMARK = (
     "if [ -e {folder}/run.json ]; then set -- --resume {folder}; else set -- --plan published --out {folder}; fi; "
     '{python} -m benchmarks run "$@" --again 5; {python} -m benchmarks report {folder} --to docs/benchmark.md'
 )
+RESUMABLE = (
+    "rm -rf {folder}; {python} -m benchmarks run --plan resumable --out {folder} && "
+    "{python} -m benchmarks.resumable {folder}"
+)
 
 #: In the order in which they run: those that find most in the least time come first.
 STAGES = (
@@ -140,6 +144,7 @@ STAGES = (
     ),
     Stage("pythons", "make pythons", 25, [two_pythons], shown=[r"On Python [\d.]+\w*"]),
     Stage("soak-hour", "make soak-hour", 62, shown=[r"\d+ wrong"], tables={"soak-hour.md": tables.soak_hour}),
+    Stage("resumable", RESUMABLE, 5, shown=[r"\d+ cells measured, .*"], tables={"resumable.md": tables.resumable}),
     Stage(
         "benchmark",
         BENCHMARK,

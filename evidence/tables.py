@@ -99,3 +99,22 @@ def soak_hour(log: str) -> str:
     [left] = figures.of(log, "soak-hour-store")
     below = f"\nUnfinished uploads before the sweep: {left['unfinished_before_the_sweep']}.\n"
     return table(("", *(APPS[one["app"]] for one in found)), rows) + below
+
+
+def resumable(log: str) -> str:
+    """A large file by tus, by one form, and by a tus server with its parts on disk."""
+    found = sorted(figures.of(log, "resumable"), key=lambda one: float(one["seconds"]))
+    first = found[0]
+    head = (f"{first['mib']} MiB, rounds: {first['rounds']}", "seconds", "CPU of the server, s", "memory above idle")
+    rows = (
+        (
+            one["target"],
+            one["seconds"],
+            one["cpu"],
+            f"{one['peak']} MiB",
+            "unknown" if one["disk"] is None else f"{one['disk']} MiB",
+            "yes" if one["quiet"] else "no",
+        )
+        for one in found
+    )
+    return table((*head, "written to disk", "machine quiet"), rows)

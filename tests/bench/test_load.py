@@ -14,7 +14,7 @@ import pytest
 from patience import PATIENCE
 
 from benchmarks.bodies import POOL_BYTES, Bodies
-from benchmarks.clients import BOUNDARY
+from benchmarks.clients import BOUNDARY, TUS_CHUNK_BYTES
 from benchmarks.connection import is_whole
 from benchmarks.load import Group, Job, send
 
@@ -187,6 +187,65 @@ def test_an_answer_is_checked(bodies: Bodies, answers: bytes, error: str | None)
     with serving(serve) as port:
         (line,), _ = send(job(bodies, port, wanted, receipts=True))
     assert (line["error"] is None) if error is None else (error in line["error"])
+
+
+class TusServer:
+    """A tus server that keeps the bytes of one upload."""
+
+    def __init__(self, *, names_the_file: bool, refuses_at: int | None = None) -> None:
+        self.data = b""
+        self.methods: list[str] = []
+        self.connections = 0
+        self._named = b"Content-Location: /objects/it\r\n" if names_the_file else b""
+        self._refuses_at = refuses_at
+
+    def serve(self, connection: socket.socket) -> None:
+        """Answer the requests of one connection."""
+        self.connections += 1
+        while (request := read_request(connection))[0]:
+            connection.sendall(self._answer(*request))
+
+    def _answer(self, head: bytes, body: bytes) -> bytes:
+        method, path, _ = head.decode().split(" ", 2)
+        self.methods.append(method)
+        if method == "POST":
+            return b"HTTP/1.1 201 Created\r\nLOCATION: http://here/files/it\r\nContent-Length: 0\r\n\r\n"
+        assert path == "/files/it"
+        if method == "GET":
+            return receipts(size=TUS_BYTES).replace(b"201 Created", b"200 OK")
+        if method == "HEAD":
+            return b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        if f"Upload-Offset: {len(self.data)}\r\n".encode() not in head or len(self.data) == self._refuses_at:
+            return b"HTTP/1.1 409 Conflict\r\nContent-Length: 5\r\n\r\nother"
+        self.data += body
+        named = self._named if len(self.data) == TUS_BYTES else b""
+        return b"HTTP/1.1 204 No Content\r\n%bupload-offset: %d\r\nContent-Length: 0\r\n\r\n" % (named, len(self.data))
+
+
+#: Two chunks and a third one of a byte.
+TUS_BYTES = 2 * TUS_CHUNK_BYTES + 1
+
+
+@pytest.mark.parametrize(("names_the_file", "last"), [(True, "GET"), (False, "HEAD")])
+def test_a_tus_client_sends_chunks_on_one_connection(bodies: Bodies, last: str, *, names_the_file: bool) -> None:
+    """The chunks are the file, and the receipt is asked for where the server names the file."""
+    server = TusServer(names_the_file=names_the_file)
+    digests = dict([*bodies.digests(TUS_BYTES).items()][:1])
+    wanted = replace(group(bodies, TUS_BYTES), digests={0: "of this body"} if names_the_file else digests)
+    with serving(server.serve) as port:
+        (line,), _ = send(job(bodies, port, wanted, upload_kind="tus", path="/files", receipts=names_the_file))
+    assert line["error"] is None
+    assert server.connections == 1
+    assert server.methods == ["POST", "PATCH", "PATCH", "PATCH", last]
+    assert [hashlib.sha256(server.data).hexdigest()] == list(digests.values())
+
+
+def test_a_refused_chunk_is_an_error(bodies: Bodies) -> None:
+    """An upload whose second chunk is refused has failed, with the answer."""
+    server = TusServer(names_the_file=True, refuses_at=TUS_CHUNK_BYTES)
+    with serving(server.serve) as port:
+        (line,), _ = send(job(bodies, port, group(bodies, TUS_BYTES), upload_kind="tus", path="/files"))
+    assert line["error"] == "answered 409: other"
 
 
 def test_a_file_that_was_not_read_is_not_stored(bodies: Bodies) -> None:

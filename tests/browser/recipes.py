@@ -1,11 +1,7 @@
 """The recipes of docs/clients.md, as pages of an app's origin or of another one, with the packages of npm."""
 
-import fcntl
-import hashlib
 import json
 import mimetypes
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 from client_code import code_blocks, program
 from playwright.sync_api import Route
 
-from demo.processes import ROOT
+from benchmarks import npm
 from filehandoff.typing_backports import override
 
 PACKAGES = Path(__file__).parent / "clients"
-#: Seconds for the installation of the packages.
-INSTALL_SECONDS = 300
 #: The folder of all addresses of the recipes, below either origin.
 FOLDER = "/clients/"
 
@@ -70,19 +64,8 @@ class Recipe:
 
 def installed_packages() -> Path:
     """Install the locked packages once for all processes, and return their folder."""
-    npm = program("npm", "npm")
-    digest = hashlib.sha256((PACKAGES / "package-lock.json").read_bytes()).hexdigest()
-    folder = ROOT / "build" / "clients" / digest[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "ready").exists():
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(PACKAGES / name, folder)
-            command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            subprocess.run(command, cwd=folder, check=True, timeout=INSTALL_SECONDS)  # noqa: S603 - npm itself
-            (folder / "ready").touch()
-    return folder / "node_modules"
+    program("npm", "npm")
+    return npm.installed(PACKAGES) / "node_modules"
 
 
 class Site:

@@ -136,6 +136,21 @@ def test_the_hour_becomes_a_table() -> None:
     ]
 
 
+def test_the_table_of_resumable_uploads_begins_with_the_fastest() -> None:
+    """The targets stand by their seconds; an unknown number of bytes on disk is named so."""
+    known = {"mib": 1024, "rounds": 3, "cpu": 1.5, "peak": 40}
+    log = "\n".join(
+        [
+            figures.line("resumable", target="slow", seconds=20.0, disk=None, quiet=False, **known),
+            figures.line("resumable", target="fast", seconds=5.1, disk=0, quiet=True, **known),
+        ]
+    )
+    assert tables.resumable(log).splitlines()[2:] == [
+        "| fast | 5.1 | 1.5 | 40 MiB | 0 MiB | yes |",
+        "| slow | 20.0 | 1.5 | 40 MiB | unknown | no |",
+    ]
+
+
 def test_the_other_tables_have_their_figures() -> None:
     """Each table is made of the line that its program prints."""
     overload = {"stored": 10, "refused": 20, "memory": 100, "allowed": 157, "median": 1, "ninety": 2, "slowest": 3}
