@@ -1,8 +1,8 @@
 """Soak both apps for an hour on a store that comes and goes: `make soak-hour`, or `make soak-hour MINUTES=5`.
 
-Each app has two processes. Its clients upload by every hand-off, download, and die in the middle of a body or of a
-download. Every half minute the store breaks some calls, or is away for some seconds. Each 201 is compared with the
-store past the proxy, byte for byte, and then deleted, so that the store does not fill.
+Each app has two processes. Its clients upload by every hand-off and by tus, download, and die in the middle of a body
+or of a download. Every half minute the store breaks some calls, or is away for some seconds. Each stored file is
+compared with the store past the proxy, byte for byte, and then deleted, so that the store does not fill.
 
 Exits with 1 unless
 
@@ -10,7 +10,8 @@ Exits with 1 unless
 - memory, descriptors and threads are level: over the second half of the time, the line that fits the samples of an app
   rises by at most 30 MiB, 10 descriptors and 10 threads,
 - the processes are those of the start,
-- at the end the store holds nothing, and no unfinished upload after the sweep,
+- at the end the store holds nothing but states of resumable uploads, which `DELETE` removes, and no unfinished upload
+  after the sweep,
 - both apps end with status 0 at SIGTERM.
 """
 
@@ -29,6 +30,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from contract.api import Api, form, part
@@ -64,6 +66,10 @@ PAUSE_SECONDS = 0.5
 #: Seconds from one fault of the store to the next, and the most seconds that it is away.
 FAULT_EVERY, AWAY_SECONDS = 30.0, 8.0
 SAMPLE_SECONDS = 1.0
+#: One in this many chunks of resumable uploads is cut, and one in this many uploads is terminated.
+CUT_CHUNKS, TERMINATED = 3, 5
+TUS = {"Tus-Resumable": "1.0.0"}
+FILES_PATH, OFFSET_TYPE = "/files", "application/offset+octet-stream"
 #: Statuses that an app may respond with while its store is broken.
 REFUSALS = {502, 503}
 #: Faults of a call beside the absence of the store.
@@ -130,6 +136,41 @@ class Clients:
         self.counts["presigned"] += 1
         self.check(answer.json()["receipts"][0]["key"], hashlib.sha256(data).hexdigest(), chance)
 
+    def resume(self, chance: random.Random) -> None:
+        """Send a file by tus in chunks of random sizes, cut some of them, and go on; terminate some unfinished ones."""
+        data = chance.choice(FILES)
+        with closing(Api(self.url)) as api:
+            path = insist(lambda: create_upload(api, len(data)))
+            ends_early = not chance.randrange(TERMINATED)
+            while (offset := insist(lambda: offset_of(api, path))) < len(data):
+                if ends_early and offset > len(data) // 2:
+                    insist(lambda: terminate(api, path))
+                    self.counts["terminated"] += 1
+                    return
+                self._send_chunk(api, path, offset, data[offset : offset + chance.randrange(1, len(data) + 1)], chance)
+            (receipt,) = insist(lambda: api.send("GET", path).raise_for_status()).json()["receipts"]
+            self.counts["resumable"] += 1
+            self.check(receipt["key"], hashlib.sha256(data).hexdigest(), chance)
+            if chance.randrange(2):  # the sweep removes the other states
+                insist(lambda: terminate(api, path))
+
+    def _send_chunk(self, api: Api, path: str, offset: int, chunk: bytes, chance: random.Random) -> None:
+        headers = {**TUS, "Upload-Offset": str(offset), "Content-Type": OFFSET_TYPE}
+        if not chance.randrange(CUT_CHUNKS):
+            lines = [f"{name}: {value}" for name, value in {**headers, "Content-Length": str(len(chunk))}.items()]
+            head = "\r\n".join([f"PATCH {path} HTTP/1.1", "Host: here", *lines, "", ""]).encode()
+            with closing(raw.connect(self.url)) as connection:
+                raw.send(connection, head + chunk[: chance.randrange(len(chunk))])
+                if chance.randrange(2):
+                    raw.reset_on_close(connection)
+            self.counts["chunks cut"] += 1
+            return
+        with suppress(httpx.TransportError):  # the store broke off
+            status = api.send("PATCH", path, content=chunk, headers=headers).status_code
+            # after a cut chunk, whose request may still run
+            if status not in {httpx.codes.LOCKED, httpx.codes.CONFLICT}:
+                self._note(f"PATCH of {path}", status, httpx.codes.NO_CONTENT)
+
     def die(self, chance: random.Random) -> None:
         """Kill a client in the middle of a body."""
         raw.kill_an_upload(self.url, chance)
@@ -151,6 +192,24 @@ def send_to_s3(api: Api, given: dict[str, Any], data: bytes) -> None:
     except httpx.HTTPStatusError as error:
         if error.response.status_code != httpx.codes.PRECONDITION_FAILED:
             raise
+
+
+def create_upload(api: Api, length: int) -> str:
+    """Create an upload by tus; return its path."""
+    answer = api.send("POST", FILES_PATH, headers={**TUS, "Upload-Length": str(length)}).raise_for_status()
+    return urlsplit(answer.headers["Location"]).path
+
+
+def offset_of(api: Api, path: str) -> int:
+    """Return the offset from which to continue."""
+    return int(api.send("HEAD", path, headers=TUS).raise_for_status().headers["Upload-Offset"])
+
+
+def terminate(api: Api, path: str) -> None:
+    """Remove an upload; an earlier attempt may have removed it."""
+    answer = api.send("DELETE", path, headers=TUS)
+    if answer.status_code != httpx.codes.NOT_FOUND:
+        answer.raise_for_status()
 
 
 def insist(request: Callable[[], T]) -> T:
@@ -261,7 +320,9 @@ def soak(behind: Behind, minutes: float, every: float) -> list[str]:
     with ExitStack() as exits:
         for name, app in apps.items():
             exits.enter_context(
-                repeating([app.send_presigned, app.die, partial(app.die_downloading, kept[name])], app.wrong)
+                repeating(
+                    [app.send_presigned, app.resume, app.die, partial(app.die_downloading, kept[name])], app.wrong
+                )
             )
             exits.enter_context(loads[name].running(UPLOADING))
         exits.enter_context(repeating([partial(break_store, behind.proxy)], wrong))
@@ -309,11 +370,29 @@ def leftovers(bucket: Bucket, behind: Behind) -> Iterator[str]:
     while (bucket.unfinished() or bucket.new_open_files()) and time.monotonic() < deadline:
         time.sleep(1)
     print(figures.line("soak-hour-store", unfinished_before_the_sweep=len(bucket.unfinished())))
+    yield from remove_states(bucket, behind)
     for name in behind.started.apps:
         sweep(name, behind.started.environ)
-    yield from (f"{key} is left of request {bucket.request_id(key)}" for key in bucket.stored_keys())
+    yield from (f"{key} is left of request {bucket.request_id(key)}" for key in bucket.files())
     yield from (f"{key} is unfinished after the sweep" for key, _ in bucket.unfinished())
     yield from (f"{path} is open" for path in bucket.new_open_files())
+
+
+def remove_states(bucket: Bucket, behind: Behind) -> Iterator[str]:
+    """Remove the resumable uploads by an app; name those that it cannot remove, and bytes that none continues."""
+    states = bucket.stored_keys() - bucket.files()
+    folders = sorted({key.rpartition("/")[0] for key in states})
+    [*_, server] = behind.started.apps.values()
+    with closing(Api(server.url)) as api:
+        for folder in folders:
+            path = f"{FILES_PATH}/{folder.rpartition('/')[2]}"
+            answer = api.send("HEAD", path, headers=TUS)
+            length, offset = (answer.headers.get(f"Upload-{one}", "none") for one in ("Length", "Offset"))
+            if offset not in {length, "0"}:  # the answer to a creation may have been lost, but no client gives up later
+                yield f"{path} is at {offset} of {length}"
+            api.send("DELETE", path, headers=TUS)
+    print(figures.line("soak-hour-states", resumable=len(folders)))
+    yield from (f"{key} is left of a resumable upload" for key in sorted(bucket.stored_keys() - bucket.files()))
 
 
 def endings(behind: Behind) -> Iterator[str]:
