@@ -18,7 +18,7 @@ def lines(results: Results) -> list[str]:
             mib=it.cell.size // MIB,
             rounds=len(it.trials),
             seconds=round(it.cell.clients / it.figures["rate"].median, 1),
-            cpu=round(it.figures["cpu_per_request"].median / 1000, 1),
+            cpu=round(it.figures["cpu_per_request"].median / 1000, 3),
             peak=round(it.figures["peak"].median),
             disk=round(it.figures["disk"].median * it.cell.size / MIB) if "disk" in it.figures else None,
             quiet=it.is_quiet,

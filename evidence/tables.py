@@ -110,7 +110,7 @@ def resumable(log: str) -> str:
         (
             one["target"],
             one["seconds"],
-            one["cpu"],
+            f"{one['cpu']:.1f}",
             f"{one['peak']} MiB",
             "unknown" if one["disk"] is None else f"{one['disk']} MiB",
             "yes" if one["quiet"] else "no",
