@@ -152,6 +152,11 @@ class PartCutter:
             self._keep(chunk if len(rest) == len(chunk) else rest)
             self._room -= len(rest)
 
+    def full(self) -> Iterator[Part]:
+        """Yield the part that the bytes fill exactly; call it only if more bytes of the file will follow."""
+        if not self._room:
+            yield self._cut()
+
     def finish(self) -> Part:
         """Return the last part; it is empty only if the file is empty."""
         self._join()

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, wait
 from contextlib import closing
 from functools import partial
+from traceback import clear_frames
 
 from flask import Blueprint, Response
 
@@ -111,8 +112,11 @@ def store_bytes(own: Service, sent: Request, receiving: Receiving) -> Answer:
         if writer.is_complete:
             return own.store.run(writer.finish(partial(files.finished, own, sent, receiving, writer)))
         return receiving.answer(own, own.store.run(writer.pause()))
-    except BaseException:
-        sender.end(receiving.after_failure(writer))
+    except BaseException as error:
+        try:
+            sender.end(receiving.after_failure(writer))
+        finally:
+            clear_frames(error.__traceback__)  # they hold bytes, and cycles hold them
         raise
 
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from functools import partial
+from traceback import clear_frames
 
 from quart import Blueprint, Response
 
@@ -115,8 +116,11 @@ async def store_bytes(own: Service, sent: Request, receiving: Receiving) -> Answ
         if writer.is_complete:
             return await own.store.run(writer.finish(partial(files.finished, own, sent, receiving, writer)))
         return receiving.answer(own, await own.store.run(writer.pause()))
-    except BaseException:
-        await finish_in_time(sender.end(receiving.after_failure(writer)))
+    except BaseException as error:
+        try:
+            await finish_in_time(sender.end(receiving.after_failure(writer)))
+        finally:
+            clear_frames(error.__traceback__)  # they hold bytes, and cycles hold them
         raise
 
 

@@ -90,7 +90,7 @@ class Writer:
             raise StoreUnavailable("S3 returned other bytes of the upload than it got; try again.")
 
     def receive(self, chunk: bytes) -> Iterator[Part]:
-        """Take the next bytes; yield each part that they complete.
+        """Take the next bytes; yield each part that they complete, the last part of the file never.
 
         Raises:
             FileTooLarge: the bytes exceed the file's length, or the largest file.
@@ -103,6 +103,10 @@ class Writer:
         for part in self._cutter.receive(chunk):
             self._cut = part.number
             yield part
+        if self._length is not None and self._offset < self._length:
+            for part in self._cutter.full():
+                self._cut = part.number
+                yield part
 
     @property
     def needs_begin(self) -> bool:
@@ -231,9 +235,9 @@ class Writer:
     def _with_rest(self, state: State) -> Flow[State]:
         """Store the bytes after the last part as an object, and return the state with it."""
         part = self._cutter.finish()
-        if self._offset == self._base.offset:  # no byte has arrived, so S3 has the rest already
-            return replace(state, length=self._length)
         size = part.size
+        if self._offset == self._base.offset or not size:  # S3 has all bytes already
+            return replace(state, length=self._length)
         key = f"{self._held.folder}rest-{self._held.owner}"
         crc32 = yield from put(key, part.chunks)
         part.release()

@@ -203,6 +203,17 @@ def test_chunks_of_any_size_make_the_file(data: st.DataObject) -> None:
     check_whole(store, service, seen[0], whole)
 
 
+def test_a_chunk_of_whole_parts_is_sent_once(service: Service, store: FakeS3) -> None:
+    """No byte of it waits in an object of its own, if the file's length is known."""
+    create(store, service)
+    for at in range(0, 3 * PART, PART):
+        send(store, service, at, DATA[at : at + PART])
+        assert not [name for name in states(store) if name.startswith("rest")]
+        assert offset(store, service) == at + PART
+    (stored,) = send(store, service, 3 * PART, DATA[3 * PART :])
+    check_whole(store, service, stored)
+
+
 def test_one_chunk_carries_its_digest_along(service: Service, store: FakeS3) -> None:
     """The object of a file that came in one request is not read back."""
     create(store, service)
@@ -375,6 +386,18 @@ def test_a_second_request_is_locked_out(service: Service, store: FakeS3) -> None
     begin(store, service, 0)
     with pytest.raises(Locked):
         store.run(patch(first, [b"x"], []))
+
+
+def test_a_request_that_loses_its_lock_leaves_no_bytes(service: Service, store: FakeS3) -> None:
+    """Those after its last part belong to no record."""
+    create(store, service)
+    writer = begin(store, service, 0)
+    store.run(feed(writer, pieces(DATA[: PART + 1000])))
+    store.later(7)
+    begin(store, service, 0)
+    with pytest.raises(Locked):
+        store.run(writer.pause())
+    assert not [name for name in states(store) if name.startswith("rest")]
 
 
 def test_a_long_request_renews_its_lock(service: Service, store: FakeS3) -> None:
