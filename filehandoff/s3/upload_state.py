@@ -48,6 +48,8 @@ UNCONDITIONAL = (
 FOLDER = ".tus/"
 #: Stands for a sender without a name; the segment of no name is the same.
 ANY_SENDER = "_"
+#: Slashes in the path of an upload's folder below `FOLDER`: behind the sender and behind the id.
+_FOLDER_DEPTH = 2
 #: Digits of a record's number.
 _DIGITS = 8
 #: Useless objects that are removed at once, while a request is long.
@@ -451,7 +453,7 @@ def check_store(settings: Settings) -> Flow[None]:
 
 def writes_conditionally(settings: Settings) -> Flow[bool]:
     """Return whether the store rejects a put with `If-None-Match: *` of a key that has an object."""
-    key = f"{settings.common_prefix}{FOLDER}probe-{token_hex(8)}"
+    key = f"{settings.common_prefix}{FOLDER}{ANY_SENDER}/{token_hex(8)}/probe"  # in a folder that the sweep removes
     try:
         yield from put(key, (b"first",))
         try:
@@ -462,7 +464,8 @@ def writes_conditionally(settings: Settings) -> Flow[bool]:
             return False
         return False
     finally:
-        yield from calls.delete_object(key)
+        with suppress(UploadError):
+            yield from calls.delete_object(key)
 
 
 def remove(service: Context, folder: str, state: State) -> Flow[None]:
@@ -489,9 +492,11 @@ class Uploads:
 def all_uploads(service: Context) -> Flow[Uploads]:
     """Return the resumable uploads of all senders."""
     ages: dict[str, float] = {}
-    for one in (yield from list_all(f"{service.settings.common_prefix}{FOLDER}")):
+    below = f"{service.settings.common_prefix}{FOLDER}"
+    for one in (yield from list_all(below)):
         folder = one.key.rpartition("/")[0] + "/"
-        ages[folder] = min(one.age, ages.get(folder, one.age))
+        if folder.removeprefix(below).count("/") == _FOLDER_DEPTH:  # of an upload; any other object is not ours
+            ages[folder] = min(one.age, ages.get(folder, one.age))
     life = service.settings.resume_seconds
     living = frozenset(folder.split("/")[-2] for folder, age in ages.items() if age <= life)
     return Uploads(living, {folder: age for folder, age in ages.items() if age > life})

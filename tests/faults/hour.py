@@ -380,6 +380,9 @@ def leftovers(bucket: Bucket, behind: Behind) -> Iterator[str]:
 
 def remove_states(bucket: Bucket, behind: Behind) -> Iterator[str]:
     """Remove the resumable uploads by an app; name those that it cannot remove, and bytes that none continues."""
+    for key in bucket.stored_keys() - bucket.files():
+        if key.endswith("/probe"):  # S3 went away before the end of a process's check of it; the sweep removes it later
+            bucket.delete(key)
     states = bucket.stored_keys() - bucket.files()
     folders = sorted({key.rpartition("/")[0] for key in states})
     [*_, server] = behind.started.apps.values()

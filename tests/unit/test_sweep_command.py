@@ -188,6 +188,36 @@ def test_an_expired_resumable_upload_is_removed(service: Service) -> None:
     assert old.key not in bucket.store.objects
 
 
+@pytest.mark.parametrize("stray", ["x", "_/x", "_/y/z/x"])
+def test_an_object_that_is_no_upload_removes_nothing(service: Service, stray: str) -> None:
+    """Above all not the uploads beside it."""
+    bucket = Bucket(service)
+    bucket.store.run(upload_state.put(f"in/.tus/{stray}", (b"stray",)))
+    bucket.store.later(90_000)
+    bucket.create("young", IDS[2])
+    before = set(bucket.store.objects)
+    assert "expired" not in bucket.sweep("--abort").stdout
+    assert set(bucket.store.objects) == before
+
+
+def test_the_rest_of_a_check_at_the_start_is_removed(service: Service) -> None:
+    """The store may fail before its last call."""
+    bucket = Bucket(service)
+
+    def down(operation: str) -> bool:
+        if operation == "delete_object":
+            raise StoreUnavailable("down")
+        return False
+
+    bucket.store.break_call = down
+    assert bucket.store.run(upload_state.writes_conditionally(service.settings))
+    bucket.store.break_call = lambda _: False
+    assert len(bucket.store.objects) == 1
+    bucket.store.later(90_000)
+    bucket.sweep("--abort")
+    assert not bucket.store.objects
+
+
 def test_an_upload_without_a_record_is_removed(service: Service) -> None:
     """A killed request may leave bytes alone, and another run may remove the record that was listed."""
     bucket = Bucket(service)
