@@ -151,9 +151,11 @@ def test_if_none_match_at_once(s3: "S3Client", bucket: Bucket, behaviour: Behavi
     def put(number: int) -> str | None:
         return refusal(s3.put_object, Bucket=bucket.name, Key=key, Body=b"%d" % number, IfNoneMatch="*")
 
+    # rclone, which ignores the header, may keep an object after several puts of one key at once and its deletion
+    at_once = AT_ONCE if behaviour.heeds_if_none_match else 1
     for _ in range(ROUNDS):
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            succeeded = list(pool.map(put, range(AT_ONCE))).count(None)
+        with ThreadPoolExecutor(at_once) as pool:
+            succeeded = list(pool.map(put, range(at_once))).count(None)
         assert succeeded == 1 or (succeeded > 1 and not behaviour.compares_and_writes_at_once)
         bucket.delete(key)
 
