@@ -45,8 +45,8 @@ def sweep(service: Service, older_than: Age, *, abort: bool) -> Flow[bool]:
         StoreRejected, StoreUnavailable: S3 does not list the uploads.
     """
     settings = service.settings
-    uploads = yield from all_uploads(service)
     unfinished = yield from flows.unfinished_uploads(settings.bucket, settings.common_prefix)
+    uploads = yield from all_uploads(service)
     found = choose(settings, unfinished, older_than, datetime.now(UTC), uploads.living)
     aborted = 0 if abort else None
     for upload in found.uploads:

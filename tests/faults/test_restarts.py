@@ -189,7 +189,7 @@ def unfinished(bucket: Bucket, app: App) -> set[str]:
 def check(bucket: Bucket, app: App, outcomes: list[Outcome], killed: set[int]) -> None:
     """Assert that S3 has the objects of 201 answers, and other leftovers only from kills."""
     named = {outcome.key: outcome.sha256 for outcome in outcomes if outcome.status == httpx.codes.CREATED}
-    stored = {key for key in bucket.stored_keys() if key.startswith(f"{app.name}/")}
+    stored = {key for key in bucket.files() if key.startswith(f"{app.name}/")}
     assert sorted(named.keys() - stored)[:NAMED] == []
     assert [key for key, sha256 in named.items() if bucket.sha256(key) != sha256][:NAMED] == []
     cut_off = {

@@ -187,7 +187,9 @@ class PagedS3:
         return (self.abort if request.method == "DELETE" else self.list)(request)(environ, start_response)  # type: ignore[arg-type] # WSGI's own types
 
     def list(self, request: Request) -> Response:
-        """ListMultipartUploads; an upload's id is the last part of its key."""
+        """ListMultipartUploads; an upload's id is the last part of its key. There are no objects."""
+        if "list-type" in request.args:
+            return Response("<ListBucketResult></ListBucketResult>")
         self.pages += 1
         keys = sorted(key for key in self.uploads if key > request.args.get("key-marker", ""))
         entries = "".join(
