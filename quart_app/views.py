@@ -85,7 +85,7 @@ def current() -> tuple[Service, Request]:
 
 
 class _BareResponse(Response):
-    """A response to which the framework adds no header."""
+    """A response to which the framework adds no header when it is made."""
 
     default_mimetype = None  # type: ignore[assignment] # as in Werkzeug
     automatically_set_content_length = False
@@ -93,7 +93,9 @@ class _BareResponse(Response):
 
 def respond(answer: Answer) -> Response:
     """Send a whole answer, with no header but its own."""
-    return _BareResponse(answer.body, answer.status, dict(answer.headers))
+    response = _BareResponse(answer.body, answer.status, dict(answer.headers))
+    response.automatically_set_content_length = True  # for other code that replaces the body
+    return response
 
 
 async def read(flow: Flow[T]) -> T:
