@@ -1,6 +1,6 @@
-"""gunicorn's requests, checked before gunicorn parses them.
+"""gunicorn's requests, checked before gunicorn parses them, and its responses, sent whole.
 
-`worker.py` makes gunicorn's parser use this class. Stock gunicorn 27 accepts requests that a proxy may read
+`worker.py` makes gunicorn use these classes. Stock gunicorn 27 accepts requests that a proxy may read
 differently: heads without a Host, a fragment in the target, `gzip, chunked`, and blanks before a chunk's extension. It
 recognizes `Connection: close` only without other options, and sends 100 Continue before the app reads the request.
 `tests/processes/test_stock_gunicorn.py` shows all of these.
@@ -9,7 +9,7 @@ recognizes `Connection: close` only without other options, and sends 100 Continu
 from http import HTTPStatus
 from typing import Any, cast
 
-from gunicorn.http import errors, message
+from gunicorn.http import errors, message, wsgi
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 
 from filehandoff.framing import ChunkedDecoder, FramingError, take_head
@@ -54,6 +54,58 @@ class Request(message.Request):  # type: ignore[misc] # gunicorn has no types
         expected, self._expected_100_continue = self._expected_100_continue, False
         if expected and not (isinstance(reader, LengthReader) and reader.length == 0):
             self.body.reader = ExpectedReader(self.body.reader, self.unreader.sock)
+
+
+class Response(wsgi.Response):  # type: ignore[misc] # as above
+    """A response whose head is sent together with the body's first bytes.
+
+    If a connection ends behind the head, tus-js-client waits for ever.
+    """
+
+    sock: Any
+    _head = b""
+
+    @override
+    def send_headers(self) -> None:
+        """Make the head, if it is not made; hold it until the body's first bytes."""
+        if not self.headers_sent:
+            connection, self.sock = self.sock, Held()
+            super().send_headers()
+            self._head, self.sock = self.sock.data, connection
+
+    @override
+    def _emit_body(self, data: bytes) -> None:
+        if self.chunked:
+            self._send_head()
+        head, self._head = self._head, b""
+        super()._emit_body(head + data)
+
+    @override
+    def can_sendfile(self) -> bool:
+        """Return False: the system call would overtake the head."""
+        return False
+
+    @override
+    def close(self) -> None:
+        """End the body."""
+        self.send_headers()
+        self._send_head()
+        super().close()
+
+    def _send_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self.sock.sendall(head)
+
+
+class Held:
+    """The place of a socket for one head."""
+
+    data = b""
+
+    def sendall(self, data: bytes) -> None:
+        """Keep the bytes."""
+        self.data = data
 
 
 class ExpectedReader:

@@ -25,6 +25,7 @@ from socket import socket as Socket  # noqa: N812 - a class
 from types import FrameType
 from typing import Any, cast
 
+from gunicorn.http import wsgi
 from gunicorn.http.parser import RequestParser
 from gunicorn.http2.negotiation import prior_knowledge_allowed
 from gunicorn.workers.gthread import ThreadWorker
@@ -36,7 +37,7 @@ from filehandoff.framing import is_decided
 from filehandoff.stall_detection import LOOK_EVERY, TCP_INFO_BYTES, StallDetector, acknowledged
 from filehandoff.typing_backports import override
 from filehandoff.web.request import EXTENSION
-from flask_app.gunicorn_protocol import Request
+from flask_app.gunicorn_protocol import Request, Response
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS, close_after_answer
 from flask_app.service import Service
 
@@ -83,7 +84,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     @override
     def run(self) -> None:
         """Serve until a signal, or `max_requests`, ends the process."""
-        RequestParser.mesg_class = Request  # gunicorn has no setting for this class
+        RequestParser.mesg_class, wsgi.Response = Request, Response  # gunicorn has no setting for these classes
         self._stalls = StallDetector[Socket](self._service.settings.idle_timeout)
         self._lingering = Lingering(self.worker_connections // 2)
         self.poller.register(self._lingering, selectors.EVENT_READ, Lingering.read)

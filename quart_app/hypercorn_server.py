@@ -4,7 +4,8 @@ hypercorn has no setting for its protocol class. `ProtocolWrapper` looks the cla
 before the first connection. Stock h11 accepts heads that a proxy may read differently, keeps a connection whose request
 had both a Content-Length and a Transfer-Encoding, and cancels a complete upload if a blank line follows it. `Upgrade:
 h2c` switches to HTTP/2. Stock hypercorn sends 100 Continue before the app reads the request; here, as in uvicorn, the
-app's first `receive` sends it. Content of a known length reaches the app without a copy.
+app's first `receive` sends it. Content of a known length reaches the app without a copy. A response's head is sent with
+its body's first bytes.
 
 hypercorn's own `--workers` ends the whole service with status 0 when one worker is lost. It then sends SIGTERM to the
 other workers, which do not handle it. If the parent is lost, its workers serve on for ever. With this module, a worker
@@ -196,6 +197,7 @@ class Protocol(H11Protocol):
         super().__init__(cast("Any", self._run_app), *args, **kwargs)
         self._stock_app = app
         self._reader = RequestReader()
+        self._head = b""
 
     @override
     async def handle(self, event: Event) -> None:
@@ -237,8 +239,21 @@ class Protocol(H11Protocol):
 
     @override
     async def _send_h11_event(self, event: Any) -> None:
-        if not isinstance(event, h11.InformationalResponse) or event.status_code != HTTPStatus.CONTINUE:
-            await super()._send_h11_event(event)
+        """Send a response's head together with the body's first bytes.
+
+        If a connection ends behind the head, tus-js-client waits for ever.
+        """
+        if isinstance(event, h11.InformationalResponse) and event.status_code == HTTPStatus.CONTINUE:
+            return
+        try:
+            self._head += self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+        else:
+            if self._head and not isinstance(event, h11.Response):
+                data, self._head = self._head, b""
+                await self.send(RawData(data))
 
     async def _answered(self) -> bool:
         """Wait for the current request's answer; return whether the connection serves another."""

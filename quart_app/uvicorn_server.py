@@ -3,8 +3,8 @@
 uvicorn chooses its protocol class before it loads the app, so this module changes the classes of both parsers in place.
 Stock, they accept heads that a proxy may read differently, and httptools stops reading at a request for an upgrade. The
 changed classes also parse one request at a time, refuse with the status that hypercorn and gunicorn use, and httptools
-copies no content of a known length. Stock uvicorn logs an error if the app breaks an answer off; the app has logged the
-reason.
+copies no content of a known length. A response's head is sent with its body's first bytes. Stock uvicorn logs an error
+if the app breaks an answer off; the app has logged the reason.
 
 uvicorn limits only the time between an answer and the next request: a connection that sends nothing, or half a head,
 stays open for ever. And `--limit-max-requests` ends uvicorn without the signal that `Shutdown.watch` needs.
@@ -74,6 +74,7 @@ def install(uploads: Shutdown) -> None:
             httptools = getattr(implementation, "httptools", None)
             check_requests(getattr(implementation, name), httptools and httptools.HttpRequestParser)
             end_incomplete_answers(implementation.RequestResponseCycle)
+            send_heads_with_bodies(implementation.RequestResponseCycle)
     limit_times(uploads)
 
 
@@ -243,6 +244,42 @@ def end_incomplete_answers(cycle: Any) -> None:
         await run(self, run_app)
 
     cycle.run_asgi = run_asgi
+
+
+def send_heads_with_bodies(cycle: Any) -> None:
+    """Make a request's cycle send a response's head together with the body's first bytes."""
+    send = cycle.send
+
+    async def send_whole(self: Any, message: Any) -> None:
+        if message["type"] == "http.response.start" and self.scope["method"] != "HEAD":
+            self.transport = HeldHead(self)
+        await send(self, message)
+
+    cycle.send = send_whole
+
+
+class HeldHead:
+    """The transport of a cycle that holds the first bytes until the next."""
+
+    def __init__(self, cycle: Any) -> None:
+        self._cycle, self._transport = cycle, cycle.transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Hold a head; send it with the bytes behind it, and end the hold."""
+        if not self._head:
+            self._head = data
+            return
+        self._cycle.transport = self._transport
+        self._transport.write(self._head + data)
+
+    def is_closing(self) -> bool:
+        """Return whether the connection ends."""
+        return bool(self._transport.is_closing())
+
+    def close(self) -> None:
+        """End the connection."""
+        self._transport.close()
 
 
 def check_requests(protocol: Any, new_parser: Callable[[Any], Any] | None) -> None:

@@ -42,6 +42,7 @@ class Program:
             env={**os.environ, "LC_ALL": "C.UTF-8"},
         )
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        assert done.stdout, f"it ended without an address or an error; {done.stderr!r}"
         return done.stdout.split()[-1]
 
 
