@@ -12,6 +12,10 @@ pytest.register_assert_rewrite(
     "browser.visit", "browser.widget", "contract.api", "contract.bucket", "contract.tus", "patience"
 )
 
+#: The longest files of all folders but tests/faults.
+LONGEST = tuple(
+    f"tests/{file}.py" for file in ("processes/test_servers", "processes/test_recipes", "resuming/test_clients")
+)
 #: Most lines of a failure's traceback, and of the captured output.
 TRACEBACK_LINES, CAPTURED_LINES = 30, 15
 #: First lines kept of a shortened traceback; they name the line of the test.
@@ -51,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests marked as thorough unless asked for; run the longest files first."""
-    items.sort(key=lambda item: item.path.name not in {"test_servers.py", "test_recipes.py"})
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     if not config.getoption("thorough"):
         left_out = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left_out)

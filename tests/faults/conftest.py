@@ -47,7 +47,8 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest files first."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    places = {f"tests/faults/{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
 class TogetherScheduling(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
@@ -56,7 +57,8 @@ class TogetherScheduling(LoadFileScheduling):  # type: ignore[misc] # xdist has 
     @override
     def _split_scope(self, nodeid: str) -> str:
         file = str(super()._split_scope(nodeid))
-        return next((together[0] for together in TOGETHER if file.rpartition("/")[2] in together), file)
+        name = file.removeprefix("tests/faults/")
+        return next((together[0] for together in TOGETHER if name in together), file)
 
 
 @pytest.hookimpl(optionalhook=True)
