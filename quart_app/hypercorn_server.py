@@ -36,7 +36,7 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Body
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 
-from filehandoff.framing import READ_AHEAD_BYTES, SMALL_READ_PAUSE, FramingError, RequestReader
+from filehandoff.framing import READ_AHEAD_BYTES, SMALL_READ_BYTES, SMALL_READ_PAUSE, FramingError, RequestReader
 from filehandoff.typing_backports import override
 from quart_app.servers import is_known
 
@@ -130,7 +130,7 @@ class Reads(asyncio.Protocol):
         return self._stream.at_eof() if self._stream is not None else self._ended and not self._reads
 
     async def read(self, size: int) -> bytes:
-        """Return the bytes of one read from the socket; empty at the end.
+        """Return the bytes of one read from the socket, or of several if the first is small; empty at the end.
 
         Only the stream respects `size`.
 
@@ -154,6 +154,9 @@ class Reads(asyncio.Protocol):
                 raise self._error
             return b""
         data = self._reads.popleft()
+        if self._reads and len(data) < SMALL_READ_BYTES:
+            data = b"".join([data, *self._reads])
+            self._reads.clear()
         self._size -= len(data)
         if self._size <= READ_AHEAD_BYTES:
             self._transport.resume_reading()

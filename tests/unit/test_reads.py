@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from patience import wait_until
 
-from filehandoff.framing import READ_AHEAD_BYTES
+from filehandoff.framing import READ_AHEAD_BYTES, SMALL_READ_BYTES
 from quart_app.hypercorn_server import Reads
 
 #: More than the buffers of two sockets on loopback.
@@ -54,6 +54,28 @@ async def test_bytes_arrive_in_order_whenever_they_are_sent() -> None:
         client.write(after)
         client.write_eof()
         assert received + await read_all(reads) == before + after
+
+
+async def test_small_pieces_that_wait_are_one_read() -> None:
+    """A client of small packets is not slowed to one packet for each pause after a small read."""
+    async with connected() as (reads, _, client):
+        client.write(b"a")
+        assert await reads.read(SIZE) == b"a"
+        for piece in (b"b", b"c", bytes(SMALL_READ_BYTES), b"d"):
+            reads.data_received(piece)
+        assert await reads.read(SIZE) == b"bc" + bytes(SMALL_READ_BYTES) + b"d"
+
+
+async def test_a_large_piece_is_a_read_of_its_own() -> None:
+    """Joining it to others would copy it."""
+    async with connected() as (reads, _, client):
+        client.write(b"a")
+        assert await reads.read(SIZE) == b"a"
+        large = bytes(SMALL_READ_BYTES)
+        reads.data_received(large)
+        reads.data_received(b"b")
+        assert await reads.read(SIZE) is large
+        assert await reads.read(SIZE) == b"b"
 
 
 async def test_an_end_before_the_first_read_is_the_end() -> None:
