@@ -9,7 +9,7 @@ import click
 from filehandoff.errors import BucketMissing, SettingsError, UploadError
 from filehandoff.s3 import flows
 from filehandoff.s3.calls import Flow
-from filehandoff.s3.upload_state import Uploads, all_uploads, remove_expired
+from filehandoff.s3.upload_removal import Uploads, all_uploads, remove_expired
 from filehandoff.service import Service
 from filehandoff.settings import misspelt
 from filehandoff.sweep import ABORT_HELP, DEFAULT_AGE, HELP, OLDER_THAN_HELP, Age, choose, expired_line, reason

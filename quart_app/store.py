@@ -25,7 +25,7 @@ from filehandoff.presigned import is_aws
 from filehandoff.s3.botocore_tuning import lasting_secret
 from filehandoff.s3.calls import SILENCE, Call, Compute, Finish, Flow, Md5, Presign, ReadBack, Step
 from filehandoff.s3.direct_put import PARAMETERS
-from filehandoff.s3.upload_state import check_store
+from filehandoff.s3.upload_lock import check_store
 from filehandoff.settings import Settings
 from filehandoff.stored import Handle
 from quart_app.client import new_client

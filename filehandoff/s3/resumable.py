@@ -28,7 +28,9 @@ from filehandoff.receipt import Stored
 from filehandoff.s3 import calls, flows
 from filehandoff.s3.calls import Compute, Finish, Flow
 from filehandoff.s3.context import Context
-from filehandoff.s3.upload_state import Held, PartChecksums, Rest, State, put, read, remove
+from filehandoff.s3.upload_lock import Held
+from filehandoff.s3.upload_removal import remove
+from filehandoff.s3.upload_state import PartChecksums, Rest, State, put, read
 from filehandoff.tus import PARTIAL, Chunk
 
 T = TypeVar("T")

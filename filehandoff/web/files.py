@@ -17,10 +17,11 @@ from filehandoff.errors import (
 )
 from filehandoff.keys import id_of
 from filehandoff.receipt import Incoming, Stored, UploadContext
-from filehandoff.s3 import upload_state
+from filehandoff.s3 import upload_lock, upload_removal, upload_state
 from filehandoff.s3.calls import Finish, Flow
 from filehandoff.s3.resumable import Writer
-from filehandoff.s3.upload_state import Found, Held, State
+from filehandoff.s3.upload_lock import Held
+from filehandoff.s3.upload_state import Found, State
 from filehandoff.service import Service
 from filehandoff.strategies import DEFAULT_HOOK, TUS
 from filehandoff.tus import (
@@ -114,7 +115,7 @@ def creation_of(service: Service, request: RequestValues) -> Creation:
 def create(service: Service, request: RequestValues, creation: Creation) -> Flow[Answer]:
     """`POST /files` without bytes: an upload that waits for them."""
     folder, location, state = _new(service, request, creation)
-    yield from upload_state.create(service, folder, state)
+    yield from upload_lock.create(service, folder, state)
     return Answer(status=201, headers={"Location": location, **_headers(service, state)})
 
 
@@ -123,7 +124,7 @@ def create_receiving(service: Service, request: RequestValues, creation: Creatio
     assert creation.chunk is not None
     folder, location, state = _new(service, request, creation)
     _check_size(creation.chunk, state.length)
-    held = yield from upload_state.create(service, folder, state, locked=True)
+    held = yield from upload_lock.create(service, folder, state, locked=True)
     return Receiving(held, creation.chunk, location)
 
 
@@ -170,7 +171,7 @@ def claim(service: Service, request: RequestValues, upload_id: str) -> Flow[Rece
     if chunk.length is not None and state.length not in {None, chunk.length}:
         raise TusMalformed(f"The upload has the length {state.length}, which no request can change.")
     length = chunk.length if state.length is None else state.length
-    upload_state.check_free(service, found)
+    upload_lock.check_free(service, found)
     if chunk.offset != state.offset:
         raise OffsetConflict(state.offset)
     if length is not None and not chunk.offset <= length <= state.largest_file:
@@ -178,7 +179,7 @@ def claim(service: Service, request: RequestValues, upload_id: str) -> Flow[Rece
     _check_size(chunk, length)
     if state.is_done:
         return Answer(status=204, headers=_headers(service, state))
-    return Receiving((yield from upload_state.claim(service, found)), chunk)
+    return Receiving((yield from upload_lock.claim(service, found)), chunk)
 
 
 def _check_size(chunk: Chunk, length: int | None) -> None:
@@ -237,8 +238,8 @@ def terminate(service: Service, request: RequestValues, upload_id: str) -> Flow[
 
 
 def _remove(service: Service, found: Found) -> Flow[None]:
-    held = yield from upload_state.claim(service, found)
-    yield from upload_state.remove(service, held.folder, held.state)
+    held = yield from upload_lock.claim(service, found)
+    yield from upload_removal.remove(service, held.folder, held.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +303,7 @@ def concatenated(
         receipts=tuple(receipts),
         is_done=True,
     )
-    yield from upload_state.create(service, folder, state)
+    yield from upload_lock.create(service, folder, state)
     return Answer(status=201, headers={"Location": location, **_headers(service, state)})
 
 

@@ -10,7 +10,7 @@ from unit.s3.fake_s3 import FakeS3
 from unit.s3.script import BUSY, DENIED, GONE, Line, Refusal, count, expect, play
 
 from filehandoff.errors import SettingsError, StoreUnavailable
-from filehandoff.s3 import upload_state
+from filehandoff.s3 import upload_lock, upload_state
 from filehandoff.s3.calls import Flow
 from filehandoff.s3.upload_state import State
 from filehandoff.service import Service
@@ -163,7 +163,7 @@ class Bucket:
             key=key,
             is_done=is_done,
         )
-        self.store.run(upload_state.create(self.service, upload_state.folder_of(self.service, "", upload_id), state))
+        self.store.run(upload_lock.create(self.service, upload_state.folder_of(self.service, "", upload_id), state))
         if is_done:
             self.store.run(upload_state.put(key, (b"hello",)))
         else:
@@ -219,7 +219,7 @@ def test_the_rest_of_a_check_at_the_start_is_removed(service: Service) -> None:
         return False
 
     bucket.store.break_call = down
-    assert bucket.store.run(upload_state.writes_conditionally(service.settings))
+    assert bucket.store.run(upload_lock.writes_conditionally(service.settings))
     bucket.store.break_call = lambda _: False
     assert len(bucket.store.objects) == 1
     bucket.store.later(90_000)

@@ -25,10 +25,11 @@ from filehandoff.errors import (
     UploadGone,
 )
 from filehandoff.receipt import Stored
-from filehandoff.s3 import upload_state
+from filehandoff.s3 import upload_lock, upload_removal, upload_state
 from filehandoff.s3.calls import Flow
 from filehandoff.s3.resumable import Writer
-from filehandoff.s3.upload_state import Found, Held, State
+from filehandoff.s3.upload_lock import Held
+from filehandoff.s3.upload_state import Found, State
 from filehandoff.service import Service
 from filehandoff.settings import Settings
 from filehandoff.tus import Chunk, ChunkChecksum
@@ -69,7 +70,7 @@ def state_of(length: int | None = len(DATA), **more: Any) -> State:
 
 def create(store: FakeS3, service: Service, state: State | None = None) -> None:
     """Create an upload."""
-    store.run(upload_state.create(service, FOLDER, state or state_of()))
+    store.run(upload_lock.create(service, FOLDER, state or state_of()))
 
 
 def find(store: FakeS3, service: Service) -> Found:
@@ -89,7 +90,7 @@ def stamp(params: dict[str, Any]) -> None:
 
 def begin(store: FakeS3, service: Service, at: int, *, clock: Any = None, **more: Any) -> Writer:
     """Lock the upload for a chunk at this offset."""
-    held = store.run(upload_state.claim(service, find(store, service), clock or store.clock))
+    held = store.run(upload_lock.claim(service, find(store, service), clock or store.clock))
     return writer_of(service, held, at, **more)
 
 
@@ -372,7 +373,7 @@ def test_a_partial_upload_has_any_type(store: FakeS3) -> None:
     received.check([crc32 for _, crc32 in state.parts])
     with pytest.raises(StoreUnavailable):
         received.check(["other"])
-    store.run(upload_state.remove(service, FOLDER, state))
+    store.run(upload_removal.remove(service, FOLDER, state))
     assert not store.objects
 
 
@@ -471,7 +472,7 @@ def test_any_interleaving_of_two_requests_stores_the_file_once(data: st.DataObje
         found = yield from upload_state.find(service, "", ID)
         if found.state.offset != PART:
             raise Locked
-        held = yield from upload_state.claim(service, found, store.clock)
+        held = yield from upload_lock.claim(service, found, store.clock)
         writer = writer_of(service, held, PART)
         return (yield from patch(writer, pieces(DATA[PART:]), seen))
 
@@ -523,7 +524,7 @@ def test_a_failure_at_any_call_loses_no_acknowledged_byte(data: st.DataObject) -
     for size in sizes:
         known = at
         try:
-            held = store.run(upload_state.claim(service, find(store, service), store.clock))
+            held = store.run(upload_lock.claim(service, find(store, service), store.clock))
             at = held.state.offset
             store.run(patch(writer_of(service, held, at), pieces(DATA[at : at + size]), seen))
             known = min(at + size, len(DATA))
@@ -628,7 +629,7 @@ def test_a_store_without_conditional_writes_is_named_at_the_start(
 ) -> None:
     """The line says the consequence; a store that is down has another line."""
     store = FakeS3(conditional=conditional)
-    store.run(upload_state.check_store(service.settings))
+    store.run(upload_lock.check_store(service.settings))
     assert ("no conditional writes" in caplog.text) != conditional
     assert not store.objects
 
@@ -642,7 +643,7 @@ def test_a_store_that_fails_at_the_start_stops_nothing(service: Service, caplog:
                 raise StoreUnavailable("down")
             return False
 
-        FakeS3(break_call=down).run(upload_state.check_store(service.settings))
+        FakeS3(break_call=down).run(upload_lock.check_store(service.settings))
     assert "not available yet" in caplog.text
 
 
@@ -697,7 +698,7 @@ def test_a_stale_request_stores_nothing(service: Service, store: FakeS3) -> None
     store.run(feed(writer, [b"hello world"]))
     now = 7.0
     store.later(7)
-    store.run(upload_state.remove(service, FOLDER, find(store, service).state))
+    store.run(upload_removal.remove(service, FOLDER, find(store, service).state))
     with pytest.raises(Locked):
         store.run(writer.finish(handle(writer, [])))
     assert KEY not in store.objects
