@@ -57,10 +57,18 @@ def of_tus_js_client(identity: str, *marks: Any, **options: Any) -> Any:
 TUS_JS_CLIENT = pytest.param(Program("tus.mjs"), id="tus-js-client")
 OTHERS = {"tuspy": Program("tus_tuspy.py"), "aiotus": Program("tus_aiotus.py"), "curl": Program("tus.sh")}
 OTHER_CLIENTS = [pytest.param(one, id=identity, marks=thorough) for identity, one in OTHERS.items()]
+#: The apps that each client meets in `make test`; the thorough tests have all pairs.
+MET = {"tus-js-client": ("flask", "quart"), "tuspy": ("quart",), "aiotus": ("quart",), "curl": ("flask",)}
 each_client = pytest.mark.parametrize(
-    "client", [TUS_JS_CLIENT, *(pytest.param(one, id=identity) for identity, one in OTHERS.items())]
+    ("framework", "client"),
+    [
+        pytest.param(app, client, id=f"{app}-{name}", marks=() if app in MET[name] else thorough)
+        for name, client in {"tus-js-client": Program("tus.mjs"), **OTHERS}.items()
+        for app in ("flask", "quart")
+    ],
+    indirect=["framework"],
 )
-#: The same, but `make test` runs only the first.
+#: Any client, but `make test` runs only the first.
 one_client = pytest.mark.parametrize("client", [TUS_JS_CLIENT, *OTHER_CLIENTS])
 #: The same, with chunks: an app that is killed may lose the bytes of the last seconds, so a whole file may begin anew.
 one_client_with_chunks = pytest.mark.parametrize(
