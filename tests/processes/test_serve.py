@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from alive import alive
 from patience import PATIENCE, wait_until
 
 from demo.processes import ROOT, python
@@ -79,16 +80,6 @@ def descendants(pid: int) -> list[int]:
         found += below
         below = [child for one in below for child in parents.get(one, [])]
     return found
-
-
-def alive(pids: list[int]) -> list[int]:
-    """The ids of the running ones; zombies do not count."""
-    running = []
-    for pid in pids:
-        with suppress(OSError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                running.append(pid)
-    return running
 
 
 @pytest.mark.parametrize(

@@ -5,23 +5,22 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from alive import alive
 from contract.api import TLS, Api, form, part
 from contract.numbers import numbers, stored, wait_for
 from faults.load import answer_of, begin
+from patience import PATIENCE, wait_until
 
 from demo import stack, stores
 from demo.processes import Server, ending, family, listen, python
 from filehandoff.settings import Settings
 
-#: Seconds until a required event must have happened.
-PATIENCE = 30.0
 BODY = form(part("file", b"some bytes", "file.bin"))
 #: Both servers by our command, with one process and with two, and by their own commands, with one.
 COMMANDS = {
@@ -61,23 +60,19 @@ class App:
             with suppress(ProcessLookupError):  # it has ended
                 os.kill(pid, number)
 
+    def wait_until(self, happened: Callable[[], object]) -> None:
+        """Wait for an event; after the time limit, fail with the end of the log."""
+        wait_until(happened, lambda: self.log.read_text()[-2000:])
+
     def status(self) -> int:
         """Wait for its end; return the exit status."""
-        wait_until(lambda: self.server.returncode is not None, self)
+        self.wait_until(lambda: self.server.returncode is not None)
         assert self.server.returncode is not None
         return self.server.returncode
 
     def lines(self, text: str) -> list[str]:
         """The lines of the log that contain this text."""
         return [line for line in self.log.read_text().splitlines() if text in line]
-
-
-def wait_until(condition: Callable[[], object], app: App) -> None:
-    """Wait for a condition; on a timeout fail with the end of the app's log."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, app.log.read_text()[-2000:]
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +105,7 @@ def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., App
             )
             app = App(server, tmp_path / "log")
             workers = 2 if "--workers=2" in command else 1
-            wait_until(lambda: len(app.lines("Running on http") + app.lines("startup complete")) >= workers, app)
+            app.wait_until(lambda: len(app.lines("Running on http") + app.lines("startup complete")) >= workers)
             return app
 
         try:
@@ -171,7 +166,7 @@ def test_a_signal_that_ends_lets_uploads_finish(
     app = start(COMMANDS[command])
     with half_sent(app) as finish:
         app.send(number)
-        wait_until(lambda: not healthy(app), app)
+        app.wait_until(lambda: not healthy(app))
         app.send(number)
         assert finish() == 201
     # uvicorn's own command ends with the signal that it received
@@ -185,9 +180,9 @@ def test_a_lost_worker_is_replaced(start: Callable[..., App], command: str) -> N
     before = app.workers()
     lost = min(before)
     os.kill(lost, signal.SIGKILL)
-    wait_until(lambda: app.lines(f"worker {lost} was killed by SIGKILL; another one replaces it"), app)
-    wait_until(lambda: len(app.workers() - before) == 1, app)
-    wait_until(lambda: healthy(app), app)
+    app.wait_until(lambda: app.lines(f"worker {lost} was killed by SIGKILL; another one replaces it"))
+    app.wait_until(lambda: len(app.workers() - before) == 1)
+    app.wait_until(lambda: healthy(app))
     app.server.terminate()
     assert app.status() == 0
 
@@ -199,9 +194,9 @@ def test_workers_drain_when_their_supervisor_is_lost(start: Callable[..., App], 
     workers = app.workers()
     with half_sent(app) as finish:
         os.kill(app.server.pid, signal.SIGKILL)
-        wait_until(lambda: not healthy(app), app)
+        app.wait_until(lambda: not healthy(app))
         assert finish() == 201
-    wait_until(lambda: not any(Path(f"/proc/{pid}/task").exists() for pid in workers), app)
+    app.wait_until(lambda: not alive(workers))
 
 
 @pytest.mark.parametrize(
@@ -217,9 +212,9 @@ def test_hypercorns_own_workers_drain_without_their_parent(
     workers = app.workers()
     with half_sent(app) as finish:
         os.kill(app.server.pid, number)
-        wait_until(lambda: not healthy(app), app)
+        app.wait_until(lambda: not healthy(app))
         assert finish() == 201
-    wait_until(lambda: not any(Path(f"/proc/{pid}/task").exists() for pid in workers), app)
+    app.wait_until(lambda: not alive(workers))
 
 
 def test_hypercorns_own_workers_warn(start: Callable[..., App]) -> None:

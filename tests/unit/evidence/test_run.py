@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from alive import alive
 from patience import PATIENCE, wait_until
 
 import evidence
@@ -74,14 +75,6 @@ class Project:
         return (self.folder / "docs/evidence.md").read_text("utf-8")
 
 
-def runs(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def begun(folder: Path) -> bool:
     """Whether the long stage has started both processes."""
     return (folder / "own").exists() and bool((folder / "own").read_text())
@@ -139,12 +132,12 @@ def test_an_interrupted_stage_ends_and_runs_at_the_next_call(tmp_path: Path, num
         wait_until(lambda: begun(tmp_path) or process.poll() is not None, lambda: "no stage runs")
         assert begun(tmp_path)
         processes = [int((tmp_path / name).read_text()) for name in ("own", "other")]
-        assert all(map(runs, processes))
+        assert alive(processes) == processes
         process.send_signal(number)
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
     assert "Interrupted" in output
-    assert not any(map(runs, processes))
+    assert alive(processes) == []
     assert [one.stage for one in project.records()] == ["first"]
     (tmp_path / "again").touch()
     assert project.run()[0] == 0
