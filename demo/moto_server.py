@@ -14,6 +14,7 @@ from werkzeug.wsgi import get_input_stream
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from moto.s3.models import FakeKey
 
 
 class OneWriterAtATime:
@@ -40,11 +41,27 @@ class OneWriterAtATime:
             return self._app(environ, start_response)
 
 
+def reject_parts_of_unknown_uploads() -> None:
+    """Make moto answer NoSuchUpload to a part of an upload that it lacks, as S3 does; stock moto answers 500."""
+    from moto.s3.exceptions import NoSuchUpload  # noqa: PLC0415 - as in `main`
+    from moto.s3.models import S3Backend  # noqa: PLC0415
+
+    upload_part = S3Backend.upload_part
+
+    def checked(self: S3Backend, bucket_name: str, multipart_id: str, part_id: int, value: bytes) -> "FakeKey":
+        if multipart_id not in self.get_bucket(bucket_name).multiparts:
+            raise NoSuchUpload(multipart_id)
+        return upload_part(self, bucket_name, multipart_id, part_id, value)
+
+    S3Backend.upload_part = checked  # type: ignore[method-assign] # moto has no seam
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     # Here, because this import adds moto's handler to all clients of boto in the process.
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
 
+    reject_parts_of_unknown_uploads()
     signal.signal(signal.SIGTERM, _end)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no log line per request
     application = OneWriterAtATime(DomainDispatcherApplication(create_backend_app))

@@ -123,6 +123,14 @@ def test_a_bucket_without_uploads(s3: "S3Client", behaviour: Behaviour) -> None:
     s3.delete_bucket(Bucket=fresh)
 
 
+def test_a_part_of_an_upload_that_is_over(s3: "S3Client", bucket: Bucket, key: str) -> None:
+    """A part of an upload that was aborted is rejected by the code that a resumable upload recognizes."""
+    upload_id = s3.create_multipart_upload(Bucket=bucket.name, Key=key)["UploadId"]
+    s3.abort_multipart_upload(Bucket=bucket.name, Key=key, UploadId=upload_id)
+    part = {"Bucket": bucket.name, "Key": key, "UploadId": upload_id, "PartNumber": 1, "Body": b"data"}
+    assert refusal(s3.upload_part, **part) == "NoSuchUpload"
+
+
 def test_the_names_of_metadata(s3: "S3Client", bucket: Bucket, behaviour: Behaviour, key: str) -> None:
     """Metadata names come back in lowercase or in HTTP's canonical form."""
     s3.put_object(Bucket=bucket.name, Key=key, Body=b"", Metadata={"some-name": "Some Value"})
