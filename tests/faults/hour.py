@@ -142,7 +142,9 @@ class Clients:
         with closing(Api(self.url)) as api:
             path = insist(lambda: create_upload(api, len(data)))
             ends_early = not chance.randrange(TERMINATED)
+            deadline = time.monotonic() + PATIENCE
             while (offset := insist(lambda: offset_of(api, path))) < len(data):
+                assert time.monotonic() < deadline, f"{path} stays at {offset} of {len(data)}"
                 if ends_early and offset > len(data) // 2:
                     insist(lambda: terminate(api, path))
                     self.counts["terminated"] += 1
