@@ -65,7 +65,6 @@ BEHAVIOURS = {
         binds_presigned_urls=False,
         checks_sha256=False,
         answers_late_urls=200,
-        answers_a_part_after_completion=500,
     ),
     "rclone": Behaviour(
         checks_crc32=False,  # it stores the CRC-32 as a header and returns it unverified
