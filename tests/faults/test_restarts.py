@@ -48,11 +48,19 @@ RECYCLED = 3
 
 
 class App:
-    """An app on one port that can be started and ended repeatedly."""
+    """An app on one port that can be started and ended repeatedly.
+
+    Each server of it stores under a prefix of its own, which tells a killed server's leftovers from the next one's: the
+    store may handle a killed server's last request late.
+    """
 
     def __init__(self, name: str, environ: dict[str, str], log: IO[bytes]) -> None:
         self.name = name
         self.environ = environ
+        self.prefix = f"{name}/"
+        self.server_prefix = ""
+        self._starts = 0
+        self._killed = list[str]()
         self._log = log
         # bound all the time, or a client could get the port between two servers
         self._port = socket.socket()
@@ -71,8 +79,11 @@ class App:
             except StartError:  # gunicorn's killed worker may take a moment to end
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
+        self._starts += 1
+        self.server_prefix = f"{self.prefix}{self._starts}/"
+        environ = self._environ_with(self.server_prefix)
         command = [*stack.COMMANDS[self.name], *arguments]
-        self.server = Server(self.name, command, listener, self.environ, log=self._log, drain_seconds=DRAIN_SECONDS)
+        self.server = Server(self.name, command, listener, environ, log=self._log, drain_seconds=DRAIN_SECONDS)
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
@@ -100,6 +111,15 @@ class App:
         assert self.server is not None
         os.killpg(self.server.pid, signal.SIGKILL)
         self.server.wait()
+        self._killed.append(self.server_prefix)
+
+    def sweep(self) -> None:
+        """Sweep what the killed servers left."""
+        for prefix in self._killed:
+            sweep(self.name, self._environ_with(prefix))
+
+    def _environ_with(self, prefix: str) -> dict[str, str]:
+        return self.environ | {"UPLOAD_KEY_PREFIX": prefix}
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +161,7 @@ def bucket(store: stores.Store, environ: dict[str, str]) -> Iterator[Bucket]:
 def started(name: str, environ: dict[str, str], log_path: Path) -> Iterator[App]:
     """An app without a server; its server is killed after the block."""
     with log_path.open("w+b") as log:
-        app = App(name, {**environ, "UPLOAD_KEY_PREFIX": f"{name}/"}, log)
+        app = App(name, environ, log)
         try:
             yield app
         finally:
@@ -153,7 +173,7 @@ def started(name: str, environ: dict[str, str], log_path: Path) -> Iterator[App]
 
 def restart(app: App, load: Load, bucket: Bucket, restarts: int) -> set[int]:
     """Restart the app under load; return the eras that ended with a kill."""
-    killed, left = set(), set[str]()
+    killed = set()
     app.start()
     with load.running(CLIENTS):
         for era in range(restarts):
@@ -161,10 +181,9 @@ def restart(app: App, load: Load, bucket: Bucket, restarts: int) -> set[int]:
             if era % KILL_EVERY == KILL_EVERY - 1:
                 killed.add(era)
                 app.kill()
-                left = unfinished(bucket, app)
             else:
                 app.end()
-                assert unfinished(bucket, app) <= left
+                assert unfinished(bucket, app.server_prefix) == set()
             load.era = era + 1
             app.start()
         wait_until_stored(load, restarts)
@@ -181,15 +200,15 @@ def wait_until_stored(load: Load, era: int) -> None:
     wait_until(lambda: stored() >= STORED, lambda: f"{stored()} uploads are stored after {era} restarts, not {STORED}")
 
 
-def unfinished(bucket: Bucket, app: App) -> set[str]:
-    """The ids of the app's unfinished uploads."""
-    return {upload_id for key, upload_id in bucket.unfinished() if key.startswith(f"{app.name}/")}
+def unfinished(bucket: Bucket, prefix: str) -> set[str]:
+    """The ids of the unfinished uploads under a prefix."""
+    return {upload_id for key, upload_id in bucket.unfinished() if key.startswith(prefix)}
 
 
 def check(bucket: Bucket, app: App, outcomes: list[Outcome], killed: set[int]) -> None:
     """Assert that S3 has the objects of 201 answers, and other leftovers only from kills."""
     named = {outcome.key: outcome.sha256 for outcome in outcomes if outcome.status == httpx.codes.CREATED}
-    stored = {key for key in bucket.files() if key.startswith(f"{app.name}/")}
+    stored = {key for key in bucket.files() if key.startswith(app.prefix)}
     assert sorted(named.keys() - stored)[:NAMED] == []
     assert [key for key, sha256 in named.items() if bucket.sha256(key) != sha256][:NAMED] == []
     cut_off = {
@@ -218,8 +237,8 @@ def test_restarts_lose_nothing(
             killed = restart(app, load, bucket, pytestconfig.getoption("restarts"))
             assert {outcome.status for outcome in load.outcomes} <= {201, 503, None}
             check(bucket, app, load.outcomes, killed)
-            sweep(app.name, app.environ)
-            assert unfinished(bucket, app) == set()
+            app.sweep()
+            assert unfinished(bucket, app.prefix) == set()
 
     with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
         list(pool.map(run, FRAMEWORKS))
@@ -238,8 +257,8 @@ def test_restarts_behind_nginx_lose_nothing(
         assert {outcome.status for outcome in load.outcomes} <= {201, 502, 503, None}
         assert load.with_status(502)
         check(bucket, app, load.outcomes, killed)
-        sweep(app.name, app.environ)
-        assert unfinished(bucket, app) == set()
+        app.sweep()
+        assert unfinished(bucket, app.prefix) == set()
 
 
 @needs_nginx
@@ -252,13 +271,13 @@ def test_a_kill_behind_nginx_is_a_bad_gateway(
     with started(name, environ, tmp_path / "app.log") as app, in_front(app.url, tmp_path / "nginx") as url:
         app.start()
         with closing(begin(url, body, 7 * MIB)) as connection:
-            wait_until(lambda: unfinished(bucket, app), lambda: "nginx holds the body back")
+            wait_until(lambda: unfinished(bucket, app.prefix), lambda: "nginx holds the body back")
             app.kill()
             assert raw.read_answer(connection).status == httpx.codes.BAD_GATEWAY
         assert httpx.get(f"{url}/healthz", verify=TLS).status_code == httpx.codes.BAD_GATEWAY
         assert bucket.stored_keys() == set()
-        sweep(app.name, app.environ)
-        assert unfinished(bucket, app) == set()
+        app.sweep()
+        assert unfinished(bucket, app.prefix) == set()
         app.start()
         with closing(begin(url, body, len(body))) as connection:
             assert raw.read_answer(connection).status == httpx.codes.CREATED
@@ -317,7 +336,7 @@ def test_recycling_loses_nothing(name: str, environ: dict[str, str], bucket: Buc
         assert {outcome.status for outcome in load.outcomes} <= {201, 503, None}
         assert load.with_status(201)
         check(bucket, app, load.outcomes, set())
-        assert unfinished(bucket, app) == set()
+        assert unfinished(bucket, app.prefix) == set()
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -336,7 +355,7 @@ def test_an_upload_that_stands_still_does_not_hold_up_recycling(
         assert (status, b'"overloaded"' in answer) == (503, True)
         app.wait_until_ready()
         app.end()
-        assert unfinished(bucket, app) == set()
+        assert unfinished(bucket, app.prefix) == set()
         assert bucket.stored_keys() == set()
 
 
