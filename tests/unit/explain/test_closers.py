@@ -164,14 +164,15 @@ def test_a_wrapper_that_was_detached_closes_nothing(close: Callable[[FileStorage
 def test_the_function_that_copies_a_context_is_named_as_it_is_called() -> None:
     """The note names the function that copied the context."""
     quart: Any = import_module("quart")
+    if not hasattr(import_module("quart.ctx").AppContext, "request"):
+        pytest.skip("in this Quart an app's context has no request")
 
     async def work() -> None:
         pass
 
     async def view(file: FileStorage) -> None:
         await quart.copy_current_app_context(work)()
-        if not file.stream.closed:
-            pytest.skip("in this Quart an app's context has no request")
+        assert file.stream.closed
 
     assert " is wrapped in copy_current_app_context, and when it returned, " in closed_by(view, "quart")
 
