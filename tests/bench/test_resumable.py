@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from bench.made import Done, done
-from client_code import program
+from programs import program
 
 from benchmarks import npm, resumable
 from benchmarks.targets import TUSD_WAY

@@ -1,7 +1,6 @@
 """Open the page of both apps in Debian's Chromium, and watch all that it does."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,13 +12,11 @@ from browser.widget import Widget
 from contract.bucket import Bucket
 from patience import PATIENCE
 from playwright.sync_api import Browser, expect, sync_playwright
+from programs import program
 
 from demo.processes import ROOT
 from demo.stack import Stack, running
 
-#: The browser's program, and how Debian installs it.
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-INSTALL = "no Chromium is found; install it with `apt-get install chromium`, or set CHROMIUM to a program"
 ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -39,11 +36,10 @@ expect.set_options(timeout=PATIENCE * 1000)
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The browser; a missing one is a failure in CI and a skip elsewhere."""
-    if CHROMIUM is None:
-        pytest.fail(INSTALL) if os.environ.get("CI") else pytest.skip(INSTALL)
+    """Chromium, or the program that the variable CHROMIUM names."""
+    path = os.environ.get("CHROMIUM") or program("chromium", "chromium")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        started = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield started
         started.close()
 

@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from client_code import code_blocks, program
+from client_code import code_blocks
 from playwright.sync_api import Route
+from programs import program
 
 from benchmarks import npm
 from filehandoff.typing_backports import override

@@ -10,9 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from client_code import code_blocks, program
+from client_code import code_blocks
 from contract.bucket import Bucket
 from patience import PATIENCE
+from programs import program
 
 from demo import stack
 from demo.processes import ROOT

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from browser.recipes import installed_packages
-from client_code import code_blocks, program
+from client_code import code_blocks
 from patience import PATIENCE
+from programs import program
 
 #: The command that runs each program, and its package of Debian, by the end of the program's name.
 COMMANDS = {".sh": ("sh", "dash"), ".py": (sys.executable, "python3"), ".mjs": ("node", "nodejs")}
