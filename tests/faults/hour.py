@@ -144,7 +144,7 @@ class Clients:
             ends_early = not chance.randrange(TERMINATED)
             deadline = time.monotonic() + PATIENCE
             while (offset := insist(lambda: offset_of(api, path))) < len(data):
-                assert time.monotonic() < deadline, f"{path} stays at {offset} of {len(data)}"
+                assert time.monotonic() < deadline, f"{path} has {offset} of {len(data)} bytes after {PATIENCE} s"
                 if ends_early and offset > len(data) // 2:
                     insist(lambda: terminate(api, path))
                     self.counts["terminated"] += 1

@@ -50,8 +50,8 @@ RECYCLED = 3
 class App:
     """An app on one port that can be started and ended repeatedly.
 
-    Each server of it stores under a prefix of its own, which tells a killed server's leftovers from the next one's: the
-    store may handle a killed server's last request late.
+    Each server of it stores under a key prefix of its own. The store may handle a killed server's last request after
+    the next server has started, and the prefix shows which of them left an upload.
     """
 
     def __init__(self, name: str, environ: dict[str, str], log: IO[bytes]) -> None:
@@ -114,7 +114,7 @@ class App:
         self._killed.append(self.server_prefix)
 
     def sweep(self) -> None:
-        """Sweep what the killed servers left."""
+        """Abort the unfinished uploads of the killed servers."""
         for prefix in self._killed:
             sweep(self.name, self._environ_with(prefix))
 
