@@ -21,6 +21,7 @@ ENVIRON = {**os.environ, **stores.EMBEDDED_CREDENTIALS}
 #: A sample: the unit tests cover all settings, because starting both apps for each takes half a minute.
 CASES = [
     pytest.param("UPLOAD_PART_BYTES", "1 MiB", id="a part S3 does not take"),
+    pytest.param("AWS_PROFILE", "nobody", id="no such profile"),
     pytest.param("UPLOAD_MAX_FILE_BYTES", "lots", id="no size", marks=pytest.mark.thorough),
     pytest.param("UPLOAD_S3_ENDPOINT_URL", "localhost:9000", id="no URL", marks=pytest.mark.thorough),
     pytest.param("UPLOAD_IDLE_TIMEOUT", "0", id="no time at all", marks=pytest.mark.thorough),
@@ -28,7 +29,6 @@ CASES = [
     pytest.param("UPLOAD_KEY_PREFIX", "/../", id="a prefix that climbs", marks=pytest.mark.thorough),
     pytest.param("UPLOAD_S3_OPTIONS", '{"Key": "k"}', id="a parameter of ours", marks=pytest.mark.thorough),
     pytest.param("UPLOAD_ALLOWED_TYPES", "text/csv", id="a type of no file", marks=pytest.mark.thorough),
-    pytest.param("AWS_PROFILE", "nobody", id="no such profile"),
 ]
 
 
@@ -60,6 +60,7 @@ def own_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("[")]
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("framework", COMMANDS)
 @pytest.mark.parametrize(("variable", "value"), CASES)
 def test_a_wrong_setting_stops_the_start_with_one_line(framework: str, variable: str, value: str) -> None:
@@ -100,11 +101,13 @@ def test_a_missing_folder_for_numbers_stops_the_start_with_one_line(
     assert line.startswith(f"{framework}_app: PROMETHEUS_MULTIPROC_DIR is '{tmp_path / 'no'}'; it must be a folder ")
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("framework", COMMANDS)
 @pytest.mark.parametrize(
     ("variable", "value", "more"),
     [
         pytest.param("UPLOAD_TOKENS_FILE", "/nowhere", {"UPLOAD_AUTH": "bearer"}, id="no file"),
+        pytest.param("TMPDIR", "/nowhere", {}, id="no temporary folder"),
         pytest.param("OTEL_TRACES_EXPORTER", "otpl", {"UPLOAD_TRACES": "on"}, id="no exporter"),
     ],
 )
