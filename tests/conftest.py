@@ -46,20 +46,34 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-    thorough = (
-        "thorough: one more of a kind of which `make test` runs another; "
-        "`make contract-all`, `contract-nginx`, `faults`, `processes-all` and `browser-all` run it"
-    )
-    config.addinivalue_line("markers", thorough)
+    whole = "`make contract-all`, `contract-nginx`, `faults`, `processes-all` and `browser-all` run all"
+    config.addinivalue_line("markers", f"thorough: one more of a kind of which `make test` runs another; {whole}")
+    every_other = "every_other: `make test` runs every other combination of this test's two or more parameters"
+    config.addinivalue_line("markers", f"{every_other}; {whole}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests marked as thorough unless asked for; run the longest files first."""
+    """Deselect the tests for which `make test` has no time unless asked for; run the longest files first."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     if not config.getoption("thorough"):
-        left_out = [item for item in items if item.get_closest_marker("thorough")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=[item for item in items if is_one_more(item)])
+        items[:] = [item for item in items if not is_one_more(item)]
+
+
+def is_one_more(item: pytest.Item) -> bool:
+    """Whether `make test` runs another test of the same kind.
+
+    Of two parameters, every value runs; of three, every pair of values, unless all three have an odd number of values.
+    """
+    if item.get_closest_marker("thorough"):
+        return True
+    if not item.get_closest_marker("every_other"):
+        return False
+    places: dict[str, int] = dict(getattr(item, "callspec").indices)  # noqa: B009 - pytest does not publish its type
+    for names in (mark.args[0] for mark in item.iter_markers("parametrize")):
+        for together in names[1:] if isinstance(names, tuple) else ():
+            del places[together]  # it moves with the first name
+    return len(places) > 1 and sum(places.values()) % 2 == 1
 
 
 @pytest.hookimpl(wrapper=True)

@@ -139,6 +139,7 @@ def test_an_object_of_other_parts_is_no_upload(app: Api, bucket: Bucket, proxy: 
     bucket.check_and_empty(set())
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(SIZE, id="multipart")])
 def test_a_failed_cleanup_is_repeated_later(app: Api, bucket: Bucket, proxy: Proxy, size: int) -> None:
     """If the cleanup fails, the client gets its answer.
@@ -156,6 +157,7 @@ def test_a_failed_cleanup_is_repeated_later(app: Api, bucket: Bucket, proxy: Pro
     bucket.check_and_empty(set())
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("fault", [Answer(503, "SlowDown"), Answer(404, "NoSuchBucket")], ids=["busy", "no bucket"])
 def test_an_upload_that_was_begun_twice_and_not_found_is_aborted_later(
     app: Api, bucket: Bucket, proxy: Proxy, fault: Fault
@@ -361,6 +363,7 @@ def test_an_error_of_s3_that_is_cut_short_is_no_fault_of_ours(app: Api, proxy: P
     check_problem(app.send("GET", f"/objects/{new_key('', 'missing')}"), 503, "store-unavailable")
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize(
     ("faults", "status"),
     [

@@ -35,6 +35,7 @@ def nothing_left(bucket: Bucket) -> Iterator[None]:
     bucket.check_and_empty(set())
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -65,6 +66,7 @@ def test_a_byte_flipped_once_before_s3_is_sent_again(behind: Behind, bucket: Buc
     bucket.check_and_empty({receipt["key"]})
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -78,6 +80,7 @@ def test_a_byte_flipped_before_the_app_breaks_the_promise(behind: Behind, name: 
         check_problem(app.upload(body, f"/uploads/{handoff}"), 422, "digest-mismatch")
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize(
     ("operation", "fault", "size"),
     [

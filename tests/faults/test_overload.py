@@ -158,6 +158,7 @@ def hold_all_places(url: str, body: bytes) -> list[socket.socket]:
     return held
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("path", ["/uploads", "/uploads/file", "/causes/copied_context"])
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_one_upload_too_many_is_refused_before_its_body_is_read(

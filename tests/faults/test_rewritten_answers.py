@@ -75,6 +75,7 @@ def status(app: Api, path: str, **headers: str) -> int:
     return app.send("GET", path, headers=headers).status_code
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize(("name", "value"), REWRITTEN)
 def test_a_rewritten_header_loses_nothing(
     app: Api, proxy: Proxy, bucket: Bucket, name: str, value: Callable[[str], str | None]

@@ -252,6 +252,7 @@ def check_no_room(app: Api, handoff: str) -> None:
         assert app.send("DELETE", f"/objects/{receipt['key']}").status_code == 204
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("handoff", ON_DISK)
 @pytest.mark.parametrize("room", [MIB // 4, 2 * MIB - 1], ids=["for no file", "for all but a byte"])
 def test_a_full_temporary_folder_is_507(behind: Behind, app: Api, bucket: Bucket, handoff: str, room: int) -> None:
@@ -265,6 +266,7 @@ def test_a_full_temporary_folder_is_507(behind: Behind, app: Api, bucket: Bucket
     bucket.check_and_empty(set())
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("handoff", ON_DISK)
 def test_a_missing_temporary_folder_is_507(behind: Behind, app: Api, bucket: Bucket, handoff: str) -> None:
     """A missing temporary folder causes 507; when it is back, files are stored."""

@@ -24,6 +24,7 @@ def resident(pids: list[int], field: str) -> int:
     return sum(1024 * int(found[1]) for text in texts if (found := re.search(rf"{field}:\s+(\d+)", text)))
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", [1, *[pytest.param(size, marks=pytest.mark.thorough) for size in (2, 100)], 1000])
 @pytest.mark.parametrize("framing", SIZES)
 @pytest.mark.parametrize("handoff", ["stream", "file"])

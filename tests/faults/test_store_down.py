@@ -44,6 +44,7 @@ def app(running_without_store: stack.Stack, framework: str) -> Iterator[Api]:
     wait_until(lambda: not open_files(), open_files)
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", [pytest.param(100, id="put"), pytest.param(5 * 1024**2 + 1, id="multipart")])
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("framework", FRAMEWORKS)

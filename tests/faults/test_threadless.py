@@ -66,6 +66,7 @@ def check_refused_for_threads(app: Api, handoff: str, answer: httpx.Response) ->
     return True
 
 
+@pytest.mark.every_other
 @pytest.mark.usefixtures("no_threads")
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_an_upload_without_a_new_thread_is_stored_or_refused(app: Api, handoff: str) -> None:
@@ -75,6 +76,7 @@ def test_an_upload_without_a_new_thread_is_stored_or_refused(app: Api, handoff: 
         assert [receipt["parts"] for receipt in answer.json()["receipts"]] == [1, 3]
 
 
+@pytest.mark.every_other
 @pytest.mark.usefixtures("no_threads")
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.parametrize("call", ["upload_part", "complete_multipart_upload"])
@@ -109,6 +111,7 @@ def test_a_presigned_upload_is_undone_without_a_new_thread(app: Api) -> None:
     check_problem(app.send("POST", given["complete"]), 422, "size-mismatch")
 
 
+@pytest.mark.every_other
 @pytest.mark.usefixtures("no_threads")
 @pytest.mark.parametrize("cause", CAUSES)
 def test_a_cause_is_shown_or_refused_without_a_new_thread(app: Api, cause: str) -> None:

@@ -70,6 +70,7 @@ def test_the_lock_of_the_widgets_names_no_registry() -> None:
     assert all(package["integrity"] and "resolved" not in package for package in packages)
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("framework", stack.COMMANDS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def sample(page: str, framework: str) -> str:
     return found
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize(
     ("framework", "packages"), [("flask", "flask,boto3"), ("quart", "quart,aioboto3")], ids=["Flask", "Quart"]
 )

@@ -251,6 +251,7 @@ def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, 
 
 
 @each_app
+@pytest.mark.every_other
 @pytest.mark.parametrize("first", [[], [503, 429]], ids=["at once", "at the third attempt"])
 def test_a_webhook_gets_the_receipts_of_the_201(
     framework: str, first: list[int], hooked: tuple[Running, Receiver]

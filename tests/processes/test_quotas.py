@@ -160,6 +160,7 @@ BODIES: dict[str, Callable[[Api, int], httpx.Response]] = {
 }
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("body", BODIES)
 def test_a_chunked_body_is_refused_where_it_crosses_the_quota(app: Api, counters: "redis.Redis", body: str) -> None:
     """Two parts are in S3 by then, or in a temporary file; nothing stays."""
@@ -168,6 +169,7 @@ def test_a_chunked_body_is_refused_where_it_crosses_the_quota(app: Api, counters
     assert rest(answer)["bytes"] == QUOTA - counted(counters) <= 2 * MIB
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("body", ["raw", "stream", "file"])
 def test_a_chunked_body_counts_exactly(app: Api, counters: "redis.Redis", body: str) -> None:
     """The steps that it reserved and did not use are returned."""

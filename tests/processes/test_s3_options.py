@@ -110,6 +110,7 @@ def app(request: pytest.FixtureRequest, running: stack.Stack) -> Iterator[Api]:
         yield api
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("handoff", HANDOFFS)
 def test_every_handoff_stores_with_the_options(

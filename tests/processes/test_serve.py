@@ -88,7 +88,7 @@ def descendants(pid: int) -> list[int]:
         pytest.param("moto", signal.SIGINT),
         pytest.param("moto", signal.SIGTERM, marks=pytest.mark.thorough),
         pytest.param("rclone", signal.SIGINT, marks=pytest.mark.thorough),
-        pytest.param("rclone", signal.SIGTERM),
+        pytest.param("rclone", signal.SIGTERM, marks=pytest.mark.thorough),
         pytest.param("swift", signal.SIGINT, marks=pytest.mark.thorough),
         pytest.param("swift", signal.SIGTERM),
     ],
@@ -112,7 +112,7 @@ def test_serve_answers_until_a_signal_ends_it(serve: Serve, signum: signal.Signa
     ("store", "victim", "name"),
     [
         pytest.param("moto", "demo.moto_server", "moto died (-9)", id="moto", marks=pytest.mark.thorough),
-        pytest.param("rclone", "--auth-key", "rclone died (247)", id="rclone"),
+        pytest.param("rclone", "--auth-key", "rclone died (247)", id="rclone", marks=pytest.mark.thorough),
         pytest.param("swift", "demo.swift_cluster", "swift died (247)", id="swift"),
         pytest.param("moto", "flask_app.wsgi", "flask died (-9)", id="flask"),
         pytest.param("moto", "quart_app.asgi", "quart died (-9)", id="quart", marks=pytest.mark.thorough),
@@ -136,7 +136,10 @@ def test_each_page_names_the_other_app(serve: Serve) -> None:
         assert f" {serve.url(other)};" in page.headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("store", [pytest.param("moto", marks=pytest.mark.thorough), "rclone", "swift"])
+@pytest.mark.parametrize(
+    "store",
+    [pytest.param("moto", marks=pytest.mark.thorough), "rclone", pytest.param("swift", marks=pytest.mark.thorough)],
+)
 def test_a_killed_serve_takes_its_servers_with_it(serve: Serve) -> None:
     """SIGKILL of `make serve` leaves no server behind, because the kernel ends the children."""
     os.kill(serve.process.pid, signal.SIGKILL)

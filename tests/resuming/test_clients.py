@@ -47,6 +47,7 @@ def several(request: pytest.FixtureRequest, services: Services, framework: str, 
 
 
 @one_client
+@pytest.mark.every_other
 def test_a_client_resumes_at_another_process(several: Resuming, client: Program, rounds: int) -> None:
     """With two processes, of which any gets the next request, each file is stored whole."""
     several.send_until(client, rounds)

@@ -17,6 +17,7 @@ PART = 5 * MIB
 VERSION = {"Tus-Resumable": "1.0.0"}
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize(("sent", "kept"), [(1000, 1000), (7 * MIB, PART)], ids=["less than a part", "a part"])
 def test_sigterm_keeps_the_bytes_that_arrived(services: Services, framework: str, sent: int, kept: int) -> None:
     """After UPLOAD_DRAIN_SECONDS, the request ends, and another process has its bytes, at least all full parts."""
