@@ -56,8 +56,7 @@
 
 import errno
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 
@@ -592,38 +591,8 @@ def from_store_answer(status: int, code: str, message: str) -> UploadError:
     return StoreRejected(f"S3 answered {status} {code}: {message}")
 
 
-#: The errno of a failed write of a temporary file: no space, a quota, a file size limit, a read-only or vanished
-#: folder. `tempfile` raises ENOENT if no folder is usable.
-_UNWRITABLE = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
-        *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ESTALE),
-    }
-)
-_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
-
-
-@contextmanager
-def temporary_files() -> Iterator[None]:
-    """Convert the operating system's errors on temporary files into an `UploadError`.
-
-    Use it around a block whose other I/O raises errors of other types, as the calls to S3 and a body's reader do.
-
-    Raises:
-        StorageFull: the temporary folder accepts no more bytes.
-        Overloaded: the process has no file descriptor left.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _UNWRITABLE:
-            raise StorageFull(
-                f"The service cannot write a temporary file ({error.strerror}). Nothing was stored; try again later, "
-                "or use the hand-off 'stream', which writes none."
-            ) from error
-        if error.errno in _NO_DESCRIPTOR:
-            raise Overloaded("The service can open no more files. Nothing was stored; try again later.") from error
-        raise
+#: The errno of an open file too many, of the process and of the system.
+NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def from_http(status: int, name: str, detail: str, headers: Mapping[str, str]) -> UploadError:
@@ -644,7 +613,7 @@ def is_exhausted(error: BaseException) -> bool:
         case RuntimeError():
             return str(error) == "can't start new thread"  # CPython has no exception type for this
         case OSError():
-            return error.errno in _NO_DESCRIPTOR | {errno.ENOMEM}
+            return error.errno in NO_DESCRIPTOR | {errno.ENOMEM}
     return False
 
 

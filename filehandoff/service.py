@@ -1,11 +1,9 @@
 """The state that all requests of one app share, without the shell's clients of S3."""
 
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -96,22 +94,6 @@ def check_senders_are_unneeded(settings: Settings) -> None:
     for name in ROUTE_SETTINGS:
         if (value := getattr(settings, name)) not in {"on", "off"}:
             raise SettingsError(variable(name), value, f"on or off, {reason}")
-
-
-def choose_temporary_folder() -> None:
-    """Choose the folder of temporary files, for which Python writes a file into each candidate, and keep that choice.
-
-    Python would choose at the first temporary file: that blocks the event loop, and passes over a missing `TMPDIR`.
-
-    Raises:
-        SettingsError: `TMPDIR` is not a writable folder.
-    """
-    chosen = ""
-    with suppress(FileNotFoundError):  # there is none, of which an app that only streams has no need
-        chosen = tempfile.gettempdir()
-    named = os.environ.get("TMPDIR")
-    if named and chosen != os.path.abspath(named):  # noqa: PTH100 - as `tempfile` does; `resolve` follows links
-        raise SettingsError("TMPDIR", named, "a folder that exists and is writable")
 
 
 def tracing() -> ModuleType:

@@ -8,9 +8,9 @@ from typing import Any
 
 from flask import Flask
 
-from filehandoff import logs
+from filehandoff import logs, temporary_files
 from filehandoff.errors import SettingsError
-from filehandoff.service import choose_temporary_folder, tracing
+from filehandoff.service import tracing
 from filehandoff.settings import Settings
 from flask_app import create_app
 
@@ -25,7 +25,7 @@ def start_app(**options: Any) -> Flask:
     """
     try:
         settings = Settings.from_env(os.environ)
-        choose_temporary_folder()
+        temporary_files.choose_folder()
         logs.configure(settings)
         if settings.traces:
             tracing().configure()

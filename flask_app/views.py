@@ -18,7 +18,7 @@ from werkzeug.routing import PathConverter
 
 from filehandoff import logs, strategies
 from filehandoff.causes import CAUSES, MAX_BYTES, report
-from filehandoff.errors import FileTooLarge, UnknownCause, UploadError, fault, temporary_files
+from filehandoff.errors import FileTooLarge, UnknownCause, UploadError, fault
 from filehandoff.form import FORM_TYPE, file_missing
 from filehandoff.http import REQUEST_ID_HEADER
 from filehandoff.keys import KEY_PATTERN
@@ -26,6 +26,7 @@ from filehandoff.quotas import UPLOADS
 from filehandoff.raw_body import RawBody
 from filehandoff.receipt import UploadContext
 from filehandoff.s3.calls import Flow
+from filehandoff.temporary_files import temporary_files
 from filehandoff.web import access, cors, files
 from filehandoff.web import routes as answers
 from filehandoff.web.routes import Answer, explained, incoming, incoming_file, json_answer, key_for, upload_context

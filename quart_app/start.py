@@ -10,12 +10,12 @@ from typing import Any
 
 from quart import Quart
 
-from filehandoff import logs
+from filehandoff import logs, temporary_files
 from filehandoff.arenas import limit_arenas
 from filehandoff.descriptors import raise_limit
 from filehandoff.errors import BucketMissing, SettingsError
 from filehandoff.metrics import FOLDER_VARIABLE
-from filehandoff.service import choose_temporary_folder, tracing
+from filehandoff.service import tracing
 from filehandoff.settings import Settings, misspelt
 from filehandoff.web.request import EXTENSION
 from quart_app import create_app, hypercorn_server, uvicorn_server
@@ -31,7 +31,7 @@ def start_app(**options: Any) -> Quart:
     try:
         settings = Settings.from_env(os.environ)
         limit_arenas(os.environ)
-        choose_temporary_folder()
+        temporary_files.choose_folder()
         logs.configure(settings)
         if settings.traces:
             tracing().configure()

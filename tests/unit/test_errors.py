@@ -3,7 +3,6 @@
 import errno
 import inspect
 import json
-import os
 import re
 from collections.abc import Iterator
 
@@ -46,7 +45,6 @@ from filehandoff.errors import (
     file_closed,
     from_http,
     from_store_answer,
-    temporary_files,
 )
 
 LINE = re.compile(r"    (?P<branches>[├└│─ ]*)(?P<name>\w+)(?: +(?P<status>\d{3}) (?P<code>[a-z-]+))?(?:, with .*)?")
@@ -179,33 +177,6 @@ def test_a_temporary_error_has_a_time_to_retry(
 ) -> None:
     """A 503 and a 507 have Retry-After, in seconds."""
     assert (error.status, error("Not now.").headers) == (status, {"Retry-After": "5"})
-
-
-@pytest.mark.parametrize(
-    "number",
-    ["ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOENT", "ENOTDIR", "ESTALE"],
-)
-def test_a_temporary_folder_that_takes_no_bytes_is_full(number: str) -> None:
-    """The error has the system's reason, and names the hand-off that writes no temporary file."""
-    reason = os.strerror(getattr(errno, number))
-    with pytest.raises(StorageFull, match="'stream'") as caught, temporary_files():
-        raise OSError(getattr(errno, number), reason)
-    assert reason in caught.value.detail
-
-
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-def test_a_process_without_descriptors_is_overloaded(number: int) -> None:
-    """A temporary file without a free descriptor is a temporary error: a client may retry."""
-    with pytest.raises(Overloaded), temporary_files():
-        raise OSError(number, os.strerror(number))
-
-
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "a broken disk"), ValueError("closed"), FileMissing("No file.")])
-def test_other_errors_pass_a_block_of_temporary_files(error: Exception) -> None:
-    """Errors other than a failed write pass unchanged."""
-    with pytest.raises(type(error)) as caught, temporary_files():
-        raise error
-    assert caught.value is error
 
 
 def test_a_wrong_setting_is_a_wrong_value() -> None:

@@ -44,9 +44,9 @@ EXCEPTIONS = {
     "logs.py": ({"threading"}, "guards a dictionary; starts no thread"),
     "pytest_plugin.py": ({"pytest"}, "pytest alone imports it"),
     "quotas.py": ({"limits"}, "parses limits; imported only for UPLOAD_RATE and UPLOAD_QUOTA"),
-    "service.py": ({"tempfile"}, "chooses the folder in which the shells make temporary files"),
     "sweep_command.py": ({"click"}, "the command of both apps; click comes with both frameworks"),
     "metrics.py": ({"tempfile"}, "makes the folder in which prometheus_client keeps numbers of several processes"),
+    "temporary_files.py": ({"tempfile"}, "chooses the folder in which the shells make temporary files"),
     "tracing.py": ({"opentelemetry"}, "makes spans, which its SDK exports; imported only for UPLOAD_TRACES"),
     "explain/raising.py": ({"threading"}, "asks for the id of the thread; guards a dictionary"),
 }

@@ -1,8 +1,6 @@
 """The state that all requests of one app share, and the secret of its promises."""
 
-import tempfile
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +10,7 @@ from botocore.config import Config
 from filehandoff.errors import Overloaded, SettingsError
 from filehandoff.presigned import Seal
 from filehandoff.s3.botocore_tuning import client_config, lasting_secret
-from filehandoff.service import Service, choose_temporary_folder
+from filehandoff.service import Service
 from filehandoff.settings import Settings
 
 SECRET = "a secret of sixteen and more"
@@ -57,38 +55,6 @@ def test_a_service_has_one_handler() -> None:
     with pytest.raises(SettingsError, match=r"^UPLOAD_WEBHOOK_URL is not shown; it must be empty, because"):
         Service("flask", settings, on_stored=print)
     assert Service("flask", Settings(), on_stored=print).on_stored is print
-
-
-@pytest.fixture
-def unchosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:  # noqa: ARG001 - it chooses
-    """A process that has made no temporary file yet."""
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return monkeypatch
-
-
-def test_the_chosen_temporary_folder_stays(unchosen: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A temporary file in a folder that has vanished fails; it is not put into another folder."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    unchosen.setenv("TMPDIR", str(folder))
-    choose_temporary_folder()
-    folder.rmdir()
-    with pytest.raises(FileNotFoundError), tempfile.TemporaryFile():
-        pass
-
-
-def test_a_missing_temporary_folder_is_a_wrong_setting(unchosen: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Another folder does not take its place."""
-    unchosen.setenv("TMPDIR", str(tmp_path / "missing"))
-    with pytest.raises(SettingsError, match=r"TMPDIR is '.*/missing'; it must be a folder that exists and is writable"):
-        choose_temporary_folder()
-
-
-def test_a_service_needs_no_temporary_folder(unchosen: pytest.MonkeyPatch) -> None:
-    """Without one, a start succeeds: `stream` writes no file."""
-    unchosen.delenv("TMPDIR", raising=False)
-    unchosen.setattr(tempfile, "_candidate_tempdir_list", list)
-    choose_temporary_folder()
 
 
 @pytest.mark.parametrize(
