@@ -135,9 +135,10 @@ browser: $(READY)
 browser-all: $(READY)
 	$(PYTEST) tests/browser --thorough -n 2 --dist loadfile
 
+# six workers on two cores: the clients mostly wait before they try again
 tus-all: $(READY)
 	$(BIN)/pytest --maxfail 10 tests/contract/test_tus*.py --store moto -n 2 --dist worksteal
-	$(PYTEST) tests/resuming --thorough --rounds $(or $(ROUNDS),200) -n 2 --dist worksteal
+	$(PYTEST) tests/resuming --thorough --rounds $(or $(ROUNDS),200) -n 6 --dist worksteal
 	$(PYTEST) tests/browser/test_uppy.py -k tus --thorough --rounds $(or $(ROUNDS),200)
 
 faults: $(READY)

@@ -6,6 +6,9 @@
         assert proxy.cuts > 3
 
 It counts the bytes of all clients together, so that a cut strikes any request, by its share of the bytes.
+
+It never makes two resets in a row: each may destroy all that its connection has sent, and a client gives up after some
+attempts without progress.
 """
 
 import random
@@ -63,6 +66,7 @@ class CuttingProxy:
         self._chance = random.Random(seed)  # noqa: S311 - not for secrets
         self._every = 0
         self._left = 0
+        self._has_reset = False
         self._count = 0
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
@@ -131,6 +135,13 @@ class CuttingProxy:
         connection.close()
         self._open.discard(connection)
 
+    def _end_of(self, connection: Connection) -> Callable[[], None]:
+        """Draw a way to end a connection."""
+        ends = [connection.close, connection.lose_answer]
+        end = self._chance.choice(ends if self._has_reset else [*ends, connection.reset])
+        self._has_reset = end == connection.reset
+        return end
+
     def _pass(self, connection: Connection, data: bytes) -> None:
         """Pass bytes of a client on, up to the byte of a cut."""
         with self._lock:
@@ -138,9 +149,9 @@ class CuttingProxy:
             if cut_at:
                 self._draw()
                 self.cuts += 1
+                end = self.strike or self._end_of(connection)
             elif self._left:
                 self._left -= len(data)
-            end = self.strike or self._chance.choice([connection.reset, connection.close, connection.lose_answer])
         if not cut_at:
             connection.server.sendall(data)
             return
