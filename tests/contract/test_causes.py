@@ -38,6 +38,7 @@ SIZES = [
 ]
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("cause", CAUSES)
 def test_a_cause_is_run_and_reported(app: Api, cause: str, size: int) -> None:

@@ -70,6 +70,7 @@ def test_every_answer_has_the_version(tus: Tus) -> None:
     assert [answer.headers.get("Tus-Resumable") for answer in answers] == [VERSION] * len(answers)
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("version", [None, "0.2.2", "1.0", "1.0.1", "2.0.0", ""])
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE", "HEAD"])
 def test_another_version_is_refused_and_does_nothing(tus: Tus, method: str, version: str | None) -> None:
@@ -160,6 +161,7 @@ def random_cuts(length: int, seed: int) -> list[int]:
     return [*sorted(chance.randrange(length) for _ in range(12)), length]
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize(
     "ends",
     [

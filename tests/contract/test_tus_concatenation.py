@@ -35,6 +35,7 @@ def test_a_complete_partial_upload_is_no_file(tus: Tus) -> None:
     assert tus.app.send("GET", upload.url).is_client_error
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("absolute", [True, False])
 @pytest.mark.parametrize(
     "sizes",

@@ -142,6 +142,7 @@ def test_the_receipt_has_name_and_type_of_the_metadata(tus: Tus, names: tuple[st
     assert (receipt["filename"], receipt["content_type"]) == ("Größe €.png", "image/png")
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("name", ["filename", "filetype", "other"])
 @pytest.mark.parametrize(
     "value",
@@ -261,6 +262,7 @@ def test_head_of_a_deferred_length(tus: Tus) -> None:
     tus.check_stored(upload, b"ababef")
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", [pytest.param(0, id="empty"), 3, PART, 2 * PART, pytest.param(2 * PART + 1, id="11")])
 @pytest.mark.parametrize("at", ["first", "last", "after"])
 def test_a_length_comes_with_any_patch(tus: Tus, size: int, at: str) -> None:

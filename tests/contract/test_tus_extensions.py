@@ -63,6 +63,7 @@ def test_a_right_checksum_is_accepted(tus: Tus, algorithm: str, size: int) -> No
 
 @each_digest
 @each_size
+@pytest.mark.every_other
 def test_a_chunk_with_a_wrong_checksum_is_discarded(tus: Tus, algorithm: str, size: int) -> None:
     """A wrong checksum is 460 and leaves the offset, in the last chunk too; the right bytes are then accepted."""
     data = os.urandom(size)
