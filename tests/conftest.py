@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def is_one_more(item: pytest.Item) -> bool:
     """Whether `make test` runs another test of the same kind.
 
-    Of two parameters, every value runs; of three, every pair of values, unless all three have an odd number of values.
+    Of two parameters, every value runs; of three, every pair of values, if each has two values or more.
     """
     if item.get_closest_marker("thorough"):
         return True
