@@ -10,6 +10,7 @@ from flask import Flask
 
 from filehandoff import logs, temporary_files
 from filehandoff.errors import SettingsError
+from filehandoff.garbage import spare_the_start
 from filehandoff.service import tracing
 from filehandoff.settings import Settings
 from flask_app import create_app
@@ -33,6 +34,7 @@ def start_app(**options: Any) -> Flask:
     except SettingsError as error:
         sys.stderr.write(f"flask_app: {error}\n")
         sys.exit(BOOT_ERROR)
+    spare_the_start()
     if "gunicorn.arbiter" in sys.modules and "flask_app.worker" not in sys.modules:
         logging.getLogger("flask_app").warning(
             "gunicorn runs with another configuration than this app's: one slow client stops a whole process, and a "

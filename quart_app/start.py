@@ -14,6 +14,7 @@ from filehandoff import logs, temporary_files
 from filehandoff.arenas import limit_arenas
 from filehandoff.descriptors import raise_limit
 from filehandoff.errors import BucketMissing, SettingsError
+from filehandoff.garbage import spare_the_start
 from filehandoff.metrics import FOLDER_VARIABLE
 from filehandoff.service import tracing
 from filehandoff.settings import Settings, misspelt
@@ -43,6 +44,7 @@ def start_app(**options: Any) -> Quart:
         app = create_app(settings, **options)
     except (SettingsError, BucketMissing) as error:
         sys.exit(f"quart_app: {error}")
+    app.before_serving(spare_the_start)  # behind the one that makes boto's clients
     join_supervisor(app)
     if parent_process() is not None and FOLDER_VARIABLE not in os.environ:
         logging.getLogger("quart_app").warning(

@@ -121,6 +121,23 @@ def test_a_setting_that_only_the_app_can_check_stops_the_start(
     assert line.startswith(f"{framework}_app: {variable} is '{value}'; it must be ")
 
 
+#: What a server does before its first request.
+STARTS = {
+    "flask": "import flask_app.wsgi",
+    "quart": "import asyncio; from quart_app.asgi import app; asyncio.run(app.startup())",
+}
+
+
+@pytest.mark.parametrize("framework", STARTS)
+def test_no_collection_of_garbage_looks_at_the_start(framework: str) -> None:
+    """The objects of the start are most of a process's, and would make a full collection long."""
+    program = f"{STARTS[framework]}; import gc; print(gc.get_freeze_count(), len(gc.get_objects()))"
+    ended = run([sys.executable, "-c", program], {"UPLOAD_S3_ENDPOINT_URL": "http://127.0.0.1:9"})
+    assert ended.returncode == 0, ended.stderr
+    passed_over, looked_at = map(int, ended.stdout.split()[-2:])
+    assert passed_over > 100 * looked_at
+
+
 @pytest.mark.parametrize("module", ["demo", "demo.serve"])
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
