@@ -182,7 +182,7 @@ bench-full: $(READY)
 	exec $(BIN)/python -m benchmarks run --plan full
 
 bench-smoke: $(READY)
-	$(PYTEST) tests/bench -n 2 --dist loadfile
+	$(PYTEST) tests/bench --thorough -n 2 --dist loadfile
 
 matrix: $(READY)
 	exec $(BIN)/python -m matrix

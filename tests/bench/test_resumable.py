@@ -18,6 +18,7 @@ def run(folder: Path, *targets: str) -> Done:
     return done(folder, *cells, "--rounds", "1", "--seconds", "0.1")
 
 
+@pytest.mark.thorough
 def test_both_apps_are_measured_beside_their_streams(tmp_path: Path) -> None:
     """Uploads by tus and by form have all figures of the table, and no bytes on disk."""
     streams = ("flask/stream@gunicorn", "quart/stream@uvicorn")

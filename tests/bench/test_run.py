@@ -94,6 +94,7 @@ def test_the_output_ends_with_the_goals(ours: Done) -> None:
     assert re.fullmatch(r"memory above idle: the worst stream / the formula +≤ 1 +0\.\d+ +met", memory)
 
 
+@pytest.mark.thorough
 def test_noisy_cells_are_measured_again(ours: Done, tmp_path: Path) -> None:
     """`--resume --again` measures the trials again in which the machine was not quiet, and no others."""
     for name in (runs.SUMMARY, runs.REQUESTS):

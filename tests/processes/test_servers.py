@@ -34,7 +34,6 @@ COMMANDS = {
 HYPERCORNS_OWN = COMMANDS["hypercorn's own"]
 #: One of each kind for `make test`; `make processes-all` runs all.
 EACH = [name for name in COMMANDS if "workers" in name or "own" in name]
-COMMAND = [pytest.param(name, marks=() if name in EACH else pytest.mark.thorough) for name in COMMANDS]
 SUPERVISED = [name for name in COMMANDS if name.endswith("-workers")]
 
 
@@ -137,7 +136,9 @@ def healthy(app: App) -> bool:
     return False
 
 
-@pytest.mark.parametrize("command", COMMAND)
+@pytest.mark.parametrize(
+    "command", [pytest.param(it, marks=() if it in EACH[::3] else pytest.mark.thorough) for it in COMMANDS]
+)
 def test_a_signal_that_asks_for_a_reload_changes_nothing(start: Callable[..., App], command: str) -> None:
     """SIGHUP, SIGUSR1 and SIGUSR2 to every process change nothing, not even an upload."""
     app = start(COMMANDS[command])
