@@ -121,7 +121,7 @@ def test_a_setting_that_only_the_app_can_check_stops_the_start(
     assert line.startswith(f"{framework}_app: {variable} is '{value}'; it must be ")
 
 
-#: What a server does before its first request.
+#: The start of a server, as a program.
 STARTS = {
     "flask": "import flask_app.wsgi",
     "quart": "import asyncio; from quart_app.asgi import app; asyncio.run(app.startup())",
