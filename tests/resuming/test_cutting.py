@@ -4,11 +4,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 import pytest
 from patience import PATIENCE
-from resuming.cutting import CuttingProxy
+from resuming.cutting import Connection, CuttingProxy
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -85,3 +86,12 @@ def test_a_server_that_is_down_ends_the_connection() -> None:
     """A client of a dead server gets no answer, and the next server one."""
     with naming(b"") as server, CuttingProxy(["http://127.0.0.1:1", server], seed=1) as proxy:
         assert sorted(ask(proxy.url, b"x") for _ in range(2)) == [b"", b"x"]
+
+
+def test_a_reset_is_followed_by_another_end() -> None:
+    """A client makes progress at least at every other cut."""
+    with closing(socket.socket()) as one, closing(socket.socket()) as other, CuttingProxy([], seed=1) as proxy:
+        connection = Connection(one, other)
+        resets = [proxy._end_of(connection) == connection.reset for _ in range(100)]  # noqa: SLF001 - no seam
+    assert True in resets
+    assert (True, True) not in pairwise(resets)
