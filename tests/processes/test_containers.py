@@ -67,6 +67,16 @@ def test_the_build_sees_the_files_that_the_package_is_made_of() -> None:
     assert [name for name in admitted if not (ROOT / name).exists()] == []
 
 
+def test_nginx_ends_an_idle_connection_before_any_server_does() -> None:
+    """If a server ended it just as a request comes, the client would get 502."""
+    [seconds] = re.findall(r"^ +keepalive_timeout (\d+)s;", NGINX, re.MULTILINE)
+    gunicorn = (ROOT / "flask_app/gunicorn.conf.py").read_text("utf-8")
+    [flask] = re.findall(r"^keepalive = (\d+)$", gunicorn, re.MULTILINE)
+    hypercorn = tomllib.loads((ROOT / "quart_app/hypercorn.toml").read_text("utf-8"))["keep_alive_timeout"]
+    uvicorn = tomllib.loads((ROOT / "quart_app/uvicorn.toml").read_text("utf-8"))["timeout_keep_alive"]
+    assert int(seconds) < min(int(flask), hypercorn, uvicorn)
+
+
 @each_app
 def test_a_container_has_settings_that_exist(name: str) -> None:
     """Each variable is a setting or one of AWS, and the service accepts the values."""
