@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
-#: Seconds between two polls of all connections; a shorter pause costs CPU.
+#: Seconds between two looks at all connections; a shorter pause costs CPU.
 LOOK_EVERY = 1.0
 #: Size of the prefix of Linux's `struct tcp_info`, and offsets of tcpi_unacked, tcpi_bytes_acked, tcpi_notsent_bytes.
 TCP_INFO_BYTES = 160
@@ -27,19 +27,22 @@ def acknowledged(tcp_info: bytes) -> int | None:
 
 
 class StallDetector(Generic[T]):
-    """Finds connections whose state has not changed for `seconds`."""
+    """Finds connections whose state has not changed for a time, measured in looks.
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._since: dict[T, tuple[Hashable, float]] = {}
+    A process that stood still itself, on a starved or paused machine, would find all its clients late by the clock,
+    before it has read what they sent.
+    """
 
-    def stalled(self, connections: Iterable[tuple[T, Hashable]], now: float) -> list[T]:
-        """Return the connections with an unchanged state for too long; the state None never stalls.
+    def __init__(self) -> None:
+        self._looks: dict[T, tuple[Hashable, int]] = {}
+
+    def stalled(self, connections: Iterable[tuple[T, Hashable]], seconds: float) -> list[T]:
+        """Return the connections with an unchanged state for `seconds`; the state None never stalls.
 
         Call it every `LOOK_EVERY` seconds with all connections; the time counts from the first call with a state.
         """
-        before, self._since = self._since, {}
+        before, self._looks = self._looks, {}
         for connection, state in connections:
-            last, since = before.get(connection, (None, now))
-            self._since[connection] = (state, since if state is not None and state == last else now)
-        return [each for each, (_, since) in self._since.items() if now - since >= self._seconds]
+            last, looks = before.get(connection, (None, 0))
+            self._looks[connection] = (state, looks + 1 if state is not None and state == last else 0)
+        return [each for each, (_, looks) in self._looks.items() if looks * LOOK_EVERY >= seconds]

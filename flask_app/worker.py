@@ -72,7 +72,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._heads: dict[Any, float] = {}  # the connections with incomplete heads, and the start of each
+        self._heads: dict[Any, object] = {}  # the connections with incomplete heads, and an object for each head
+        self._late_heads = StallDetector[Any]()
         self._answering: set[Socket] = set()
         self._paused_until = self._next_log = self._next_check = 0.0
 
@@ -85,7 +86,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until a signal, or `max_requests`, ends the process."""
         RequestParser.mesg_class, wsgi.Response = Request, Response  # gunicorn has no setting for these classes
-        self._stalls = StallDetector[Socket](self._service.settings.idle_timeout)
+        self._stalls = StallDetector[Socket]()
         self._lingering = Lingering(self.worker_connections // 2)
         self.poller.register(self._lingering, selectors.EVENT_READ, Lingering.read)
         super().run()
@@ -140,7 +141,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if is_decided(buffered(conn)) or receive(conn):
             super().enqueue_req(conn)
         else:
-            self._heads[conn] = time.monotonic()
+            self._heads[conn] = object()
             self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_head_readable, conn))
 
     def _on_head_readable(self, conn: Any, _socket: Socket) -> None:
@@ -151,7 +152,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     @override
     def handle(self, conn: Any) -> Any:
         """Serve one request in a pool thread; return whether the connection is kept."""
-        self._heads[conn] = time.monotonic()
+        self._heads[conn] = object()
         try:
             kept = super().handle(conn)
         finally:
@@ -185,8 +186,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._service.cleaner.resume()
         self._lingering.end_overdue(now)
         patience = HEAD_SECONDS if self.nr_conns < self.worker_connections else CROWDED_HEAD_SECONDS
-        late = [conn.sock for conn, began in tuple(self._heads.items()) if now - began > patience]
-        for connection in (*late, *self._stalls.stalled(self._deliveries(), now)):
+        late = [conn.sock for conn in self._late_heads.stalled(tuple(self._heads.items()), patience)]
+        for connection in (*late, *self._stalls.stalled(self._deliveries(), self._service.settings.idle_timeout)):
             with suppress(OSError):
                 Socket.shutdown(connection, SHUT_RDWR)  # the thread or the poller then sees the end
 
@@ -298,6 +299,7 @@ class Lingering:
 
     def end_overdue(self, now: float) -> None:
         """End the connections that last too long, or that are silent too long."""
+        self.read()  # after a stall of this process, much may have arrived
         for connection, (began, last) in tuple(self._times.items()):
             if now - began > DISCARD_SECONDS or now - last > DISCARD_IDLE_SECONDS:
                 self._end(connection)

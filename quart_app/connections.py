@@ -5,7 +5,6 @@ hypercorn 0.18 sets no time limit for a client to read its answer, neither while
 
 import asyncio
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from socket import IPPROTO_TCP
@@ -23,7 +22,8 @@ class Connections:
     def __init__(self, idle_seconds: float) -> None:
         #: Not weakly, because uvloop's transports of TLS take no weak reference; `watch` drops the closed ones.
         self._open: set[asyncio.Transport] = set()
-        self._stalls = StallDetector[asyncio.Transport](idle_seconds)
+        self._idle_seconds = idle_seconds
+        self._stalls = StallDetector[asyncio.Transport]()
 
     def add(self, transport: asyncio.Transport | None) -> None:
         """Watch this connection from now on."""
@@ -35,7 +35,7 @@ class Connections:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             self._open = {transport for transport in self._open if not transport.is_closing()}
-            for transport in self._stalls.stalled(self._deliveries(), time.monotonic()):
+            for transport in self._stalls.stalled(self._deliveries(), self._idle_seconds):
                 transport.abort()
 
     def hang_up(self) -> None:

@@ -19,6 +19,7 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from multiprocessing.process import BaseProcess
@@ -38,6 +39,7 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 
 from filehandoff.framing import READ_AHEAD_BYTES, SMALL_READ_BYTES, SMALL_READ_PAUSE, FramingError, RequestReader
 from filehandoff.typing_backports import override
+from quart_app.idle_limit import IdleLimit
 from quart_app.servers import is_known
 
 #: The version whose internals this module knows.
@@ -85,7 +87,7 @@ def drain(parent: BaseProcess) -> None:
 
 
 class Server(TCPServer):
-    """A connection that `Reads` reads, and whose failed writes block no app."""
+    """A connection that `Reads` reads, whose failed writes block no app, and whose idle time is that of `IdleLimit`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -107,6 +109,13 @@ class Server(TCPServer):
                 await self.writer.drain()
             except (ConnectionError, RuntimeError):
                 self._task_group.spawn(self.protocol.handle, Closed())
+
+    @override
+    async def _idle_timeout(self) -> None:
+        with suppress(TimeoutError), IdleLimit(self.config.keep_alive_timeout) as waiting:
+            async with waiting:
+                await self.context.terminated.wait()
+        await asyncio.shield(self._initiate_server_close())
 
 
 class Reads(asyncio.Protocol):

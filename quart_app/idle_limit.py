@@ -7,6 +7,10 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
+#: A timer that runs so many seconds late shows that the loop stood still, as on a paused or starved machine. A wait
+#: then gets as many seconds more, because what arrived meanwhile has not reached it yet.
+STALL_SECONDS = 1.0
+
 
 class IdleLimit:
     """A limit whose one timer serves all waits; each `async with waiting` raises TimeoutError after `seconds`.
@@ -46,8 +50,10 @@ class IdleLimit:
         due = now + self._seconds
         if self._wait is not None:
             ends = self._began + self._seconds
-            if ends <= now:
-                self._wait.reschedule(now)
-            else:
+            if ends > now:
                 due = ends
+            elif now - self._timer.when() > STALL_SECONDS:
+                due = now + STALL_SECONDS
+            else:
+                self._wait.reschedule(now)
         self._timer = self._loop.call_at(due, self._check)

@@ -13,7 +13,6 @@ stays open for ever. And `--limit-max-requests` ends uvicorn without the signal 
 import asyncio
 import signal
 import sys
-import time
 import tomllib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -99,12 +98,12 @@ def limit_times(uploads: Shutdown) -> None:
 
 async def end_late_heads(server: Any) -> None:
     """End the connections whose next request takes too long to arrive, until cancelled."""
-    detector = StallDetector[Any](server.config.timeout_keep_alive)
+    detector = StallDetector[Any]()
     while True:
         await asyncio.sleep(LOOK_EVERY)
         # with its last request as its state, so that the time starts again for the next request
         waiting = [(each, (each.cycle,)) for each in server.server_state.connections if waits_for_head(each)]
-        for protocol in detector.stalled(waiting, time.monotonic()):
+        for protocol in detector.stalled(waiting, server.config.timeout_keep_alive):
             protocol.transport.abort()
 
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 #: Leftovers of hypercorn 0.18 for a connection that its client closed without a request, until keep_alive_timeout
 #: (5 s): its TaskGroup waits for its own idle timer.
-LINGERING = Counter({"worker_serve.<locals>._server_callback": 1, "TCPServer._idle_timeout": 1, "socket": 1})
+LINGERING = Counter({"worker_serve.<locals>._server_callback": 1, "Server._idle_timeout": 1, "socket": 1})
 #: Size of a file of two parts, in bytes.
 LARGE = 5 * 1024**2 + 1
 
@@ -98,7 +98,7 @@ class App:
     def _more(self) -> Counter[str]:
         """The resources held beyond those at rest, without lingering connections."""
         more = self.watch.held().beyond(self._at_rest)
-        lingering = {name: count * more["TCPServer._idle_timeout"] for name, count in LINGERING.items()}
+        lingering = {name: count * more["Server._idle_timeout"] for name, count in LINGERING.items()}
         return more - Counter(lingering)
 
     def _warmed_up(self) -> Held:

@@ -1,10 +1,11 @@
 """The limit of many waits: each wait has the whole time, and only waits count."""
 
 import asyncio
+import time
 
 import pytest
 
-from quart_app.idle_limit import IdleLimit
+from quart_app.idle_limit import STALL_SECONDS, IdleLimit
 
 SECONDS = 0.5
 
@@ -38,6 +39,31 @@ async def test_time_between_waits_does_not_count() -> None:
         with pytest.raises(TimeoutError):
             async with waiting:
                 await asyncio.Event().wait()
+
+
+async def test_a_loop_that_stood_still_passes_on_what_arrived_meanwhile() -> None:
+    """The wait does not end although its time is over; one that nothing arrives for ends a little later."""
+    loop = asyncio.get_running_loop()
+    arrived, answer = asyncio.Event(), asyncio.Event()
+    with IdleLimit(SECONDS / 10) as waiting:
+        loop.call_soon(time.sleep, STALL_SECONDS + SECONDS)
+        loop.call_later(SECONDS / 20, arrived.set)
+        relay = asyncio.create_task(pass_on(arrived, answer))
+        async with waiting:
+            await answer.wait()
+        loop.call_soon(time.sleep, STALL_SECONDS + SECONDS)
+        with pytest.raises(TimeoutError):
+            async with waiting:
+                await asyncio.Event().wait()
+    await relay
+
+
+async def pass_on(arrived: asyncio.Event, answer: asyncio.Event) -> None:
+    """Set the answer some steps of the loop after the arrival."""
+    await arrived.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    answer.set()
 
 
 async def test_a_cancelled_wait_is_no_timeout() -> None:

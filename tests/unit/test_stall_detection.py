@@ -4,9 +4,10 @@ import struct
 
 import pytest
 
-from filehandoff.stall_detection import TCP_INFO_BYTES, StallDetector, acknowledged
+from filehandoff.stall_detection import LOOK_EVERY, TCP_INFO_BYTES, StallDetector, acknowledged
 
-SECONDS = 30.0
+LOOKS = 30
+SECONDS = LOOKS * LOOK_EVERY
 
 
 @pytest.mark.parametrize(
@@ -30,24 +31,27 @@ def test_the_acknowledged_bytes_are_read_from_tcp_info(
 
 def test_a_connection_with_an_unchanged_state_stalls() -> None:
     """The connection stalls exactly after the time, independently of others."""
-    detector = StallDetector[str](SECONDS)
-    assert detector.stalled([("a", 1), ("b", 1)], 0.0) == []
-    assert detector.stalled([("a", 1), ("b", 2)], SECONDS - 1) == []
+    detector = StallDetector[str]()
+    assert detector.stalled([("a", 1), ("b", 1)], SECONDS) == []
+    for _ in range(LOOKS - 1):
+        assert detector.stalled([("a", 1), ("b", 2)], SECONDS) == []
     assert detector.stalled([("a", 1), ("b", 2)], SECONDS) == ["a"]
 
 
 def test_a_slow_connection_that_moves_never_stalls() -> None:
     """One byte within each period is enough."""
-    detector = StallDetector[str](SECONDS)
+    detector = StallDetector[str]()
     for taken in range(10):
-        assert detector.stalled([("a", taken)], taken * (SECONDS - 1)) == []
+        for _ in range(LOOKS):
+            assert detector.stalled([("a", taken)], SECONDS) == []
 
 
 def test_a_connection_without_outstanding_bytes_does_not_stall() -> None:
     """The time restarts with the next outstanding byte, also for a connection that was absent."""
-    detector = StallDetector[str](SECONDS)
-    assert detector.stalled([("a", None)], 0.0) == []
-    assert detector.stalled([("a", None)], 2 * SECONDS) == []
-    assert detector.stalled([("a", 1)], 2 * SECONDS + 1) == []
-    assert detector.stalled([], 3 * SECONDS) == []
-    assert detector.stalled([("a", 1)], 9 * SECONDS) == []
+    detector = StallDetector[str]()
+    for _ in range(2 * LOOKS):
+        assert detector.stalled([("a", None)], SECONDS) == []
+    for _ in range(LOOKS):
+        assert detector.stalled([("a", 1)], SECONDS) == []
+    assert detector.stalled([], SECONDS) == []
+    assert detector.stalled([("a", 1)], SECONDS) == []
