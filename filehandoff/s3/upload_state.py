@@ -8,7 +8,6 @@ record's.
 import json
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -30,8 +29,9 @@ FOLDER = ".tus/"
 ANY_SENDER = "_"
 #: Digits of a record's number.
 DIGITS = 8
-#: Reads of a state that another request keeps replacing.
+#: Reads of a state that another request keeps replacing, and of one that arrives damaged.
 _ATTEMPTS = 5
+_DAMAGED_ATTEMPTS = 2
 _TYPE = "application/json"
 _UNKNOWN = "There is no such upload."
 
@@ -256,10 +256,13 @@ def find(service: Context, user: str, upload_id: str) -> Flow[Found]:
     Raises:
         NotFound: there is no such upload.
         Expired: it has expired.
+        StoreUnavailable: S3 did not respond, or returned a damaged state twice. rclone shows a record while it still
+            writes it, and any connection may break.
     """
     if not is_id(upload_id):
         raise NotFound(_UNKNOWN)
     folder = folder_of(service, user, upload_id)
+    damaged = 0
     for _ in range(_ATTEMPTS):
         listed = yield from list_all(folder)
         known = records(folder, listed)
@@ -268,7 +271,13 @@ def find(service: Context, user: str, upload_id: str) -> Flow[Found]:
         last = known[-1]
         if last.age > service.settings.resume_seconds:
             raise Expired("This upload has expired; create a new one.")
-        with suppress(ObjectMissing):  # a newer record has replaced it meanwhile
+        try:
             chunks = yield from read(last.key)
             return Found(folder, listed, last, State.from_bytes(b"".join(chunks)))
+        except ObjectMissing:
+            continue  # a newer record has replaced it meanwhile
+        except StoreUnavailable:
+            damaged += 1
+            if damaged == _DAMAGED_ATTEMPTS:
+                raise
     raise Locked

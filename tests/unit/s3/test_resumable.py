@@ -1,6 +1,7 @@
 """Resumable uploads on an S3 in memory: every chunking, interruption and race leaves the right bytes, or none."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -257,6 +258,15 @@ def test_a_changed_state_is_never_used(service: Service, store: FakeS3) -> None:
     store.corrupt = lambda data: data.replace(b"photos", b"photoz").replace(b'"a.bin"', b'"b.bin"')
     with pytest.raises(StoreUnavailable, match="the upload's state"):
         find(store, service)
+
+
+def test_a_state_that_arrives_damaged_is_read_again(service: Service, store: FakeS3) -> None:
+    """A connection may break, and rclone shows a record before it has written all of it."""
+    create(store, service)
+    reads = itertools.count()
+    store.corrupt = lambda data: data if next(reads) else data[:120]
+    assert offset(store, service) == 0
+    assert next(reads) == 2
 
 
 def test_the_length_may_come_last(service: Service, store: FakeS3) -> None:
