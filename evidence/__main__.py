@@ -39,7 +39,11 @@ class Evidence:
     @cached_property
     def state(self) -> State:
         """The records of earlier calls and of this one."""
-        return State.read(self.folder)
+        return State.read(self.folder, self._kept)
+
+    @property
+    def _kept(self) -> Path:
+        return self.docs / "evidence/records.json"
 
     @cached_property
     def machine(self) -> page.Machine:
@@ -123,7 +127,7 @@ class Evidence:
         machine = self.machine
         for stage in self.stages:
             found = self.state.at(self.commit, stage.name)
-            if found and found[-1].outcome == PASSED:
+            if found and found[-1].outcome == PASSED and self._log(stage).exists():  # another checkout has no logs
                 log = figures.plain(self._log(stage).read_text("utf-8", "replace"))
                 for name, table in stage.tables.items():
                     path = self.docs / "evidence" / name
@@ -131,6 +135,7 @@ class Evidence:
                     path.write_text(page.caption(found[-1], machine) + table(log), "utf-8")
         text = page.document(self.stages, self.state, self.commit, machine, clean=is_clean(self.root))
         (self.docs / "evidence.md").write_text(text, "utf-8")
+        self.state.keep(self._kept, self.commit, [stage.name for stage in self.stages])
 
 
 def missing_figures(stage: Stage, log: str) -> str:

@@ -1,4 +1,7 @@
-"""The records of the stages that ended, in `build/evidence/COMMIT/`, and how long each took."""
+"""The records of the stages that ended, in `build/evidence/COMMIT/`, and how long each took.
+
+The newest record of each stage is also in `docs/evidence/records.json`, so that another checkout goes on with the page.
+"""
 
 import json
 import subprocess
@@ -41,11 +44,12 @@ class State:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path) -> "State":
-        """Read the records of all commits."""
+    def read(cls, folder: Path, *more: Path) -> "State":
+        """Read the records of all commits, and those of the other files that exist."""
         state = cls(folder)
-        for path in folder.glob("*/records.json"):
-            state.records += [Record(**one) for one in json.loads(path.read_text("utf-8"))]
+        for path in [*folder.glob("*/records.json"), *(path for path in more if path.exists())]:
+            read = [Record(**one) for one in json.loads(path.read_text("utf-8"))]
+            state.records += [one for one in read if one not in state.records]
         state.records.sort(key=lambda record: record.began)
         if (durations := folder / "durations.json").exists():
             state.seconds = json.loads(durations.read_text("utf-8"))
@@ -59,6 +63,11 @@ class State:
         if record.outcome != SKIPPED:
             self.seconds[record.stage] = record.seconds
             _write(self.folder / "durations.json", self.seconds)
+
+    def keep(self, path: Path, commit: str, stages: Sequence[str]) -> None:
+        """Write the newest records of these stages, those at this commit first, to one file."""
+        newest = [self.newest(commit, stage) for stage in stages]
+        _write(path, [asdict(one) for one in newest if one is not None])
 
     def at(self, commit: str, stage: str) -> list[Record]:
         """The records of a stage at a commit, the newest last."""

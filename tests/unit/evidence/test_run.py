@@ -1,6 +1,7 @@
 """Stages run in order, stop at a signal, and go on at the next call; with invented stages in a process of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ class Project:
     def __init__(self, folder: Path, stages: str) -> None:
         self.folder = folder
         self._program = PROGRAM.format(stages=stages)
-        (folder / "docs").mkdir()
+        (folder / "docs").mkdir(exist_ok=True)
 
     @contextmanager
     def running(self, *names: str) -> Iterator[subprocess.Popen[str]]:
@@ -116,6 +117,21 @@ def test_a_done_stage_does_not_run_again(tmp_path: Path) -> None:
     assert (tmp_path / "good").read_text() == "x\n"
     assert (tmp_path / "bad").read_text() == "x\nx\n"
     assert "| **failed**, after 1 failed ¹ |" in project.page()
+
+
+def test_another_checkout_goes_on_with_the_page(tmp_path: Path) -> None:
+    """Without the folder `build`, the records in `docs` count: the page keeps its rows, and no stage runs twice."""
+    stages = 'Stage("good", "echo x >> good; echo table of figures", 1, tables={"t.md": table})'
+    assert Project(tmp_path, stages).run()[0] == 0
+    shutil.rmtree(tmp_path / "build")
+    project = Project(tmp_path, stages + ', Stage("more", "true", 1)')
+    assert project.run()[0] == 0
+    assert (tmp_path / "good").read_text() == "x\n"
+    assert [line.split("|")[1].strip() for line in project.page().splitlines() if "| passed" in line] == [
+        "`good`",
+        "`more`",
+    ]
+    assert (tmp_path / "docs/evidence/t.md").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda it: it.name)
