@@ -30,7 +30,7 @@ class StallDetector(Generic[T]):
     """Finds connections whose state has not changed for a time, measured in looks.
 
     A process that stood still itself, on a starved or paused machine, would find all its clients late by the clock,
-    before it has read what they sent.
+    before it has read their bytes.
     """
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 #: A timer that runs so many seconds late shows that the loop stood still, as on a paused or starved machine. A wait
-#: then gets as many seconds more, because what arrived meanwhile has not reached it yet.
+#: then gets as many seconds more, because the bytes that arrived meanwhile have not reached it yet.
 STALL_SECONDS = 1.0
 
 
