@@ -72,6 +72,8 @@ class Base64:
             raise self._broken() from None
         self._ended |= text.endswith(b"=", 0, whole)
         yield decoded
+        if self._ended and self._rest:
+            raise self._broken()
 
     def finish(self) -> bytes:
         """Check that no group of four is incomplete."""

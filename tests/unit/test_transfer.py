@@ -5,22 +5,25 @@ import quopri
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from filehandoff.errors import FormMalformed
 from filehandoff.transfer import decoder
 
 
-def decode(name: str, encoded: bytes, places: list[int]) -> bytes | str:
-    """Decode an encoding cut at these places; return the bytes or the error's message."""
+def decode(name: str, encoded: bytes, places: list[int], *, ends: bool = True) -> bytes | str:
+    """Decode an encoding cut at these places; return the bytes or the error's message.
+
+    If it does not end, more bytes may follow.
+    """
     known = decoder(name, 3)
     assert known is not None
     decoded = b""
     try:
         for begin, end in pairwise([0, *sorted(places), len(encoded)]):
             decoded += b"".join(known.decode(encoded[begin:end]))
-        return decoded + known.finish()
+        return decoded + known.finish() if ends else decoded
     except FormMalformed as error:
         return error.detail
 
@@ -62,12 +65,15 @@ def test_any_quoted_printable_has_one_outcome(pieces: list[bytes], places: list[
     assert decode("quoted-printable", encoded, bytewise(encoded)) == whole
 
 
+@example(b"aGVsbG8=aG", [8])
 @given(st.text("Aa+/= \r\n!", max_size=20).map(str.encode), cuts)
 def test_any_base64_has_one_outcome(encoded: bytes, places: list[int]) -> None:
-    """Base64, and bytes that are nearly base64, have one outcome in every split."""
-    whole = decode("base64", encoded, [])
-    assert decode("base64", encoded, [min(place, len(encoded)) for place in places]) == whole
-    assert decode("base64", encoded, bytewise(encoded)) == whole
+    """Base64, and bytes that are nearly base64, have one outcome in every split, before their end too."""
+    places = [min(place, len(encoded)) for place in places]
+    for ends in (True, False):
+        whole = decode("base64", encoded, [], ends=ends)
+        assert decode("base64", encoded, places, ends=ends) == whole
+        assert decode("base64", encoded, bytewise(encoded), ends=ends) == whole
 
 
 @pytest.mark.parametrize(
