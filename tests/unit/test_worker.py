@@ -56,19 +56,32 @@ def test_a_closed_connection_is_accepted(lingering: Lingering) -> None:
     lingering.take(ours)
 
 
-@pytest.mark.parametrize("seconds", [DISCARD_IDLE_SECONDS, DISCARD_SECONDS])
-def test_an_overdue_connection_ends(lingering: Lingering, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """An idle connection ends after a short time, a sending one after a longer time."""
+def test_a_silent_connection_ends_after_a_short_time(lingering: Lingering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time starts again with each byte, also with one that is not read before the check."""
     now = 0.0
     monkeypatch.setattr("flask_app.worker.time.monotonic", lambda: now)
     with closing(hand_over(lingering)) as client:
-        while now < seconds:
-            lingering.end_overdue(now)
+        for _ in range(3):
             client.sendall(b"x")  # the connection is still open
-            if seconds == DISCARD_SECONDS:
-                lingering.read()
+            lingering.end_overdue(now)
+            now += DISCARD_IDLE_SECONDS
+            lingering.end_overdue(now)
+        lingering.end_overdue(now + 0.1)
+        with pytest.raises(BrokenPipeError):
+            client.sendall(b"x")
+
+
+def test_a_sending_connection_ends_after_a_longer_time(lingering: Lingering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if bytes have just come."""
+    now = 0.0
+    monkeypatch.setattr("flask_app.worker.time.monotonic", lambda: now)
+    with closing(hand_over(lingering)) as client:
+        while now <= DISCARD_SECONDS:
+            client.sendall(b"x")
+            lingering.end_overdue(now)
             now += DISCARD_IDLE_SECONDS / 2
-        lingering.end_overdue(seconds + 0.1)
+        client.sendall(b"x")
+        lingering.end_overdue(now)
         with pytest.raises(BrokenPipeError):
             client.sendall(b"x")
 

@@ -170,7 +170,7 @@ def test_every_table_of_a_stage_is_included_in_a_page() -> None:
     docs = Path(tables.__file__).parent.parent / "docs"
     pages = "".join(path.read_text("utf-8") for path in docs.rglob("*.md"))
     names = [name for stage in STAGES for name in stage.tables]
-    assert sorted(names) == sorted(path.name for path in (docs / "evidence").iterdir())
+    assert sorted(names) == sorted(path.name for path in (docs / "evidence").glob("*.md"))
     assert [name for name in names if pages.count(f"evidence/{name}\n```") != 1] == []
 
 
