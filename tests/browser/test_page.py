@@ -96,9 +96,7 @@ def show_everything(visit: Visit) -> None:
     visit.select("file", "copied")
     visit.upload()
     visit.transfer("report.pdf", "refused")
-    for button in visit.page.get_by_role("button", name="Run it").all():
-        button.click()
-    expect(visit.page.locator(".result .message")).to_have_count(3)
+    visit.run_causes()
     visit.page.get_by_role("button", name="Run the grid").click()
     expect(visit.page.get_by_text("report.pdf: stored 17 times, lost 1 time.")).to_be_visible()
 

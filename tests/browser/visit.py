@@ -82,6 +82,14 @@ class Visit:
         expect(item).to_have_attribute("data-state", state)
         return item
 
+    def run_causes(self) -> Locator:
+        """Run each cause, one after another, because a result moves the next button; return the results' messages."""
+        messages = self.page.locator(".result .message")
+        for number, button in enumerate(self.page.get_by_role("button", name="Run it").all(), 1):
+            button.click()
+            expect(messages).to_have_count(number)
+        return messages
+
     def slow_down(self, bytes_per_second: int) -> None:
         """Let the browser send no faster than this."""
         session = self.page.context.new_cdp_session(self.page)
