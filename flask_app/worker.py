@@ -74,6 +74,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().__init__(*args, **kwargs)
         self._heads: dict[Any, object] = {}  # the connections with incomplete heads, and an object for each head
         self._late_heads = StallDetector[Any]()
+        self._stalls = StallDetector[Socket]()
         self._answering: set[Socket] = set()
         self._paused_until = self._next_log = self._next_check = 0.0
 
@@ -86,7 +87,6 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until a signal, or `max_requests`, ends the process."""
         RequestParser.mesg_class, wsgi.Response = Request, Response  # gunicorn has no setting for these classes
-        self._stalls = StallDetector[Socket]()
         self._lingering = Lingering(self.worker_connections // 2)
         self.poller.register(self._lingering, selectors.EVENT_READ, Lingering.read)
         super().run()
@@ -146,6 +146,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _on_head_readable(self, conn: Any, _socket: Socket) -> None:
         if receive(conn):
+            del self._heads[conn]  # the head is complete, but all threads may be busy for long
             self.poller.unregister(conn.sock)
             super().enqueue_req(conn)
 

@@ -1,19 +1,66 @@
-"""gunicorn's worker after a response, and its threads at the system's limit."""
+"""gunicorn's worker before and after a response, and its threads at the system's limit."""
 
+import itertools
+import logging
+import os
+import selectors
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from types import SimpleNamespace
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.workers.gthread import TConn
 from patience import PATIENCE
 
+from filehandoff.settings import Settings
+from filehandoff.web.request import EXTENSION
 from flask_app.request import DISCARD_IDLE_SECONDS, DISCARD_SECONDS
-from flask_app.worker import Lingering, ThreadPool
+from flask_app.worker import HEAD_SECONDS, Lingering, ThreadPool, Worker
 
 MANY = 10
 #: More bytes than a socket pair buffers.
 SENT = bytes(10**6)
+
+
+@pytest.fixture
+def worker(lingering: Lingering, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """Make a worker without a process, whose one thread is busy; each look at its connections is a second later."""
+    clock = itertools.count()
+    monkeypatch.setattr("flask_app.worker.time.monotonic", lambda: float(next(clock)))
+    worker = Worker(1, os.getppid(), [], None, 30, Config(), logging.getLogger(__name__))
+    service = SimpleNamespace(cleaner=SimpleNamespace(resume=lambda: None), settings=Settings())
+    worker.wsgi = SimpleNamespace(extensions={EXTENSION: service})
+    worker._lingering = lingering  # noqa: SLF001 - `run` makes it
+    busy = threading.Event()
+    with selectors.DefaultSelector() as worker.poller, ThreadPool(1, 1) as worker.tpool:
+        worker.tpool.submit(busy.wait)
+        yield worker
+        worker.tpool.shutdown(wait=False, cancel_futures=True)
+        busy.set()
+    worker.tmp.close()
+
+
+@pytest.mark.parametrize(
+    ("rest", "ends"), [(b"\r\n\r\n", False), (b"\r\n", True)], ids=["complete head", "incomplete head"]
+)
+def test_only_an_incomplete_head_has_a_time_limit(worker: Worker, rest: bytes, *, ends: bool) -> None:
+    """A complete one waits for a thread as long as all are busy."""
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        worker.enqueue_req(TConn(worker.cfg, ours, ("127.0.0.1", 1), ("127.0.0.1", 2)))
+        theirs.sendall(b"GET / HTTP/1.1\r\nHost: here" + rest)
+        worker.wait_for_and_dispatch_events(PATIENCE)
+        for _ in range(int(HEAD_SECONDS) + 2):
+            worker.notify()
+        theirs.settimeout(0)
+        if ends:
+            assert theirs.recv(1) == b""
+        else:
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
 
 
 @pytest.fixture
