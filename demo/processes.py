@@ -118,6 +118,8 @@ def listen(name: str, variable: str, port: int) -> socket.socket:
     """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # gunicorn sets this at its start, which is too late for the connections that already wait here
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind(("127.0.0.1", port))
         listener.listen(1024)
