@@ -7,12 +7,13 @@ only an error is worth: every upload is closed once, and most closes are correct
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from inspect import getsourcelines
 from time import perf_counter
 from types import CodeType, FrameType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 #: The modules of `copy_current_request_context`, with its inner function `wrapper`.
 _CONTEXTS = frozenset({"flask.ctx", "quart.ctx"})
@@ -28,6 +29,8 @@ FRAMEWORKS = frozenset(
     }
 )
 TRANSFER = frozenset({"s3transfer"})
+#: Packages whose calls explain a close; asgiref only runs a job for another thread.
+_EXPLAINING = (FRAMEWORKS | TRANSFER) - {"asgiref"}
 #: Modules in which an event loop calls tasks and callbacks. The calls outside these only started the loop.
 _LOOPS = frozenset({"asyncio.events", "asyncio.base_events", "asyncio.runners", "trio._core._run"})
 #: The frameworks' functions that handle one request.
@@ -45,6 +48,7 @@ FILE_MODULES = frozenset(
 PASSES_ON = (
     FILE_MODULES
     | (ON_THE_WAY - {"werkzeug.local"})
+    | {"s3transfer.utils", "s3transfer.upload"}
     | {
         f"filehandoff.explain.{name}"
         for name in ("files", "watching", "taking", "_flask", "_quart", "_starlette", "_django")
@@ -87,8 +91,7 @@ class Function:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call of the stack that led to a close."""
 
     module: str
@@ -137,7 +140,12 @@ class ObservedClose:
         """Whether a thread or task closed the file without a line of the app."""
         if self.ended or self.collected or self.copier or self.takers:
             return False
-        return not any(explains(call) for call in inside(self.calls))
+        for index, (module, code, _) in enumerate(self.stack):
+            if explains(module, code):
+                return False
+            if _is_outermost(self.stack, index):
+                break
+        return True
 
     @property
     def waiters(self) -> list[Call]:
@@ -158,14 +166,13 @@ class ObservedClose:
 
 
 def _calls(stack: Stack) -> list[Call]:
-    return [Call(*one) for one in stack if not one[0].startswith("filehandoff.explain")]
+    return [Call._make(one) for one in stack if not one[0].startswith("filehandoff.explain")]
 
 
-def explains(call: Call) -> bool:
+def explains(module: str, code: CodeType) -> bool:
     """Whether a call explains the close: the app's, a framework's or the transfer manager's."""
-    package = package_of(call.module)
-    named = package in (FRAMEWORKS | TRANSFER) - {"asgiref"} and not call.module.startswith(FILES)
-    return named or not installed(call.code.co_filename)
+    named = module.partition(".")[0] in _EXPLAINING and not module.startswith(FILES)
+    return named or is_apps_own(module, code)
 
 
 def inside(calls: list[Call]) -> list[Call]:
@@ -173,13 +180,16 @@ def inside(calls: list[Call]) -> list[Call]:
 
     The outer ones run the whole server.
     """
-    for index, call in enumerate(calls):
-        if _handles_a_request(call):
-            return calls[: index + 1]
-        # A view may run an event loop of its own; then the app's line is outside the loop.
-        if is_loop(call.module) and not any(map(_handles_a_request, calls[index:])):
-            return calls[: index + 1]
-    return calls
+    return next((calls[: index + 1] for index in range(len(calls)) if _is_outermost(calls, index)), calls)
+
+
+def _is_outermost(calls: Sequence[tuple[str, CodeType, int]], index: int) -> bool:
+    """Whether the calls after this one run the whole server."""
+    module, code, _ = calls[index]
+    if module not in _LOOPS:
+        return _handles_a_request(module, code)
+    # A view may run an event loop of its own; then the app's line is outside the loop.
+    return not any(_handles_a_request(module, code) for module, code, _ in calls[index:])
 
 
 def is_loop(module: str) -> bool:
@@ -187,8 +197,8 @@ def is_loop(module: str) -> bool:
     return module in _LOOPS
 
 
-def _handles_a_request(call: Call) -> bool:
-    return package_of(call.module) in FRAMEWORKS and call.code.co_name in _HANDLES
+def _handles_a_request(module: str, code: CodeType) -> bool:
+    return code.co_name in _HANDLES and package_of(module) in FRAMEWORKS
 
 
 class RequestRecord:

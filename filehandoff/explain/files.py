@@ -73,8 +73,8 @@ class UploadedFile:
             frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that called `close`
             collected = self.collected is not None and self.collected == _place(frame)
             own = self.record.observe(frame, collected=collected)
-            if not any(is_apps_own(module, code) for module, code, _ in own.taken):
-                own.taken = self.taken or own.taken
+            if self.taken and not any(is_apps_own(module, code) for module, code, _ in own.taken):
+                own.taken = self.taken
             look_for_waiting_calls(own, frame)
             by_request = [own]
         self._closes += by_request

@@ -89,8 +89,8 @@ def plain_close(base: Any) -> CloseDescriptor:
 
 
 def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose | None:
-    """Record the start of the request's own close, once for all its files."""
-    if _UPLOADS not in request.__dict__:
+    """Record the start of the request's own close, once for all its files; None if all are closed."""
+    if all(upload.closing for upload in request.__dict__.get(_UPLOADS, ())):
         return None
     frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that closes the request
     while frame is not None and frame.f_code.co_name in _CLOSES:  # a further subclass may override `close`
