@@ -30,7 +30,7 @@ BYTES = 64 * 1024
 BATCH = 10
 WARM_UP = 20 * BATCH
 RESAMPLES = 2000
-APPS = {"plain": "benchmarks.peers.flask_boto3:app", "explained": "benchmarks.explain_cost:explained_app()"}
+APPS = {name: f"benchmarks.explain_cost:app({name == 'explained'})" for name in ("plain", "explained")}
 GUNICORN = (
     "-k",
     "gthread",
@@ -46,11 +46,12 @@ GUNICORN = (
 )
 
 
-def explained_app() -> Flask:
-    """Return the plain app, explained; gunicorn calls this."""
+def app(explained: bool) -> Flask:  # noqa: FBT001 - gunicorn calls this
+    """Return the peer's app, plain or explained; both processes have the same modules for the collector to visit."""
     from benchmarks.peers.flask_boto3 import app  # noqa: PLC0415 - it needs the server's environment
 
-    explain_closed_files(app)
+    if explained:
+        explain_closed_files(app)
     return app
 
 
