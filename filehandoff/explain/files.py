@@ -68,16 +68,19 @@ class UploadedFile:
 
     def observe_close(self) -> None:
         """Record the first close of the file, before it happens; ignore later ones."""
-        by_request = self.record.closings[:1]
-        if not by_request:
-            frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that called `close`
-            collected = self.collected is not None and self.collected == _place(frame)
-            own = self.record.observe(frame, collected=collected)
-            if self.taken and not any(is_apps_own(module, code) for module, code, _ in own.taken):
-                own.taken = self.taken
-            look_for_waiting_calls(own, frame)
-            by_request = [own]
-        self._closes += by_request
+        frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that called `close`
+        try:
+            self._closes += self.record.closings[:1] or [self._observed(frame)]
+        except Exception:  # noqa: BLE001 - the app's objects in the frames may raise anything, and its close must go on
+            return
+
+    def _observed(self, frame: FrameType | None) -> ObservedClose:
+        collected = self.collected is not None and self.collected == _place(frame)
+        own = self.record.observe(frame, collected=collected)
+        if self.taken and not any(is_apps_own(module, code) for module, code, _ in own.taken):
+            own.taken = self.taken
+        look_for_waiting_calls(own, frame)
+        return own
 
     def observe_collection(self) -> None:
         """Record the place that collects a wrapper, or reads all attributes of the file."""

@@ -93,6 +93,15 @@ def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose 
     if all(upload.closing for upload in request.__dict__.get(_UPLOADS, ())):
         return None
     frame = sys._getframe(1).f_back  # noqa: SLF001 - the frame that closes the request
+    try:
+        closing = _observed(request, frame, taken)
+    except Exception:  # noqa: BLE001 - the app's objects in the frames may raise anything, and its close must go on
+        return None
+    request.__dict__[_RECORD].closings.append(closing)
+    return closing
+
+
+def _observed(request: Any, frame: FrameType | None, taken: TakenClose | None) -> ObservedClose:
     while frame is not None and frame.f_code.co_name in _CLOSES:  # a further subclass may override `close`
         caller = caller_of_a_file(frame)
         if caller is None or not _is_close_of(caller, request):
@@ -104,7 +113,6 @@ def begin_close(request: Any, taken: TakenClose | None = None) -> ObservedClose 
     if taken is not None:
         closing.taken = taken.stack
     look_for_waiting_calls(closing, frame)
-    record.closings.append(closing)
     return closing
 
 

@@ -513,6 +513,18 @@ def test_a_close_under_the_file_has_no_name() -> None:
     assert "was closed by code that bypassed the upload" in note
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("view", [FileStorage.close, lambda _file: None], ids=["view", "end of the request"])
+def test_a_close_goes_on_if_it_cannot_be_recorded(framework: str, view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app's objects in the frames may raise anything; then the note says that the close was not seen."""
+
+    def fail(*_args: object, **_more: object) -> None:
+        raise RuntimeError("an object of the app")
+
+    monkeypatch.setattr(RequestRecord, "observe", fail)
+    assert "was closed by code that bypassed the upload" in note_of(framework, view)
+
+
 def test_a_file_that_is_closed_before_the_view_counts_from_the_request() -> None:
     """A close in before_request counts from the request, since no view has begun."""
     app = make_app("flask", lambda file: file.read())
