@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.processes import ROOT
+from evidence.state import UNKNOWN, code_commit, is_clean
 
 _SETTINGS = ("UPLOAD_", "AWS_DEFAULT_REGION")
 #: Words in the names of settings that may hold a secret or name a place.
@@ -39,7 +40,7 @@ def captured(environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
             if name.startswith(_SETTINGS) and not any(word in name for word in _SECRET_WORDS)
         },
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "uncommitted_changes": code_commit(ROOT) != UNKNOWN and not is_clean(ROOT),
         "temporary_files_on": filesystem(folder),
         "load_average_before": os.getloadavg()[0],
     }
