@@ -97,7 +97,9 @@ def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., App
 
         def start(command: Sequence[str], **more: str) -> App:
             listener = listen("the app", "PORT", 0)
-            server = Server("app", command, listener, environ | more, log=log, drain_seconds=60)
+            server = Server(
+                "app", command, listener, environ | {"TMPDIR": str(tmp_path)} | more, log=log, drain_seconds=60
+            )
             servers.append(server)
             stack.wait_until_ready(
                 stack.Stack(stores.Store("", ""), Settings(), environ, servers), f"{server.url}/readyz", log
