@@ -139,7 +139,8 @@ def test_every_201_gets_its_thumbnail(framework: str, broker: Path, tmp_path: Pa
 
         wanted = {upload(picture(SMALL)) for _ in range(PICTURES)}
         upload(b"text", "text/plain")
-        environ = dict(started.environ) | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+        path = os.pathsep.join([str(tmp_path), str(ROOT)])
+        environ = dict(started.environ) | {"PYTHONPATH": path, "TMPDIR": str(tmp_path)}
         with working(framework, environ, tmp_path, log) as send:
             wait_until(lambda: thumbnails() == wanted, explain)
             large = upload(picture(LARGE))
