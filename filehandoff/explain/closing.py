@@ -171,7 +171,7 @@ def _calls(stack: Stack) -> list[Call]:
 
 def explains(module: str, code: CodeType) -> bool:
     """Whether a call explains the close: the app's, a framework's or the transfer manager's."""
-    named = module.partition(".")[0] in _EXPLAINING and not module.startswith(FILES)
+    named = package_of(module) in _EXPLAINING and not module.startswith(FILES)
     return named or is_apps_own(module, code)
 
 
