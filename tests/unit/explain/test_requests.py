@@ -469,18 +469,40 @@ def test_a_file_that_a_form_has_twice_is_one_file() -> None:
     assert "'hello.txt' of the form field 'photo'" in note
 
 
-def test_a_request_class_that_closes_its_files_itself_is_the_requests_end() -> None:
-    """A `close` that closes each file itself is the request's end."""
+class ClosesItsFiles(flask.Request):
+    """A request whose `close` closes each file itself."""
 
-    class Own(flask.Request):
-        @override
-        def close(self) -> None:
-            for file in self.files.values():
+    @override
+    def close(self) -> None:
+        for files in self.files.listvalues():
+            for file in files:
                 file.close()
 
-    file = closed_by_the_end("flask", 100, request_class=Own)
+
+def test_a_request_class_that_closes_its_files_itself_is_the_requests_end() -> None:
+    """A `close` that closes each file itself is the request's end."""
+    file = closed_by_the_end("flask", 100, request_class=ClosesItsFiles)
     with pytest.raises(ValueError, match="closed file") as caught:
         file.read()
+    assert "by the end of the request" in notes(caught.value)[0]
+
+
+def test_the_requests_end_is_named_beside_a_file_that_the_view_closed() -> None:
+    """The request's own close is recorded as long as one of its files is open."""
+    app, kept = flask.Flask(__name__), list[FileStorage]()
+    app.request_class = ClosesItsFiles
+    explain_closed_files(app)
+
+    @app.post("/")
+    def view() -> str:
+        first, second = flask.request.files.getlist("photo")
+        first.close()
+        kept.append(second)
+        return "done"
+
+    app.test_client().post("/", data={"photo": [(io.BytesIO(b"x"), name) for name in ("a", "b")]})
+    with pytest.raises(ValueError, match="closed file") as caught:
+        kept[0].read()
     assert "by the end of the request" in notes(caught.value)[0]
 
 
