@@ -26,19 +26,20 @@ def run(command: str, log: Path, note: Callable[[float], None], *, folder: Path,
     All its processes have ended before this function returns or raises, for example at Ctrl-C.
     """
     adopt_orphans()
-    with log.open("wb") as file:
-        process = subprocess.Popen(  # noqa: S603 - ours
-            ["sh", "-e", "-c", command],  # noqa: S607 - any POSIX shell
-            cwd=folder,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # the terminal's Ctrl-C reaches only this process
-            preexec_fn=_prepare,  # noqa: PLW1509 - it takes no lock
-        )
-    began = noted = time.monotonic()
+    process = None  # until it has started; a signal may come before
     try:
+        with log.open("wb") as file:
+            process = subprocess.Popen(  # noqa: S603 - ours
+                ["sh", "-e", "-c", command],  # noqa: S607 - any POSIX shell
+                cwd=folder,
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # the terminal's Ctrl-C reaches only this process
+                preexec_fn=_prepare,  # noqa: PLW1509 - it takes no lock
+            )
+        began = noted = time.monotonic()
         while process.poll() is None:
             time.sleep(LOOK_EVERY)
             if time.monotonic() - noted >= NOTE_EVERY:
@@ -65,12 +66,12 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def end(process: subprocess.Popen[bytes], signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
-    """End a command and all processes that it started, in its group or in others."""
+def end(process: subprocess.Popen[bytes] | None, signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
+    """End a command and all processes that it started, in its group or in others; all children if it is unknown."""
     for number in signals:
         if not has_children():
             break
-        if number == signal.SIGINT and process.poll() is None:
+        if number == signal.SIGINT and process is not None and process.poll() is None:
             os.killpg(process.pid, number)  # the programs of the group end their own servers
         else:
             signal_children(number)
@@ -80,7 +81,8 @@ def end(process: subprocess.Popen[bytes], signals: Sequence[int] = (signal.SIGIN
     while has_children():
         signal_children(signal.SIGKILL)
         time.sleep(LOOK_EVERY)
-    process.poll()
+    if process is not None:
+        process.poll()
 
 
 def has_children() -> bool:

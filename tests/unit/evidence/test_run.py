@@ -32,6 +32,7 @@ def table(log):
     return log.split("table ")[1]
 
 running.GRACE_SECONDS = 3  # a shell's background jobs ignore Ctrl-C
+{setup}
 root = Path.cwd()
 stages = [{stages}]
 sys.exit(Evidence(stages, root, root / "build", root / "docs").run(sys.argv[1:]))
@@ -41,9 +42,9 @@ sys.exit(Evidence(stages, root, root / "build", root / "docs").run(sys.argv[1:])
 class Project:
     """A folder with invented stages."""
 
-    def __init__(self, folder: Path, stages: str) -> None:
+    def __init__(self, folder: Path, stages: str, setup: str = "") -> None:
         self.folder = folder
-        self._program = PROGRAM.format(stages=stages)
+        self._program = PROGRAM.format(stages=stages, setup=setup)
         (folder / "docs").mkdir(exist_ok=True)
 
     @contextmanager
@@ -159,6 +160,27 @@ def test_an_interrupted_stage_ends_and_runs_at_the_next_call(tmp_path: Path, num
     assert project.run()[0] == 0
     assert (tmp_path / "first").read_text() == "x\n"
     assert [one.stage for one in project.records()] == ["first", "long"]
+
+
+def test_a_signal_before_the_start_has_returned_ends_the_stage(tmp_path: Path) -> None:
+    """The command runs already while `Popen` waits for it; a signal then leaves no process."""
+    setup = """
+import os, signal, subprocess, time
+
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if kwargs.get("start_new_session"):  # the stage's; others ask git
+            while not (root / "own").exists():
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+root, subprocess.Popen = Path.cwd(), Popen
+"""
+    stage = 'Stage("long", "sleep 999 & echo $! > new; mv new own; wait", 1)'
+    status, output = Project(tmp_path, stage, setup).run()
+    assert (status, "Interrupted" in output) == (130, True)
+    assert not alive([int((tmp_path / "own").read_text())])
 
 
 def test_an_unknown_stage_is_one_line() -> None:
