@@ -61,6 +61,8 @@ _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as t
 Stack: TypeAlias = tuple[tuple[str, CodeType, int], ...]  #: module, code, instruction; the innermost call first
 #: The modules in which boto calls the handlers of an event.
 _HOOKS = frozenset({"botocore.hooks", "aiobotocore.hooks"})
+#: The names of the functions that `observe` looks at.
+_TELLING = frozenset({"wrapper", "_emit", "__call__", "_worker"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class ObservedClose:
         if self.ended or self.collected or self.copier or self.takers:
             return False
         for index, (module, code, _) in enumerate(self.stack):
-            if explains(module, code):
+            if explains(module, code.co_filename):
                 return False
             if _is_outermost(self.stack, index):
                 break
@@ -169,10 +171,11 @@ def _calls(stack: Stack) -> list[Call]:
     return [Call._make(one) for one in stack if not one[0].startswith("filehandoff.explain")]
 
 
-def explains(module: str, code: CodeType) -> bool:
-    """Whether a call explains the close: the app's, a framework's or the transfer manager's."""
+@lru_cache(512)
+def explains(module: str, file: str) -> bool:
+    """Whether a call from this source file explains the close: the app's, a framework's or the transfer manager's."""
     named = package_of(module) in _EXPLAINING and not module.startswith(FILES)
-    return named or is_apps_own(module, code)
+    return named or is_apps_own(module, file)
 
 
 def inside(calls: list[Call]) -> list[Call]:
@@ -230,14 +233,17 @@ class RequestRecord:
             if by_request and copier is None and module not in ON_THE_WAY:
                 # Calls outside the end of a request explain nothing more, and each request runs this loop.
                 ended = package_of(module) in FRAMEWORKS or _begins_requests(frame)
-            if code.co_name == "wrapper" and copier is None and module in _CONTEXTS:
-                found, copier = frame.f_locals, code.co_qualname.partition(".")[0]
-                copied = Function.of(found.get("f") or found.get("func"))
-                copied_app = type(found.get("ctx")).__name__ == "AppContext"
-            elif code.co_name == "_emit" and event is None and module in _HOOKS:
-                event = frame.f_locals.get("event_name")
-            elif module == "filehandoff.explain.taking" and code.co_name == "__call__":
-                taken = frame.f_locals["self"].stack
+            if code.co_name in _TELLING:
+                if module in _CONTEXTS and code.co_name == "wrapper" and copier is None:
+                    found, copier = frame.f_locals, code.co_qualname.partition(".")[0]
+                    copied = Function.of(found.get("f") or found.get("func"))
+                    copied_app = type(found.get("ctx")).__name__ == "AppContext"
+                elif module in _HOOKS and code.co_name == "_emit" and event is None:
+                    event = frame.f_locals.get("event_name")
+                elif module == "filehandoff.explain.taking" and code.co_name == "__call__":
+                    taken = frame.f_locals["self"].stack
+                elif module == "concurrent.futures.thread" and code.co_name == "_worker":
+                    break  # the outer calls only start the thread
             frame = frame.f_back
         return ObservedClose(
             tuple(stack),
@@ -287,9 +293,9 @@ def installed(file: str) -> bool:
     )
 
 
-def is_apps_own(module: str, code: CodeType) -> bool:
-    """Whether a call is of the app, not of an installed package or of this one."""
-    return not installed(code.co_filename) and not module.startswith("filehandoff.explain")
+def is_apps_own(module: str, file: str) -> bool:
+    """Whether a call from this source file is of the app, not of an installed package or of this one."""
+    return not installed(file) and not module.startswith("filehandoff.explain")
 
 
 def package_of(module: str) -> str:

@@ -77,7 +77,7 @@ class UploadedFile:
     def _observed(self, frame: FrameType | None) -> ObservedClose:
         collected = self.collected is not None and self.collected == _place(frame)
         own = self.record.observe(frame, collected=collected)
-        if self.taken and not any(is_apps_own(module, code) for module, code, _ in own.taken):
+        if self.taken and not any(is_apps_own(module, code.co_filename) for module, code, _ in own.taken):
             own.taken = self.taken
         look_for_waiting_calls(own, frame)
         return own

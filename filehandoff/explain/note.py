@@ -316,7 +316,7 @@ def _by(closing: ObservedClose, calls: list[Call]) -> str:
         if takers[0].module == "starlette.datastructures":  # `await file.close()`, for a file on disk
             return _called(inside(takers))
         return f"{_called(inside(takers))}, which handed the close to another thread or task"
-    if any(explains(call.module, call.code) for call in calls):
+    if any(explains(call.module, call.code.co_filename) for call in calls):
         return called
     if waiters := closing.waiters:
         return f"{called}, in a thread or task that {_called(waiters[_first_of_the_app(waiters) :])} waits for"

@@ -86,7 +86,7 @@ def _calls(start: FrameType) -> Stack:
     while frame is not None and len(stack) < _MOST_CALLS:
         module = str(frame.f_globals.get("__name__"))
         stack.append((module, frame.f_code, frame.f_lasti))
-        if is_apps_own(module, frame.f_code) or is_loop(module):
+        if is_apps_own(module, frame.f_code.co_filename) or is_loop(module):
             break
         frame = frame.f_back
     return tuple(stack)
