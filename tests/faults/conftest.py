@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--kills", type=int, default=100, help="how many clients are killed for each app, twice")
     group.addoption("--overload-seconds", type=float, default=2.0, help="how long the overload lasts")
-    group.addoption("--restarts", type=int, default=8, help="how often each app is restarted under load")
+    group.addoption("--restarts", type=int, default=4, help="how often each app is restarted under load")
 
 
 #: Files that share servers: the tests of one worker, in this order. Those of clients end by slowing the apps down.
