@@ -1,4 +1,4 @@
-"""Measure the cost of explaining: `python -m benchmarks.explain_cost`, some minutes.
+"""Measure the cost of explaining: `python -m benchmarks.explain_cost`, twelve minutes.
 
 A plain app and an explained one take the same 64 KiB upload and pass it to boto3's `upload_fileobj`, which sends it to
 the null store. Each is served by one process of gunicorn with threads. They take turns in batches, in random order, so
@@ -107,7 +107,7 @@ def measure(environ: Mapping[str, str], pairs: int) -> list[tuple[float, float]]
 def main() -> None:
     """Measure and print the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.explain_cost")
-    parser.add_argument("--rounds", type=int, default=20, help="rounds, each with new processes (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=60, help="rounds, each with new processes (%(default)s)")
     parser.add_argument("--pairs", type=int, default=60, help=f"pairs of {BATCH} uploads per round (%(default)s)")
     arguments = parser.parse_args()
     with running() as store:

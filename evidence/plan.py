@@ -124,7 +124,7 @@ STAGES = (
     Stage(
         "explain-cost",
         "{python} -m benchmarks.explain_cost",
-        6,
+        14,
         shown=[r"Explaining adds .*?\);"],
         tables={"explain-cost.md": tables.explain_cost},
     ),
