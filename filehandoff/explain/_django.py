@@ -4,7 +4,8 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from filehandoff.explain.files import HiddenSubclass, become, copy_identity, observe_collection, upload_class
+from filehandoff.explain.files import observe_collection, upload_class
+from filehandoff.explain.subclasses import HiddenSubclass, become, copy_identity
 from filehandoff.explain.watching import FileKind, explain_files, plain_close, record_of
 
 #: The handler's methods that take a request from their caller, and that a test client's handler has too.

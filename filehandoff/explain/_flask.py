@@ -4,7 +4,7 @@ from typing import Any
 
 from werkzeug.datastructures import iter_multi_items
 
-from filehandoff.explain.files import HiddenSubclass
+from filehandoff.explain.subclasses import HiddenSubclass
 from filehandoff.explain.watching import Parser, explain_files, explained_class, finish, plain_close
 
 

@@ -14,7 +14,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 
 from filehandoff.explain.closing import RequestRecord
-from filehandoff.explain.files import HiddenSubclass, become, copy_identity, record_in, set_taken
+from filehandoff.explain.files import record_in, set_taken
+from filehandoff.explain.subclasses import HiddenSubclass, become, copy_identity
 from filehandoff.explain.taking import CloseDescriptor, TakenClose
 from filehandoff.explain.waiting import frames
 from filehandoff.explain.watching import FileKind, awaited_close, begin_record, explain_files, record_of

@@ -51,7 +51,7 @@ PASSES_ON = (
     | {"s3transfer.utils", "s3transfer.upload"}
     | {
         f"filehandoff.explain.{name}"
-        for name in ("files", "watching", "taking", "_flask", "_quart", "_starlette", "_django")
+        for name in ("files", "stand_ins", "watching", "taking", "_flask", "_quart", "_starlette", "_django")
     }
 )
 #: Methods that begin and end a request, of Flask, Quart and their subclasses.

@@ -10,8 +10,10 @@ from types import FrameType
 from typing import Any
 
 from filehandoff.explain.closing import ObservedClose, RequestRecord, caller_of_a_file
-from filehandoff.explain.files import UploadedFile, copy_identity, explain_storage, explained
+from filehandoff.explain.files import explain_storage, explained
+from filehandoff.explain.subclasses import copy_identity
 from filehandoff.explain.taking import CloseDescriptor, TakenClose
+from filehandoff.explain.upload import UploadedFile
 from filehandoff.explain.waiting import look_for_waiting_calls
 
 _RECORD = "_handoff_record"

@@ -38,7 +38,7 @@ EXCEPTIONS = {
     "explain/_quart.py": ({"werkzeug"}, "likewise"),
     "explain/_starlette.py": ({"starlette"}, "likewise"),
     "explain/closing.py": ({"threading"}, "asks for the name of the thread; starts none, waits for none"),
-    "explain/files.py": ({"threading"}, "asks for the id of the thread"),
+    "explain/upload.py": ({"threading"}, "asks for the id of the thread"),
     "explain/waiting.py": ({"threading"}, "asks for the thread that runs"),
     "jwt_tokens.py": ({"jwt", "cryptography"}, "verify signatures; imported only for UPLOAD_AUTH=jwt"),
     "logs.py": ({"threading"}, "guards a dictionary; starts no thread"),

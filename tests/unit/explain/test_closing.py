@@ -36,7 +36,8 @@ from werkzeug.datastructures import FileStorage
 
 from filehandoff.explain import close_record, explain_closed_files, explanation
 from filehandoff.explain.closing import RequestRecord
-from filehandoff.explain.files import UploadedFile, explained
+from filehandoff.explain.files import explained
+from filehandoff.explain.upload import UploadedFile
 
 HERE = re.escape(__file__)
 
