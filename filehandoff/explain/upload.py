@@ -1,4 +1,4 @@
-"""An uploaded file with its first close, and what every class of explained files does with it."""
+"""An uploaded file with its first close, and the functions that all classes of explained files share."""
 
 import io
 import sys
