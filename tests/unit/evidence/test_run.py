@@ -162,6 +162,18 @@ def test_an_interrupted_stage_ends_and_runs_at_the_next_call(tmp_path: Path, num
     assert [one.stage for one in project.records()] == ["first", "long"]
 
 
+def test_a_process_of_an_interrupted_stage_can_clean_up(tmp_path: Path) -> None:
+    """Each gets SIGTERM before it is killed, also one in a group of its own that ignores Ctrl-C."""
+    (tmp_path / "server").write_text(
+        "trap 'echo x > cleaned; exit' TERM\necho $$ > new; mv new own\nwhile :; do sleep 0.1; done\n"
+    )
+    with Project(tmp_path, 'Stage("long", "setsid sh server & wait", 1)').running() as process:
+        wait_until(lambda: begun(tmp_path) or process.poll() is not None, lambda: "no stage runs")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+    assert (tmp_path / "cleaned").exists()
+
+
 def test_a_signal_before_the_start_has_returned_ends_the_stage(tmp_path: Path) -> None:
     """The command runs already while `Popen` waits for it; a signal then leaves no process."""
     setup = """
