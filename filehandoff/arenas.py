@@ -1,15 +1,15 @@
 """Limit the heaps of glibc, whose default retains freed memory in a busy process.
 
 glibc gives threads their own heaps, up to eight per processor. One heap cannot reuse memory that a thread has freed in
-another, so a process with many threads grows for hours. With two heaps, its memory stays level at no measurable cost.
+another, so a process with many threads grows for hours. With one heap, its memory stays level at no measurable cost.
 """
 
 import ctypes
 from collections.abc import Mapping
 from typing import Any
 
-#: Heaps per process; threads rarely compete for them, because the GIL lets one thread allocate at a time.
-ARENAS = 2
+#: Heaps per process; threads rarely compete for one, because the GIL lets one thread allocate at a time.
+ARENAS = 1
 #: The number of the parameter in glibc's malloc.h.
 _M_ARENA_MAX = -8
 

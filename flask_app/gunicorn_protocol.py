@@ -4,18 +4,20 @@
 differently: heads without a Host, a fragment in the target, `gzip, chunked`, and blanks before a chunk's extension. It
 recognizes `Connection: close` only without other options, and sends 100 Continue before the app reads the request.
 `tests/processes/test_stock_gunicorn.py` shows all of these.
+
+Its readers of bodies collect what arrives in buffers that grow, one for the connection and one for the request. Beside
+many uploads this copying fragments the heap, so the readers here join what arrived once.
 """
 
 from http import HTTPStatus
 from typing import Any, cast
 
-from gunicorn.http import errors, message, wsgi
-from gunicorn.http.body import Body, ChunkedReader, LengthReader
+from gunicorn.http import body, errors, message, wsgi
 
 from filehandoff.framing import ChunkedDecoder, FramingError, take_head
 from filehandoff.typing_backports import override
 
-#: Bytes per read of a chunked body.
+#: Bytes per read of a connection.
 READ_BYTES = 256 * 1024
 #: The interim response that asks a client for its body.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -29,7 +31,7 @@ ERRORS = {
 
 
 class Request(message.Request):  # type: ignore[misc] # gunicorn has no types
-    """A request with a canonical head for gunicorn, and our decoder for chunks."""
+    """A request with a canonical head for gunicorn, and our readers for its body."""
 
     _expected_100_continue: bool  # gunicorn sends 100 Continue if this is set
 
@@ -48,12 +50,13 @@ class Request(message.Request):  # type: ignore[misc] # gunicorn has no types
     @override
     def set_body_reader(self) -> None:
         super().set_body_reader()
-        reader = cast("Body", self.body).reader
-        if isinstance(reader, ChunkedReader):
-            self.body: Any = Body(DecodingReader(self.unreader))
+        given = cast("body.Body", self.body).reader
+        is_chunked = isinstance(given, body.ChunkedReader)
+        reader: Any = ChunkedReader(self.unreader) if is_chunked else LengthReader(self.unreader, given.length)
         expected, self._expected_100_continue = self._expected_100_continue, False
-        if expected and not (isinstance(reader, LengthReader) and reader.length == 0):
-            self.body.reader = ExpectedReader(self.body.reader, self.unreader.sock)
+        if expected and (is_chunked or given.length):
+            reader = ExpectedReader(reader, self.unreader.sock)
+        self.body: Any = Body(reader)
 
 
 class Response(wsgi.Response):  # type: ignore[misc] # as above
@@ -130,7 +133,37 @@ class ExpectedReader:
         return cast("bytes", self._reader.read(size))
 
 
-class DecodingReader:
+class Body(body.Body):  # type: ignore[misc] # as above
+    """A body whose reads copy nothing: the readers here return `size` bytes, fewer only at the end."""
+
+    @override
+    def read(self, size: int | None = None) -> bytes:
+        if not size or size < 0 or self.buf.tell():  # `readline` leaves bytes in the buffer
+            return cast("bytes", super().read(size))
+        return cast("bytes", self._read_reader(size))
+
+
+class LengthReader:
+    """The content of a body with a Content-Length, of which `length` bytes are left."""
+
+    def __init__(self, unreader: Any, length: int) -> None:
+        self._unreader = unreader
+        self.length = length
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, fewer only at the end, or if the client has disconnected."""
+        pieces, missing = [], min(size, self.length)
+        while missing and (data := self._unreader.read(read_ahead=min(missing, READ_BYTES))):
+            piece = data[:missing]
+            if len(piece) < len(data):  # the next request
+                self._unreader.unread(data[missing:])
+            pieces.append(piece)
+            missing -= len(piece)
+            self.length -= len(piece)
+        return b"".join(pieces)
+
+
+class ChunkedReader:
     """The decoded content of a chunked body, for gunicorn's `Body`."""
 
     def __init__(self, unreader: Any) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Bytes of a file that stay in memory; a larger file rolls over to disk.
 SPOOL_BYTES = 500_000
-#: Bytes per read, as many as gunicorn receives at once: for a smaller read it copies the rest each time.
+#: Bytes per read: stock gunicorn receives as many at once, and for a smaller read copies the rest each time.
 READ_BYTES = 1024 * 1024
 #: Seconds for which an unwanted body is read after the answer, and seconds without a byte after which this ends.
 DISCARD_SECONDS = 10.0

@@ -24,6 +24,7 @@ from faults.processes import Processes
 from benchmarks import null_store
 from demo import stack
 from evidence import figures
+from filehandoff.arenas import ARENAS
 from filehandoff.settings import MIB
 from filehandoff.strategies import FORM_HANDOFFS
 
@@ -112,7 +113,7 @@ def main() -> int:
                 "memory",
                 app=name,
                 minutes=options.minutes,
-                heaps=os.environ.get("MALLOC_ARENA_MAX", "2"),
+                heaps=os.environ.get("MALLOC_ARENA_MAX", str(ARENAS)),
                 least=min(minutes),
                 most=max(minutes),
                 slope=round(slope, 2),

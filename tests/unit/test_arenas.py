@@ -64,8 +64,8 @@ def heaps(code: str, **environ: str) -> int:
         pytest.param("import quart_app.asgi", id="quart"),
     ],
 )
-def test_the_shipped_start_keeps_few_heaps(load: str) -> None:
-    """A process started as shipped has two heaps, however many threads allocate."""
+def test_the_shipped_start_keeps_one_heap(load: str) -> None:
+    """A process started as shipped has one heap, however many threads allocate."""
     assert heaps(load) <= ARENAS
 
 
