@@ -2,12 +2,10 @@
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
 from pathlib import Path
 from statistics import median, quantiles
 from urllib.parse import urlsplit
@@ -16,6 +14,7 @@ import httpx
 import pytest
 from contract.api import TLS, form, part
 from faults import raw
+from faults.health import watched
 from faults.load import Connection, Load, answer_of, begin
 from faults.processes import Processes
 from faults.raw import is_closed
@@ -69,37 +68,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[null_sto
             yield store, started
 
 
-@dataclass
-class Health:
-    """The answers of /healthz during the block, each on a new connection."""
-
-    url: str
-    seconds: list[float] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Request it repeatedly for the block."""
-        done = threading.Event()
-
-        def ask() -> None:
-            while not done.wait(0.1):
-                began = time.monotonic()
-                try:
-                    httpx.get(f"{self.url}/healthz", timeout=PATIENCE, verify=TLS).raise_for_status()
-                except httpx.HTTPError as error:
-                    self.failures.append(repr(error))
-                self.seconds.append(time.monotonic() - began)
-
-        thread = threading.Thread(target=ask)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-
 def test_ten_times_the_load(running: tuple[null_store.NullStore, stack.Stack], pytestconfig: pytest.Config) -> None:
     """With ten times the admitted clients, each gets 201 or 503 overloaded.
 
@@ -117,8 +85,7 @@ def test_ten_times_the_load(running: tuple[null_store.NullStore, stack.Stack], p
             apps[name].forget_peak()
             idle[name] = apps[name].resident()
             loads[name] = Load(server.url, files)
-            healths[name] = Health(server.url)
-            exits.enter_context(healths[name].watched())
+            healths[name] = exits.enter_context(watched(server.url))
             exits.enter_context(loads[name].running(10 * AT_ONCE))
         time.sleep(pytestconfig.getoption("overload_seconds"))
     allowed = peak_memory(AT_ONCE, Settings().parts_in_flight, Settings(part_bytes=PART).part_sizes)
