@@ -35,6 +35,8 @@ BIN := $(VENV)/bin
 # loading schemathesis takes each process two seconds, and only one test file needs it
 PYTEST := $(BIN)/pytest --maxfail 10 -p no:schemathesis
 READY := $(VENV)/ready
+# some images set it: then each of some 300 processes of the tests compiles our modules again
+unexport PYTHONDONTWRITEBYTECODE
 # two targets at once, because one leaves a core idle; each prints its output at its end
 TWO_AT_ONCE := $(MAKE) --no-print-directory -j 2 $(if $(filter 3.%,$(MAKE_VERSION)),,--output-sync=target)
 OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
