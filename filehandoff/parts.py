@@ -123,12 +123,43 @@ class Part:
         return cast("IO[bytes]", PartReader(self.chunks, before_read))
 
 
+class ChunkList:
+    """Chunks in their order; those below `SMALL_CHUNK_BYTES` are joined.
+
+    A byte in an object of its own takes 42 bytes.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes | memoryview] = []
+        self._small = bytearray()
+
+    def append(self, chunk: bytes | memoryview) -> None:
+        """Add a chunk; a large one is not copied."""
+        if len(chunk) < SMALL_CHUNK_BYTES:
+            self._small += chunk
+            if len(self._small) >= SMALL_CHUNK_BYTES:
+                self._join()
+        else:
+            self._join()
+            self._chunks.append(chunk)
+
+    def take(self) -> tuple[bytes | memoryview, ...]:
+        """Return the chunks and forget them."""
+        self._join()
+        chunks, self._chunks = tuple(self._chunks), []
+        return chunks
+
+    def _join(self) -> None:
+        if self._small:
+            self._chunks.append(bytes(self._small))
+            self._small.clear()
+
+
 class PartCutter:
     """Cuts a file's chunks into parts, sans I/O: call `receive` with each chunk, then `finish`.
 
     `receive` yields a part only after a byte beyond it has arrived, so `finish` always returns the last part. If that
-    is part number 1, the file fits in a single put. Chunks are sliced, neither joined nor copied, except those below
-    `SMALL_CHUNK_BYTES`: a byte in an object of its own takes 42 bytes.
+    is part number 1, the file fits in a single put. Chunks are sliced, neither joined nor copied, except small ones.
 
     With `after`, the first chunk is the beginning of the part that follows this number of parts.
     """
@@ -137,19 +168,18 @@ class PartCutter:
         self._sizes = islice(sizes, after, None)
         self._room = next(self._sizes)
         self._number = after + 1
-        self._chunks: list[bytes | memoryview] = []
-        self._small = bytearray()
+        self._chunks = ChunkList()
 
     def receive(self, chunk: bytes | memoryview) -> Iterator[Part]:
         """Take the next bytes of the file; yield each part that they complete and exceed."""
         rest = memoryview(chunk)
         while len(rest) > self._room:
             if self._room:
-                self._keep(rest[: self._room])
+                self._chunks.append(rest[: self._room])
                 rest = rest[self._room :]
             yield self._cut()
         if len(rest):
-            self._keep(chunk if len(rest) == len(chunk) else rest)
+            self._chunks.append(chunk if len(rest) == len(chunk) else rest)
             self._room -= len(rest)
 
     def full(self) -> Iterator[Part]:
@@ -159,27 +189,10 @@ class PartCutter:
 
     def finish(self) -> Part:
         """Return the last part; it is empty only if the file is empty."""
-        self._join()
-        return Part(self._number, tuple(self._chunks), last=True)
-
-    def _keep(self, chunk: bytes | memoryview) -> None:
-        if len(chunk) < SMALL_CHUNK_BYTES:
-            self._small += chunk
-            if len(self._small) >= SMALL_CHUNK_BYTES:
-                self._join()
-        else:
-            self._join()
-            self._chunks.append(chunk)
-
-    def _join(self) -> None:
-        if self._small:
-            self._chunks.append(bytes(self._small))
-            self._small.clear()
+        return Part(self._number, self._chunks.take(), last=True)
 
     def _cut(self) -> Part:
-        self._join()
-        part = Part(self._number, tuple(self._chunks))
-        self._chunks = []
+        part = Part(self._number, self._chunks.take())
         self._number += 1
         self._room = next(self._sizes)
         return part

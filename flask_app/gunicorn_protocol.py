@@ -15,6 +15,7 @@ from typing import Any, cast
 from gunicorn.http import body, errors, message, wsgi
 
 from filehandoff.framing import ChunkedDecoder, FramingError, take_head
+from filehandoff.parts import ChunkList
 from filehandoff.typing_backports import override
 
 #: Bytes per read of a connection.
@@ -152,7 +153,7 @@ class LengthReader:
 
     def read(self, size: int) -> bytes:
         """Return `size` bytes, fewer only at the end, or if the client has disconnected."""
-        pieces, missing = [], min(size, self.length)
+        pieces, missing = ChunkList(), min(size, self.length)
         while missing and (data := self._unreader.read(read_ahead=min(missing, READ_BYTES))):
             piece = data[:missing]
             if len(piece) < len(data):  # the next request
@@ -160,7 +161,7 @@ class LengthReader:
             pieces.append(piece)
             missing -= len(piece)
             self.length -= len(piece)
-        return b"".join(pieces)
+        return b"".join(pieces.take())
 
 
 class ChunkedReader:

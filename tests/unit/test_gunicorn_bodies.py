@@ -1,9 +1,11 @@
 """The bodies that gunicorn gives to the app, read from a socket."""
 
+import os
 import socket
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import pairwise
+from itertools import chain, pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,6 +67,21 @@ def test_a_read_is_no_copy() -> None:
     """A read returns the bytes that its reader made; copies of them fragment the heap beside many uploads."""
     made = bytes(1000)
     assert Body(SimpleNamespace(read=lambda _size: made)).read(1000) is made
+
+
+def test_small_pieces_take_no_memory_of_their_own() -> None:
+    """A body that arrives in pieces of two bytes is not kept in an object for each piece."""
+    content = os.urandom(256 * 1024)
+    head = with_length(content)[: -len(content)]
+    pieces = (content[at : at + 2] for at in range(0, len(content), 2))
+    body = Request(Config(), IterUnreader(chain([head], pieces)), ("127.0.0.1", 1)).body
+    tracemalloc.start()
+    try:
+        assert body.read(len(content)) == content
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(content)
 
 
 @pytest.fixture
