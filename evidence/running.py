@@ -17,6 +17,8 @@ LOOK_EVERY = 0.1
 GRACE_SECONDS = 60.0
 #: Seconds between two notes of progress.
 NOTE_EVERY = 60.0
+#: The signals that interrupt a run.
+_ENDS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -26,7 +28,7 @@ def run(command: str, log: Path, note: Callable[[float], None], *, folder: Path,
     All its processes have ended before this function returns or raises, for example at Ctrl-C.
     """
     adopt_orphans()
-    process = None  # until it has started; a signal may come before
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # a KeyboardInterrupt in the midst of a fork can be lost
     try:
         with log.open("wb") as file:
             process = subprocess.Popen(  # noqa: S603 - ours
@@ -39,25 +41,38 @@ def run(command: str, log: Path, note: Callable[[float], None], *, folder: Path,
                 start_new_session=True,  # the terminal's Ctrl-C reaches only this process
                 preexec_fn=_prepare,  # noqa: PLW1509 - it takes no lock
             )
-        began = noted = time.monotonic()
-        while process.poll() is None:
-            time.sleep(LOOK_EVERY)
-            if time.monotonic() - noted >= NOTE_EVERY:
-                noted = time.monotonic()
-                note(noted - began)
-        return process.returncode
-    finally:
         try:
-            end(process)
-        except KeyboardInterrupt:  # a second one
-            end(process, signals=())
-            raise
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+            return _wait(process, note)
+        finally:
+            _end_at_once_if_asked(process)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+
+
+def _wait(process: subprocess.Popen[bytes], note: Callable[[float], None]) -> int:
+    began = noted = time.monotonic()
+    while process.poll() is None:
+        time.sleep(LOOK_EVERY)
+        if time.monotonic() - noted >= NOTE_EVERY:
+            noted = time.monotonic()
+            note(noted - began)
+    return process.returncode
+
+
+def _end_at_once_if_asked(process: subprocess.Popen[bytes]) -> None:
+    try:
+        end(process)
+    except KeyboardInterrupt:  # a second one
+        end(process, signals=())
+        raise
 
 
 def _prepare() -> None:
     """In the child: let signals end it, also if this process runs in the background of a shell."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
     end_with_parent()
 
 
@@ -66,12 +81,12 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def end(process: subprocess.Popen[bytes] | None, signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
-    """End a command and all processes that it started, in its group or in others; all children if it is unknown."""
+def end(process: subprocess.Popen[bytes], signals: Sequence[int] = _ENDS) -> None:
+    """End a command and all processes that it started, in its group or in others."""
     for number in signals:
         if not has_children():
             break
-        if number == signal.SIGINT and process is not None and process.poll() is None:
+        if number == signal.SIGINT and process.poll() is None:
             os.killpg(process.pid, number)  # the programs of the group end their own servers
         else:
             signal_children(number)
@@ -81,8 +96,7 @@ def end(process: subprocess.Popen[bytes] | None, signals: Sequence[int] = (signa
     while has_children():
         signal_children(signal.SIGKILL)
         time.sleep(LOOK_EVERY)
-    if process is not None:
-        process.poll()
+    process.poll()
 
 
 def has_children() -> bool:
@@ -106,7 +120,7 @@ def signal_children(number: int) -> None:
 @contextmanager
 def ending_at_sigterm() -> Iterator[None]:
     """Let SIGTERM and Ctrl-C raise KeyboardInterrupt for the block."""
-    before = [(number, signal.signal(number, signal.default_int_handler)) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [(number, signal.signal(number, signal.default_int_handler)) for number in _ENDS]
     try:
         yield
     finally:
