@@ -72,7 +72,7 @@ def _prepare() -> None:
     """In the child: let signals end it, also if this process runs in the background of a shell."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)  # dash does it itself, other shells do not
     end_with_parent()
 
 

@@ -94,7 +94,7 @@ def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def test_a_body_cut_short_is_short(connection: tuple[socket.socket, socket.socket]) -> None:
-    """If the client disconnects, a read returns what arrived, and the next one nothing."""
+    """If the client disconnects, a read returns the bytes that arrived, and the next one none."""
     server, client = connection
     client.sendall(with_length(b"12345")[:-2])
     client.shutdown(socket.SHUT_WR)
