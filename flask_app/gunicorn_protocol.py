@@ -5,8 +5,8 @@ differently: heads without a Host, a fragment in the target, `gzip, chunked`, an
 recognizes `Connection: close` only without other options, and sends 100 Continue before the app reads the request.
 `tests/processes/test_stock_gunicorn.py` shows all of these.
 
-Its readers of bodies collect what arrives in buffers that grow, one for the connection and one for the request. Beside
-many uploads this copying fragments the heap, so the readers here join what arrived once.
+Its readers of bodies collect the received bytes in buffers that grow, one for the connection and one for the request.
+Beside many uploads this copying fragments the heap, so the readers here join the received bytes once.
 """
 
 from http import HTTPStatus
