@@ -9,13 +9,17 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
+#: The signals that interrupt a run.
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 #: Seconds beyond its drain time that a server may take to end after SIGTERM before it is killed; the apps use up to 15
 #: of them for cleanup.
 GRACE_SECONDS = 20.0
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 
 class StartError(Exception):
@@ -49,7 +53,7 @@ class Server:
         with listener:
             if not inherits:
                 listener.close()
-            self._process = subprocess.Popen(  # noqa: S603 - our own commands
+            self._process = start_child(
                 [part.format(fd=fd, port=port) for part in command],
                 cwd=folder,
                 env=dict(environ),
@@ -58,7 +62,6 @@ class Server:
                 stderr=log,
                 pass_fds=[fd] if inherits else [],
                 start_new_session=True,
-                preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - it takes no lock
             )
 
     @property
@@ -89,13 +92,33 @@ class Server:
         self._process.wait()
 
 
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
+def start_child(command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """Start a process with Popen's options; on Linux it ends when this process dies.
+
+    Ctrl-C and SIGTERM wait until it has started: Python loses a KeyboardInterrupt that comes in the midst of a fork.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        process = subprocess.Popen(command, preexec_fn=_prepare, **options)  # noqa: S603, PLW1509 - ours; takes no lock
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except BaseException:  # the signal that waited
+        process.kill()
+        process.wait()
+        raise
+    return process
 
 
-def end_with_parent() -> None:
-    """In the child: ask the kernel to end it when this process dies."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _prepare() -> None:
+    """In the child: let signals end it, also if this process runs in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def port_from(environ: Mapping[str, str], variable: str, default: int = 0) -> int:

@@ -5,12 +5,11 @@ ends; a killed child leaves nothing else behind.
 """
 
 import signal
-import subprocess
 import sys
 import tempfile
 from typing import NoReturn
 
-from demo.processes import end_with_parent, python
+from demo.processes import python, start_child
 
 
 def main() -> None:
@@ -18,10 +17,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     fd = sys.argv[1]
     with tempfile.TemporaryDirectory(prefix="handoff-swift-") as folder:
-        child = subprocess.Popen(  # noqa: S603 - our own command
+        child = start_child(
             python("demo.swift_cluster", fd, folder),
             pass_fds=[int(fd)],
-            preexec_fn=end_with_parent,  # noqa: PLW1509 - it takes no lock
         )
         try:
             status = child.wait()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from demo.processes import end_with_parent, family
+from demo.processes import INTERRUPTS, family, start_child
 
 #: Seconds between two looks at a running command.
 LOOK_EVERY = 0.1
@@ -17,8 +17,6 @@ LOOK_EVERY = 0.1
 GRACE_SECONDS = 60.0
 #: Seconds between two notes of progress.
 NOTE_EVERY = 60.0
-#: The signals that interrupt a run.
-_ENDS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -28,26 +26,25 @@ def run(command: str, log: Path, note: Callable[[float], None], *, folder: Path,
     All its processes have ended before this function returns or raises, for example at Ctrl-C.
     """
     adopt_orphans()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # a KeyboardInterrupt in the midst of a fork can be lost
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)  # until the command can be ended
     try:
         with log.open("wb") as file:
-            process = subprocess.Popen(  # noqa: S603 - ours
-                ["sh", "-e", "-c", command],  # noqa: S607 - any POSIX shell
+            process = start_child(
+                ["sh", "-e", "-c", command],
                 cwd=folder,
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # the terminal's Ctrl-C reaches only this process
-                preexec_fn=_prepare,  # noqa: PLW1509 - it takes no lock
             )
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
             return _wait(process, note)
         finally:
             _end_at_once_if_asked(process)
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
 
 def _wait(process: subprocess.Popen[bytes], note: Callable[[float], None]) -> int:
@@ -68,20 +65,12 @@ def _end_at_once_if_asked(process: subprocess.Popen[bytes]) -> None:
         raise
 
 
-def _prepare() -> None:
-    """In the child: let signals end it, also if this process runs in the background of a shell."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)  # dash does it itself, other shells do not
-    end_with_parent()
-
-
 def adopt_orphans() -> None:
     """Become the parent of processes below this one whose own parent ends (prctl(2))."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def end(process: subprocess.Popen[bytes], signals: Sequence[int] = _ENDS) -> None:
+def end(process: subprocess.Popen[bytes], signals: Sequence[int] = INTERRUPTS) -> None:
     """End a command and all processes that it started, in its group or in others."""
     for number in signals:
         if not has_children():
@@ -120,7 +109,7 @@ def signal_children(number: int) -> None:
 @contextmanager
 def ending_at_sigterm() -> Iterator[None]:
     """Let SIGTERM and Ctrl-C raise KeyboardInterrupt for the block."""
-    before = [(number, signal.signal(number, signal.default_int_handler)) for number in _ENDS]
+    before = [(number, signal.signal(number, signal.default_int_handler)) for number in INTERRUPTS]
     try:
         yield
     finally:

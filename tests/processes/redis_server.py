@@ -10,7 +10,7 @@ from pathlib import Path
 from patience import wait_until
 from programs import program
 
-from demo.processes import end_with_parent
+from demo.processes import start_child
 
 
 class RedisServer:
@@ -25,10 +25,9 @@ class RedisServer:
     def start(self) -> None:
         """Start it, with no data."""
         self.path.unlink(missing_ok=True)
-        self._process = subprocess.Popen(  # noqa: S603 - found by its name
+        self._process = start_child(
             self._command,
             stdout=subprocess.DEVNULL,
-            preexec_fn=end_with_parent,  # noqa: PLW1509 - it takes no lock
         )
         wait_until(self.path.exists, lambda: "redis-server does not listen")
 

@@ -4,7 +4,6 @@ import io
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -21,7 +20,7 @@ from processes.redis_server import redis_server
 
 import filehandoff
 from demo import stack
-from demo.processes import end_with_parent, python
+from demo.processes import python, start_child
 
 ROOT = Path(filehandoff.__file__).parent.parent
 PAGE = (ROOT / "docs/service/thumbnails.md").read_text("utf-8")
@@ -74,14 +73,13 @@ def recipe(framework: str, folder: Path) -> None:
 @contextmanager
 def working(framework: str, environ: dict[str, str], folder: Path, log: IO[bytes]) -> Iterator[Callable[[int], None]]:
     """Run a worker for the block; yield a function that sends a signal to all of its processes."""
-    with subprocess.Popen(  # noqa: S603 - the commands above
+    with start_child(
         WORKERS[framework],
         cwd=folder,
         env=environ,
         stdout=log,
         stderr=log,
         start_new_session=True,
-        preexec_fn=end_with_parent,  # noqa: PLW1509 - it takes no lock
     ) as worker:
         try:
             yield lambda number: os.killpg(worker.pid, number)

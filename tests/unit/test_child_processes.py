@@ -1,0 +1,29 @@
+"""The start of the demo's, the tests' and the benchmark's processes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from demo.processes import ROOT
+
+#: A signal comes in the midst of the fork; the last line tells what it left.
+INTERRUPTED = """
+import os, signal, sys
+from demo.processes import family, start_child
+number = signal.Signals[sys.argv[1]]
+signal.signal(number, signal.default_int_handler)
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), number))
+try:
+    start_child(["sleep", "60"])
+except KeyboardInterrupt:
+    print("interrupted", list(family(os.getpid())) == [os.getpid()], signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_during_the_fork_interrupts_and_leaves_no_process(name: str) -> None:
+    """A Ctrl-C or SIGTERM in the midst of a child's start is not lost, and the child has ended."""
+    command = [sys.executable, "-c", INTERRUPTED, name]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - this Python
+    assert (ended.stdout, ended.stderr) == ("interrupted True set()\n", "")
