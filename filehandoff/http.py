@@ -1,11 +1,11 @@
 """The apps' HTTP rules: request ids, preconditions, ranges, and an object's headers."""
 
 import re
-import uuid
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from secrets import token_hex
 from typing import Any, Self
 
 from filehandoff.errors import PreconditionFailed
@@ -43,7 +43,7 @@ _SINGLE_RANGE = re.compile(r"bytes=(?:\d{1,19}-\d{0,19}|-\d{1,19})", re.IGNORECA
 
 def request_id(header: str | None) -> str:
     """Return the client's `X-Request-Id` if it has a safe form, otherwise a new id."""
-    return header if header and _REQUEST_ID.fullmatch(header) else uuid.uuid4().hex
+    return header if header and _REQUEST_ID.fullmatch(header) else token_hex(16)
 
 
 def joined(headers: Iterable[tuple[str, str]], names: Container[str]) -> dict[str, str]:

@@ -66,8 +66,9 @@ def safe_name(filename: str) -> str:
 def new_key(prefix: str, filename: str) -> str:
     """Return a new, unique key for a file of this name that arrives now."""
     milliseconds = time.time_ns() // 1_000_000
-    day = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return f"{prefix}{day:%Y/%m/%d}/{uuid7(milliseconds, os.urandom(10))}/{safe_name(filename)}"
+    # not strftime, which takes 6 µs
+    day = datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat().replace("-", "/")
+    return f"{prefix}{day}/{uuid7(milliseconds, os.urandom(10))}/{safe_name(filename)}"
 
 
 def user_segment(name: str) -> str:

@@ -170,6 +170,8 @@ class Body(QuartBody):
         A client that expects 100 Continue and has sent no byte will send none.
         """
         self.discard()
+        if self._complete.is_set():
+            return
         if not self._wanted:
             await asyncio.sleep(0)  # the client may have sent bytes without 100 Continue
             if not self._received:

@@ -54,7 +54,7 @@ class Signer:
             credentials: the keys to sign with.
             time: now, in UTC.
         """
-        stamp = f"{time:%Y%m%dT%H%M%SZ}"
+        stamp = f"{time.isoformat()[:19]}Z".replace("-", "").replace(":", "")
         signed = {**headers, "x-amz-date": stamp}
         if credentials.token:
             signed["x-amz-security-token"] = credentials.token
