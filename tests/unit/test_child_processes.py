@@ -7,7 +7,7 @@ import pytest
 
 from demo.processes import ROOT
 
-#: A signal comes in the midst of the fork; the last line tells what it left.
+#: Sends itself a signal during a fork; prints whether it is alone then, and the signals that it still blocks.
 INTERRUPTED = """
 import os, signal, sys
 from demo.processes import family, start_child
@@ -23,7 +23,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_during_the_fork_interrupts_and_leaves_no_process(name: str) -> None:
-    """A Ctrl-C or SIGTERM in the midst of a child's start is not lost, and the child has ended."""
+    """A Ctrl-C or SIGTERM during a fork interrupts the start, and the child has ended."""
     command = [sys.executable, "-c", INTERRUPTED, name]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - this Python
     assert (ended.stdout, ended.stderr) == ("interrupted True set()\n", "")
