@@ -184,6 +184,7 @@ def _as_text(line: Line, time: datetime) -> str:
     request_id, exception, event = line.pop("request_id", None), line.pop("exception", None), line.pop("event")
     for name in "thread", "code", "outcome":  # useful only in searches: the message begins with them
         line.pop(name, None)
+    # as in `keys.new_key`, not strftime
     head = f"[{time.isoformat(' ', 'seconds')[:19]} +0000] [{line.pop('process')}] [{line.pop('level').upper()}]"
     message = printable(f"request {request_id}: {event}" if request_id else event)
     text = " ".join((head, message, *(f"{name}={_brief(line[name])}" for name in sorted(line))))

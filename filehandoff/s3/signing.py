@@ -54,6 +54,7 @@ class Signer:
             credentials: the keys to sign with.
             time: now, in UTC.
         """
+        # as in `keys.new_key`, not strftime
         stamp = f"{time.isoformat()[:19]}Z".replace("-", "").replace(":", "")
         signed = {**headers, "x-amz-date": stamp}
         if credentials.token:
