@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from browser.visit import Visit, file_of, texts
+from browser.visit import Visit, texts
 from playwright.sync_api import expect
 
 from filehandoff.settings import MIB
@@ -17,7 +17,7 @@ both_apps = pytest.mark.parametrize(
 @both_apps
 def test_the_timeline_names_the_hook(visit: Visit) -> None:
     """The moments stand in order, from the request's arrival to the failed read, and the closer is the hook."""
-    visit.choose(file_of("mine.bin", os.urandom(600_000)))
+    visit.choose({"mine.bin": os.urandom(600_000)})
     visit.page.get_by_role("button", name="Run it: A boto hook").click()
     cause = visit.page.locator("#cause-copied_context")
     expect(cause).to_contain_text("mine.bin was closed before its last read")
@@ -51,6 +51,6 @@ def test_each_cause_has_its_fix_for_both_frameworks(visit: Visit) -> None:
 def test_a_refusal_is_shown(visit: Visit) -> None:
     """A file above the limit gets the problem's title and detail."""
     visit.refusals |= {413}
-    visit.choose(file_of("large.bin", bytes(13 * MIB)))
+    visit.choose({"large.bin": bytes(13 * MIB)})
     visit.page.get_by_role("button", name="Run it").first.click()
     expect(visit.page.locator("#cause-copied_context .result")).to_contain_text("The request is too large")

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from browser.visit import Visit, file_of, texts
+from browser.visit import Visit, texts
 from contract.bucket import Bucket
 from playwright.sync_api import Browser, expect
 
@@ -26,7 +26,7 @@ other_app = pytest.mark.parametrize("app_name", [pytest.param("flask", marks=tho
 def test_the_grid_fills_with_the_known_outcomes(visit: Visit, size: int, size_class: str) -> None:
     """Each cell has its known outcome, each loss its reason, and the page deletes the objects that it stored."""
     visit.refusals |= {500}
-    visit.choose(file_of("grid.bin", os.urandom(size)))
+    visit.choose({"grid.bin": os.urandom(size)})
     visit.page.get_by_role("button", name="Run the grid").click()
     expect(visit.page.get_by_text("grid.bin: stored ")).to_be_visible()
     rows = visit.page.get_by_role("row").filter(has=visit.page.get_by_role("cell"))
@@ -46,7 +46,7 @@ def test_the_grid_fills_with_the_known_outcomes(visit: Visit, size: int, size_cl
 def test_a_stopped_grid_leaves_nothing(visit: Visit) -> None:
     """A stop ends the running cell, and the others stay empty."""
     visit.refusals |= {500}
-    visit.choose(file_of("grid.bin", bytes(4 << 20)))
+    visit.choose({"grid.bin": bytes(4 << 20)})
     visit.slow_down(1 << 20)
     visit.page.get_by_role("button", name="Run the grid").click()
     visit.page.get_by_role("button", name="Stop").click()

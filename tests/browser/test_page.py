@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser.visit import Visit, file_of, violations
+from browser.visit import Visit, violations
 from contract.bucket import Bucket
 from playwright.sync_api import Browser, Page, expect
 
@@ -36,7 +36,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
     """Tab, arrows, Space and Enter choose a pair, upload, delete, run a cause and run the grid."""
     visit.refusals |= {500}
-    visit.choose(file_of("keys.txt", b"by keyboard"))  # the dialog for files belongs to the browser
+    visit.choose({"keys.txt": b"by keyboard"})  # the dialog for files belongs to the browser
     keys = visit.page.keyboard
     tab_to(visit.page, "stream")
     keys.press("ArrowUp")
@@ -89,10 +89,10 @@ def test_axe_finds_nothing_serious(
 
 def show_everything(visit: Visit) -> None:
     """Store a file, lose one, run the causes, and fill the grid."""
-    visit.choose(file_of("holiday.jpg", os.urandom(300_000), "image/jpeg"))
+    visit.choose({"holiday.jpg": os.urandom(300_000)})
     visit.upload()
     visit.transfer("holiday.jpg", "stored")
-    visit.choose(file_of("report.pdf", os.urandom(800_000), "application/pdf"))
+    visit.choose({"report.pdf": os.urandom(800_000)})
     visit.select("file", "copied")
     visit.upload()
     visit.transfer("report.pdf", "refused")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from browser.conftest import SETTINGS
-from browser.visit import Visit, file_of
+from browser.visit import Visit
 from contract.bucket import Bucket
 from patience import wait_until
 from playwright.sync_api import Browser, expect
@@ -31,7 +31,7 @@ def test_several_files_are_sent_with_progress(visit: Visit) -> None:
     """Each file shows its progress in bytes with speed and time left, then its receipt with the SHA-256 in hex."""
     files = {"one.bin": os.urandom(2 * MIB), "two.bin": os.urandom(MIB), "empty.txt": b""}
     visit.slow_down(2 * MIB)
-    visit.choose(*(file_of(name, data) for name, data in files.items()))
+    visit.choose(files)
     expect(visit.page.get_by_text("3 files, 3.15 MB: one.bin, two.bin, empty.txt")).to_be_visible()
     visit.upload()
     progress = visit.page.get_by_role("progressbar", name="Progress of one.bin")
@@ -49,7 +49,7 @@ def test_several_files_are_sent_with_progress(visit: Visit) -> None:
 def test_a_cancelled_upload_leaves_nothing_in_s3(visit: Visit, handoff: str) -> None:
     """After a cancel, S3 has neither the object nor parts, and a retry stores the file."""
     visit.slow_down(4 * MIB)
-    visit.choose(file_of("large.bin", bytes(11 * MIB)))
+    visit.choose({"large.bin": bytes(11 * MIB)})
     visit.select(handoff)
     visit.upload()
     progress = visit.page.get_by_role("progressbar", name="Progress of large.bin")
@@ -72,7 +72,7 @@ def test_all_transfers_are_cancelled_at_once(visit: Visit) -> None:
     """One button cancels the running and the waiting transfers, and S3 stays empty."""
     visit.slow_down(MIB)
     names = [f"{number}.bin" for number in range(5)]
-    visit.choose(*(file_of(name, bytes(2 * MIB)) for name in names))
+    visit.choose({name: bytes(2 * MIB) for name in names})
     visit.upload()
     visit.page.get_by_role("button", name="Cancel all").click()
     for name in names:
@@ -84,7 +84,7 @@ def test_all_transfers_are_cancelled_at_once(visit: Visit) -> None:
 def test_a_stored_file_is_downloaded_and_deleted(visit: Visit) -> None:
     """The receipt's link returns the bytes, and its button removes the object."""
     data = os.urandom(1000)
-    visit.choose(file_of("kept.bin", data))
+    visit.choose({"kept.bin": data})
     visit.upload()
     item = visit.transfer("kept.bin", "stored")
     with visit.page.expect_download() as download:
@@ -100,7 +100,7 @@ def test_a_stored_file_is_downloaded_and_deleted(visit: Visit) -> None:
 def test_a_lost_file_is_explained(visit: Visit) -> None:
     """Before the upload the page warns of the pair; afterwards the problem's title and detail name the hook."""
     visit.refusals |= {500}
-    visit.choose(file_of("lost.bin", os.urandom(100)))
+    visit.choose({"lost.bin": os.urandom(100)})
     visit.select("file", "copied")
     expect(visit.page.get_by_text("is known to lose a file of this size")).to_be_visible()
     visit.upload()
@@ -118,7 +118,7 @@ def test_a_lost_file_is_explained(visit: Visit) -> None:
 def test_a_refusal_is_shown(visit: Visit, handoff: str) -> None:
     """A file above the limit gets the title and the detail of the service's problem."""
     visit.refusals |= {413}
-    visit.choose(file_of("huge.bin", bytes(13 * MIB)))
+    visit.choose({"huge.bin": bytes(13 * MIB)})
     visit.select(handoff)
     visit.upload()
     item = visit.transfer("huge.bin", "refused")
@@ -133,7 +133,7 @@ def test_a_refusal_is_shown(visit: Visit, handoff: str) -> None:
 def test_a_presigned_file_goes_straight_to_s3(visit: Visit, size: int, parts: str) -> None:
     """The bytes go to the store's own address, and the receipt has their digest."""
     data = os.urandom(size)
-    visit.choose(file_of("direct.bin", data))
+    visit.choose({"direct.bin": data})
     visit.select("presigned")
     visit.upload()
     item = visit.transfer("direct.bin", "stored")
@@ -154,7 +154,7 @@ def test_a_store_without_a_rule_for_the_page_is_named(visit: Visit, stack: Any) 
         CORSConfiguration={"CORSRules": [{"AllowedOrigins": ["https://other.example"], "AllowedMethods": ["PUT"]}]},
     )
     try:
-        visit.choose(file_of("refused.bin", os.urandom(100)))
+        visit.choose({"refused.bin": os.urandom(100)})
         visit.select("presigned")
         visit.upload()
         item = visit.transfer("refused.bin", "refused")
@@ -213,7 +213,7 @@ def test_a_token_goes_with_each_request(identified: tuple[Visit, str]) -> None:
     """The page shows a refusal, has a field for a token, sends it, and keeps it nowhere."""
     visit, token = identified
     visit.refusals |= {401}
-    visit.choose(file_of("mine.bin", os.urandom(100)))
+    visit.choose({"mine.bin": os.urandom(100)})
     visit.upload()
     item = visit.transfer("mine.bin", "refused")
     expect(item.get_by_text("The request needs valid credentials")).to_be_visible()

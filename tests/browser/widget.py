@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 from browser.recipes import FOLDER, Recipe, Site
-from browser.visit import Visit, file_of
+from browser.visit import Visit
 from patience import PATIENCE
 from playwright.sync_api import Page
 
@@ -55,7 +55,7 @@ class Widget:
 
     def choose(self, name: str, data: bytes) -> None:
         """Choose a file in the client's first input."""
-        self.page.locator("input[type=file]").first.set_input_files([file_of(name, data)])
+        self.visit.choose({name: data})
 
     def check_stored(self, *files: bytes) -> None:
         """Assert that the client has seen progress up to the end, and that the bucket has these files and no others."""
