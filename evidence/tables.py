@@ -95,7 +95,7 @@ def soak_hour(log: str) -> str:
     for key in ("memory", "descriptors", "threads"):
         unit = " MiB" if key == "memory" else ""
         cells = (f"{one[key]['least']} to {one[key]['most']}{unit}, {one[key]['rise']:+}" for one in found)
-        rows.append((f"{key} in the second half, and rise", *cells))
+        rows.append((f"{key} in the second half, and rise in the pauses", *cells))
     [left] = figures.of(log, "soak-hour-store")
     below = f"\nUnfinished uploads before the sweep: {left['unfinished_before_the_sweep']}.\n"
     return table(("", *(APPS[one["app"]] for one in found)), rows) + below

@@ -1,4 +1,4 @@
-"""Soak both apps for an hour on a store that comes and goes: `make soak-hour`, or `make soak-hour MINUTES=5`.
+"""Soak both apps for an hour on a store that comes and goes: `make soak-hour`, or `make soak-hour MINUTES=20`.
 
 Each app has two processes. Its clients upload by every hand-off and by tus, download, and die in the middle of a body
 or of a download. Every half minute the store breaks some calls, or is away for some seconds. Each stored file is
@@ -7,8 +7,8 @@ compared with the store past the proxy, byte for byte, and then deleted, so that
 Exits with 1 unless
 
 - every 201 was in the store as it was sent, and every other answer was a documented refusal,
-- memory, descriptors and threads are level: over the second half of the time, the line that fits the samples of an app
-  rises by at most 30 MiB, 10 descriptors and 10 threads,
+- memory, descriptors and threads are level: in the pause after the second half of the time, an app has at most 30 MiB,
+  10 descriptors and 10 threads more than in the pause after the first,
 - the processes are those of the start,
 - at the end the store holds nothing but states of resumable uploads, which `DELETE` removes, and no unfinished upload
   after the sweep,
@@ -37,7 +37,7 @@ from contract.api import Api, form, part
 from contract.bucket import Bucket
 from faults import raw
 from faults.behind import Behind, proxied
-from faults.level import ALLOWED_RISE, Course
+from faults.level import Course
 from faults.load import Load, Outcome
 from faults.processes import Processes
 from faults.proxy import Proxy
@@ -66,6 +66,10 @@ PAUSE_SECONDS = 0.5
 #: Seconds from one fault of the store to the next, and the most seconds that it is away.
 FAULT_EVERY, AWAY_SECONDS = 30.0, 8.0
 SAMPLE_SECONDS = 1.0
+#: Seconds without clients after each half. The apps keep unused connections to the store for up to 15 seconds.
+REST_SECONDS = 60.0
+#: Most units by which a quantity may rise from the first pause to the second. MiB for memory.
+ALLOWED_RISE = {"memory": 30.0, "descriptors": 10.0, "threads": 10.0}
 #: One in this many chunks of resumable uploads is cut, and one in this many uploads is terminated.
 CUT_CHUNKS, TERMINATED = 3, 5
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -263,39 +267,48 @@ def break_store(proxy: Proxy, chance: random.Random) -> None:
 
 @dataclass
 class Watched:
-    """The processes of an app, and the course of their memory, descriptors and threads."""
+    """The processes of an app, the course of their memory, descriptors and threads, and the least of each in a pause.
+
+    Under load, all three follow the number of clients that are served at once, which other programs on the machine
+    change. In a pause they show what an app keeps.
+    """
 
     server: int
     courses: dict[str, Course] = field(default_factory=lambda: {name: Course() for name in ALLOWED_RISE})
+    pauses: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.pids = sorted(family(self.server))
         self._processes = Processes(self.server)
 
-    def sample(self, minute: float) -> None:
-        """Take one sample of each quantity."""
+    def held(self) -> dict[str, float]:
+        """Each quantity now."""
         held = self._processes
-        for name, value in (
-            ("memory", held.resident() / MIB),
-            ("descriptors", held.descriptors()),
-            ("threads", held.threads()),
-        ):
+        return {"memory": held.resident() / MIB, "descriptors": held.descriptors(), "threads": held.threads()}
+
+    def sample(self, minute: float) -> None:
+        """Take one sample of each quantity under load."""
+        for name, value in self.held().items():
             self.courses[name].samples.append((minute, value))
+
+    def rise(self, name: str) -> float:
+        """The rise of a quantity from the first pause to the last."""
+        return self.pauses[-1][name] - self.pauses[0][name]
 
     def problems(self) -> Iterator[str]:
         """Name each quantity that rises, and processes that are not those of the start."""
-        for name, course in self.courses.items():
-            if course.rise() > ALLOWED_RISE[name]:
-                yield f"{name} rise by {course.rise():.1f} over the second half; {ALLOWED_RISE[name]:g} is allowed"
+        for name, allowed in ALLOWED_RISE.items():
+            if self.rise(name) > allowed:
+                yield f"{name} rise by {self.rise(name):.1f} from pause to pause; {allowed:g} is allowed"
         if (now := sorted(family(self.server))) != self.pids:
             yield f"the processes are {now} and no more {self.pids}"
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """The lowest and the highest minute of the second half, and the rise."""
+        """The lowest and the highest minute under load of the second half, and the rise."""
         found = {}
         for name, course in self.courses.items():
             minutes = Course(course.second_half()).minutes()
-            found[name] = {"least": min(minutes), "most": max(minutes), "rise": round(course.rise(), 1)}
+            found[name] = {"least": min(minutes), "most": max(minutes), "rise": round(self.rise(name), 1)}
         return found
 
 
@@ -319,17 +332,19 @@ def soak(behind: Behind, minutes: float, every: float) -> list[str]:
     }
     wrong: list[str] = []
     kept = {name: keep_object(app.url) for name, app in apps.items()}
-    with ExitStack() as exits:
-        for name, app in apps.items():
-            exits.enter_context(
-                repeating(
-                    [app.send_presigned, app.resume, app.die, partial(app.die_downloading, kept[name])], app.wrong
+    for half in (0.0, minutes / 2):
+        with ExitStack() as exits:
+            for name, app in apps.items():
+                exits.enter_context(
+                    repeating(
+                        [app.send_presigned, app.resume, app.die, partial(app.die_downloading, kept[name])], app.wrong
+                    )
                 )
-            )
-            exits.enter_context(loads[name].running(UPLOADING))
-        exits.enter_context(repeating([partial(break_store, behind.proxy)], wrong))
-        sample_for(minutes, every, watched, loads)
-    behind.proxy.clear()
+                exits.enter_context(loads[name].running(UPLOADING))
+            exits.enter_context(repeating([partial(break_store, behind.proxy)], wrong))
+            sample_for(half, minutes / 2, every, watched, loads)
+        behind.proxy.clear()
+        rest(watched)
     for name, app in apps.items():
         statuses = Counter(outcome.status for outcome in loads[name].outcomes)
         app.wrong += [
@@ -348,13 +363,13 @@ def soak(behind: Behind, minutes: float, every: float) -> list[str]:
     return wrong
 
 
-def sample_for(minutes: float, every: float, watched: dict[str, Watched], loads: dict[str, Load]) -> None:
-    """Sample both apps for some minutes, and print a line now and then."""
+def sample_for(after: float, minutes: float, every: float, watched: dict[str, Watched], loads: dict[str, Load]) -> None:
+    """Sample both apps for some minutes under load, after some earlier ones, and print a line now and then."""
     began, printed = time.monotonic(), 0.0
     while (passed := time.monotonic() - began) < minutes * 60:
         time.sleep(SAMPLE_SECONDS)
         for app in watched.values():
-            app.sample(passed / 60)
+            app.sample(after + passed / 60)
         if passed // every > printed:
             printed = passed // every
             last = int(every // SAMPLE_SECONDS)
@@ -363,7 +378,21 @@ def sample_for(minutes: float, every: float, watched: dict[str, Watched], loads:
                 f" {Counter(str(outcome.status) for outcome in loads[name].outcomes)}"
                 for name, app in watched.items()
             )
-            print(f"minute {passed / 60:.1f} of {minutes:g}: {seen}", flush=True)
+            print(f"minute {after + passed / 60:.1f}: {seen}", flush=True)
+
+
+def rest(watched: dict[str, Watched]) -> None:
+    """Note the least of each quantity in a pause without clients, and print it."""
+    held: dict[str, list[dict[str, float]]] = {name: [] for name in watched}
+    deadline = time.monotonic() + REST_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(SAMPLE_SECONDS)
+        for name, app in watched.items():
+            held[name].append(app.held())
+    for name, app in watched.items():
+        app.pauses.append({what: min(one[what] for one in held[name]) for what in ALLOWED_RISE})
+        least = " ".join(f"{value:.0f} {what}" for what, value in app.pauses[-1].items())
+        print(f"pause: {name} {least}", flush=True)
 
 
 def leftovers(bucket: Bucket, behind: Behind) -> Iterator[str]:

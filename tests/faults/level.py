@@ -1,11 +1,8 @@
-"""Whether a quantity of a process stays level under load."""
+"""The course of a quantity of a process under load."""
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-#: Most units by which a fitted line may rise over the second half of a run. MiB for memory.
-ALLOWED_RISE = {"memory": 30.0, "descriptors": 10.0, "threads": 10.0}
 
 
 def growth(samples: Sequence[tuple[float, float]]) -> float:
@@ -35,8 +32,3 @@ class Course:
     def second_half(self) -> list[tuple[float, float]]:
         """The samples after the warm-up."""
         return self.samples[len(self.samples) // 2 :]
-
-    def rise(self) -> float:
-        """The rise of the line that fits the second half."""
-        half = self.second_half()
-        return growth(half) * (half[-1][0] - half[0][0])

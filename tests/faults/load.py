@@ -61,6 +61,7 @@ class Load:
     @contextmanager
     def running(self, at_once: int) -> Iterator[None]:
         """Run the clients for the block, and wait for their last requests."""
+        self._stop.clear()
         clients = [threading.Thread(target=self._client, args=(seed,)) for seed in range(at_once)]
         for client in clients:
             client.start()
@@ -122,6 +123,8 @@ class Connection:
         Raises:
             OSError, HTTPException: there was no answer.
         """
+        if self._socket is not None and select.select([self._socket], [], [], 0)[0]:
+            self.close()  # the app has ended it, as any connection that was idle for five seconds
         if self._socket is None:
             self._socket = raw.connect(self._url)
         head = (

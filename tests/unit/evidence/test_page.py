@@ -128,9 +128,9 @@ def test_the_hour_becomes_a_table() -> None:
         "| --- | --- | --- |",
         "| minutes | 60 | 60 |",
         "| uploads | 12,345 | 2 |",
-        "| memory in the second half, and rise | 5 to 7 MiB, +0.5 | 5 to 7 MiB, +0.5 |",
-        "| descriptors in the second half, and rise | 5 to 7, +0.5 | 5 to 7, +0.5 |",
-        "| threads in the second half, and rise | 5 to 7, +0.5 | 5 to 7, +0.5 |",
+        "| memory in the second half, and rise in the pauses | 5 to 7 MiB, +0.5 | 5 to 7 MiB, +0.5 |",
+        "| descriptors in the second half, and rise in the pauses | 5 to 7, +0.5 | 5 to 7, +0.5 |",
+        "| threads in the second half, and rise in the pauses | 5 to 7, +0.5 | 5 to 7, +0.5 |",
         "",
         "Unfinished uploads before the sweep: 0.",
     ]
