@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import ssl
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,9 @@ from filehandoff.settings import Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CORSRuleTypeDef
+
+#: Made once, because httpx would read all certificates for each client.
+_TLS = ssl.create_default_context()
 
 #: Seconds until a start fails; only a server that hangs takes as long, even on a busy machine.
 START_SECONDS = 180.0
@@ -156,7 +160,7 @@ def wait_until_ready(stack: Stack, url: str, log: IO[bytes] | None) -> None:
         try:
             # the socket listens already, so the first request waits until its server serves or ends
             # rclone answers 400 to unsigned requests; an app that is not ready answers 503
-            if not httpx.get(url, timeout=left).is_server_error:
+            if not httpx.get(url, timeout=left, verify=_TLS).is_server_error:
                 return
         except httpx.HTTPError:
             pass

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from contract.api import check_problem
+from contract.api import TLS, check_problem
 from patience import PATIENCE
 
 from demo import stack
@@ -54,7 +54,7 @@ def url(request: pytest.FixtureRequest, running: stack.Stack) -> str:
 @pytest.fixture
 def client(url: str) -> Iterator[httpx.Client]:
     """A client of the app."""
-    with httpx.Client(base_url=url, timeout=PATIENCE, headers={"X-Forwarded-For": CLIENT}) as opened:
+    with httpx.Client(base_url=url, timeout=PATIENCE, verify=TLS, headers={"X-Forwarded-For": CLIENT}) as opened:
         yield opened
 
 
