@@ -88,9 +88,10 @@ def atheris() -> str | None:
 NGINX = program("nginx", "nginx-light")
 CHROMIUM, NPM = program("chromium", "chromium"), program("npm", "npm")
 BENCHMARK = (
-    "if [ -e {folder}/run.json ]; then set -- --resume {folder}; else set -- --plan published --out {folder}; fi; "
-    '{python} -m benchmarks run "$@" --again 5; {python} -m benchmarks report {folder} --to docs/benchmark.md'
+    "if [ -e {{folder}}/run.json ]; then set -- --resume {{folder}}; else set -- --plan {} --out {{folder}}; fi; "
+    '{{python}} -m benchmarks run "$@"'
 )
+PUBLISHED = BENCHMARK.format("published") + " --again 5; {python} -m benchmarks report {folder} --to docs/benchmark.md"
 RESUMABLE = (
     "rm -rf {folder}; {python} -m benchmarks run --plan resumable --out {folder} && "
     "{python} -m benchmarks.resumable {folder}"
@@ -146,8 +147,15 @@ STAGES = (
     Stage("soak-hour", "make soak-hour", 64, shown=[r"\d+ wrong"], tables={"soak-hour.md": tables.soak_hour}),
     Stage("resumable", RESUMABLE, 5, shown=[r"\d+ cells measured, .*"], tables={"resumable.md": tables.resumable}),
     Stage(
+        "goals",
+        BENCHMARK.format("goals --rounds 11"),
+        25,
+        shown=[r"\d+ cells measured, .*", r"The machine was quiet in [^;]*"],
+        tables={"goals.md": tables.goals},
+    ),
+    Stage(
         "benchmark",
-        BENCHMARK,
+        PUBLISHED,
         60,
         shown=[r"\d+ cells measured, .*", r"The machine was quiet in [^;]*"],
     ),

@@ -1,5 +1,6 @@
 """The tables of the documentation, from the figures of a stage's log."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -118,3 +119,10 @@ def resumable(log: str) -> str:
         for one in found
     )
     return table((*head, "written to disk", "machine quiet"), rows)
+
+
+def goals(log: str) -> str:
+    """The goals of a benchmark, as it prints them."""
+    lines = [line for line in log.splitlines() if re.search(r"^measure  |  (met|missed)", line)]
+    head, *rows = (re.split(" {2,}", line) for line in lines)
+    return table([*head, ""], rows)

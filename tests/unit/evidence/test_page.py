@@ -136,6 +136,23 @@ def test_the_hour_becomes_a_table() -> None:
     ]
 
 
+def test_the_goals_become_a_table() -> None:
+    """Each line of a goal is a row, with its verdict in the last column."""
+    log = """5 cells measured, 0 failed, 0 skipped.
+Report: report.html
+measure                          goal   reached ratio
+uploads/s: Quart / FastAPI       ≥ 1.5  1.47 (1.21–1.68)  missed, within the noise
+disk written per byte: a stream  ≤ 1    0.5               met
+/tmp/report.md
+"""
+    assert tables.goals(log).splitlines() == [
+        "| measure | goal | reached ratio |  |",
+        "| --- | --- | --- | --- |",
+        "| uploads/s: Quart / FastAPI | ≥ 1.5 | 1.47 (1.21–1.68) | missed, within the noise |",
+        "| disk written per byte: a stream | ≤ 1 | 0.5 | met |",
+    ]
+
+
 def test_the_table_of_resumable_uploads_begins_with_the_fastest() -> None:
     """The targets stand by their seconds; an unknown number of bytes on disk is named so."""
     known = {"mib": 1024, "rounds": 3, "cpu": 1.5, "peak": 40}
