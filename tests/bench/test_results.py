@@ -334,6 +334,7 @@ def test_a_report_may_be_one_markdown_file(tmp_path: Path) -> None:
     assert "throughput" not in {path.stem for path in written}
 
 
+@pytest.mark.thorough
 def test_published_pictures_of_a_whole_run_are_small(tmp_path: Path) -> None:
     """A published picture has less than 60 KB, with exact numbers as text."""
     cells = [cell for cell in PLANS["published"].cells(TARGETS) if (cell.store, cell.scenario) == ("null", "plain")]
