@@ -9,10 +9,13 @@ Stock gthread of gunicorn 27 stops a whole process, in ways that `tests/processe
 - A process that must end keeps listening until its last upload ends: a new client gets neither an answer nor a refusal.
 - A process without a file descriptor for a new connection stops serving, and its uploads are lost.
 - A process that can start no thread does the same.
+
+It also closes an idle connection whose next request arrived while its main thread was busy.
 """
 
 import errno
 import logging
+import select
 import selectors
 import sys
 import time
@@ -20,6 +23,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import takewhile
 from socket import IPPROTO_TCP, SHUT_RDWR, SHUT_WR
 from socket import socket as Socket  # noqa: N812 - a class
 from types import FrameType
@@ -177,6 +181,15 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             close_after_answer.reset(token)
 
     @override
+    def murder_keepalived(self, force: bool = False) -> None:
+        """End idle connections, but none whose next request has arrived: its client would get no answer."""
+        now = time.monotonic()
+        for conn in takewhile(lambda one: one.timeout <= now, () if force else self.keepalived_conns):
+            if is_readable(conn.sock):
+                conn.timeout = now + self.cfg.keepalive  # the poller reports the request next
+        super().murder_keepalived(force)
+
+    @override
     def notify(self) -> None:
         """Report a live main thread; each second, end connections that take too long."""
         super().notify()
@@ -219,6 +232,13 @@ def receive(conn: Any) -> bool:
         return True
     conn.parser.unreader.buf.write(data)
     return not data or is_decided(buffered(conn))
+
+
+def is_readable(connection: Socket) -> bool:
+    """Return whether bytes have arrived, or the connection has ended."""
+    look = select.poll()
+    look.register(connection, select.POLLIN)
+    return bool(look.poll(0))
 
 
 def buffered(conn: Any) -> bytes:

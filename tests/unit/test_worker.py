@@ -63,6 +63,27 @@ def test_only_an_incomplete_head_has_a_time_limit(worker: Worker, rest: bytes, *
                 theirs.recv(1)
 
 
+@pytest.mark.parametrize(
+    ("sent", "force", "ends"),
+    [(b"GET / HTTP/1.1\r\n", False, False), (b"", False, True), (b"GET / HTTP/1.1\r\n", True, True)],
+    ids=["a request", "no request", "the end of the process"],
+)
+def test_an_idle_connection_ends_unless_its_next_request_has_arrived(
+    worker: Worker, sent: bytes, *, force: bool, ends: bool
+) -> None:
+    """On a busy machine, the main thread may see the time limit before the request."""
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        conn = TConn(worker.cfg, ours, ("127.0.0.1", 1), ("127.0.0.1", 2))
+        worker.poller.register(ours, selectors.EVENT_READ)
+        worker.keepalived_conns.append(conn)
+        conn.timeout = 0.0  # the worker's clock is later
+        theirs.sendall(sent)
+        worker.murder_keepalived(force)
+        assert list(worker.keepalived_conns) == ([] if ends else [conn])
+        assert (ours.fileno() == -1) == ends
+
+
 @pytest.fixture
 def lingering() -> Iterator[Lingering]:
     """Make an empty `Lingering`, and close its connections after the test."""
