@@ -4,6 +4,7 @@ hypercorn 0.18 sets no time limit for a client to read its answer, neither while
 """
 
 import asyncio
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -57,6 +58,14 @@ def delivered(transport: asyncio.Transport) -> int | None:
     """
     connection, linux = transport.get_extra_info("socket"), sys.platform == "linux"
     return acknowledged(connection.getsockopt(IPPROTO_TCP, TCP_INFO, TCP_INFO_BYTES)) if connection and linux else None
+
+
+def is_readable(transport: asyncio.BaseTransport) -> bool:
+    """Return whether bytes have arrived that the transport has not read, or the client has ended the connection."""
+    look = select.poll()
+    with suppress(OSError, ValueError, AttributeError):  # closed, as in `delivered`
+        look.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(look.poll(0))
 
 
 def transport_of(send: Any) -> asyncio.Transport | None:

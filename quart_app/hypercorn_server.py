@@ -39,11 +39,14 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 
 from filehandoff.framing import READ_AHEAD_BYTES, SMALL_READ_BYTES, SMALL_READ_PAUSE, FramingError, RequestReader
 from filehandoff.typing_backports import override
+from quart_app.connections import is_readable
 from quart_app.idle_limit import IdleLimit
 from quart_app.servers import is_known
 
 #: The version whose internals this module knows.
 VERSION = "0.18."
+#: Seconds for the head of a request whose first bytes arrived as the connection's idle time ended.
+ARRIVED_SECONDS = 1.0
 #: Seconds between two checks whether a worker must end; hypercorn's own number.
 POLL_SECONDS = 0.1
 
@@ -115,6 +118,11 @@ class Server(TCPServer):
         with suppress(TimeoutError), IdleLimit(self.config.keep_alive_timeout) as waiting:
             async with waiting:
                 await self.context.terminated.wait()
+        # a request stops this task when it is read
+        if cast("Reads", self.reader).has_bytes or is_readable(self.writer.transport):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ARRIVED_SECONDS):
+                    await self.context.terminated.wait()
         await asyncio.shield(self._initiate_server_close())
 
 
@@ -137,6 +145,11 @@ class Reads(asyncio.Protocol):
     def at_eof(self) -> bool:
         """Return whether `read` has returned the client's last byte."""
         return self._stream.at_eof() if self._stream is not None else self._ended and not self._reads
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether bytes of the client wait for `read`; those in the stream are not known."""
+        return bool(self._reads)
 
     async def read(self, size: int) -> bytes:
         """Return the bytes of one read from the socket, or of several if the first is small; empty at the end.

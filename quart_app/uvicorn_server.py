@@ -24,6 +24,7 @@ from typing import Any
 
 from filehandoff.framing import READ_AHEAD_BYTES, SMALL_READ_PAUSE, FramingError, RequestReader
 from filehandoff.stall_detection import LOOK_EVERY, StallDetector
+from quart_app.connections import is_readable
 from quart_app.servers import is_known
 from quart_app.shutdown import Shutdown
 from quart_app.tasks import run_in_background
@@ -72,6 +73,7 @@ def install(uploads: Shutdown) -> None:
             implementation: Any = import_module(f"uvicorn.protocols.http.{module}")
             httptools = getattr(implementation, "httptools", None)
             check_requests(getattr(implementation, name), httptools and httptools.HttpRequestParser)
+            keep_arrived_requests(getattr(implementation, name))
             end_incomplete_answers(implementation.RequestResponseCycle)
             send_heads_with_bodies(implementation.RequestResponseCycle)
     limit_times(uploads)
@@ -113,6 +115,22 @@ def waits_for_head(protocol: Any) -> bool:
         return False  # a WebSocket
     answered = protocol.cycle is None or protocol.cycle.response_complete
     return answered and protocol.timeout_keep_alive_task is None
+
+
+def keep_arrived_requests(protocol: Any) -> None:
+    """Make a protocol class end an idle connection only if its next request has not arrived.
+
+    `end_late_heads` limits the time for the head of that request.
+    """
+    end = protocol.timeout_keep_alive_handler
+
+    def timeout_keep_alive_handler(self: Any) -> None:
+        if is_readable(self.transport):
+            self.timeout_keep_alive_task = None
+        else:
+            end(self)
+
+    protocol.timeout_keep_alive_handler = timeout_keep_alive_handler
 
 
 class Requests:
