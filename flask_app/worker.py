@@ -15,7 +15,6 @@ It also closes an idle connection whose next request arrived while its main thre
 
 import errno
 import logging
-import select
 import selectors
 import sys
 import time
@@ -33,6 +32,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.parser import RequestParser
 from gunicorn.http2.negotiation import prior_knowledge_allowed
 from gunicorn.workers.gthread import ThreadWorker
+from urllib3.util import wait_for_read
 
 from filehandoff import logs
 from filehandoff.admission import SPARE_THREADS
@@ -185,7 +185,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """End idle connections, but none whose next request has arrived: its client would get no answer."""
         now = time.monotonic()
         for conn in takewhile(lambda one: one.timeout <= now, () if force else self.keepalived_conns):
-            if is_readable(conn.sock):
+            if wait_for_read(conn.sock, timeout=0):
                 conn.timeout = now + self.cfg.keepalive  # the poller reports the request next
         super().murder_keepalived(force)
 
@@ -232,13 +232,6 @@ def receive(conn: Any) -> bool:
         return True
     conn.parser.unreader.buf.write(data)
     return not data or is_decided(buffered(conn))
-
-
-def is_readable(connection: Socket) -> bool:
-    """Return whether bytes have arrived, or the connection has ended."""
-    look = select.poll()
-    look.register(connection, select.POLLIN)
-    return bool(look.poll(0))
 
 
 def buffered(conn: Any) -> bytes:

@@ -4,12 +4,13 @@ hypercorn 0.18 sets no time limit for a client to read its answer, neither while
 """
 
 import asyncio
-import select
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from socket import IPPROTO_TCP
 from typing import Any, cast
+
+from urllib3.util import wait_for_read
 
 from filehandoff.stall_detection import LOOK_EVERY, TCP_INFO_BYTES, StallDetector, acknowledged
 
@@ -62,10 +63,10 @@ def delivered(transport: asyncio.Transport) -> int | None:
 
 def is_readable(transport: asyncio.BaseTransport) -> bool:
     """Return whether bytes have arrived that the transport has not read, or the client has ended the connection."""
-    look = select.poll()
-    with suppress(OSError, ValueError, AttributeError):  # closed, as in `delivered`
-        look.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(look.poll(0))
+    connection = transport.get_extra_info("socket")
+    with suppress(OSError, ValueError):  # closed, as in `delivered`
+        return connection is not None and wait_for_read(connection, timeout=0)
+    return False
 
 
 def transport_of(send: Any) -> asyncio.Transport | None:

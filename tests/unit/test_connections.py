@@ -11,7 +11,7 @@ import uvloop
 
 from filehandoff.typing_backports import override
 from quart_app import connections
-from quart_app.connections import Connections
+from quart_app.connections import Connections, is_readable
 
 #: More bytes than the sockets of loopback buffer.
 UNREAD = bytes(32 * 1024**2)
@@ -102,3 +102,26 @@ async def test_a_closed_connection_is_forgotten(monkeypatch: pytest.MonkeyPatch)
     watching.cancel()
     watched.hang_up()
     assert (opened.aborted, closed.aborted) == (True, False)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_connection_is_readable_once_bytes_have_arrived(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Bytes that the transport has not read count; a closed connection has none."""
+
+    async def look() -> list[bool]:
+        connected = asyncio.Queue[Served]()
+        server = await asyncio.get_running_loop().create_server(lambda: Served(connected), "127.0.0.1", 0)
+        with closing(socket.create_connection(server.sockets[0].getsockname())) as client:
+            served = await connected.get()
+            served.transport.pause_reading()
+            seen = [is_readable(served.transport)]
+            client.sendall(b"x")
+            seen.append(is_readable(served.transport))
+            served.transport.abort()
+            await served.lost.wait()
+            seen.append(is_readable(served.transport))
+        server.close()
+        return seen
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(look()) == [False, True, False]
