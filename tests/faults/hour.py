@@ -270,7 +270,7 @@ class Watched:
     """The processes of an app, the course of their memory, descriptors and threads, and the least of each in a pause.
 
     Under load, all three follow the number of clients that are served at once, which other programs on the machine
-    change. In a pause they show what an app keeps.
+    change. In a pause only those that an app keeps are left.
     """
 
     server: int
