@@ -7,8 +7,9 @@
 
 It counts the bytes of all clients together, so that a cut strikes any request, by its share of the bytes.
 
-It never makes two resets in a row: each may destroy all that its connection has sent, and a client gives up after some
-attempts without progress.
+A client gives up after some attempts without progress. So the proxy never makes two resets in a row, because each may
+destroy all that its connection has sent. And it leaves half of the mean distance between two strikes: while a killed
+app starts again, its client has used some attempts already.
 """
 
 import random
@@ -98,8 +99,8 @@ class CuttingProxy:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def _draw(self) -> None:
-        self._left = self._chance.randrange(1, 2 * self._every) if self._every else 0
+    def _draw(self, fewest: int = 1) -> None:
+        self._left = self._chance.randrange(fewest, 2 * self._every) if self._every else 0
 
     def _start(self, run: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=run, args=arguments, name="cutting proxy", daemon=True)
@@ -147,7 +148,7 @@ class CuttingProxy:
         with self._lock:
             cut_at = self._left if 0 < self._left <= len(data) else 0
             if cut_at:
-                self._draw()
+                self._draw(self._every // 2 if self.strike else 1)
                 self.cuts += 1
                 end = self.strike or self._end_of(connection)
             elif self._left:

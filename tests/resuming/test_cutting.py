@@ -82,6 +82,18 @@ def test_a_strike_comes_at_each_cut() -> None:
         assert proxy.cuts >= 2
 
 
+def test_strikes_leave_room_for_progress() -> None:
+    """After a strike, at least half of the bytes between two cuts pass before the next one."""
+    passed, struck_at = 0, list[int]()
+    with naming(b"") as server, CuttingProxy([server], seed=1) as proxy:
+        proxy.strike = lambda: struck_at.append(passed)
+        proxy.cut_every(1000)
+        while len(struck_at) < 50:
+            ask(proxy.url, b"x" * 100)
+            passed += 100
+    assert min(after - before for before, after in pairwise(struck_at)) >= 400  # the cut one may pass a part of its 100
+
+
 def test_a_server_that_is_down_ends_the_connection() -> None:
     """A client of a dead server gets no answer, and the next server one."""
     with naming(b"") as server, CuttingProxy(["http://127.0.0.1:1", server], seed=1) as proxy:
