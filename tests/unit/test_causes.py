@@ -1,12 +1,20 @@
 """The three causes in words, and the report of one run."""
 
+import io
+from contextlib import nullcontext
 from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
+from quart.datastructures import FileStorage
 
 from filehandoff.causes import CAUSES, Event, Run, report, time_limit
 from filehandoff.errors import StoreUnavailable
 from filehandoff.explain import CloseRecord, Moment
+from filehandoff.typing_backports import override
+from quart_app.causes import _run
 
 CLOSE = CloseRecord(
     closed_by="the end of the request",
@@ -100,3 +108,25 @@ def test_a_view_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("filehandoff.causes.SECONDS", 0.0)
     with pytest.raises(StoreUnavailable, match="within 0 seconds"):
         time_limit().check()
+
+
+class CountedReads(io.BytesIO):
+    """A file that counts its reads."""
+
+    reads = 0
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+async def test_a_large_file_comes_to_the_view_in_one_read() -> None:
+    """Quart's test client copies the whole body for each read, so its second read is the end."""
+    file, s3 = CountedReads(b"x" * 1_000_000), AsyncMock()
+    service: Any = SimpleNamespace(
+        store=SimpleNamespace(new_client=lambda: nullcontext(s3)), settings=SimpleNamespace(bucket="b")
+    )
+    await _run("after_response", FileStorage(cast("Any", file), "a.bin"), service, "key", Run(), "id-1")
+    assert file.reads == 2
+    s3.upload_fileobj.assert_awaited_once()
