@@ -1,9 +1,9 @@
 # make demo    send real files through every hand-off of both apps, on an embedded S3 server, and print what became of them
 # make test    every check and test
 # make docs    the documentation as a site in build/docs, with every link checked
-# make contract-all  the contract on all three stores, whole
+# make contract-all  the contract, whole, on all three stores or on one (STORES=moto)
 # make faults  the tests of broken clients, stores and processes, whole
-# make processes-all  the tests of processes, whole: `make test` leaves some out of which others of their kind run
+# make waiting-all  the same, and the tests of processes, of tus clients, of the benchmark and of the fuzzer, whole
 # make contract-uvicorn  the contract, the faults and the end of the process, with the Quart app on uvicorn
 # make contract-nginx  the contract and the kill tests, with nginx and TLS in front of both apps (needs Debian's nginx-light)
 # make browser the page at / and the clients of docs/clients.md in Chromium (`apt-get install chromium npm`): one test of each kind
@@ -44,7 +44,7 @@ OF_A_STORE := $(addprefix tests/contract/test_,stores.py grid.py presigned.py)
 ENDS := tests/processes/test_servers.py tests/faults
 
 .PHONY: help demo serve test lint unit docs contract contract-moto contract-rclone contract-swift contract-all contract-uvicorn
-.PHONY: browser browser-all processes processes-all tus-all faults faults-table waiting soak soak-hour memory
+.PHONY: browser browser-all processes tus-all faults faults-table waiting waiting-all soak soak-hour memory
 .PHONY: evidence loads nox
 .PHONY: contract-nginx fuzz
 .PHONY: bench bench-full bench-smoke matrix pythons release lock clean
@@ -109,7 +109,7 @@ contract-moto: $(READY)
 	$(BIN)/pytest --maxfail 10 tests/contract --store moto -n 2 --dist worksteal
 
 contract-all: $(READY)
-	for store in moto rclone swift; do $(BIN)/pytest tests/contract --thorough --store $$store -n 2 --dist worksteal || exit 1; done
+	for store in $(or $(STORES),moto rclone swift); do $(BIN)/pytest tests/contract --thorough --store $$store -n 2 --dist worksteal || exit 1; done
 
 contract-uvicorn: $(READY)
 	UPLOAD_QUART_SERVER=uvicorn $(BIN)/pytest tests/contract --store moto -n 2 --dist worksteal
@@ -122,14 +122,15 @@ contract-nginx: $(READY)
 	$(PYTEST) $(addprefix tests/faults/test_,restarts.py kills.py) tests/processes/test_nginx.py --thorough -k nginx -n 2 --dist worksteal
 
 # four workers on two cores: these tests mostly wait, for processes, timeouts and a slow store
+WAITING = $(PYTEST) $(addprefix tests/,faults bench processes resuming fuzz) -n 4 --dist loadfile --no-loadscope-reorder
 waiting: $(READY)
-	$(PYTEST) tests/faults tests/bench tests/processes tests/resuming tests/fuzz -n 4 --dist loadfile --no-loadscope-reorder
+	$(WAITING)
+
+waiting-all: $(READY)
+	$(WAITING) --thorough
 
 processes: $(READY)
 	$(PYTEST) tests/processes -n 3 --dist worksteal
-
-processes-all: $(READY)
-	$(PYTEST) tests/processes --thorough -n 3 --dist worksteal
 
 browser: $(READY)
 	$(PYTEST) tests/browser -n 2 --dist loadfile

@@ -105,7 +105,7 @@ STAGES = (
     Stage("contract-uvicorn", "make contract-uvicorn", 10),
     Stage("contract-nginx", "make contract-nginx", 6, [NGINX]),
     Stage("browser-all", "make browser-all", 6, [CHROMIUM, NPM]),
-    Stage("processes-all", "make processes-all", 10),
+    Stage("waiting-all", "make waiting-all", 15),
     Stage(
         "loads",
         "make loads",

@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-    whole = "`make contract-all`, `faults`, `processes-all`, `browser-all`, `bench-smoke` and `fuzz` run all"
+    whole = "`make contract-all`, `waiting-all` and `browser-all` run all"
     config.addinivalue_line("markers", f"thorough: one more of a kind of which `make test` runs another; {whole}")
     every_other = "every_other: `make test` runs every other combination of this test's two or more parameters"
     config.addinivalue_line("markers", f"{every_other}; {whole}")

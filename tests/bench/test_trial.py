@@ -108,7 +108,13 @@ def test_nothing_of_the_servers_is_left_in_the_folder(workbench: Workbench) -> N
     assert list(workbench.folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["flask/stream@gunicorn", "fastapi@uvicorn", "relay@uvicorn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flask/stream@gunicorn",
+        *[pytest.param(it, marks=pytest.mark.thorough) for it in ("fastapi@uvicorn", "relay@uvicorn")],
+    ],
+)
 def test_uploads_reach_a_store_over_tls(workbench: Workbench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Ours, a peer and the relay trust the certificate of a store that speaks TLS, and store the same bytes there."""
     measure = trial.Trial.measure

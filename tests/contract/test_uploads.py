@@ -39,6 +39,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_every_size_is_stored_whole(app: Api, bucket: Bucket, handoff: str, size: int) -> None:

@@ -224,6 +224,7 @@ def check(app: App, outcomes: tuple[Outcome, ...], answers: list[Answer]) -> Non
             assert Refused(answer.status, answer.code) == outcome, answer
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("case", CASES)
 def test_the_answer_is_right_or_an_error(app: App, case: Case) -> None:
     """Each hand-off gives the same right answer or error, and leaves nothing."""

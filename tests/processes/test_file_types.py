@@ -109,6 +109,7 @@ def check_refused(answer: httpx.Response, found: str) -> None:
     assert detail.endswith("allowed are image/*, application/pdf.")
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 def test_a_file_of_another_type_is_not_sent_to_s3(store: Recorded, app: Api, handoff: str, size: int) -> None:
@@ -131,6 +132,7 @@ def test_an_empty_file_has_no_type(app: Api, handoff: str) -> None:
     check_refused(upload(app, handoff, b"", "image/png"), "The file is empty")
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("handoff", HANDOFFS)
 @pytest.mark.usefixtures("store")
@@ -144,6 +146,7 @@ def test_an_allowed_file_is_stored_whole(app: Api, handoff: str, size: int) -> N
     check_bytes(app.send("GET", f"/objects/{receipt['key']}"), 200, data)
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("handoff", FORM_HANDOFFS)
 @pytest.mark.usefixtures("store")

@@ -117,6 +117,7 @@ def test_the_handler_gets_the_receipts_of_the_201(framework: str, empty: Running
     assert empty.kept() == api.stored
 
 
+@pytest.mark.every_other
 @each_app
 @pytest.mark.parametrize("handoff", ["stream", pytest.param("byte_queue", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("name", ["fails", "never-ends"])

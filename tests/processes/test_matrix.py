@@ -18,7 +18,10 @@ FOLDER = Path(matrix.__file__).parent
 DOCS = FOLDER.parent / "docs"
 
 
-@pytest.mark.parametrize("framework", ["flask", "quart", "starlette", "fastapi", "django"])
+@pytest.mark.parametrize(
+    "framework",
+    ["flask", "quart", *[pytest.param(it, marks=pytest.mark.thorough) for it in ("starlette", "fastapi", "django")]],
+)
 def test_the_matrix_matches_the_newest_pair(framework: str) -> None:
     """Each cause and fix has the result of the committed matrix on this version."""
     command = [sys.executable, str(FOLDER / SCRIPTS[Cell(framework, None, "").causes]), framework]

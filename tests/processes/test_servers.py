@@ -32,7 +32,7 @@ COMMANDS = {
     "uvicorn's own": python("uvicorn", "--fd={fd}", "quart_app.asgi:app"),
 }
 HYPERCORNS_OWN = COMMANDS["hypercorn's own"]
-#: One of each kind for `make test`; `make processes-all` runs all.
+#: One of each kind for `make test`; `make waiting-all` runs all.
 EACH = [name for name in COMMANDS if "workers" in name or "own" in name]
 SUPERVISED = [name for name in COMMANDS if name.endswith("-workers")]
 

@@ -138,6 +138,7 @@ def test_no_collection_of_garbage_looks_at_the_start(framework: str) -> None:
     assert passed_over > 100 * looked_at
 
 
+@pytest.mark.every_other
 @pytest.mark.parametrize("module", ["demo", "demo.serve"])
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
