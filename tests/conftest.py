@@ -2,8 +2,9 @@
 
 import itertools
 import signal
+from collections import defaultdict
 from collections.abc import Generator
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from _pytest._code.code import ExceptionChainRepr, ReprEntryNative, ReprTraceback
@@ -16,6 +17,8 @@ pytest.register_assert_rewrite(
 LONGEST = tuple(
     f"tests/{file}.py" for file in ("processes/test_servers", "processes/test_recipes", "resuming/test_clients")
 )
+#: The values of each test's parameters that were seen, by its function and the name.
+Values: TypeAlias = defaultdict[tuple[Any, str], list[object]]
 #: Most lines of a failure's traceback, and of the captured output.
 TRACEBACK_LINES, CAPTURED_LINES = 30, 15
 #: First lines kept of a shortened traceback; they name the line of the test.
@@ -56,24 +59,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect the tests for which `make test` has no time unless asked for; run the longest files first."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     if not config.getoption("thorough"):
-        config.hook.pytest_deselected(items=[item for item in items if is_one_more(item)])
-        items[:] = [item for item in items if not is_one_more(item)]
+        values: Values = defaultdict(list)
+        left_out = [item for item in items if is_one_more(item, values)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
-def is_one_more(item: pytest.Item) -> bool:
+def is_one_more(item: pytest.Item, values: Values) -> bool:
     """Whether `make test` runs another test of the same kind.
 
-    Of two parameters, every value runs; of three, every pair of values, if each has two values or more.
+    Of two parameters, every value runs; of three, every pair of values, if each has two values or more. `values` has
+    those of the earlier items, and gets this one's.
     """
     if item.get_closest_marker("thorough"):
         return True
     if not item.get_closest_marker("every_other"):
         return False
-    places: dict[str, int] = dict(getattr(item, "callspec").indices)  # noqa: B009 - pytest does not publish its type
+    parameters: dict[str, object] = dict(getattr(item, "callspec").params)  # noqa: B009 - pytest does not publish its type
     for names in (mark.args[0] for mark in item.iter_markers("parametrize")):
         for together in names[1:] if isinstance(names, tuple) else ():
-            del places[together]  # it moves with the first name
-    return len(places) > 1 and sum(places.values()) % 2 == 1
+            del parameters[together]  # it moves with the first name
+    places = [place(value, values[getattr(item, "function"), name]) for name, value in parameters.items()]  # noqa: B009 - nor this
+    return len(places) > 1 and sum(places) % 2 == 1
+
+
+def place(value: object, values: list[object]) -> int:
+    """The place of a value among the different ones; pytest's own index counts the calls of a test."""
+    for number, other in enumerate(values):
+        if other is value:
+            return number
+    values.append(value)
+    return len(values) - 1
 
 
 @pytest.hookimpl(wrapper=True)
