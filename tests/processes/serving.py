@@ -12,7 +12,7 @@ from werkzeug.serving import make_server
 def served(app: Any) -> Iterator[str]:
     """Serve an app on a free port of loopback for the block; yield its URL."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

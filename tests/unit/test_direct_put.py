@@ -77,7 +77,7 @@ class S3(ThreadingHTTPServer):
 def answering(*answers: Answer) -> Iterator[S3]:
     """Run such a server for the block."""
     with S3(*answers) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
             yield server
