@@ -23,15 +23,18 @@ def uppy(name: str, package: str = "uppy") -> Recipe:
     return Recipe(name, "uppy", f"{package}/dist/uppy.min.mjs", style, "upload-progress", fraction)
 
 
-each_recipe = pytest.mark.parametrize(
-    "recipe",
-    [
-        pytest.param(uppy("uppy-xhr"), id="XHR upload"),
-        pytest.param(uppy("uppy-6-s3"), id="Uppy 6 to S3"),
-        pytest.param(uppy("uppy-5-s3", "uppy-5"), id="Uppy 5 to S3", marks=thorough),
-        pytest.param(uppy("uppy-tus"), id="tus"),
-    ],
-)
+RECIPES = {
+    "XHR upload": uppy("uppy-xhr"),
+    "Uppy 6 to S3": uppy("uppy-6-s3"),
+    "Uppy 5 to S3": uppy("uppy-5-s3", "uppy-5"),
+    "tus": uppy("uppy-tus"),
+}
+
+
+def each_recipe(*usual: str) -> pytest.MarkDecorator:
+    """Take each recipe; `make test` takes only the usual ones."""
+    each = [pytest.param(it, id=name, marks=() if name in usual else thorough) for name, it in RECIPES.items()]
+    return pytest.mark.parametrize("recipe", each)
 
 
 def send(widget: Widget, recipe: Recipe, data: bytes) -> None:
@@ -42,7 +45,7 @@ def send(widget: Widget, recipe: Recipe, data: bytes) -> None:
 
 
 @each_place
-@each_recipe
+@each_recipe("XHR upload", "Uppy 6 to S3", "tus")
 @pytest.mark.parametrize("size", [pytest.param(1000, marks=thorough, id="small"), pytest.param(11 * MIB, id="large")])
 def test_a_file_is_stored(widget: Widget, recipe: Recipe, size: int) -> None:
     """Uppy shows its progress and its success, and S3 has the bytes and nothing else."""
@@ -53,7 +56,7 @@ def test_a_file_is_stored(widget: Widget, recipe: Recipe, size: int) -> None:
 
 
 @each_place
-@each_recipe
+@each_recipe("tus")
 @pytest.mark.parametrize(
     "size", [pytest.param(4 * MIB, marks=thorough, id="small"), pytest.param(11 * MIB, id="large")]
 )
@@ -111,7 +114,7 @@ def test_uppy_5_lists_the_parts_in_s3(widget: Widget) -> None:
 
 
 @each_place
-@each_recipe
+@each_recipe("Uppy 6 to S3")
 def test_a_refusal_is_shown(widget: Widget, recipe: Recipe) -> None:
     """Uppy shows the detail of the service's problem."""
     widget.visit.refusals |= {413}
@@ -123,7 +126,9 @@ def test_a_refusal_is_shown(widget: Widget, recipe: Recipe) -> None:
     console[:] = [line for line in console if not line.startswith("[Uppy]")]  # Uppy logs each refusal
 
 
-@pytest.mark.parametrize(("app_name", "widget"), [("flask", "other"), ("quart", "other")], indirect=True)
+@pytest.mark.parametrize(
+    ("app_name", "widget"), [pytest.param("flask", "other", marks=thorough), ("quart", "other")], indirect=True
+)
 def test_uppy_resumes_by_tus_after_cuts(widget: Widget, rounds: int) -> None:
     """With connections that end at random bytes, each file is stored whole."""
     visit, bucket = widget.visit, widget.visit.bucket

@@ -75,7 +75,9 @@ def test_a_file_is_stored_and_removed(widget: Widget, client: Client, size: int)
 
 
 @each_place
-@each_client
+@pytest.mark.parametrize(
+    "client", [pytest.param(FILEPOND, id="FilePond"), pytest.param(DROPZONE, id="Dropzone", marks=thorough)]
+)
 def test_a_refusal_is_shown(widget: Widget, client: Client) -> None:
     """The client shows the detail of the service's problem."""
     widget.visit.refusals |= {413}

@@ -30,6 +30,7 @@ def test_a_client_resumes_after_cuts(behind: Resuming, client: Program, rounds: 
     behind.send_until(client, rounds)
 
 
+@pytest.mark.every_other
 @each_variant
 def test_a_variant_of_tus_js_client_resumes_after_cuts(behind: Resuming, client: Program, rounds: int) -> None:
     """Files in parallel, in small chunks, from the creation on, without a length and by POST are stored whole too."""
@@ -53,6 +54,7 @@ def test_a_client_resumes_at_another_process(several: Resuming, client: Program,
     several.send_until(client, rounds)
 
 
+@pytest.mark.every_other
 @one_client_with_chunks
 def test_a_client_resumes_after_its_app_was_killed(
     services: Services, framework: str, client: Program, rounds: int, tmp_path: Path
