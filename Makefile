@@ -63,8 +63,7 @@ serve: $(READY)
 
 test: $(READY)
 	$(TWO_AT_ONCE) lint unit docs
-	$(MAKE) --no-print-directory contract
-	$(TWO_AT_ONCE) waiting browser
+	$(TWO_AT_ONCE) waiting contract-moto contract-rclone contract-swift browser
 
 lint: $(READY)
 	$(BIN)/ruff check .
