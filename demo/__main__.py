@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 TIMEOUT_SECONDS = 120.0
+#: The apps end a connection that was idle for 5 seconds, and a request just then gets no answer.
+KEPT_SHORT = httpx.Limits(keepalive_expiry=2)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def main() -> None:
 
 def _demo(console: Console, log_path: Path) -> list[str]:
     console.print("Starting an S3 server, Flask on gunicorn and Quart on hypercorn …")
-    with running({}, log_path=log_path) as stack, httpx.Client(timeout=TIMEOUT_SECONDS) as http:
+    with running({}, log_path=log_path) as stack, httpx.Client(timeout=TIMEOUT_SECONDS, limits=KEPT_SHORT) as http:
         files = samples()
         console.print(_summary_of_files(stack, files))
         s3 = stack.store.client()

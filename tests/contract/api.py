@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from patience import PATIENCE
+from patience import KEPT_SHORT, PATIENCE
 
 BOUNDARY = "a-boundary-of-27-characters"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -53,7 +53,7 @@ class Api:
     def __init__(self, url: str) -> None:
         self.url = url
         self.stored: set[str] = set()
-        self._http = httpx.Client(base_url=url, timeout=PATIENCE, verify=TLS)
+        self._http = httpx.Client(base_url=url, timeout=PATIENCE, verify=TLS, limits=KEPT_SHORT)
 
     def close(self) -> None:
         """Close the connections."""

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from contract.api import CONTENT_TYPE, TLS, Api, check_problem, form, part
 from contract.bucket import Bucket
-from patience import PATIENCE
+from patience import KEPT_SECONDS, PATIENCE
 
 from filehandoff.strategies import HANDOFFS, HOOKS, LOST, LOST_CODE, outcomes
 
@@ -39,7 +39,7 @@ async def send_all(app: Api, uploads: list[Sent]) -> list[httpx.Response]:
             headers={"Content-Type": CONTENT_TYPE, "X-Request-Id": upload.request_id},
         )
 
-    limits = httpx.Limits(max_connections=len(uploads))
+    limits = httpx.Limits(max_connections=len(uploads), keepalive_expiry=KEPT_SECONDS)
     async with httpx.AsyncClient(base_url=app.url, timeout=PATIENCE, limits=limits, verify=TLS) as client:
         return await asyncio.gather(*(send(client, upload) for upload in uploads))
 

@@ -17,12 +17,10 @@ from http.client import HTTPException, HTTPResponse
 
 from contract.api import CONTENT_TYPE, form, part
 from faults import raw
+from patience import KEPT_SECONDS
 
 #: Seconds that a client pauses after a failed request; Retry-After would be longer.
 PAUSE_SECONDS = 0.1
-#: Seconds that a client keeps an idle connection. The apps end it after 5 seconds, and a request that arrives at that
-#: moment gets no answer (RFC 9112, section 9.5).
-KEPT_SECONDS = 2.0
 #: Bytes of a request sent between two checks for an answer.
 SEND_BYTES = 256 * 1024
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from contract.api import TLS, check_problem
-from patience import PATIENCE
+from patience import KEPT_SHORT, PATIENCE
 
 from demo import stack
 from filehandoff import tokens
@@ -54,7 +54,8 @@ def url(request: pytest.FixtureRequest, running: stack.Stack) -> str:
 @pytest.fixture
 def client(url: str) -> Iterator[httpx.Client]:
     """A client of the app."""
-    with httpx.Client(base_url=url, timeout=PATIENCE, verify=TLS, headers={"X-Forwarded-For": CLIENT}) as opened:
+    headers = {"X-Forwarded-For": CLIENT}
+    with httpx.Client(base_url=url, timeout=PATIENCE, verify=TLS, headers=headers, limits=KEPT_SHORT) as opened:
         yield opened
 
 

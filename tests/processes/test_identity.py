@@ -16,7 +16,7 @@ import pytest
 from contract.api import TLS, Api, check_bytes, check_problem
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
-from patience import PATIENCE, wait_until
+from patience import KEPT_SHORT, PATIENCE, wait_until
 from processes.serving import served
 
 import flask_app
@@ -132,7 +132,7 @@ def test_a_sender_needs_the_scope_of_a_route(senders: dict[str, Sender]) -> None
 def test_a_request_without_a_valid_token_is_refused(url: str, credentials: str | None, challenge: str) -> None:
     """Only the open routes answer."""
     headers = {} if credentials is None else {b"Authorization": credentials.encode("latin-1")}
-    with httpx.Client(base_url=url, timeout=PATIENCE, verify=TLS, headers=headers) as client:
+    with httpx.Client(base_url=url, timeout=PATIENCE, verify=TLS, headers=headers, limits=KEPT_SHORT) as client:
         for method, path in (("POST", "/uploads"), ("PUT", "/uploads/a"), ("GET", "/objects/a"), ("GET", "/receipts")):
             answer = client.request(method, path)
             check_problem(answer, 401, "unauthorized")

@@ -14,7 +14,7 @@ import pytest
 import redis
 from contract.api import Api, check_problem, form, part
 from contract.bucket import Bucket
-from patience import PATIENCE, wait_until
+from patience import KEPT_SHORT, PATIENCE, wait_until
 from processes.redis_server import RedisServer, redis_server
 
 import flask_app
@@ -119,7 +119,8 @@ def chunks(*sizes: int) -> Iterator[bytes]:
 @pytest.mark.usefixtures("counters")
 def test_all_processes_share_a_rate(apps: dict[str, Api]) -> None:
     """Two processes of each app take exactly as many uploads as one limit allows."""
-    senders = [httpx.Client(headers={"X-Forwarded-For": "198.51.100.7"}, timeout=PATIENCE) for _ in range(6)]
+    headers = {"X-Forwarded-For": "198.51.100.7"}
+    senders = [httpx.Client(headers=headers, timeout=PATIENCE, limits=KEPT_SHORT) for _ in range(6)]
     urls = [api.url for api in apps.values()]
 
     def send(number: int) -> httpx.Response:

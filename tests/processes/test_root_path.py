@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from contract.api import TLS, Api, check_bytes
+from patience import KEPT_SHORT
 
 from demo import stack
 from filehandoff.settings import MIB
@@ -34,7 +35,7 @@ class ProxiedApi(Api):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._http = httpx.Client(base_url=url, timeout=60, transport=StrippingProxy(verify=TLS))
+        self._http = httpx.Client(base_url=url, timeout=60, transport=StrippingProxy(verify=TLS, limits=KEPT_SHORT))
 
 
 @pytest.fixture(scope="module")
