@@ -60,9 +60,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     if not config.getoption("thorough"):
         values: Values = defaultdict(list)
-        left_out = [item for item in items if is_one_more(item, values)]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        one_more = {item for item in items if is_one_more(item, values)}
+        config.hook.pytest_deselected(items=[*one_more])
+        items[:] = [item for item in items if item not in one_more]
 
 
 def is_one_more(item: pytest.Item, values: Values) -> bool:
