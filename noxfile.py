@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "venv"
 
 #: Packages that the tests need besides a framework.
 # boto3 comes with aioboto3; if both were named, pip would try hundreds of versions
-TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "pillow", "pandas", "rich", "aioboto3")
+TOOLS = ("pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "uvloop", "pillow", "pandas", "rich", "aioboto3")
 #: The tests of every session; they include suites without the plugin's options, and partly installed frameworks.
 TESTS = ("tests/unit/explain", "tests/processes/test_explain_signals.py")
 

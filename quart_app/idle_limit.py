@@ -27,7 +27,7 @@ class IdleLimit:
         self._began = 0.0
 
     def __enter__(self) -> Self:
-        self._timer = self._loop.call_later(self._seconds, self._check)
+        self._look_at(self._loop.time() + self._seconds)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,16 +44,21 @@ class IdleLimit:
         wait, self._wait = self._wait, None
         await wait.__aexit__(kind, error, traceback)
 
+    def _look_at(self, due: float) -> None:
+        # For less than half a millisecond, uvloop returns a handle without `when`.
+        self._due = due
+        self._timer = self._loop.call_at(due, self._check)
+
     def _check(self) -> None:
         """End a wait that is overdue; look again when the current wait, or a later one, can be."""
         now = self._loop.time()
         due = now + self._seconds
-        if self._wait is not None:
+        if self._wait is not None and not self._wait.expired():
             ends = self._began + self._seconds
             if ends > now:
                 due = ends
-            elif now - self._timer.when() > STALL_SECONDS:
+            elif now - self._due > STALL_SECONDS:
                 due = now + STALL_SECONDS
             else:
                 self._wait.reschedule(now)
-        self._timer = self._loop.call_at(due, self._check)
+        self._look_at(due)

@@ -1,13 +1,11 @@
-"""The connections of the Quart app, on asyncio's and uvloop's event loops."""
+"""The connections of the Quart app."""
 
 import asyncio
 import socket
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any, cast
 
 import pytest
-import uvloop
 
 from filehandoff.typing_backports import override
 from quart_app import connections
@@ -34,38 +32,30 @@ class Served(asyncio.Protocol):
         self.lost.set()
 
 
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_a_stalled_connection_ends_although_another_is_closed(
-    monkeypatch: pytest.MonkeyPatch, new_loop: Callable[[], asyncio.AbstractEventLoop]
-) -> None:
+async def test_a_stalled_connection_ends_although_another_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is closed already does not stop the watch over the others."""
     monkeypatch.setattr(connections, "LOOK_EVERY", 0.01)
-
-    async def watch_both() -> None:
-        connected = asyncio.Queue[Served]()
-        server = await asyncio.get_running_loop().create_server(lambda: Served(connected), "127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
-        with closing(socket.create_connection(address)), closing(socket.create_connection(address)):
-            closed, stalled = await connected.get(), await connected.get()
-            watched = Connections(idle_seconds=0.1)
-            for each in (closed, stalled):
-                watched.add(each.transport)
-            closed.transport.close()
-            await closed.lost.wait()
-            stalled.transport.write(UNREAD)
-            watching = asyncio.create_task(watched.watch())
-            lost = asyncio.create_task(stalled.lost.wait())
-            await asyncio.wait([watching, lost], return_when=asyncio.FIRST_COMPLETED)
-            ended = lost.done()
-            watching.cancel()
-            stalled.transport.abort()  # with an open transport, uvloop does not close
-            await stalled.lost.wait()
-        server.close()
-        await server.wait_closed()
-        assert ended
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(watch_both())
+    connected = asyncio.Queue[Served]()
+    server = await asyncio.get_running_loop().create_server(lambda: Served(connected), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    with closing(socket.create_connection(address)), closing(socket.create_connection(address)):
+        closed, stalled = await connected.get(), await connected.get()
+        watched = Connections(idle_seconds=0.1)
+        for each in (closed, stalled):
+            watched.add(each.transport)
+        closed.transport.close()
+        await closed.lost.wait()
+        stalled.transport.write(UNREAD)
+        watching = asyncio.create_task(watched.watch())
+        lost = asyncio.create_task(stalled.lost.wait())
+        await asyncio.wait([watching, lost], return_when=asyncio.FIRST_COMPLETED)
+        ended = lost.done()
+        watching.cancel()
+        stalled.transport.abort()  # with an open transport, uvloop does not close
+        await stalled.lost.wait()
+    server.close()
+    await server.wait_closed()
+    assert ended
 
 
 class TlsTransport:
@@ -104,24 +94,18 @@ async def test_a_closed_connection_is_forgotten(monkeypatch: pytest.MonkeyPatch)
     assert (opened.aborted, closed.aborted) == (True, False)
 
 
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_a_connection_is_readable_once_bytes_have_arrived(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+async def test_a_connection_is_readable_once_bytes_have_arrived() -> None:
     """Bytes that the transport has not read count; a closed connection has none."""
-
-    async def look() -> list[bool]:
-        connected = asyncio.Queue[Served]()
-        server = await asyncio.get_running_loop().create_server(lambda: Served(connected), "127.0.0.1", 0)
-        with closing(socket.create_connection(server.sockets[0].getsockname())) as client:
-            served = await connected.get()
-            served.transport.pause_reading()
-            seen = [is_readable(served.transport)]
-            client.sendall(b"x")
-            seen.append(is_readable(served.transport))
-            served.transport.abort()
-            await served.lost.wait()
-            seen.append(is_readable(served.transport))
-        server.close()
-        return seen
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(look()) == [False, True, False]
+    connected = asyncio.Queue[Served]()
+    server = await asyncio.get_running_loop().create_server(lambda: Served(connected), "127.0.0.1", 0)
+    with closing(socket.create_connection(server.sockets[0].getsockname())) as client:
+        served = await connected.get()
+        served.transport.pause_reading()
+        seen = [is_readable(served.transport)]
+        client.sendall(b"x")
+        seen.append(is_readable(served.transport))
+        served.transport.abort()
+        await served.lost.wait()
+        seen.append(is_readable(served.transport))
+    server.close()
+    assert seen == [False, True, False]

@@ -86,7 +86,7 @@ async def test_hypercorn_waits_for_a_request_that_has_arrived(
     client.sendall(b"" if read else b"GET")
     terminated = Terminated()
     limit, waits = idle(transport, terminated, *read), asyncio.create_task(terminated.again.wait())
-    await asyncio.wait([limit, waits], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([limit, waits], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
     assert waits.done()
     assert not transport.closed.is_set()
     limit.cancel()

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from patience import PATIENCE
 
 from quart_app.idle_limit import STALL_SECONDS, IdleLimit
 
@@ -18,6 +19,40 @@ async def test_a_wait_without_an_end_times_out() -> None:
         with pytest.raises(TimeoutError):
             async with waiting:
                 await asyncio.Event().wait()
+
+
+async def test_a_limit_below_the_resolution_of_the_clock_ends_a_wait() -> None:
+    """The limit of such a wait is not lost: uvloop counts whole milliseconds, and returns another handle for less."""
+
+    async def wait() -> None:
+        with IdleLimit(0.0004) as waiting:
+            async with waiting:
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(wait())
+    await asyncio.wait([task], timeout=PATIENCE)
+    assert isinstance(task.exception(), TimeoutError)
+
+
+async def test_a_wait_that_ends_slowly_does_not_end_the_limit() -> None:
+    """The next wait times out, although the first one took more than the limit to undo its work."""
+
+    async def wait_slowly() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(SECONDS / 4)
+
+    async def wait_twice() -> None:
+        with IdleLimit(SECONDS / 10) as waiting:
+            for _ in range(2):
+                with pytest.raises(TimeoutError):
+                    async with waiting:
+                        await wait_slowly()
+
+    task = asyncio.create_task(wait_twice())
+    await asyncio.wait([task], timeout=PATIENCE)
+    assert task.result() is None
 
 
 async def test_short_waits_have_no_limit_together() -> None:
