@@ -1,8 +1,9 @@
 """Request bodies that aiohttp sends to S3.
 
-aiohttp's own payloads have two flaws here. They read every file in a thread, 64 KiB at a time, even a file in memory:
-16,384 thread switches for each GiB. And aiohttp's read timeout begins after the body, so a store that stops taking
-bytes holds a call for ever. boto3's timeout covers every send.
+aiohttp's own payloads have three flaws here. They read every file in a thread, 64 KiB at a time, even a file in memory:
+16,384 thread switches for each GiB. aiohttp's read timeout begins after the body, so a store that stops taking bytes
+holds a call for ever. boto3's timeout covers every send. And aiohttp closes the connection of a failed call only after
+its last bytes: a store that takes none holds the connection and the bytes for ever.
 """
 
 import asyncio
@@ -76,10 +77,16 @@ class SteadyPayload(Payload):
     @override
     async def write(self, writer: AbstractStreamWriter) -> None:
         self._value.seek(self._start)
-        with IdleLimit(self._value.timeout) as waiting:
-            async for piece in self._value.pieces_to_send():
-                async with waiting:
-                    await writer.write(piece)
+        transport = writer.transport
+        try:
+            with IdleLimit(self._value.timeout) as waiting:
+                async for piece in self._value.pieces_to_send():
+                    async with waiting:
+                        await writer.write(piece)
+        except BaseException:
+            if transport is not None:
+                transport.abort()
+            raise
 
     @override
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:

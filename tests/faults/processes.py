@@ -41,17 +41,28 @@ class Processes:
         return sum(len(list((folder / "fd").iterdir())) for folder in self._folders)
 
     def connections(self, port: int) -> int:
-        """Number of open connections to a port of loopback (proc(5), /proc/net/tcp)."""
+        """Number of open connections to a port of loopback."""
+        return len(self._unsent(port))
+
+    def stuck_connections(self, port: int) -> int:
+        """Number of those with bytes that the other side does not take."""
+        return sum(size > 0 for size in self._unsent(port))
+
+    def _unsent(self, port: int) -> list[int]:
+        """Bytes that wait in the system, for each open connection to a port (proc(5), /proc/net/tcp)."""
         sockets = set()
         for folder in self._folders:
             for fd in (folder / "fd").iterdir():
                 with suppress(FileNotFoundError):  # closed meanwhile
                     sockets.add(str(fd.readlink()))
         lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        return sum(
-            int(line[2].partition(":")[2], 16) == port and line[3] == _ESTABLISHED and f"socket:[{line[9]}]" in sockets
+        return [
+            int(line[4].partition(":")[0], 16)
             for line in lines
-        )
+            if int(line[2].partition(":")[2], 16) == port
+            and line[3] == _ESTABLISHED
+            and f"socket:[{line[9]}]" in sockets
+        ]
 
     def _sum(self, file: str, name: str) -> int:
         lines = [line.split() for folder in self._folders for line in (folder / file).read_text().splitlines()]

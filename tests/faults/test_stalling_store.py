@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from functools import partial
+from urllib.parse import urlsplit
 
 import pytest
 from contract.bucket import Bucket
 from faults.behind import Behind
 from faults.broken_uploads import SIZE, Case, Seen, SeenByApp, at_once, upload
+from faults.processes import Processes
 from faults.script import Latency, Stall
 from faults.store_faults import FRAMEWORKS
+from patience import wait_until
 
 from filehandoff.settings import MIB
 
@@ -51,3 +54,12 @@ def test_a_stall_at_every_attempt_fails_the_upload(seen: SeenByApp, case: str, f
     stalled = seen[framework, case]
     assert set(stalled.faults) == {ALWAYS[case].fault}
     assert replace(stalled, faults=()) == Seen(503, "store-unavailable", (), stored=False, left=())
+
+
+@pytest.mark.usefixtures("seen")
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_no_connection_of_a_stalled_call_stays_open(behind: Behind, framework: str) -> None:
+    """The app closes it at once: the store may never take the bytes that wait in it."""
+    app = Processes(behind.started.apps[framework].pid)
+    port = urlsplit(behind.proxy.url).port or 80
+    wait_until(lambda: not app.stuck_connections(port), lambda: "a connection to the stalled store is open")
