@@ -1,6 +1,7 @@
 """Explain assertions of shared modules, and shorten failure reports, in all tests."""
 
 import itertools
+import re
 import signal
 from collections import defaultdict
 from collections.abc import Generator
@@ -21,6 +22,8 @@ LONGEST = tuple(
 Values: TypeAlias = defaultdict[tuple[Any, str], list[object]]
 #: Most lines of a failure's traceback, and of the captured output.
 TRACEBACK_LINES, CAPTURED_LINES = 30, 15
+#: The first line of a call in a traceback.
+LOCATION = re.compile(r"\S+:\d+: in ")
 #: First lines kept of a shortened traceback; they name the line of the test.
 FIRST_LINES = 10
 #: Most lines kept of an assertion's explanation; the first ones explain most.
@@ -108,11 +111,23 @@ def shortened(failure: Any) -> Any:
     for explains, group in itertools.groupby(str(failure).splitlines(), lambda line: line.startswith("E ")):
         part = [cut(line) for line in group]
         lines += without_middle(part, EXPLANATION_LINES, EXPLANATION_LINES - 2) if explains else part
-    lines = without_middle(lines, TRACEBACK_LINES, FIRST_LINES)
+    if len(lines) > TRACEBACK_LINES:
+        lines = without_middle(without_libraries(lines), TRACEBACK_LINES, FIRST_LINES)
     if not isinstance(failure, ExceptionChainRepr):
         return "\n".join(lines)
     entry = ReprEntryNative([line + "\n" for line in lines])
     return ExceptionChainRepr([(ReprTraceback([entry], None, "native"), failure.reprcrash, None)])
+
+
+def without_libraries(lines: list[str]) -> list[str]:
+    """Remove the calls inside other packages, but no line of an error."""
+    kept, in_library = list[str](), False
+    for line in lines:
+        if LOCATION.match(line):
+            in_library = "/lib/python" in line
+        if not in_library or line.startswith("E "):
+            kept.append(line)
+    return kept
 
 
 def without_middle(lines: list[str], at_most: int, first: int) -> list[str]:

@@ -15,6 +15,7 @@ from demo.processes import ROOT
 SCREEN_LINES = 55
 SUITE = """
 import logging
+import httpx
 import pytest
 
 def deep(depth):
@@ -43,6 +44,9 @@ def test_long_text():
 
 def test_deep():
     deep(30)
+
+def test_in_a_library():
+    httpx.get("http://127.0.0.1:0")
 
 def test_captured():
     for number in range(300):
@@ -77,6 +81,7 @@ def test_each_failure_fits_on_a_screen(tmp_path: Path, options: list[str]) -> No
     each = re.split(r"^_+ (?:ERROR at \w+ of )?test_\w+ _+$", failures, flags=re.MULTILINE)[1:]
     assert len(each) == len(NAMES), done.stdout
     assert max(len(one.splitlines()) for one in each) < SCREEN_LINES
+    assert 'httpx.get("http' in failures  # the line of the test, among many of the library
     assert max(map(len, failures.splitlines())) < 400
     assert sorted(re.findall(r"^(?:FAILED|ERROR) \S+::(test_\w+) - \S", summary, re.MULTILINE)) == sorted(NAMES)
     assert len(summary.splitlines()) < len(NAMES) + 4
