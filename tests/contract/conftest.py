@@ -11,6 +11,7 @@ from contract.bucket import SETTLE_SECONDS, Bucket
 from contract.nginx import behind_nginx
 from contract.store_differences import Behaviour, behaviour_of
 from contract.tus import Tus
+from server_logs import check_event_loops
 
 from demo import stack
 from demo.stores import Store
@@ -74,9 +75,10 @@ def running(
     if pytestconfig.getoption("nginx"):
         with behind_nginx(environ, folder) as (started, urls):
             yield started.store, urls, started
-        return
-    with stack.running(environ, log_path=folder / "servers.log") as started:
-        yield started.store, {name: server.url for name, server in started.apps.items()}, started
+    else:
+        with stack.running(environ, log_path=folder / "servers.log") as started:
+            yield started.store, {name: server.url for name, server in started.apps.items()}, started
+    check_event_loops(folder / "servers.log")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 from faults.proxy import Proxy
 from faults.settings import SETTINGS
 from faults.watch import watched
+from server_logs import check_event_loops
 
 from demo import stack, stores
 from demo.processes import ending
@@ -33,8 +34,10 @@ def watchable(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[s
     temporary.mkdir()
     answers.mkdir()
     environ = SETTINGS | {**(more or {}), "TMPDIR": str(temporary)} | watched(answers)
-    with stack.running(environ, log_path=temporary / "servers.log") as started:
+    log = temporary / "servers.log"
+    with stack.running(environ, log_path=log) as started:
         yield started
+    check_event_loops(log)
 
 
 @contextmanager
@@ -56,5 +59,7 @@ def proxied(
             stack.create_bucket(stack.Stack(store, settings, {}, [store.server]), log)
             with Proxy(store.endpoint_url) as proxy:
                 environ = SETTINGS | {**(more or {}), **store.environ, "UPLOAD_S3": proxy.url, "TMPDIR": str(folder)}
-                with stack.running(environ, log_path=folder / "servers.log", commands=commands) as started:
+                log_path = folder / "servers.log"
+                with stack.running(environ, log_path=log_path, commands=commands) as started:
                     yield Behind(proxy, started, store)
+                check_event_loops(log_path)
