@@ -15,7 +15,7 @@
 # make faults-table  break the store in every way, on every call of an upload, and write what became of it (twenty minutes)
 # make evidence  everything above and below again on this commit, and docs/evidence.md (STAGES="demo soak"; many hours)
 # make loads   how much memory uploads take of a slow store, and what slow clients cost others (five minutes)
-# make nox     the explainer's tests on the oldest and the newest frameworks
+# make nox     the explainer's tests on the oldest and the newest frameworks (SESSIONS=oldest_quart)
 # make fuzz    fuzz the core by coverage, on from where it ended (MINUTES=10, or RUNS=… of each target; TARGETS, JOBS=2)
 # make serve   the S3 server and both apps, until Ctrl-C
 # make bench   measure uploads in the apps and their peers, and write a report: 10 to 15 minutes
@@ -171,7 +171,7 @@ loads: $(READY)
 nox: $(READY)
 	test -x build/nox/bin/nox || { $(BIN)/python -m venv build/nox && \
 	  build/nox/bin/python -m pip install --quiet --disable-pip-version-check "nox>=2025.5"; }
-	build/nox/bin/nox
+	build/nox/bin/nox $(and $(SESSIONS),--session $(SESSIONS))
 
 # goes on after an interruption; the records and logs are in build/evidence
 evidence: $(READY)

@@ -3,14 +3,11 @@
 import time
 from collections.abc import Callable
 
-import httpx
-
 #: Seconds that a test waits for an event; only a fault takes so long, even on a slow machine.
 PATIENCE = 180.0
 #: Seconds that a client keeps an idle connection. The apps end it after 5 seconds, as httpx does by default, and
 #: a request that arrives at that moment gets no answer (RFC 9112, section 9.5).
 KEPT_SECONDS = 2.0
-KEPT_SHORT = httpx.Limits(keepalive_expiry=KEPT_SECONDS)
 #: Seconds between two checks for an event.
 LOOK_EVERY = 0.02
 

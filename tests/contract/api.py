@@ -9,13 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-from patience import KEPT_SHORT, PATIENCE
+from patience import KEPT_SECONDS, PATIENCE
 
 BOUNDARY = "a-boundary-of-27-characters"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 CHUNK_BYTES = 64 * 1024
 #: Made once, because httpx would read all certificates for each client, and each test has two.
 TLS = ssl.create_default_context()
+KEPT_SHORT = httpx.Limits(keepalive_expiry=KEPT_SECONDS)
 
 #: The members of every receipt.
 RECEIPT_MEMBERS = {

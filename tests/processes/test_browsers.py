@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from contract.api import TLS, check_problem
-from patience import KEPT_SHORT, PATIENCE
+from contract.api import KEPT_SHORT, TLS, check_problem
+from patience import PATIENCE
 
 from demo import stack
 from filehandoff import tokens

@@ -13,10 +13,10 @@ import flask
 import httpx
 import jwt
 import pytest
-from contract.api import TLS, Api, check_bytes, check_problem
+from contract.api import KEPT_SHORT, TLS, Api, check_bytes, check_problem
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
-from patience import KEPT_SHORT, PATIENCE, wait_until
+from patience import PATIENCE, wait_until
 from processes.serving import served
 
 import flask_app

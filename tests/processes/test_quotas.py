@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from contract.api import Api, check_problem, form, part
+from contract.api import KEPT_SHORT, Api, check_problem, form, part
 from contract.bucket import Bucket
-from patience import KEPT_SHORT, PATIENCE, wait_until
+from patience import PATIENCE, wait_until
 from processes.redis_server import RedisServer, redis_server
 
 import flask_app

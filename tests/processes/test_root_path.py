@@ -8,8 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from contract.api import TLS, Api, check_bytes
-from patience import KEPT_SHORT
+from contract.api import KEPT_SHORT, TLS, Api, check_bytes
 
 from demo import stack
 from filehandoff.settings import MIB
