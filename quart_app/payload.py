@@ -77,7 +77,7 @@ class SteadyPayload(Payload):
     @override
     async def write(self, writer: AbstractStreamWriter) -> None:
         self._value.seek(self._start)
-        transport = writer.transport
+        transport = writer.transport  # the writer forgets it when a cancelled call closes the connection
         try:
             with IdleLimit(self._value.timeout) as waiting:
                 async for piece in self._value.pieces_to_send():

@@ -106,7 +106,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def shortened(failure: Any) -> Any:
-    """Remove the middle of a failure's text, but keep the location that the summary names."""
+    """Remove the calls of libraries and the middle of a long text, but keep the location that the summary names."""
     lines = list[str]()
     for explains, group in itertools.groupby(str(failure).splitlines(), lambda line: line.startswith("E ")):
         part = [cut(line) for line in group]

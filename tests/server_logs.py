@@ -1,4 +1,4 @@
-"""Checks of what the servers of a suite have logged."""
+"""Checks of the logs of a suite's servers."""
 
 from pathlib import Path
 

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import IO, Any, cast
 
 import pytest
+from aiohttp.abc import AbstractStreamWriter
+from patience import PATIENCE
 
 import flask_app.store
 import quart_app.store
@@ -17,7 +19,7 @@ from filehandoff.parts import Part
 from filehandoff.receipt import Incoming
 from filehandoff.s3 import calls
 from filehandoff.settings import Settings
-from quart_app.payload import READ_BYTES, FileBody
+from quart_app.payload import READ_BYTES, FileBody, SteadyPayload
 
 INCOMING = Incoming("a/key", "name", "text/plain")
 PUTS = 20
@@ -94,6 +96,36 @@ async def test_a_file_is_sent_from_where_it_stands() -> None:
     pieces = [bytes(piece) async for piece in FileBody(file, 1).pieces_to_send()]
     assert (b"".join(pieces), len(pieces)) == (data[3:], 2 + (len(data) - 3 > 2 * READ_BYTES))
     assert [piece async for piece in FileBody(io.BytesIO(), 1).pieces_to_send()] == []
+
+
+class StalledWriter:
+    """aiohttp's writer to a store that takes no byte; the end of the call makes it forget its transport."""
+
+    def __init__(self) -> None:
+        self.transport: StalledWriter | None = self
+        self.stalls = asyncio.Event()
+        self.aborted = False
+
+    async def write(self, _piece: memoryview) -> None:
+        """Wait for the store for ever."""
+        self.stalls.set()
+        await asyncio.Event().wait()
+
+    def abort(self) -> None:
+        """End the connection, as its transport."""
+        self.aborted = True
+
+
+async def test_a_cancelled_body_ends_its_connection() -> None:
+    """The connection would stay open until the store takes the bytes that wait in it."""
+    writer = StalledWriter()
+    body = SteadyPayload(FileBody(io.BytesIO(b"bytes"), PATIENCE))
+    sending = asyncio.create_task(body.write(cast("AbstractStreamWriter", writer)))
+    await writer.stalls.wait()
+    writer.transport = None
+    sending.cancel()
+    await asyncio.wait([sending])
+    assert writer.aborted
 
 
 class Recorder:
